@@ -1,0 +1,34 @@
+"""Five-character captchas (captcha_v2, 1,040 pictures of 200x50), from scratch.
+
+    for k in 0 1 2 3 4; do
+      python -m crnn_jax.main --config=configs/captcha.py --config.data.split=$k/5 --workdir=runs/captcha-$k \
+        --config.data.train=captcha_v2/labels.tsv
+    done
+
+RESULT: to be measured.
+"""
+
+import ml_collections
+
+from configs import mjsynth
+
+
+def get_config() -> ml_collections.ConfigDict:
+    config = mjsynth.get_config()
+    with config.unlocked():
+        config.epochs = 20.0
+        config.batch_size = 32  # 26 steps an epoch: more steps matter more than large ones here
+        config.model.name = 'crnn_small'
+        config.model.bn_momentum = 0.95
+        config.charset.table = ''
+        config.charset.characters = '2345678bcdefgmnpwxy'
+        config.charset.ignore_case = False
+        config.preprocessing.width = 128  # 200 x 50 at height 32
+        config.data.train = 'captcha_v2/labels.tsv'
+        config.data.split = '0/5'
+        config.optimizer.warmup_steps = 50
+        config.optimizer.ema = 0.99
+        config.evaluation.every_steps = 260
+        config.checkpoint.every_steps = 260
+        config.log.every_steps = 26
+    return config

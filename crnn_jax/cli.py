@@ -1,0 +1,196 @@
+"""What every command shares: reading flags, reporting mistakes, the `crnn-jax` entry point.
+
+Synopsis:
+
+    def main(argv=None):
+        parser = cli.Parser('demo', __doc__)
+        parser.add_argument('--beam_width', type=int, default=10)   # --beam-width works too
+        args = parser.parse_args(argv)
+        from crnn_jax.deploy.recognizer import Recognizer           # heavy: after parsing
+        ...
+
+    if __name__ == '__main__':
+        cli.run(main)
+
+Nothing heavy is imported here, so that `--help` answers at once.
+"""
+
+import argparse
+import contextlib
+import importlib
+import importlib.util
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NoReturn, TextIO
+
+from crnn_jax.spec.errors import UserError
+
+# Command -> (module of the package, what it does). Only those whose module exists are offered.
+COMMANDS = {
+    "train": ("main", "train a model from a config"),
+    "demo": ("demo", "read pictures"),
+    "evaluate": ("evaluate", "score a model on annotated pictures"),
+    "check": ("check", "look through data before training"),
+    "synthesize": ("synthesize", "render a labelled data set"),
+    "export": ("export", "convert a model to other runtimes' formats"),
+    "import_weights": ("import_weights", "turn another CRNN's weights into a model file"),
+    "sweep": ("sweep", "search over a config"),
+    "app": ("app", "a page to try a model in"),
+}
+
+EXIT_MISTAKE = 2
+EXIT_INTERRUPTED = 130  # 128 + SIGINT, what a shell reports for a program stopped by Ctrl-C
+EXIT_BROKEN_PIPE = 141  # 128 + SIGPIPE: `demo ... | head` ended before us
+
+
+class Parser(argparse.ArgumentParser):
+    """`argparse.ArgumentParser` whose long flags take '-' and '_' alike, one line per error.
+
+    Args:
+        command: the command's name as typed after `crnn-jax`.
+        description: text for `--help`; a module docstring will do.
+        **kwargs: passed on to `argparse.ArgumentParser`.
+    """
+
+    def __init__(self, command: str, description: str | None = None, **kwargs: Any) -> None:
+        kwargs.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        # Abbreviations would turn every new flag into a possible break of somebody's script.
+        kwargs.setdefault("allow_abbrev", False)
+        super().__init__(prog=f"crnn-jax {command}", description=description, **kwargs)
+
+    def add_argument(self, *names: Any, **kwargs: Any) -> argparse.Action:
+        """As in argparse; a long flag is stored in its '_' spelling."""
+        return super().add_argument(*(_underscored(name) for name in names), **kwargs)
+
+    def add_settled(self, *names: str, answer: str) -> None:
+        """Accepts a flag of CRNN.tf2 that has nothing to say any more, and answers in one line.
+
+        Args:
+            *names: the flag, '-t', '--table_path'; it takes one value.
+            answer: why it is not needed, "the model file holds its characters".
+        """
+
+        class Answer(argparse.Action):
+            def __call__(self, *args: Any) -> None:
+                print(f"note: {args[-1]} is not needed: {answer}", file=sys.stderr)
+
+        self.add_argument(*names, action=Answer, help=argparse.SUPPRESS)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As in argparse; `--beam-width=5` is read as `--beam_width=5` (a value is left alone)."""
+        words = list(sys.argv[1:] if args is None else args)
+        end = words.index("--") if "--" in words else len(words)
+        words[:end] = [_underscored(word) for word in words[:end]]
+        return super().parse_known_args(words, namespace)
+
+    def error(self, message: str) -> NoReturn:
+        """Ends the program with one line on stderr and exit code 2."""
+        print(f"{self.prog}: {_one_line(message)} (see --help)", file=sys.stderr)
+        sys.exit(EXIT_MISTAKE)
+
+
+def run(
+    main: Callable[[Sequence[str] | None], int | None], argv: Sequence[str] | None = None
+) -> NoReturn:
+    """Calls a command's `main(argv)` and ends the process with its exit code.
+
+    A `UserError` becomes one line on stderr and exit code 2; Ctrl-C one line and 130; a reader
+    of our output that went away (`| head`) nothing at all. Any other exception is a bug and keeps
+    its traceback.
+
+    Args:
+        main: takes the arguments after the command (None: those of the process); returns an exit
+            code or None for 0.
+        argv: passed on to `main`.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        # A file name or a text that the terminal cannot show must not end the program.
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        code = main(argv) or 0
+        sys.stdout.flush()
+    except UserError as error:
+        print(f"error: {_one_line(str(error))}", file=sys.stderr)
+        code = EXIT_MISTAKE
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        code = EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # Python flushes stdout once more while it ends; give it somewhere to go.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = EXIT_BROKEN_PIPE
+    sys.exit(code)
+
+
+@contextlib.contextmanager
+def output(path: str | None) -> Iterator[TextIO]:
+    """Opens what `-o` names for writing as UTF-8; stdout where it is None.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    if path is None:
+        yield sys.stdout
+        return
+    with contextlib.ExitStack() as stack:
+        try:
+            stream = stack.enter_context(open(path, "w", encoding="utf-8", newline="\n"))
+        except OSError as error:
+            raise UserError(f"{path}: cannot be written: {error.strerror}") from error
+        yield stream
+
+
+def json_line(record: Any) -> str:
+    """One JSON object on one line, without NaN (JSON has none: such a number is a bug)."""
+    return json.dumps(record, ensure_ascii=False, allow_nan=False)
+
+
+def available() -> dict[str, str]:
+    """Command name -> what it does, for the commands this installation has."""
+    return {
+        name: about
+        for name, (module, about) in COMMANDS.items()
+        if importlib.util.find_spec(f"crnn_jax.{module}") is not None
+    }
+
+
+def dispatch(argv: Sequence[str] | None = None) -> int | None:
+    """`crnn-jax COMMAND ...`: the same as `python -m crnn_jax.COMMAND ...`."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if not words or words[0] in ("-h", "--help"):
+        print("usage: crnn-jax COMMAND ...   (crnn-jax COMMAND --help tells its flags)\n")
+        for name, about in available().items():
+            print(f"  {name:<16}{about}")
+        return 0 if words else EXIT_MISTAKE
+    if words[0] == "--version":
+        from crnn_jax import __version__
+
+        print(f"crnn-jax {__version__}")
+        return 0
+    command = words[0].replace("-", "_")
+    if command not in available():
+        raise UserError(f"unknown command {words[0]!r}; there are {', '.join(available())}")
+    return importlib.import_module(f"crnn_jax.{COMMANDS[command][0]}").main(words[1:])
+
+
+def main() -> NoReturn:
+    """Entry point of the console script."""
+    run(dispatch)
+
+
+def _underscored(word: Any) -> Any:
+    if not (isinstance(word, str) and word.startswith("--") and len(word) > 2):
+        return word
+    flag, equals, value = word.partition("=")
+    return "--" + flag[2:].replace("-", "_") + equals + value
+
+
+def _one_line(message: str) -> str:
+    return " ".join(message.split())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,67 @@
+"""Widths of batches: few shapes to compile, little padding."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from crnn_jax.spec.errors import UserError
+from crnn_jax.spec.preprocessing import Preprocessing
+
+
+def bucket_widths(boundaries: Sequence[int], preprocessing: Preprocessing) -> tuple[int, ...]:
+    """The widths in pixels that batches may have, in ascending order.
+
+    Args:
+        boundaries: as configured; any order.
+        preprocessing: its fixed width is the only bucket; else its max_width is the last one.
+
+    Raises:
+        UserError: a boundary is beyond max_width: no picture would ever stand there.
+    """
+    if not preprocessing.free_width:
+        return (preprocessing.width,)
+    last = preprocessing.max_width
+    for width in boundaries:
+        if not 0 < width <= last:
+            limit = f'preprocessing.max_width={last}'
+            raise UserError(f'data.boundaries: {width} px; must lie between 1 and {limit}')
+    return tuple(sorted({*boundaries, last}))
+
+
+def propose_boundaries(
+    widths: np.ndarray, count: int = 12, multiple: int = 4
+) -> tuple[int, ...]:
+    """The bucket widths that pad these pictures least, by dynamic programming.
+
+    Args:
+        widths: integer [n], widths in pixels after preprocessing (> 0).
+        count: of buckets, at most: every one is a shape to compile.
+        multiple: boundaries are multiples of so many pixels; 4 are one frame.
+
+    Returns:
+        Ascending boundaries in pixels; the last one holds the widest picture.
+    """
+    widths = np.asarray(widths, np.int64)
+    if not widths.size:
+        return ()
+    cells = -(-widths // multiple)  # a picture of w pixels fits boundaries from this cell on
+    first, last = int(cells.min()), int(cells.max())
+    number = np.bincount(cells - first, minlength=last - first + 1)
+    up_to = np.concatenate(([0], np.cumsum(number)))
+    cell = np.arange(first, last + 1)
+    # cost[k, j]: total pixels where the first j cells are held by k + 1 buckets, the last of
+    # which ends at cell j. Real pixels are the same everywhere, so least total is least padding.
+    best = cell * up_to[1:]
+    choices = []
+    for _ in range(min(count, cell.size) - 1):
+        # total[i, j]: the last bucket holds cells i + 1 .. j, the others end at cell i.
+        total = best[:, None] + cell[None, :] * (up_to[None, 1:] - up_to[1:, None])
+        total[np.tril_indices(cell.size, -1)] = np.iinfo(np.int64).max
+        choices.append(total.argmin(axis=0))
+        best = total.min(axis=0)
+    j = cell.size - 1
+    ends = {int(cell[j])}
+    for choice in reversed(choices):
+        j = int(choice[j])
+        ends.add(int(cell[j]))
+    return tuple(sorted(end * multiple for end in ends if end * multiple > 0))

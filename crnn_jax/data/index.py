@@ -1,0 +1,188 @@
+"""One pass over an annotation file: where each line begins, its label in class ids, its status."""
+
+import dataclasses
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from crnn_jax.data.cache import cache_paths, load, save
+from crnn_jax.data.encoding import LabelEncoder, count_denormalized
+from crnn_jax.data.formats import Parser, shown
+from crnn_jax.data.lines import Lines, decoded
+from crnn_jax.data.progress import Progress
+from crnn_jax.spec.errors import UserError
+
+ARRAYS = ('line_offsets', 'flat', 'label_offsets', 'status')
+WORTH_SECONDS = 1.0  # of indexing before it is written down
+
+
+@dataclasses.dataclass
+class Index:
+    """What is kept of n samples: about 20 bytes each, and 2 a character.
+
+    Attributes:
+        line_offsets: int64 [n], byte at which each line begins.
+        flat: class ids of all labels one after the other (see `Encoded.flat`).
+        label_offsets: int64 [n + 1].
+        status: uint8 [n], index into `encoding.STATUS`.
+        counts: 'not NFC', 'unknown' (labels with a character outside the table), 'case' (labels
+            that fail on case alone) and 'first case' (the first such sample).
+        unknown: character -> how often it stands in the labels.
+        file: the cache that the arrays are mapped from, '' where they are in memory.
+    """
+
+    line_offsets: np.ndarray
+    flat: np.ndarray
+    label_offsets: np.ndarray
+    status: np.ndarray
+    counts: dict[str, int]
+    unknown: Counter[str]
+    file: str = ''
+
+    def __len__(self) -> int:
+        return len(self.line_offsets)
+
+    def __reduce__(self) -> Any:
+        # A worker process maps the same pages instead of being sent hundreds of megabytes.
+        if self.file:
+            return _mapped_index, (self.file,)
+        values = [getattr(self, field.name) for field in dataclasses.fields(self)]
+        return Index, tuple(values)
+
+
+def cached_index(
+    lines: Lines, parse: Parser, encode: LabelEncoder, format_name: str, keep: bool
+) -> Index:
+    """`build_index`, or what it gave before.
+
+    Args:
+        keep: look for a cache, and write one where indexing took long.
+    """
+    progress = Progress(f'{lines.path}: bytes indexed', lines.size)
+    if not keep:
+        return build_index(lines, parse, encode, format_name, progress)
+    charset = encode.charset.to_metadata()
+    key = {'charset': charset, 'unknown': encode.unknown, 'format': format_name}
+    paths, stamp = cache_paths(lines.path, 'index', key), lines.stamp()
+    found = load(paths, stamp)
+    if found is not None:
+        return _index_of(*found)
+    started = time.monotonic()
+    index = build_index(lines, parse, encode, format_name, progress)
+    if time.monotonic() - started > WORTH_SECONDS:
+        arrays = {name: getattr(index, name) for name in ARRAYS}
+        save(paths, stamp, [index.counts, index.unknown], arrays)
+    return index
+
+
+def _index_of(path: str, note: Any, arrays: dict[str, np.ndarray]) -> Index:
+    return Index(**arrays, counts=note[0], unknown=Counter(note[1]), file=path)
+
+
+def _mapped_index(path: str) -> Index:
+    found = load([path], None)
+    if found is None:
+        raise RuntimeError(f'{path}: the index is not there any more')
+    return _index_of(*found)
+
+
+def build_index(
+    lines: Lines,
+    parse: Parser,
+    encode: LabelEncoder,
+    format_name: str,
+    progress: Callable[[int], None] | None = None,
+) -> Index:
+    """Reads every line once.
+
+    Args:
+        lines: of the annotation file.
+        parse: line -> (path, label).
+        encode: of the charset in use.
+        format_name: what the lines are required to be, for messages.
+        progress: called with the bytes read so far, once a block.
+
+    Raises:
+        UserError: naming the line that is not UTF-8 or does not fit the format.
+    """
+    offsets, lengths = Growing(np.int64), Growing(np.int64)
+    flat, status = Growing(encode.dtype), Growing(np.uint8)
+    counts = {'not NFC': 0, 'unknown': 0, 'case': 0, 'first case': -1}
+    unknown: Counter[str] = Counter()
+    lengths.append([0])
+    for begin, block in lines.blocks():
+        starts, labels = _parse_block(lines, begin, block, parse, format_name)
+        try:
+            part = encode(labels)
+        except ValueError:
+            bad = next(i for i, label in enumerate(labels) if '\n' in label)
+            where = lines.where(starts[bad])
+            raise UserError(f'{where}: the label holds a line break') from None
+        counts['not NFC'] += count_denormalized(labels)
+        counts['unknown'] += int(part.has_unknown.sum())
+        if part.case_alone.any():
+            counts['case'] += int(part.case_alone.sum())
+            if counts['first case'] < 0:
+                counts['first case'] = offsets.size + int(part.case_alone.argmax())
+        unknown.update(part.unknown)
+        offsets.append(starts)
+        lengths.append(part.lengths)
+        flat.append(part.flat)
+        status.append(part.status)
+        if progress is not None:
+            progress(begin + len(block))
+    if not offsets.size:
+        raise UserError(f'{lines.path}: no lines in the annotation file')
+    label_offsets = lengths.array()
+    np.cumsum(label_offsets, out=label_offsets)
+    return Index(offsets.array(), flat.array(), label_offsets, status.array(), counts, unknown)
+
+
+class Growing:
+    """An array of unknown length: pieces kept for joining would take its memory twice."""
+
+    def __init__(self, dtype: npt.DTypeLike) -> None:
+        self.size = 0
+        self._data = np.empty(1 << 12, dtype)
+
+    def append(self, values: npt.ArrayLike) -> None:
+        """Adds values [m] at the end."""
+        values = np.asarray(values, self._data.dtype)
+        end = self.size + values.size
+        if end > self._data.size:
+            # refcheck: nobody else holds this array, and the system moves its pages, not bytes.
+            self._data.resize(max(end, self._data.size * 5 // 4), refcheck=False)
+        self._data[self.size : end] = values
+        self.size = end
+
+    def array(self) -> np.ndarray:
+        """The array [n]; nothing can be added any more."""
+        self._data.resize(self.size, refcheck=False)
+        return self._data
+
+
+def _parse_block(
+    lines: Lines, begin: int, block: bytes, parse: Parser, format_name: str
+) -> tuple[list[int], list[str]]:
+    """(byte at which each line begins, its label) of a block's lines that are not blank."""
+    starts, labels = [], []
+    at = begin
+    # Bytes are counted before decoding, lines are split after it: UTF-8 has no byte 0x0a inside.
+    sizes = map(len, block.split(b'\n'))
+    texts = decoded(block, lines, begin).split('\n')
+    for size, line in zip(sizes, texts, strict=True):
+        if line and not line.isspace():
+            try:
+                label = parse(line.removesuffix('\r'))[1]
+            except ValueError as error:
+                raise UserError(
+                    f'{lines.where(at)}: {shown(line.strip())} is not {format_name}: {error}'
+                ) from None
+            starts.append(at)
+            labels.append(label)
+        at += size + 1
+    return starts, labels

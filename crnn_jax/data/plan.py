@@ -1,0 +1,215 @@
+"""Which samples stand in which batch: a pure function of (seed, epoch, window).
+
+Every sample goes to the smallest bucket that holds its width. The samples of a window are put in
+random order and cut into full batches bucket by bucket; what is left over is sorted by width and
+cut too, the last batch filled with masked rows; then the window's batches change places. A window
+of N samples gives exactly ceil(N / batch_size) batches, so that a step alone tells its epoch and
+its place: to resume is to know one integer.
+"""
+
+import dataclasses
+import functools
+import threading
+from collections.abc import Sequence
+
+import numpy as np
+
+from crnn_jax.data.buckets import bucket_widths
+from crnn_jax.data.randomness import generator
+from crnn_jax.data.source import Reasons, Source
+from crnn_jax.data.usable import CHUNK, resized_widths, trainable
+from crnn_jax.spec.errors import UserError
+from crnn_jax.spec.geometry import num_frames
+from crnn_jax.spec.preprocessing import Preprocessing
+
+WINDOW = 1 << 20
+RENDERED_BATCHES = 64  # a window where labels and sizes are drawn rather than looked up
+
+
+@dataclasses.dataclass(frozen=True)
+class PlanRow:
+    """One batch to be.
+
+    Attributes:
+        ids: int64 [b], -1 = masked filler.
+        usable: bool [b], the label can be trained on; False for filler.
+        width: of the batch in pixels.
+        label_axis: length of the label axis.
+        epoch: counted from 0.
+    """
+
+    ids: np.ndarray
+    usable: np.ndarray
+    width: int
+    label_axis: int
+    epoch: int
+
+    def part(self, index: int, count: int) -> 'PlanRow':
+        """The contiguous part of host `index` of `count`; together they are the row."""
+        if len(self.ids) % count:
+            raise ValueError(f'a batch of {len(self.ids)} cannot be cut for {count} hosts')
+        size = len(self.ids) // count
+        own = slice(index * size, (index + 1) * size)
+        return dataclasses.replace(self, ids=self.ids[own], usable=self.usable[own])
+
+
+class Plan:
+    """The batches of all epochs.
+
+    Args:
+        source: the samples.
+        batch_size: rows of a batch, over all hosts and devices.
+        boundaries: widths in pixels of the batches (buckets) where pictures keep their own
+            width; the preprocessing's max_width is added where it is missing, so that every
+            picture fits. Not looked at with a fixed width.
+        max_label_length: longer labels are not trained on; 0 = what the width allows.
+        preprocessing: tells the width that a picture is resized to.
+        geometry: tells the frames of a width.
+        seed: of the order.
+        shuffle: False gives the source's order within each bucket, buckets from narrow to wide.
+        window: samples that are mixed together, at most; a windowed source has its own.
+        all: every sample has its place, also those that cannot be trained on (evaluation).
+
+    Raises:
+        UserError: no sample can be trained on.
+
+    Attributes:
+        num_samples: samples an epoch.
+        steps_per_epoch: ceil(num_samples / batch_size).
+        widths: the batches' widths in pixels that there may be, in ascending order.
+        reasons: why the other samples cannot be trained on.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        *,
+        batch_size: int,
+        boundaries: Sequence[int] = (),
+        max_label_length: int = 0,
+        preprocessing: Preprocessing,
+        geometry: str,
+        seed: int = 0,
+        shuffle: bool = True,
+        window: int = WINDOW,
+        all: bool = False,  # noqa: A002
+    ) -> None:
+        if batch_size < 1:
+            raise ValueError(f'batch_size={batch_size}: must be at least 1')
+        self.source = source
+        self.batch_size = batch_size
+        self.preprocessing = preprocessing
+        self.geometry = geometry
+        self.seed = seed
+        self.shuffle = shuffle
+        self.widths = bucket_widths(boundaries, preprocessing)
+        self._max_label_length = 0 if all else max_label_length
+        self._usable: np.ndarray | None = None
+        self.reasons = Reasons()
+        self._ids = np.zeros(0, np.int32)  # of the samples that have a place; not where windowed
+        if source.windowed:
+            if getattr(source, 'drawn', True):
+                window = RENDERED_BATCHES * batch_size
+            self.num_samples = len(source)
+        else:
+            self._usable, self.reasons = trainable(
+                source, preprocessing, geometry, max_label_length
+            )
+            chosen = np.arange(len(source)) if all else np.flatnonzero(self._usable)
+            self._ids = chosen.astype(np.int32)
+            self.num_samples = chosen.size
+            if not self.num_samples:
+                why = ', '.join(f'{n:,} {reason}' for reason, n in self.reasons.counts.items())
+                raise UserError(f'{source.name}: no sample can be trained on ({why})')
+        self._window_batches = max(1, window // batch_size)
+        self.steps_per_epoch = -(-self.num_samples // batch_size)
+        self._lock = threading.Lock()
+        self._order = functools.lru_cache(maxsize=1)(self._make_order)
+        self._batches = functools.lru_cache(maxsize=2)(self._make_batches)
+
+    def row(self, step: int) -> PlanRow:
+        """The batch of a step, counted from 0 over all epochs.
+
+        Raises:
+            IndexError: a step below 0, or a plan without samples.
+        """
+        if step < 0 or not self.steps_per_epoch:
+            raise IndexError(f'no step {step} in a plan of {self.num_samples} samples')
+        epoch, offset = divmod(step, self.steps_per_epoch)
+        window, place = divmod(offset, self._window_batches)
+        with self._lock:
+            ids, widths = self._batches(epoch, window)
+        own, width = ids[place], int(widths[place])
+        usable = own >= 0
+        if self._usable is not None:
+            usable = usable & self._usable[own]
+        return PlanRow(own, usable, width, self.label_axis(width), epoch)
+
+    def label_axis(self, width: int) -> int:
+        """Length of the label axis of batches of this width: fixed, or each would recompile."""
+        frames = max(1, num_frames(width, self.geometry))
+        return min(frames, self._max_label_length) if self._max_label_length else frames
+
+    @functools.cached_property
+    def shapes(self) -> tuple[tuple[int, int], ...]:
+        """(width, label axis) of the batches that there can be: each is one compilation."""
+        widths = self.widths
+        if not self.source.windowed and self.preprocessing.free_width:
+            held = np.zeros(len(self.widths), bool)
+            for begin in range(0, self.num_samples, CHUNK):
+                resized = self._resized(self._ids[begin : begin + CHUNK])
+                held[np.searchsorted(self.widths, resized)] = True
+            widths = tuple(w for w, any_picture in zip(widths, held, strict=True) if any_picture)
+        return tuple((width, self.label_axis(width)) for width in widths)
+
+    def padding_share(self, epoch: int = 0) -> float:
+        """Share of an epoch's pixels that is padding, masked rows included."""
+        real = total = 0
+        for window in range(-(-self.steps_per_epoch // self._window_batches)):
+            with self._lock:
+                ids, widths = self._batches(epoch, window)
+            total += int(widths.sum()) * self.batch_size
+            real += int(self._resized(ids[ids >= 0]).sum())
+        return 1 - real / total if total else 0.0
+
+    def _resized(self, ids: np.ndarray) -> np.ndarray:
+        """int64 [m], width in pixels of each picture when it stands in its batch."""
+        if not self.preprocessing.free_width:
+            return np.full(ids.size, self.preprocessing.width, np.int64)
+        return resized_widths(self.source.sizes(ids), self.preprocessing)
+
+    def _make_order(self, epoch: int) -> np.ndarray:
+        """int64 or int32 [num_samples], the ids of an epoch in the order of its windows."""
+        if not self.shuffle:
+            order = np.arange(self.num_samples)
+        else:
+            order = generator(self.seed, 'order', epoch).permutation(self.num_samples)
+        if self.source.windowed:
+            return order + np.int64(epoch) * self.num_samples
+        return self._ids[order]
+
+    def _make_batches(self, epoch: int, window: int) -> tuple[np.ndarray, np.ndarray]:
+        """(int64 [batches, b] ids with -1 for filler, int64 [batches] widths) of a window."""
+        size = self._window_batches * self.batch_size
+        ids = self._order(epoch)[window * size : (window + 1) * size].astype(np.int64)
+        resized = self._resized(ids)
+        bucket = np.searchsorted(self.widths, resized)
+        rows, left = [], []
+        for k in range(len(self.widths)):
+            members = np.flatnonzero(bucket == k)
+            full = members.size - members.size % self.batch_size
+            rows.append(members[:full].reshape(-1, self.batch_size))
+            left.append(members[full:])
+        rest = np.concatenate(left)
+        rest = rest[np.argsort(resized[rest], kind='stable')]
+        filler = np.full(-rest.size % self.batch_size, -1)
+        rows.append(np.concatenate([rest, filler]).reshape(-1, self.batch_size))
+        members = np.concatenate(rows)
+        # Filler counts as the narrowest: a batch is as wide as its widest real member.
+        widest = np.where(members >= 0, bucket[members], 0).max(axis=1)
+        table = np.where(members >= 0, ids[members], -1)
+        widths = np.asarray(self.widths)[widest]
+        if self.shuffle:
+            places = generator(self.seed, 'batches', epoch, window).permutation(len(table))
+            table, widths = table[places], widths[places]
+        return table, widths

@@ -1,0 +1,122 @@
+"""Parts of a source: for training, for validation, or what is left of it."""
+
+import os
+import re
+import zlib
+
+import numpy as np
+
+from crnn_jax.data.files import FileSource
+from crnn_jax.data.source import Reasons
+from crnn_jax.spec.errors import UserError
+
+HASH_SHARE = '10%'  # of the pictures that a split by 'hash' keeps for validation
+
+
+class Subset:
+    """Some samples of a source that is not windowed, numbered anew.
+
+    Args:
+        source: the whole.
+        ids: integer [m], ids there.
+        name: '' takes the source's.
+        reasons: why others were left out, to be reported beside those of the members.
+    """
+
+    windowed = False
+
+    def __init__(
+        self,
+        source: 'FileSource | Subset',
+        ids: np.ndarray,
+        name: str = '',
+        reasons: Reasons | None = None,
+    ) -> None:
+        self.source = source
+        self.ids = np.asarray(ids, np.int64)
+        self.name: str = name or source.name
+        self._reasons = reasons
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def labels(self) -> tuple[np.ndarray, np.ndarray]:
+        """(class ids of all labels, int64 offsets [n + 1])."""
+        return self.source.labels_of(self.ids)
+
+    def labels_of(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(class ids of these samples' labels, int64 offsets [m + 1])."""
+        return self.source.labels_of(self.ids[ids])
+
+    @property
+    def usable(self) -> np.ndarray:
+        """bool [n]: the label can be trained on, as far as the line tells."""
+        return self.source.usable[self.ids]
+
+    @property
+    def reasons(self) -> Reasons:
+        """Why the others cannot: as given, or else counted among the members."""
+        if self._reasons is None:
+            self._reasons = self.source.reasons_of(self.ids)
+        return self._reasons
+
+    def reasons_of(self, ids: np.ndarray) -> Reasons:
+        """The same of some members."""
+        return self.source.reasons_of(self.ids[ids])
+
+    def sizes(self, ids: np.ndarray) -> np.ndarray:
+        """int32 [m, 2]: heights and widths in pixels."""
+        return self.source.sizes(self.ids[ids])
+
+    def read(self, ids: np.ndarray) -> list[np.ndarray | str]:
+        """uint8 [h w c] a sample, or the reason why it cannot be read."""
+        return self.source.read(self.ids[ids])
+
+    def text(self, index: int) -> str:
+        """The label, normalized."""
+        return self.source.text(int(self.ids[index]))
+
+    def identity(self, index: int) -> str:
+        """What people call the sample."""
+        return self.source.identity(int(self.ids[index]))
+
+
+def split(source: FileSource, how: str) -> tuple[Subset, Subset]:
+    """Parts a source in two.
+
+    Args:
+        source: of files; their paths decide.
+        how: '10%': a tenth (or another share) of the paths as written, chosen by their hash, so
+            that a picture stays on its side when others are added; 'hash' is '10%'; 'k/n':
+            sorted by file name every n-th from the k-th on.
+
+    Returns:
+        (for training, for validation).
+
+    Raises:
+        UserError: `how` is neither, or one part would be empty.
+    """
+    paths = map(source.written_path, range(len(source)))
+    share = re.fullmatch(r'([0-9]+)%', HASH_SHARE if how == 'hash' else how)
+    match = re.fullmatch(r'([0-9]+)/([0-9]+)', how)
+    if share and 0 < int(share[1]) < 100:
+        chosen = (zlib.crc32(path.encode()) % 100 < int(share[1]) for path in paths)
+        held_out = np.fromiter(chosen, bool, len(source))
+    elif match and int(match[1]) < int(match[2]) > 1:
+        fold, folds = int(match[1]), int(match[2])
+        names = [os.path.basename(path) for path in paths]
+        order = sorted(range(len(names)), key=names.__getitem__)
+        held_out = np.zeros(len(source), bool)
+        held_out[order[fold::folds]] = True
+    else:
+        raise UserError(f"data.split={how!r}: must be 'none', '10%' or 'k/n' as in '0/5'")
+    if held_out.all() or not held_out.any():
+        raise UserError(
+            f'data.split={how!r}: {source.name} has {len(source)} samples, too few to part; '
+            f"name a validation file, or 'none'"
+        )
+    return (
+        Subset(source, np.flatnonzero(~held_out), f'{source.name} (training part)'),
+        Subset(source, np.flatnonzero(held_out), f'{source.name} (validation part)'),
+    )

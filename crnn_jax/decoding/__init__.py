@@ -1,0 +1,1 @@
+"""From a network's logits to texts: greedy decoding, confidence, alignment."""

@@ -1,0 +1,77 @@
+"""Reads pictures of one word or text line each.
+
+  python -m crnn_jax.demo IMAGE_OR_FOLDER... [-m MODEL] [--decoder greedy] [--json]
+
+One line a picture: `Path: P, greedy: X, probability: 0.998`. Pictures that cannot be read get one
+line each on stderr; the exit code is then 2.
+"""
+
+import sys
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+from crnn_jax import cli, xla_flags
+from crnn_jax.spec.errors import UserError
+
+AT_ONCE = 256  # pictures read together: more are not quicker, and nobody sees a line before
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Reads what the flags name; returns the exit code."""
+    parser = cli.Parser("demo", __doc__)
+    parser.add_argument("image", nargs="*", help="picture, or folder of pictures")
+    parser.add_argument("-i", "--images", nargs="+", default=[], help="the same, by a flag")
+    parser.add_argument("-m", "--model", help="model file or workdir (default: the one that ships)")
+    parser.add_argument("--decoder", default="greedy", help="greedy")
+    parser.add_argument("--json", action="store_true", help="JSON lines")
+    parser.add_argument("-o", "--output", help="write there instead of stdout")
+    answer = "the model file holds its characters"
+    parser.add_settled("-t", "--table_path", "--table", answer=answer)
+    parser.add_settled("-w", "--img_width", answer="the model file knows how to resize")
+    parser.add_settled("--img_channels", answer="the model file knows how many there are")
+    parser.add_settled("-b", "--batch_size", answer="a reading does not depend on it")
+    args = parser.parse_intermixed_args(argv)  # flags may stand between pictures
+    if not args.image + args.images:
+        parser.error("which pictures? name files or folders")
+
+    xla_flags.set_for_cpu()
+    from crnn_jax.deploy import compilation_cache
+    from crnn_jax.deploy.pictures import PhotoWarning, list_images
+    from crnn_jax.deploy.recognizer import Recognizer, check_decoder
+
+    check_decoder(args.decoder)
+    paths = [path for named in args.image + args.images for path in list_images(named)]
+    compilation_cache.enable()
+    recognizer = Recognizer.load(args.model)
+    failed = False
+    with cli.output(args.output) as stream, warnings.catch_warnings():
+        warnings.filterwarnings("always", category=PhotoWarning)
+        warnings.showwarning = _show_in_one_line
+        for start in range(0, len(paths), AT_ONCE):
+            some = paths[start : start + AT_ONCE]
+            readings = recognizer.read(some, args.decoder, errors="return")
+            for path, reading in zip(some, readings, strict=True):
+                if isinstance(reading, UserError):
+                    failed = True
+                    print(f"error: {reading}", file=sys.stderr)
+                    continue
+                line = _record(path, reading) if args.json else _line(path, reading)
+                print(line, file=stream, flush=True)
+    return cli.EXIT_MISTAKE if failed else 0
+
+
+def _line(path: str, reading: Any) -> str:
+    return f"Path: {path}, greedy: {reading.text}, probability: {reading.confidence:.3f}"
+
+
+def _record(path: str, reading: Any) -> str:
+    return cli.json_line({"path": path, **reading.to_json()})
+
+
+def _show_in_one_line(message: Warning | str, *_: Any, **__: Any) -> None:
+    print(f"warning: {message}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,64 @@
+"""Compiled programs kept between processes, so that a command's second start is quick.
+
+    compilation_cache.enable()   # in a command, after parsing its flags, before the first picture
+
+Only commands do this: it sets an option of JAX for the whole process, which a library should
+leave to the program it is used in.
+"""
+
+import hashlib
+import os
+import platform
+import sys
+
+
+def enable() -> None:
+    """Turns JAX's persistent compilation cache on, in the user's cache folder.
+
+    Where JAX_COMPILATION_CACHE_DIR is set the user has decided and nothing is changed; a folder
+    that cannot be written is done without.
+    """
+    import jax
+
+    if jax.config.values.get("jax_compilation_cache_dir"):
+        return
+    folder = os.path.join(user_cache(), "xla", machine())
+    try:
+        os.makedirs(folder, exist_ok=True)
+    except OSError:
+        return
+    if not os.access(folder, os.W_OK):
+        return
+    jax.config.update("jax_compilation_cache_dir", folder)
+    # By default only programs that took a second to compile are kept; ours are many small ones.
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+def user_cache() -> str:
+    """This program's folder among the user's caches."""
+    if sys.platform == "win32":
+        base = os.environ.get("LOCALAPPDATA") or os.path.expanduser(r"~\AppData\Local")
+    elif sys.platform == "darwin":
+        base = os.path.expanduser("~/Library/Caches")
+    else:
+        base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return os.path.join(base, "crnn_jax")
+
+
+def machine() -> str:
+    """A short name for this kind of processor and these versions.
+
+    Home folders are shared between machines, and a program compiled for a processor with more
+    instructions than this one has ends in an illegal instruction.
+    """
+    import jaxlib
+
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
+            wanted = ("model name", "flags", "Features", "CPU part")
+            lines = sorted({line for line in file if line.startswith(wanted)})
+    except OSError:
+        lines = [platform.processor(), platform.machine(), platform.release()]
+    digest = hashlib.sha256("\n".join([jaxlib.__version__, *lines]).encode()).hexdigest()
+    return digest[:16]

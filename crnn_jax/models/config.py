@@ -1,0 +1,69 @@
+"""What defines a network: a frozen dataclass that a model file stores and `CRNN` is built from.
+
+    config = get_model_config('crnn_small', num_classes=37, channels=1)
+    model = CRNN(config)
+"""
+
+import dataclasses
+from typing import Any
+
+from crnn_jax.spec.errors import UserError
+
+_FULL = (64, 128, 256, 256, 512, 512, 512)
+VARIANTS: dict[str, dict[str, Any]] = {
+    'crnn': {'filters': _FULL, 'hidden': 256},  # the paper's; 8.72 M parameters as CRNN.tf2
+    'crnn_small': {'filters': tuple(f // 2 for f in _FULL), 'hidden': 128},
+    'crnn_tiny': {'filters': (8, 12, 16, 16, 24, 24, 24), 'hidden': 16},  # tests, in seconds
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """The network of one model file.
+
+    Attributes:
+      num_classes: K, the blank included.
+      channels: of the picture, 1 (grey) or 3 (RGB).
+      filters: output channels of the seven convolutions.
+      hidden: units of one direction of each LSTM.
+      geometry: 'keras' (CRNN.tf2's) or 'torch' (crnn.pytorch's); see `spec.geometry`.
+      mean, scale: the network sees `(uint8 - mean) / scale`.
+      bn_momentum, bn_epsilon: of batch norm; running = momentum * running + (1 - momentum) * new.
+      dtype: of activations; 'bfloat16' is for GPU and TPU. Parameters, batch norm and logits stay
+        float32.
+      unroll: LSTM steps in one turn of the loop, a trade of compile time for loop overhead.
+    """
+
+    num_classes: int
+    channels: int = 1
+    filters: tuple[int, ...] = _FULL
+    hidden: int = 256
+    geometry: str = 'keras'
+    mean: float = 127.5
+    scale: float = 127.5
+    bn_momentum: float = 0.99
+    bn_epsilon: float = 1e-3
+    dtype: str = 'float32'
+    unroll: int = 1
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain JSON values; `from_dict` takes them back."""
+        return dataclasses.asdict(self) | {'filters': list(self.filters)}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> 'ModelConfig':
+        known = {f.name for f in dataclasses.fields(cls)}
+        if unknown := sorted(set(values) - known):
+            raise UserError(f'model: unknown keys {unknown}; known are {sorted(known)}')
+        return cls(**{**values, 'filters': tuple(values.get('filters', _FULL))})
+
+
+def get_model_config(name: str, *, num_classes: int, **overrides: Any) -> ModelConfig:
+    """The config of a named network: 'crnn', 'crnn_small' or 'crnn_tiny'.
+
+    Raises:
+      UserError: there is no network of that name.
+    """
+    if name not in VARIANTS:
+        raise UserError(f'model.name: {name!r} is not one of {sorted(VARIANTS)}')
+    return ModelConfig.from_dict({**VARIANTS[name], 'num_classes': num_classes, **overrides})

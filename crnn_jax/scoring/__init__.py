@@ -1,0 +1,1 @@
+"""How good readings are: sums and counts first, divisions last."""

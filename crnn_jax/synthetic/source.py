@@ -1,0 +1,211 @@
+"""Rendered words as a source of samples: pictures made from (seed, index) alone.
+
+A sample has no file: its text, its size and its pixels are functions of the seed and of its
+number, so that every process renders the same sample for itself, and numbers never run out. An
+'epoch' is only a count; sample i of epoch e is number e * count + i.
+
+Synopsis:
+    source = SyntheticSource(config.synthetic, charset, seed=0)
+    flat, offsets = source.labels_of(ids)    # class ids, from the text alone
+    sizes = source.sizes(ids)                # int32 [m 2], from the layout alone
+    pictures = source.read(ids)              # uint8 [h w c] each
+"""
+
+from __future__ import annotations
+
+import hashlib
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterable
+from itertools import accumulate
+from typing import Any
+
+import cv2
+import numpy as np
+
+from crnn_jax.data.source import Reasons
+from crnn_jax.spec.charset import Charset
+from crnn_jax.spec.errors import UserError
+from crnn_jax.synthetic.atlas import Atlas, load_atlas
+from crnn_jax.synthetic.collect import characters_for, open_atlas
+from crnn_jax.synthetic.dice import Dice
+from crnn_jax.synthetic.drawing import draw_layers
+from crnn_jax.synthetic.layout import Layout, lay_out
+from crnn_jax.synthetic.picture import paint
+from crnn_jax.synthetic.styles import get_style
+from crnn_jax.synthetic.words import word_list
+from crnn_jax.synthetic.writer import Writer
+
+COLORS = {"grey": 1, "rgb": 3}
+MOST_AT_ONCE = 1 << 20  # labels held in memory; more are asked for window by window
+FACE_TRIES = 12
+TEXTS_KEPT = 4096
+
+
+class SyntheticSource:
+    """Samples rendered from fonts and words.
+
+    Args:
+        config: attributes style, words, fonts, count, heights, max_aspect, color, cache; see
+            configs/synthetic.py for what they mean.
+        charset: the table that labels are written in.
+        seed: another seed, other samples.
+
+    Raises:
+        UserError: a style, font folder or word list that is not there, or no face that draws
+            the table's characters.
+    """
+
+    windowed = True  # plans ask for labels and sizes window by window
+
+    def __init__(self, config: Any, charset: Charset, seed: int = 0):
+        if config.color not in COLORS:
+            raise UserError(f"synthetic.color={config.color!r}: grey or rgb is expected")
+        if config.count < 1:
+            raise UserError(f"synthetic.count={config.count}: at least 1 is expected")
+        self.seed = seed
+        self.charset = charset
+        self.style = get_style(config.style)
+        self.count = int(config.count)
+        self.channels = COLORS[config.color]
+        low, high = config.heights
+        self.heights = (int(low), int(high))
+        self.max_aspect = float(config.max_aspect)
+        self.name = f"synthetic:{config.style}"
+        self.reasons = Reasons()
+        self.writer = Writer(word_list(config.words), self.style, charset)
+        columns = characters_for(charset.characters, charset.ignore_case)
+        self._path = open_atlas(config.fonts, columns, config.cache)
+        self._atlas: Atlas | None = None
+        self._written: dict[int, tuple[str, str]] = {}
+        self._choose_faces()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Workers map the atlas themselves instead of receiving its pixels."""
+        return {**self.__dict__, "_atlas": None, "_written": {}}
+
+    @property
+    def atlas(self) -> Atlas:
+        """The glyphs, mapped from their file."""
+        if self._atlas is None:
+            # pictures this small are drawn slower by several threads, and workers are many
+            cv2.setNumThreads(1)
+            self._atlas = load_atlas(self._path)
+        return self._atlas
+
+    def _choose_faces(self) -> None:
+        """Weights of the faces: families shrink to a power of their size, odd letters too."""
+        atlas = self.atlas
+        known = atlas.column_of
+        self._usable = [
+            frozenset(c for c, n in known.items() if row[n]) for row in atlas.usable.tolist()
+        ]
+        drawable = frozenset().union(*self._usable)
+        missing = [
+            c for c in self.charset.characters
+            if not c.isspace() and not drawable & {c, c.upper(), c.lower()}
+        ]  # fmt: skip
+        if missing:
+            raise UserError(f"synthetic.fonts: no face draws {' '.join(missing[:20])!r}")
+        members = Counter(atlas.family.tolist())
+        weight = [
+            members[f] ** (self.style.heavy_families - 1.0) * s**self.style.usual_letters
+            for f, s in zip(atlas.family.tolist(), atlas.score.tolist(), strict=True)
+        ]
+        self._face_sums = list(accumulate(weight))
+
+    def __len__(self) -> int:
+        return self.count
+
+    def fingerprint(self) -> str:
+        """Changes with everything that decides a picture: fonts, words, style, seed, sizes."""
+        parts = (self._path.name, self.style, self.seed, self.heights, self.max_aspect)
+        more = (self.channels, self.charset, self.writer.words_hash)
+        return hashlib.sha256(repr((parts, more)).encode()).hexdigest()
+
+    # --- text
+
+    def _write(self, i: int) -> tuple[str, str]:
+        """(drawn, label); kept a while, since a batch asks for labels, texts and pictures."""
+        found = self._written.get(i)
+        if found is None:
+            if len(self._written) >= TEXTS_KEPT:
+                self._written.clear()
+            found = self._written[i] = self.writer.write(self.seed, i)
+        return found
+
+    def text(self, i: int) -> str:
+        """The label of sample i, folded as the table asks."""
+        return self._write(int(i))[1]
+
+    def identity(self, i: int) -> str:
+        """What to call sample i in a message."""
+        return f"{self.name}/{self.seed}/{int(i)}"
+
+    def labels_of(self, ids: Iterable[int]) -> tuple[np.ndarray, np.ndarray]:
+        """Class ids of these samples: flat int32, and offsets int64 [m + 1]."""
+        encoded = [self.charset.encode(self.text(i))[0] for i in ids]
+        offsets = np.zeros(len(encoded) + 1, np.int64)
+        np.cumsum([len(e) for e in encoded], out=offsets[1:])
+        flat = np.concatenate(encoded) if encoded else np.zeros(0)
+        return flat.astype(np.int32), offsets
+
+    @property
+    def labels(self) -> tuple[np.ndarray, np.ndarray]:
+        """All labels of the first epoch. Raises UserError where there are more than 2**20."""
+        if self.count > MOST_AT_ONCE:
+            raise UserError(f"synthetic.count={self.count}: too many labels to hold at once")
+        return self.labels_of(range(self.count))
+
+    @property
+    def usable(self) -> np.ndarray:
+        """bool [n], all True."""
+        return np.ones(self.count, bool)
+
+    # --- shape
+
+    def layout(self, i: int) -> Layout:
+        """All choices of shape of sample i; nothing is drawn."""
+        drawn, _ = self._write(int(i))
+        dice = Dice(self.seed, "shape", int(i))
+        face, drawn = self._face_for(drawn, dice)
+        return lay_out(drawn, face, self.atlas, self.style, dice, self.heights, self.max_aspect)
+
+    def _face_for(self, drawn: str, dice: Dice) -> tuple[int, str]:
+        """A face that draws every character; in the other case or without marks if none does."""
+        needed = frozenset(drawn) - {" "}
+        for _ in range(FACE_TRIES):
+            face = dice.index(self._face_sums)
+            if needed <= self._usable[face]:
+                return face, drawn
+        label = self.writer.label(drawn)
+        start = bisect_left(self._face_sums, dice.random() * self._face_sums[-1])
+        count = len(self._usable)
+        for text in (drawn, label, label.upper(), label.lower()):
+            needed = frozenset(text) - {" "}
+            if self.writer.label(text) != label:
+                continue
+            for step in range(count):
+                face = (start + step) % count
+                if needed <= self._usable[face]:
+                    return face, text
+        raise UserError(f"synthetic.fonts: no single face draws {drawn!r}")
+
+    def sizes(self, ids: Iterable[int]) -> np.ndarray:
+        """int32 [m 2]: height and width in pixels; nothing is drawn."""
+        found = [(at.height, at.width) for at in map(self.layout, ids)]
+        return np.array(found, np.int32).reshape(-1, 2)
+
+    # --- pixels
+
+    def draw(self, i: int) -> np.ndarray:
+        """The picture of sample i: uint8 [h w c]."""
+        i = int(i)
+        look = Dice(self.seed, "look", i)
+        layout = self.layout(i)
+        layers = draw_layers(layout, self.atlas, self.style, look)
+        return paint(layers, layout.boxes, self.style, look, self.channels)
+
+    def read(self, ids: Iterable[int]) -> list[np.ndarray]:
+        """The pictures of these samples."""
+        return [self.draw(i) for i in ids]

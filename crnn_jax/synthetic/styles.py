@@ -1,0 +1,180 @@
+"""The distributions behind every choice, as named styles.
+
+A pair (low, high) is a uniform range; `*_share` is a probability; lengths are in cap heights (the
+height of an H) unless a name says pixels or degrees. A style can be changed key by key from a JSON
+file: {"base": "scene", "border_share": 0.5}.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from crnn_jax.spec.errors import UserError
+
+Range = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Style:
+    """One set of distributions; the defaults are those of 'scene'."""
+
+    # --- text: relative shares of the kinds of word
+    word_share: float = 0.50  # from the word list, its length drawn from length_weights
+    common_share: float = 0.17  # from the built-in list of common and sign words
+    invented_share: float = 0.10  # letters that follow each other as in the list
+    number_share: float = 0.13  # digits: plain numbers, years, prices, times
+    letters_share: float = 0.03  # a few random letters: initials, abbreviations
+    random_share: float = 0.07  # any characters of the table, in any case
+    letters_length: tuple[int, int] = (1, 4)
+    random_length: tuple[int, int] = (1, 8)
+    # weight of words with 1, 2, 3 ... letters; the last holds for all longer ones
+    length_weights: tuple[float, ...] = (1, 4, 10, 13, 13, 13, 12, 10, 8, 6, 4, 3, 2, 1, 0.6, 0.3)
+    case_shares: Mapping[str, float] = field(
+        default_factory=lambda: {"upper": 0.5, "capital": 0.27, "lower": 0.18, "as_listed": 0.05}
+    )
+    punctuation_share: float = 0.10  # a word gets a full stop, brackets, an 's ...
+    draw_unlabelled: bool = True  # draw characters that the table lacks, and leave them unlabelled
+    more_words_share: float = 0.35  # where the table has a space: another word follows
+
+    # --- letters
+    tracking: Range = (-0.02, 0.10)  # extra space between letters
+    wide_tracking_share: float = 0.08
+    wide_tracking: Range = (0.15, 0.9)
+    small_caps_share: float = 0.06  # of words in capitals: the first letter is larger
+    bounce_share: float = 0.03  # letters jump off the line and tilt
+    bounce: float = 0.12
+    stretch: Range = (-0.28, 0.25)  # log2 of the width of all letters
+    bold_share: float = 0.15  # strokes thickened
+    thin_share: float = 0.08  # strokes thinned
+    heavy_families: float = 0.5  # a family of n faces has weight n to this power
+    usual_letters: float = 3.0  # weight of a face: its share of usual letter shapes to this power
+
+    rule_share: float = 0.03  # a line under the word
+    dots_share: float = 0.015  # letters of lamps
+
+    # --- shape, angles in degrees
+    slant_share: float = 0.15
+    slant: float = 12.0  # standard deviation of a sheared, sloping word
+    curve_share: float = 0.18
+    curve: Range = (15.0, 90.0)  # angle between the first and the last letter
+    wave_share: float = 0.04
+    rotation: float = 2.5  # standard deviation
+    strong_rotation_share: float = 0.12
+    strong_rotation: float = 11.0
+    perspective_share: float = 0.45
+    yaw: float = 22.0  # standard deviations of the camera's angles
+    pitch: float = 14.0
+    camera: Range = (1.2, 4.0)  # distance of the camera in widths of the word
+
+    # --- crop: what lies between the ink and the edge, as a share of the ink's height
+    margin: Range = (0.02, 0.30)
+    loose_share: float = 0.22
+    loose_margin: Range = (0.2, 0.55)
+    tight_share: float = 0.16
+    tight_margin: Range = (-0.07, 0.04)  # negative: letters are cut
+    neighbour_share: float = 0.16  # lines above and below, words left and right, cut by the crop
+
+    # --- colours, grey levels 0-255
+    contrast: Range = (34.0, 250.0)  # distance of letters and background
+    contrast_power: float = 1.0  # above 1: low contrasts more often
+    light_on_dark_share: float = 0.48
+    saturation: float = 0.8  # rgb only: most saturated colour
+    border_share: float = 0.14
+    border: Range = (0.03, 0.11)  # thickness
+    outline_share: float = 0.04  # only the border is drawn
+    shadow_share: float = 0.20
+    shadow_offset: Range = (0.04, 0.16)
+    shadow_blur_share: float = 0.5
+    block_share: float = 0.06  # letters with a side: the shadow is drawn out
+    fill_gradient_share: float = 0.10
+    fill_texture_share: float = 0.15
+    letter_tones_share: float = 0.03  # each letter has its own colour
+    relief_share: float = 0.08  # letters stand out of the surface, half of them in its own colour
+
+    # --- background
+    two_tone_share: float = 0.10
+    gradient_share: float = 0.35
+    texture_share: float = 0.45
+    texture: Range = (3.0, 40.0)  # standard deviation of the texture in grey levels
+    panel_share: float = 0.06  # a sign's edge runs beside the word
+
+    # --- light, camera and file
+    light_share: float = 0.30
+    light: Range = (0.1, 0.5)  # how much darker one side is
+    glare_share: float = 0.04
+    exposure: float = 0.12  # standard deviation of the log of the gain
+    low_resolution_share: float = 0.35
+    low_resolution: Range = (0.3, 0.85)  # scale at which noise and JPEG happen
+    blur_share: float = 0.55
+    blur_pixels: Range = (0.3, 1.6)  # of letters 28 pixels high, less of smaller ones
+    motion_share: float = 0.10
+    motion_pixels: Range = (2.0, 6.0)
+    bloom_share: float = 0.04  # letters that shine
+    noise_share: float = 0.55
+    noise: Range = (1.0, 14.0)
+    sharpen_share: float = 0.10
+    jpeg_share: float = 0.60
+    jpeg_quality: tuple[int, int] = (20, 90)
+
+
+_NONE: dict[str, Any] = {
+    name: 0.0
+    for name in (field.name for field in dataclasses.fields(Style))
+    if name.endswith("_share") and not name.startswith(("word", "common", "number", "more_words"))
+}
+STYLES = {
+    "scene": Style(),
+    # dark letters on a light even ground, straight, sharp: print, and the easy start of a training
+    "plain": Style(
+        **_NONE,
+        draw_unlabelled=False,
+        tracking=(0.0, 0.06),
+        stretch=(-0.1, 0.1),
+        rotation=0.0,
+        margin=(0.06, 0.2),
+        contrast=(120.0, 235.0),
+        exposure=0.0,
+    ),
+}
+
+
+def get_style(name: str) -> Style:
+    """The style of this name, or of a JSON file that changes some keys of one.
+
+    Raises:
+        UserError: no such style, no such key, or a value of another kind.
+    """
+    if name in STYLES:
+        return STYLES[name]
+    if not name.endswith(".json"):
+        raise UserError(f"style {name!r}: one of {', '.join(STYLES)} or a .json file is expected")
+    try:
+        changes = json.loads(Path(name).read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{name}: not a readable JSON file ({error})") from error
+    if not isinstance(changes, dict):
+        raise UserError(f"{name}: an object of style keys is expected")
+    base = get_style(str(changes.pop("base", "scene")))
+    known = {field.name: getattr(base, field.name) for field in dataclasses.fields(Style)}
+    for key, value in changes.items():
+        if key not in known:
+            raise UserError(f"{name}: unknown style key {key!r}")
+        if not _fits(key, known[key], value):
+            raise UserError(f"{name}: {key} should look like {known[key]!r}, not {value!r}")
+        changes[key] = tuple(value) if isinstance(value, list) else value
+    return dataclasses.replace(base, **changes)
+
+
+def _fits(key: str, known: Any, value: Any) -> bool:
+    """Whether a value of a JSON file can stand for one of a style."""
+    if isinstance(known, tuple):
+        right = isinstance(value, list) and all(isinstance(v, (int, float)) for v in value)
+        return right and (len(value) == len(known) or (key == "length_weights" and bool(value)))
+    if isinstance(known, Mapping):
+        return isinstance(value, dict) and bool(value) and set(value) <= set(known)
+    return isinstance(value, (bool, int, float))

@@ -1,0 +1,52 @@
+"""Word lists: the system's, a user's, or the small one that comes with the package."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+
+from crnn_jax.spec.errors import UserError
+
+DICTIONARIES = (
+    "/usr/share/dict/american-english-large",
+    "/usr/share/dict/american-english",
+    "/usr/share/dict/british-english",
+    "/usr/share/dict/words",
+)
+
+
+def builtin_words() -> tuple[str, ...]:
+    """The common English and sign words that come with the package, commonest kinds first."""
+    text = resources.files("crnn_jax.synthetic").joinpath("common_words.txt").read_text("utf-8")
+    return tuple(text.split())
+
+
+def word_list(names: str) -> tuple[str, ...]:
+    """Words of one or several lists.
+
+    Args:
+        names: 'auto' (the first of the system's dictionaries, else the built-in list), 'builtin',
+            or files of one word a line (UTF-8), several joined by commas.
+
+    Returns:
+        The words, without doubles, in the order of the files.
+
+    Raises:
+        UserError: a file that cannot be read or holds no word.
+    """
+    if names == "auto":
+        found = next((path for path in DICTIONARIES if Path(path).is_file()), "builtin")
+        # one word in five of these lists is another one with 's, which styles add themselves
+        return tuple(w for w in word_list(found) if not w.endswith("'s"))
+    if names == "builtin":
+        return builtin_words()
+    words: dict[str, None] = {}
+    for name in names.split(","):
+        try:
+            lines = Path(name).expanduser().read_text("utf-8-sig").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"{name}: not a readable UTF-8 word list ({error})") from error
+        words.update((line.strip(), None) for line in lines if line.strip())
+    if not words:
+        raise UserError(f"{names}: no words in it; one word a line is expected")
+    return tuple(words)

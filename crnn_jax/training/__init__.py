@@ -1,0 +1,1 @@
+"""State, step, parallel wrapping, optimizer, checkpoints and the loop."""

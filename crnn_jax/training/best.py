@@ -1,0 +1,56 @@
+"""The best evaluation so far: its checkpoint and its model file."""
+
+from typing import Any
+
+import jax
+import numpy as np
+
+from crnn_jax.deploy.model_file import save_model
+from crnn_jax.training.checkpoints import Checkpoints
+from crnn_jax.training.state import TrainState
+from crnn_jax.training.workdir import Workdir
+
+
+class BestSoFar:
+    """Higher exact accuracy, then lower CER, then earlier."""
+
+    def __init__(self, workdir: Workdir):
+        self.workdir = workdir
+        self.checkpoints = Checkpoints(workdir.best, keep=1)
+        self.step = 0
+        self.metrics: dict[str, float] = {}
+        self.since = 0  # evaluations without a better one
+
+    def offer(self, step: int, metrics: dict[str, float]) -> bool:
+        """Takes note of an evaluation; whether it is the best."""
+        better = not self.metrics or _rank(metrics) > _rank(self.metrics)
+        if better:
+            self.step, self.metrics, self.since = step, dict(metrics), 0
+        else:
+            self.since += 1
+        return better
+
+    def exhausted(self, patience: int) -> bool:
+        """Whether `patience` evaluations in a row (0: any number) brought nothing better."""
+        return bool(patience) and self.since >= patience
+
+    def save(self, step: int, state: TrainState, metadata: dict[str, Any]) -> None:
+        """Checkpoint and model file of the best state."""
+        meta = {'model': metadata, 'metrics': self.metrics}
+        self.checkpoints.save(step, state, meta)
+        self.save_model(state, metadata)
+
+    def save_model(self, state: TrainState, metadata: dict[str, Any]) -> None:
+        """The workdir's model file alone."""
+        variables = jax.tree.map(np.asarray, state.variables)
+        save_model(self.workdir.model, variables, metadata)
+
+    def to_meta(self) -> dict[str, Any]:
+        return {'step': self.step, 'metrics': self.metrics, 'since': self.since}
+
+    def from_meta(self, meta: dict[str, Any]) -> None:
+        self.step, self.metrics, self.since = meta['step'], meta['metrics'], meta['since']
+
+
+def _rank(metrics: dict[str, float]) -> tuple[float, float]:
+    return metrics['accuracy'], -metrics.get('cer', 0.0)

@@ -1,0 +1,172 @@
+"""Checkpoints that are whole or do not exist: orbax's arrays, our checksums, one rename at the end.
+
+    checkpoints = Checkpoints(workdir / 'checkpoints' / 'latest', keep=2)
+    checkpoints.save(step, state, meta)
+    found = checkpoints.restore(like=state)  # (state, meta) of the newest sound one, or None
+
+orbax restores damaged arrays without a word, so a step counts only when its `sha256.json` is there
+and every file matches. A step is written under another name and renamed when all of it is on disk.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from crnn_jax.spec.errors import UserError
+
+SUMS = 'sha256.json'
+META = 'meta.json'
+
+
+class Checkpoints:
+    """The checkpoints of one folder, newest last, at most `keep` of them."""
+
+    def __init__(self, directory: str | os.PathLike, keep: int, say: Callable[[str], None] = print):
+        self.directory = Path(directory).absolute()
+        self.keep = keep
+        self.say = say
+
+    def steps(self) -> list[int]:
+        """Steps there are, sound or not, in rising order."""
+        if not self.directory.is_dir():
+            return []
+        return sorted(int(path.name) for path in self.directory.iterdir() if path.name.isdigit())
+
+    def save(self, step: int, state: Any, meta: dict[str, Any]) -> None:
+        """Writes a step and removes the oldest beyond `keep`.
+
+        Args:
+          step: names the folder.
+          state: pytree of arrays.
+          meta: JSON values.
+
+        Raises:
+          OSError: the disk is full or not writable; earlier steps are untouched.
+        """
+        final = self.directory / str(step)
+        partial = self.directory / f'{step}.partial'
+        for leftover in self.directory.glob('*.partial'):
+            shutil.rmtree(leftover)
+        partial.mkdir(parents=True)
+        try:
+            with _checkpointer() as checkpointer:
+                checkpointer.save(partial / 'state', state)
+            (partial / META).write_text(json.dumps(meta), encoding='utf-8')
+            _write_synced(partial / SUMS, json.dumps(_sums(partial, sync=True), indent=0))
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+        # The same or a later step was passed over as damaged, or this one would not be written.
+        for later in (s for s in self.steps() if s >= step):
+            shutil.rmtree(self.directory / str(later))
+        partial.rename(final)
+        _sync_folder(self.directory)
+        for old in self.steps()[: -self.keep]:
+            shutil.rmtree(self.directory / str(old))
+
+    def restore(self, like: Any) -> tuple[Any, dict[str, Any]] | None:
+        """The newest sound step.
+
+        Args:
+          like: a pytree of arrays whose shapes, dtypes and shardings the result takes.
+
+        Returns:
+          (state, meta), or None where there is no step at all.
+
+        Raises:
+          UserError: there are steps, but each is damaged or of another network.
+        """
+        steps = self.steps()
+        for step in reversed(steps):
+            folder = self.directory / str(step)
+            if damage := _damage(folder):
+                self.say(f'checkpoint {folder} is damaged ({damage}); trying the one before')
+                continue
+            with _checkpointer() as checkpointer:
+                state = checkpointer.restore(folder / 'state', _abstract(like))
+            return state, json.loads((folder / META).read_text(encoding='utf-8'))
+        if steps:
+            raise UserError(f'{self.directory}: every checkpoint is damaged; remove it to start anew')
+        return None
+
+
+def read_variables(workdir: str | os.PathLike) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Variables and model metadata of a workdir's best checkpoint, else of its latest.
+
+    Returns:
+      {'params': .., 'batch_stats': ..} with NumPy leaves (averaged ones where the run averages),
+      and the metadata that a model file holds.
+
+    Raises:
+      UserError: no sound checkpoint there.
+    """
+    root = Path(workdir) / 'checkpoints'
+    for name in ('best', 'latest'):
+        checkpoints = Checkpoints(root / name, keep=1)
+        for step in reversed(checkpoints.steps()):
+            folder = checkpoints.directory / str(step)
+            if _damage(folder):
+                continue
+            with _checkpointer() as checkpointer:
+                state = checkpointer.restore(folder / 'state')
+            meta = json.loads((folder / META).read_text(encoding='utf-8'))
+            variables = state.get('ema') or {k: state[k] for k in ('params', 'batch_stats')}
+            return jax.tree.map(np.asarray, variables), meta['model']
+    raise UserError(f'{workdir}: no sound checkpoint in checkpoints/best or checkpoints/latest')
+
+
+def _checkpointer():
+    # Three seconds to import; reading a model file does not need it.
+    import orbax.checkpoint as ocp
+
+    return ocp.StandardCheckpointer()
+
+
+def _abstract(tree):
+    return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=a.sharding), tree)
+
+
+def _sums(folder: Path, *, sync: bool = False) -> dict[str, str]:
+    """SHA-256 of every file below a folder by its relative path."""
+    sums = {}
+    for path in sorted(p for p in folder.rglob('*') if p.is_file() and p.name != SUMS):
+        with path.open('rb') as file:
+            sums[path.relative_to(folder).as_posix()] = hashlib.file_digest(
+                file, 'sha256'
+            ).hexdigest()
+            if sync:
+                os.fsync(file.fileno())
+    return sums
+
+
+def _damage(folder: Path) -> str:
+    """What is wrong with a step, '' if nothing."""
+    try:
+        stated = json.loads((folder / SUMS).read_text(encoding='utf-8'))
+    except (OSError, ValueError) as error:
+        return f'{SUMS}: {error}'
+    found = _sums(folder)
+    wrong = [name for name, digest in stated.items() if found.get(name) != digest]
+    return f'{wrong[0]} {"changed" if wrong[0] in found else "is missing"}' if wrong else ''
+
+
+def _write_synced(path: Path, text: str) -> None:
+    with path.open('w', encoding='utf-8') as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

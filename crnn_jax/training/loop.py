@@ -1,0 +1,234 @@
+"""The training loop: evaluate, save, next batch, step, log; any kill goes on where it was.
+
+    state = train_and_evaluate(config, workdir)
+
+Step i is dispatched before the numbers of step i - 1 are fetched, so the device never waits for the
+host. All that a checkpoint does not hold is a pure function of (config, step).
+"""
+
+from typing import Any
+
+import jax
+
+from crnn_jax.data.loader import batches
+from crnn_jax.scoring.evaluation import Prediction, evaluate_batches
+from crnn_jax.scoring.result import EvaluationResult
+from crnn_jax.spec.errors import UserError
+from crnn_jax.training import report
+from crnn_jax.training.best import BestSoFar
+from crnn_jax.training.checkpoints import Checkpoints
+from crnn_jax.training.experiment import Experiment, make_experiment
+from crnn_jax.training.optimizer import frozen_modules, make_optimizer, make_schedule
+from crnn_jax.training.parallel import Parallel
+from crnn_jax.training.signals import StopRequest
+from crnn_jax.training.starting import initial_variables
+from crnn_jax.training.state import TrainState, create_state
+from crnn_jax.training.step import make_eval_step, make_train_step
+from crnn_jax.training.summaries import Progress, Summaries
+from crnn_jax.training.tally import NotFinite, Tally
+from crnn_jax.training.workdir import Workdir
+
+
+def train_and_evaluate(
+    config: Any, workdir: str, *, with_new_config: bool = False
+) -> TrainState | None:
+    """Trains as the config says, going on from the workdir's newest sound checkpoint.
+
+    Args:
+      config: a locked ConfigDict, see configs/.
+      workdir: folder of the run; made where it is missing.
+      with_new_config: goes on although the config differs from the one the run was begun with.
+
+    Returns:
+      The last state; None where the run was finished already.
+
+    Raises:
+      UserError: config, data or workdir cannot be used.
+      NotFinite: too many steps in a row without a finite gradient; the state before is saved.
+    """
+    return _Run(config, Workdir(workdir), with_new_config).train()
+
+
+class _Run:
+    """One process's life of a run."""
+
+    def __init__(self, config: Any, workdir: Workdir, with_new_config: bool):
+        self.config, self.workdir = config, workdir
+        self.parallel = Parallel(config.parallel)
+        self.parallel.check_batch_size(config.batch_size)
+        self.experiment: Experiment = make_experiment(config)
+        workdir.open(config.to_dict(), with_new_config=with_new_config)
+        self.experiment.charset.write(workdir.table)
+        self.total = self.experiment.total_steps
+        self.progress = Progress(self.total)
+        self.latest = Checkpoints(workdir.latest, config.checkpoint.keep, self.progress.say)
+        self.best = BestSoFar(workdir)
+        self.tally = Tally()
+        self.shapes: set[tuple[int, ...]] = set()
+
+        frozen = frozen_modules(config.freeze)
+        self.schedule = make_schedule(config.optimizer, self.total)
+        optimizer = make_optimizer(config.optimizer, self.schedule, frozen)
+        model, variables, said = initial_variables(
+            self.experiment, config, self.parallel.axis_name, frozen
+        )
+        for line in (*report.first_lines(self.experiment, self.parallel, variables), *said):
+            self.progress.say(line)
+        state = create_state(variables, optimizer, ema=config.optimizer.ema > 0)
+        self.state: TrainState = self.parallel.replicate(state)
+        charset = self.experiment.charset
+        self.train_step = self.parallel.train_step(
+            make_train_step(
+                model, optimizer, blank_id=charset.blank_id, ema_decay=config.optimizer.ema
+            )
+        )
+        self.eval_step = self.parallel.eval_step(
+            make_eval_step(
+                model, blank_id=charset.blank_id, unknown_id=self.experiment.unknown_id
+            )
+        )
+
+    def train(self) -> TrainState | None:
+        if self.workdir.finished_steps() >= self.total:
+            self.progress.say(
+                f'{self.workdir.path}: finished at step {self.workdir.finished_steps()}; '
+                'more epochs would extend it'
+            )
+            return None
+        self._resume()
+        begun = int(self.state.step)
+        log = self.config.log
+        board = self.workdir.tensorboard if log.tensorboard else None
+        self.summaries = Summaries(self.workdir.metrics, board, from_step=begun)
+        try:
+            with StopRequest() as stop:
+                step = self._steps(begun, stop)
+        finally:
+            self.summaries.close()
+        if step < self.total and not self.best.exhausted(self.config.evaluation.patience):
+            self.progress.say(f'stopped at step {step} of {self.total}, run again to go on')
+        else:
+            self._finish(step)
+        return self.state
+
+    def _resume(self) -> None:
+        found = self.latest.restore(self.state)
+        if found is None:
+            return
+        self.state, meta = found
+        self.tally = Tally.from_meta(meta['tally'])
+        self.best.from_meta(meta['best'])
+        self.progress.say(f'going on from step {int(self.state.step)}')
+
+    def _steps(self, begun: int, stop: StopRequest) -> int:
+        """Runs to the end, a signal or the end of patience; returns the last step taken."""
+        config, experiment = self.config, self.experiment
+        per_epoch = experiment.plan.steps_per_epoch
+        evaluate_every = config.evaluation.every_steps or per_epoch
+        step, waiting = begun, None
+        clock = report.Clock()
+        stream = iter(self._batches(experiment.plan, experiment.train, begun, self.total))
+        while step < self.total:
+            clock.wait()
+            batch = next(stream)
+            clock.work()
+            self._note_shape(batch)
+            self.state, metrics = self.train_step(self.state, self.parallel.shard(batch))
+            step += 1
+            if waiting is not None:
+                self._count(*waiting)
+            waiting = (step, batch, metrics)
+            asked = stop.asked  # once: a signal may come at any line below
+            last = step == self.total or asked
+            evaluates = step % evaluate_every == 0 or step == self.total
+            saves = step % config.checkpoint.every_steps == 0 or evaluates or last
+            if step % config.log.every_steps == 0 or saves:
+                self._count(*waiting)  # what is written must not depend on where a run stopped
+                waiting = None
+            if step % config.log.every_steps == 0:
+                self._log(step, clock)
+            if evaluates and experiment.validation:
+                self._evaluate(step)
+                clock.pause()
+            if saves:
+                self._save(step, clock)
+            if asked or self.best.exhausted(config.evaluation.patience):
+                break
+        return step
+
+    def _batches(self, plan, source, start, stop, *, augment=None):
+        return batches(
+            plan,
+            source,
+            self.experiment.preprocessing,
+            start=start,
+            stop=stop,
+            workers=self.config.data.workers,
+            host=(jax.process_index(), jax.process_count()),
+            augment=augment,
+            seed=self.config.seed,
+        )
+
+    def _note_shape(self, batch) -> None:
+        shape = (*batch['image'].shape, batch['label'].shape[1])
+        if shape not in self.shapes:
+            self.shapes.add(shape)
+            of = len(self.experiment.plan.widths)
+            self.progress.say(f'compiling {len(self.shapes)} of {of} ({shape[2]} px)')
+
+    def _count(self, step: int, batch, metrics) -> None:
+        try:
+            self.tally.add(batch, jax.device_get(metrics), self.config.optimizer.max_not_finite)
+        except NotFinite:
+            self._save(step, None)
+            raise
+
+    def _log(self, step: int, clock: 'report.Clock') -> None:
+        row = {'learning_rate': float(self.schedule(step - 1)), **self.tally.take()}
+        row = {f'train/{name}': value for name, value in row.items()}
+        speed = clock.take(self.config.log.every_steps * self.config.batch_size)
+        self.summaries.write(step, row | speed)
+        left = (self.total - step) / self.config.log.every_steps * clock.last
+        self.progress.show(step, report.progress_text(row, speed), left)
+
+    def _evaluate(self, step: int) -> None:
+        variables = self.state.variables
+
+        def predict(batch):
+            found = self.eval_step(variables, self.parallel.shard(batch))
+            return Prediction(
+                found['ids'], found['id_lengths'], found['log_prob'], found['loss']
+            )
+
+        result = EvaluationResult()
+        for source in self.experiment.validation:
+            plan = self.experiment.evaluation_plan(source)
+            stream = self._batches(plan, source, 0, plan.steps_per_epoch)
+            result += evaluate_batches(predict, stream, source, self.experiment.charset)
+        metrics = result.metrics()
+        self.summaries.write(step, {f'validation/{k}': v for k, v in metrics.items()})
+        for line in report.validation_lines(step, result):
+            self.progress.say(line)
+        if self.best.offer(step, metrics):
+            self.best.save(step, self.state, self.experiment.metadata(step))
+
+    def _save(self, step: int, clock) -> None:
+        if clock is not None:
+            self.tally.seconds += clock.since_last()
+        meta = {
+            'tally': self.tally.to_meta(),
+            'best': self.best.to_meta(),
+            'model': self.experiment.metadata(step),
+        }
+        self.latest.save(step, self.state, meta)
+        if not self.experiment.validation:
+            self.best.save_model(self.state, meta['model'])
+
+    def _finish(self, step: int) -> None:
+        summary = report.summary(self.experiment, self.state, step, self.tally, self.best)
+        report.write_summary(self.workdir, summary)
+        for line in report.last_lines(summary, self.workdir):
+            self.progress.say(line)
+
+
+__all__ = ['NotFinite', 'UserError', 'train_and_evaluate']

@@ -1,0 +1,94 @@
+"""Runs the pure steps on all devices: parameters on each, every batch cut along its first axis.
+
+    parallel = Parallel('jit')
+    state = parallel.replicate(state)
+    step = parallel.train_step(lambda axis_name: make_train_step(...))
+    state, metrics = step(state, parallel.shard(batch))
+
+`jit` names how the *global* arrays lie on the mesh and XLA adds the communication; sums over a batch
+are then global by themselves. `pmap` runs the same function once a device on its own part, and the
+function sums along the axis it is told. Both give the same numbers.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from crnn_jax.spec.errors import UserError
+
+AXIS = 'data'
+# What of a batch goes to the devices; text, ids and failures stay on the host.
+DEVICE_KEYS = ('image', 'width', 'label', 'label_length', 'mask')
+
+
+class Parallel:
+    """One way of running on several devices.
+
+    Attributes:
+      axis_name: for the model: None under 'jit', the mapped axis under 'pmap'.
+    """
+
+    def __init__(self, mode: str, devices: list | None = None):
+        if mode not in ('jit', 'pmap'):
+            raise UserError(f'config.parallel: {mode!r} is not jit or pmap')
+        self.mode = mode
+        self.devices = devices or jax.devices()
+        self.axis_name = AXIS if mode == 'pmap' else None
+        mesh = jax.make_mesh(
+            (len(self.devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=self.devices
+        )
+        self._replicated = NamedSharding(mesh, PartitionSpec())
+        self._by_sample = NamedSharding(mesh, PartitionSpec(AXIS))
+
+    def check_batch_size(self, batch_size: int) -> None:
+        """Every device takes the same number of samples, or the user is told."""
+        if batch_size % len(self.devices):
+            raise UserError(
+                f'config.batch_size: {batch_size} does not divide by {len(self.devices)} devices'
+            )
+
+    def replicate(self, tree: Any) -> Any:
+        """The same arrays on every device."""
+        return jax.device_put(tree, self._replicated)
+
+    def shard(self, batch: dict[str, Any]) -> dict[str, jax.Array]:
+        """This host's slice of a batch, [b / hosts, ...], as global arrays on the devices."""
+        arrays = {k: np.asarray(batch[k]) for k in DEVICE_KEYS}
+        if self.mode == 'pmap':
+            local = len([d for d in self.devices if d.process_index == jax.process_index()])
+            return {k: a.reshape(local, -1, *a.shape[1:]) for k, a in arrays.items()}
+        return {
+            k: jax.make_array_from_process_local_data(self._by_sample, a)
+            for k, a in arrays.items()
+        }
+
+    def train_step(self, step: Callable) -> Callable:
+        """Compiles `(state, batch) -> (state, metrics)`; the state's buffers are given away."""
+        if self.mode == 'pmap':
+            return jax.pmap(
+                step, AXIS, in_axes=(None, 0), out_axes=(None, None), devices=self.devices
+            )
+        # State: the same on every device, in and out, so that any device can take the next step.
+        # Batch: cut along the samples. XLA then sums gradients and moments across the mesh.
+        return jax.jit(
+            step,
+            in_shardings=(self._replicated, self._by_sample),
+            out_shardings=(self._replicated, self._replicated),
+            donate_argnums=0,
+        )
+
+    def eval_step(self, step: Callable) -> Callable:
+        """Compiles `(variables, batch) -> per-sample results`, results on every device."""
+        if self.mode == 'pmap':
+            mapped = jax.pmap(step, AXIS, in_axes=(None, 0), devices=self.devices)
+            return lambda variables, batch: {
+                k: v.reshape(-1, *v.shape[2:]) for k, v in mapped(variables, batch).items()
+            }
+        return jax.jit(
+            step,
+            in_shardings=(self._replicated, self._by_sample),
+            out_shardings=self._replicated,
+        )

@@ -1,0 +1,137 @@
+"""What a run tells people: first lines, progress, validation, summary."""
+
+import hashlib
+import platform
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import numpy as np
+
+from crnn_jax.data.plan import Plan
+from crnn_jax.scoring.result import EvaluationResult
+from crnn_jax.training.experiment import Experiment
+from crnn_jax.training.parallel import Parallel
+from crnn_jax.training.state import TrainState
+from crnn_jax.training.summaries import duration
+from crnn_jax.training.tally import Tally
+from crnn_jax.training.workdir import Workdir, write_json
+
+
+class Clock:
+    """Splits the time of the loop into waiting for data and the rest."""
+
+    def __init__(self) -> None:
+        self._start = self._mark = self._saved = time.perf_counter()
+        self._waited = 0.0
+        self.last = 0.0  # seconds between the last two log lines
+
+    def wait(self) -> None:
+        self._mark = time.perf_counter()
+
+    def work(self) -> None:
+        self._waited += time.perf_counter() - self._mark
+
+    def pause(self) -> None:
+        """Leaves out what passed since the last log line (an evaluation)."""
+        self._start, self._waited = time.perf_counter(), 0.0
+
+    def since_last(self) -> float:
+        """Seconds since the last call."""
+        now = time.perf_counter()
+        passed, self._saved = now - self._saved, now
+        return passed
+
+    def take(self, images: int) -> dict[str, float]:
+        now = time.perf_counter()
+        self.last = max(now - self._start, 1e-9)
+        values = {
+            'speed/images_per_second': round(images / self.last, 1),
+            'speed/waiting': round(self._waited / self.last, 4),
+        }
+        self._start, self._waited = now, 0.0
+        return values
+
+
+def first_lines(experiment: Experiment, parallel: Parallel, variables: Any) -> Iterator[str]:
+    """Devices, data by reason, characters, size of the network, shapes."""
+    kinds = sorted({d.device_kind for d in parallel.devices})
+    yield (
+        f'{len(parallel.devices)} x {", ".join(kinds)}, jax {jax.__version__}, '
+        f'{experiment.model.dtype}, {parallel.mode}'
+    )
+    yield from source_lines('training', experiment.train, experiment.plan)
+    for source in experiment.validation:
+        yield from source_lines('validation', source, experiment.evaluation_plan(source))
+    size = sum(leaf.size for leaf in jax.tree.leaves(variables['params']))
+    yield f'{experiment.config.model.name}: {size:,} parameters'
+    yield from experiment.describe()
+
+
+def source_lines(role: str, source: Any, plan: Plan) -> Iterator[str]:
+    """How many samples there are, and how many cannot be trained on, by reason."""
+    unusable = plan.reasons.total()
+    yield f'{role}: {source.name}: {len(source):,} samples, {unusable:,} cannot be trained on'
+    for line in plan.reasons.lines():
+        yield f'  {line}'
+
+
+def progress_text(row: dict[str, float], speed: dict[str, float]) -> str:
+    return (
+        f'loss {row["train/loss"]:.3f}  accuracy {row["train/accuracy"]:.3f}  '
+        f'{speed["speed/images_per_second"]:.0f} images/s  '
+        f'waiting for data {100 * speed["speed/waiting"]:.0f} %'
+    )
+
+
+def validation_lines(step: int, result: EvaluationResult) -> Iterator[str]:
+    metrics = result.metrics()
+    count = max(metrics['count'], 1)
+    empty = metrics['empty'] / count
+    yield (
+        f'validation at step {step}: accuracy {metrics["accuracy"]:.4f} of {metrics["count"]}, '
+        f'CER {metrics.get("cer", float("nan")):.4f}, empty readings {100 * empty:.1f} %'
+    )
+    if empty > 0.5:
+        yield '  CTC plateau: usual until 20,000-60,000 pictures'
+
+
+def summary(
+    experiment: Experiment, state: TrainState, step: int, tally: Tally, best: Any
+) -> dict[str, Any]:
+    """The contents of summary.json."""
+    device = jax.devices()[0]
+    return {
+        'steps': step,
+        'images': step * experiment.config.batch_size,
+        'hours': round(tally.seconds / 3600, 4),
+        'best_step': best.step,
+        'validation': best.metrics,
+        'skipped_steps': tally.skipped,
+        'failed_samples': dict(tally.failed),
+        'hardware': f'{jax.device_count()} x {device.device_kind} ({platform.machine()})',
+        'versions': {'jax': jax.__version__, 'python': platform.python_version()},
+        'weights_sha256': weights_sha256(state.variables),
+    }
+
+
+def weights_sha256(variables: Any) -> str:
+    """SHA-256 over names and bytes of all leaves, float32, in the order of their names."""
+    digest = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_flatten_with_path(variables)[0]:
+        digest.update(jax.tree_util.keystr(path).encode())
+        digest.update(np.ascontiguousarray(leaf, np.float32).tobytes())
+    return digest.hexdigest()
+
+
+def write_summary(workdir: Workdir, values: dict[str, Any]) -> None:
+    write_json(workdir.summary, values)
+
+
+def last_lines(values: dict[str, Any], workdir: Workdir) -> Iterator[str]:
+    if values['validation']:
+        yield (
+            f'best at step {values["best_step"]}: accuracy {values["validation"]["accuracy"]:.4f}'
+        )
+    yield f'finished: {values["steps"]} steps, {duration(values["hours"] * 3600)}, {workdir.model}'

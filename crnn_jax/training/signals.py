@@ -1,0 +1,26 @@
+"""SIGTERM and Ctrl-C ask a run to save and stop; a second Ctrl-C leaves at once."""
+
+import os
+import signal
+
+
+class StopRequest:
+    """A context in which the two signals set `asked` and nothing else."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._before: dict[int, object] = {}
+
+    def __enter__(self) -> 'StopRequest':
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._before[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(self, *_) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
+
+    def _handle(self, number, _frame) -> None:
+        if self.asked and number == signal.SIGINT:
+            os._exit(130)  # no clean-up: the user has asked twice, and checkpoints are atomic
+        self.asked = True

@@ -1,0 +1,136 @@
+"""One training step as a pure function; `training/parallel.py` compiles it for the devices there are."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from crnn_jax.decoding.greedy import emittable, greedy_decode
+from crnn_jax.models.crnn import CRNN
+from crnn_jax.models.ctc import ctc_loss, is_feasible
+from crnn_jax.models.masking import global_sum
+from crnn_jax.training.state import TrainState
+
+Batch = dict[str, jax.Array]
+Metrics = dict[str, jax.Array]
+
+
+def make_train_step(
+    model: CRNN,
+    optimizer: optax.GradientTransformation,
+    *,
+    blank_id: int,
+    ema_decay: float = 0.0,
+) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
+    """A pure step `(state, batch) -> (state, metrics)`.
+
+    The loss is the sum over usable samples of all devices divided once by their number; gradients
+    are summed over devices once. A step whose loss or gradient is not finite changes nothing but
+    the step's number.
+
+    Args:
+      model: its `axis_name` says along what axis to sum (None under `jit`).
+      optimizer: from `make_optimizer`.
+      blank_id: class of the blank.
+      ema_decay: of the average over steps; 0 where the state has none.
+
+    Returns:
+      The step. `metrics` are sums and counts over the global batch: `loss_sum`, `correct`, `count`
+      (usable samples), `infeasible` (samples without an alignment), `pixels` (columns)
+      and `pixels_real` (those not padding); beside them `gradient_norm` and bool `finite`.
+    """
+    axis_name = model.axis_name
+
+    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        def loss_fn(params):
+            (logits, lengths), updates = model.apply(
+                {'params': params, 'batch_stats': state.batch_stats},
+                batch['image'],
+                batch['width'],
+                train=True,
+                mutable=['batch_stats'],
+            )
+            feasible = is_feasible(lengths, batch['label'], batch['label_length'])
+            usable = batch['mask'] & feasible
+            losses = ctc_loss(
+                logits, lengths, batch['label'], batch['label_length'], blank_id=blank_id
+            )
+            count = global_sum(jnp.sum(usable, dtype=jnp.float32), axis_name)
+            total = jnp.sum(jnp.where(usable, losses, 0.0))
+            sums = {
+                'loss_sum': total,
+                'correct': jnp.sum(_is_read(logits, lengths, batch, blank_id) & usable),
+                'infeasible': jnp.sum(batch['mask'] & ~feasible),
+                'pixels': jnp.asarray(batch['mask'].shape[0] * batch['image'].shape[2]),
+                'pixels_real': jnp.sum(batch['width']),
+            }
+            return total / jnp.maximum(count, 1.0), (updates['batch_stats'], sums, count)
+
+        grads, (batch_stats, sums, count) = jax.grad(loss_fn, has_aux=True)(state.params)
+        grads = jax.tree.map(lambda g: global_sum(g, axis_name), grads)
+        metrics = {k: global_sum(v.astype(jnp.float32), axis_name) for k, v in sums.items()}
+        norm = optax.tree.norm(grads)
+        finite = jnp.isfinite(norm) & jnp.isfinite(metrics['loss_sum'])
+        metrics |= {'count': count, 'gradient_norm': norm, 'finite': finite}
+        return _advance(state, grads, batch_stats, metrics), metrics
+
+    def _advance(state, grads, batch_stats, metrics):
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        ema = state.ema
+        if ema:
+            # Young averages forget faster, or the random start would weigh for thousands of steps.
+            decay = jnp.minimum(ema_decay, (1.0 + state.step) / (10.0 + state.step))
+            new = {'params': params, 'batch_stats': batch_stats}
+            ema = jax.tree.map(lambda a, b: decay * a + (1.0 - decay) * b, ema, new)
+        # Without a usable sample there is no gradient, and Adam's momentum is not to move either.
+        taken = metrics['finite'] & (metrics['count'] > 0)
+        new = (params, batch_stats, opt_state, ema)
+        old = (state.params, state.batch_stats, state.opt_state, state.ema)
+        kept = jax.tree.map(lambda n, o: jnp.where(taken, n, o), new, old)
+        return TrainState(state.step + 1, *kept)
+
+    return train_step
+
+
+def make_eval_step(
+    model: CRNN, *, blank_id: int, unknown_id: int = -1
+) -> Callable[[dict, Batch], dict[str, jax.Array]]:
+    """A pure function `(variables, batch) -> per-sample results`.
+
+    Args:
+      model: the network.
+      blank_id: class of the blank.
+      unknown_id: a class that is never to be read; -1 for none.
+
+    Returns:
+      `ids` int32 [b, t] and `id_lengths` int32 [b], the greedy reading; `log_prob` float32 [b], of
+      that reading; `loss` float32 [b], of the label; `feasible` bool [b].
+    """
+
+    def eval_step(variables: dict, batch: Batch) -> dict[str, jax.Array]:
+        logits, lengths = model.apply(variables, batch['image'], batch['width'], train=False)
+        logits = emittable(logits, unknown_id=unknown_id)
+        ids, id_lengths = greedy_decode(logits, lengths, blank_id=blank_id)
+        return {
+            'ids': ids,
+            'id_lengths': id_lengths,
+            'log_prob': -ctc_loss(logits, lengths, ids, id_lengths, blank_id=blank_id),
+            'loss': ctc_loss(
+                logits, lengths, batch['label'], batch['label_length'], blank_id=blank_id
+            ),
+            'feasible': is_feasible(lengths, batch['label'], batch['label_length']),
+        }
+
+    return eval_step
+
+
+def _is_read(logits, lengths, batch, blank_id):
+    """bool [b]: whether the greedy reading is the label."""
+    ids, id_lengths = greedy_decode(logits, lengths, blank_id=blank_id)
+    size = max(ids.shape[1], batch['label'].shape[1])
+    ids = jnp.pad(ids, ((0, 0), (0, size - ids.shape[1])))
+    label = jnp.pad(batch['label'], ((0, 0), (0, size - batch['label'].shape[1])))
+    inside = jnp.arange(size)[None, :] < batch['label_length'][:, None]
+    return (id_lengths == batch['label_length']) & jnp.all((ids == label) | ~inside, axis=1)

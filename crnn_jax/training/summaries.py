@@ -1,0 +1,92 @@
+"""What a run writes while it goes: metrics.jsonl, TensorBoard scalars, one progress line."""
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+# Columns that differ between two runs of the same numbers.
+TIMES = ('time', 'images_per_second', 'waiting')
+
+
+class Summaries:
+    """Appends rows {'step': .., name: value} to metrics.jsonl and TensorBoard.
+
+    A resumed run cuts both back to its checkpoint's step, so that the files end as those of a run
+    that was never stopped.
+    """
+
+    def __init__(self, metrics: Path, tensorboard: Path | None, *, from_step: int):
+        _cut_back(metrics, from_step)
+        self._file = metrics.open('a', encoding='utf-8')
+        self._board = None
+        if tensorboard is not None:
+            from tensorboardX import SummaryWriter  # half a second, and no TensorFlow
+
+            self._board = SummaryWriter(str(tensorboard), purge_step=from_step + 1)
+
+    def write(self, step: int, values: dict[str, Any]) -> None:
+        """One row; names with a `/` form groups in TensorBoard."""
+        row = {'step': step, 'time': round(time.time(), 3), **values}
+        self._file.write(json.dumps(row) + '\n')
+        self._file.flush()
+        if self._board:
+            for name, value in values.items():
+                if isinstance(value, int | float):
+                    self._board.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        self._file.close()
+        if self._board:
+            self._board.close()
+
+
+def _cut_back(path: Path, step: int) -> None:
+    """Drops rows after `step`, and a row that was not written to its end."""
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text(encoding='utf-8').splitlines():
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue
+        if row['step'] <= step:
+            kept.append(line + '\n')
+    partial = path.with_name(path.name + '.partial')
+    partial.write_text(''.join(kept), encoding='utf-8')
+    partial.replace(path)
+
+
+class Progress:
+    """The progress line: rewritten in place on a terminal, one line a call elsewhere."""
+
+    def __init__(self, total_steps: int, stream=None):
+        self.total = total_steps
+        self.stream = stream or sys.stderr
+        self._open = False
+
+    def show(self, step: int, text: str, seconds_left: float) -> None:
+        line = f'step {step}/{self.total}  {text}  {duration(seconds_left)} left'
+        if self.stream.isatty():
+            self.stream.write('\r\x1b[K' + line)
+            self._open = True
+        else:
+            self.stream.write(line + '\n')
+        self.stream.flush()
+
+    def say(self, text: str) -> None:
+        """A line that stays."""
+        if self._open:
+            self.stream.write('\n')
+            self._open = False
+        self.stream.write(text + '\n')
+        self.stream.flush()
+
+
+def duration(seconds: float) -> str:
+    """'1:02:03' or '02:03'."""
+    minutes, seconds = divmod(int(seconds + 0.5), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f'{hours}:{minutes:02d}:{seconds:02d}' if hours else f'{minutes:02d}:{seconds:02d}'

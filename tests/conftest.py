@@ -1,0 +1,54 @@
+"""How the tests run JAX: on the CPU, strict, with eight virtual devices and a compilation cache.
+
+The environment is set for the processes that tests start, `jax.config` for this one; both before
+any backend exists. Started processes see one device, as a user's would; here there are eight, and a
+test that is about one says `jax.devices()[:1]`.
+"""
+
+import hashlib
+import os
+import platform
+from pathlib import Path
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's advice on CPU flags, each start
+
+import jax
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+NUM_DEVICES = 8
+
+
+def _processor() -> str:
+    """Names this machine's instruction set: code compiled for another may crash here."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    told = ("model name", "flags", "Features")
+    traits = sorted({line for line in lines if line.startswith(told)})
+    text = "\n".join([platform.machine(), platform.processor(), *traits])
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+CACHE = ROOT / ".cache" / "jax" / _processor()
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CACHE))
+# JAX keeps what took a second to compile; the tests' tiny networks take less, but there are many.
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+
+jax.config.update("jax_platforms", os.environ["JAX_PLATFORMS"])
+jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])
+jax.config.update(
+    "jax_persistent_cache_min_compile_time_secs",
+    float(os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"]),
+)
+jax.config.update("jax_num_cpu_devices", NUM_DEVICES)
+# [b] + [b, t] is a mistake far more often than a wish.
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The repository's top folder."""
+    return ROOT

@@ -1,0 +1,114 @@
+"""Small labelled sets in temporary folders."""
+
+import dataclasses
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from crnn_jax.data.source import Reasons, gather
+from crnn_jax.spec.charset import Charset
+
+LETTERS = 'abcdefghijklmnopqrstuvwxyz'
+
+
+def write_picture(path: Path, height: int, width: int, seed: int = 0) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width), np.uint8)
+    Image.fromarray(pixels).save(path)
+
+
+@dataclasses.dataclass
+class WordSet:
+    """A TSV annotation of pictures of many widths."""
+
+    path: Path
+    labels: list[str]
+    sizes: list[tuple[int, int]]
+    charset: Charset
+
+
+@pytest.fixture(scope='session')
+def words(tmp_path_factory) -> WordSet:
+    """100 pictures, widths 20 to 200 at height 20 to 50; each fits its width."""
+    folder = tmp_path_factory.mktemp('words')
+    rng = np.random.default_rng(1)
+    labels, sizes = [], []
+    for i in range(100):
+        size = (int(rng.integers(20, 50)), int(rng.integers(20, 200)))
+        write_picture(folder / f'images/{i}.png', *size, seed=i)
+        labels.append(''.join(rng.choice(list(LETTERS), int(rng.integers(1, 4)), replace=False)))
+        sizes.append(size)
+    lines = [f'images/{i}.png\t{label}' for i, label in enumerate(labels)]
+    path = folder / 'labels.tsv'
+    path.write_text('\n'.join(lines) + '\n')
+    return WordSet(path, labels, sizes, Charset.from_characters(LETTERS))
+
+
+class FakeSource:
+    """Labels and sizes given directly; no pictures."""
+
+    windowed = False
+
+    def __init__(self, labels, sizes, usable=None, name='fake'):
+        self.name = name
+        self._labels = [list(label) for label in labels]
+        self._sizes = np.array(sizes, np.int32).reshape(-1, 2)
+        self.usable = np.ones(len(labels), bool) if usable is None else np.array(usable, bool)
+        self.reasons = Reasons()
+        self.reasons.add('marked', count=int((~self.usable).sum()))
+        self.reads = Counter()
+
+    def __len__(self):
+        return len(self._labels)
+
+    @property
+    def labels(self):
+        flat = np.array([i for label in self._labels for i in label], np.int32)
+        return flat, np.cumsum([0, *map(len, self._labels)])
+
+    def labels_of(self, ids):
+        return gather(*self.labels, ids)
+
+    def sizes(self, ids):
+        return self._sizes[ids]
+
+    def read(self, ids):
+        self.reads.update(ids.tolist())
+        return [np.full((*self._sizes[i], 1), 1 + i % 255, np.uint8) for i in ids.tolist()]
+
+    def text(self, index):
+        return ''.join(LETTERS[i % 26] for i in self._labels[index])
+
+    def identity(self, index):
+        return f'{self.name}/{index}'
+
+
+class DrawnSource(FakeSource):
+    """The same, but every epoch has samples of its own, drawn out of those given."""
+
+    windowed = True
+
+    def labels_of(self, ids):
+        return super().labels_of(np.asarray(ids) % len(self))
+
+    def sizes(self, ids):
+        return super().sizes(np.asarray(ids) % len(self))
+
+    def read(self, ids):
+        return super().read(np.asarray(ids) % len(self))
+
+    def text(self, index):
+        return super().text(index % len(self))
+
+
+@pytest.fixture
+def fake():
+    return FakeSource
+
+
+@pytest.fixture
+def drawn():
+    return DrawnSource

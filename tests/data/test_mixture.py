@@ -1,0 +1,114 @@
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from crnn_jax.data.mixture import MixedSource
+from crnn_jax.data.plan import RENDERED_BATCHES, Plan
+from crnn_jax.data.source import is_rendered
+from crnn_jax.spec.preprocessing import Preprocessing
+from tests.data.conftest import DrawnSource, FakeSource
+
+
+def simple(count, name, source=FakeSource, label=0):
+    labels = [[label] * (1 + i % 3) for i in range(count)]
+    return source(labels, [(32, 40 + i) for i in range(count)], None, name)
+
+
+counts = st.tuples(st.integers(1, 30), st.sampled_from([0.1, 0.5, 1, 1.7, 2, 3.3]))
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(counts, min_size=1, max_size=4))
+def test_a_source_gives_its_share(parts):
+    weights = [weight for _, weight in parts]
+    shares = [round(n * w) for n, w in parts]
+    if not sum(shares):
+        return
+    mixed = MixedSource([simple(n, str(k)) for k, (n, _) in enumerate(parts)], weights, seed=1)
+    assert len(mixed) == sum(shares)
+    times = [Counter() for _ in parts]
+    for epoch in range(3):
+        ids = np.arange(len(mixed)) + (epoch * len(mixed) if mixed.windowed else 0)
+        which, local = mixed.locate(ids)
+        for k, share in enumerate(shares):
+            own = local[which == k].tolist()
+            assert len(own) == share
+            times[k].update(own)
+    for (n, _), share, counted in zip(parts, shares, times, strict=True):
+        assert set(counted) <= set(range(n))
+        assert {counted[i] for i in range(n)} <= {3 * share // n, -(-3 * share // n)}
+
+
+def test_the_seeded_part_goes_on_from_epoch_to_epoch():
+    mixed = MixedSource([simple(10, 'a')], [0.3], seed=0)
+    assert mixed.windowed
+    _, local = mixed.locate(np.arange(20))
+    assert sorted(local[:10].tolist()) == sorted(local[10:].tolist()) == list(range(10))
+    assert local[:10].tolist() != local[10:].tolist()
+    other = MixedSource([simple(10, 'a')], [0.3], seed=1)
+    assert other.locate(np.arange(20))[1].tolist() != local.tolist()
+
+
+def test_everything_is_asked_of_the_right_source():
+    a, b = simple(3, 'a', label=1), simple(4, 'b', label=2)
+    mixed = MixedSource([a, b], [2, 1])
+    assert not mixed.windowed
+    assert mixed.name == 'a*2,b'
+    ids = np.array([9, 0, 4, 6, 3])  # b3, a0, a1, b0, a0
+    assert [mixed.identity(i) for i in ids.tolist()] == ['b/3', 'a/0', 'a/1', 'b/0', 'a/0']
+    assert mixed.sizes(ids)[:, 1].tolist() == [43, 40, 41, 40, 40]
+    flat, offsets = mixed.labels_of(ids)
+    assert np.diff(offsets).tolist() == [1, 1, 2, 1, 1]
+    assert flat.tolist() == [2, 1, 1, 1, 2, 1]
+    assert [p.shape[1] for p in mixed.read(ids)] == [43, 40, 41, 40, 40]
+    assert [mixed.text(i) for i in ids.tolist()] == ['c', 'b', 'bb', 'c', 'b']
+    assert len(mixed.labels[1]) == 11
+
+
+def test_rendered_and_photographed_samples_are_told_apart():
+    files, rendered = simple(3, 'files'), simple(5, 'words', DrawnSource)
+    mixed = MixedSource([files, rendered], [1, 1])
+    assert mixed.windowed
+    assert is_rendered(mixed, np.arange(8)).tolist() == [False] * 3 + [True] * 5
+    # Rendered words of later epochs are new ones, files the same.
+    which, local = mixed.locate(np.arange(8, 16))
+    assert local[which == 0].tolist() == [0, 1, 2]
+    assert local[which == 1].tolist() == [5, 6, 7, 8, 9]
+
+
+def test_windows_are_short_only_where_words_are_drawn():
+    def plan(source):
+        return Plan(source, batch_size=2, preprocessing=Preprocessing(), geometry='keras')
+
+    files = MixedSource([simple(1000, 'a')], [0.5])
+    drawn = MixedSource([simple(1000, 'a'), simple(10, 'b', DrawnSource)], [0.5, 1])
+    assert plan(files)._window_batches > RENDERED_BATCHES
+    assert plan(drawn)._window_batches == RENDERED_BATCHES
+
+
+def test_an_epoch_of_a_mixture_through_the_plan():
+    mixed = MixedSource([simple(30, 'a'), simple(20, 'b')], [1.5, 2])
+    plan = Plan(mixed, batch_size=4, preprocessing=Preprocessing(), geometry='keras')
+    for epoch in range(2):
+        steps = range(epoch * plan.steps_per_epoch, (epoch + 1) * plan.steps_per_epoch)
+        ids = np.concatenate([plan.row(step).ids for step in steps])
+        names = Counter(mixed.identity(i) for i in ids.tolist() if i >= 0)
+        assert names.total() == 85
+        assert {names[f'b/{i}'] for i in range(20)} == {2}
+        assert {names[f'a/{i}'] for i in range(30)} == {1, 2}
+
+
+def test_reasons_are_added_up():
+    a = FakeSource([[1]] * 4, [(32, 40)] * 4, [True, False, True, False])
+    mixed = MixedSource([a, a], [1, 1])
+    assert mixed.reasons.counts == {'marked': 4}
+    assert mixed.usable.tolist() == [True, False] * 4
+
+
+def test_weights_must_fit():
+    for weights in ([], [1, 2], [0], [-1]):
+        with pytest.raises(ValueError, match='weights'):
+            MixedSource([simple(3, 'a')], weights)

@@ -1,0 +1,208 @@
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from crnn_jax.data import plan as plan_module
+from crnn_jax.data.plan import Plan
+from crnn_jax.data.source import TOO_LONG, TOO_LONG_FOR_WIDTH
+from crnn_jax.spec.errors import UserError
+from crnn_jax.spec.geometry import num_frames
+from crnn_jax.spec.preprocessing import Preprocessing
+
+FREE = Preprocessing(max_width=160)
+
+
+def make_plan(source, batch_size=4, preprocessing=FREE, **options):
+    options = {'boundaries': (48, 80), 'geometry': 'keras', 'seed': 3} | options
+    return Plan(source, batch_size=batch_size, preprocessing=preprocessing, **options)
+
+
+def epoch_ids(plan, epoch):
+    first = epoch * plan.steps_per_epoch
+    rows = [plan.row(first + i) for i in range(plan.steps_per_epoch)]
+    return np.concatenate([row.ids for row in rows]), rows
+
+
+@pytest.fixture
+def samples(fake):
+    rng = np.random.default_rng(0)
+    sizes = np.stack([np.full(300, 32), rng.integers(10, 300, 300)], axis=1)
+    return fake([[1, 2]] * 300, sizes, rng.random(300) < 0.9)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(10, 300), st.booleans()), min_size=1, max_size=70),
+    st.integers(1, 9),
+    st.integers(1, 40),
+    st.booleans(),
+    st.integers(0, 2**40),
+)
+def test_each_usable_sample_comes_once_an_epoch(fake_class, given_samples, b, window, all_, seed):
+    widths, usable = zip(*given_samples, strict=True)
+    if not all_ and not any(usable):
+        return
+    source = fake_class([[0]] * len(widths), [(32, w) for w in widths], usable)
+    plan = make_plan(source, b, window=window, seed=seed, all=all_)
+    wanted = range(len(widths)) if all_ else np.flatnonzero(usable).tolist()
+    assert plan.num_samples == len(wanted)
+    assert plan.steps_per_epoch == -(-len(wanted) // b)
+    for epoch in range(3):
+        ids, rows = epoch_ids(plan, epoch)
+        assert sorted(ids[ids >= 0].tolist()) == list(wanted)
+        for row in rows:
+            assert row.epoch == epoch
+            assert row.ids.shape == (b,)
+            held = [min(max(widths[i], 32), 160) for i in row.ids if i >= 0]
+            assert 0 < max(held) <= row.width  # no row of filler alone
+            assert row.width in (48, 80, 160)
+            smaller = [w for w in (48, 80, 160) if w >= max(held)]
+            assert row.width == smaller[0]
+            assert row.usable.tolist() == [bool(i >= 0 and usable[i]) for i in row.ids]
+
+
+@pytest.fixture(scope='module')
+def fake_class():
+    from tests.data.conftest import FakeSource
+
+    return FakeSource
+
+
+def test_rows_are_a_pure_function_of_the_step(samples):
+    forward, backward = make_plan(samples), make_plan(samples)
+    steps = list(range(0, 3 * forward.steps_per_epoch, 7))
+    seen = {step: forward.row(step) for step in steps}
+    for step in reversed(steps):
+        row = backward.row(step)
+        np.testing.assert_array_equal(row.ids, seen[step].ids)
+        assert (row.width, row.epoch) == (seen[step].width, seen[step].epoch)
+
+
+def test_epochs_and_seeds_differ(samples):
+    plan = make_plan(samples)
+    first, second = epoch_ids(plan, 0)[0], epoch_ids(plan, 1)[0]
+    assert (first != second).mean() > 0.9
+    assert (first != epoch_ids(make_plan(samples, seed=4), 0)[0]).mean() > 0.9
+    # Neighbours in the file are no neighbours in a batch.
+    assert np.mean(np.abs(np.diff(first)) == 1) < 0.1
+
+
+def test_without_shuffling_the_order_is_that_of_the_source(samples):
+    plan = make_plan(samples, 1, shuffle=False, all=True, boundaries=())
+    for epoch in range(2):
+        assert epoch_ids(plan, epoch)[0].tolist() == list(range(300))
+
+
+def test_leftovers_are_sorted_by_width(fake):
+    source = fake([[0]] * 9, [(32, w) for w in (40, 70, 150, 41, 71, 151, 42, 72, 152)])
+    plan = make_plan(source, 3, shuffle=False)
+    assert epoch_ids(plan, 0)[0].tolist() == [0, 3, 6, 1, 4, 7, 2, 5, 8]
+    source = fake([[0]] * 5, [(32, w) for w in (150, 70, 40, 71, 41)])
+    plan = make_plan(source, 3, shuffle=False)
+    assert epoch_ids(plan, 0)[0].tolist() == [2, 4, 1, 3, 0, -1]
+    assert [row.width for row in epoch_ids(plan, 0)[1]] == [80, 160]
+    real = 40 + 41 + 70 + 71 + 150
+    assert plan.padding_share() == pytest.approx(1 - real / (3 * 80 + 3 * 160))
+
+
+def test_windows_do_not_mix(samples):
+    plan = make_plan(samples, 4, window=42)  # 10 batches a window
+    everything = make_plan(samples, 4, window=10**6)
+    order = everything._order(0)
+    assert order.size > 100
+    for window in range(-(-order.size // 40)):
+        rows = range(window * 10, min(window * 10 + 10, plan.steps_per_epoch))
+        ids = np.concatenate([plan.row(i).ids for i in rows])
+        part = order[window * 40 : window * 40 + 40]
+        assert sorted(ids[ids >= 0].tolist()) == sorted(part.tolist())
+
+
+def test_a_drawn_source_has_new_samples_every_epoch(drawn):
+    sizes = [(32, w) for w in np.random.default_rng(0).integers(10, 300, 500)]
+    source = drawn([[0]] * 500, sizes)
+    asked = []
+    sizes_of = source.sizes
+    source.sizes = lambda ids: asked.append(len(ids)) or sizes_of(ids)
+    plan = make_plan(source, 2)
+    ids, _ = epoch_ids(plan, 3)
+    assert sorted(ids.tolist()) == list(range(1500, 2000))
+    assert max(asked) <= plan_module.RENDERED_BATCHES * 2  # never a whole epoch's
+    assert plan.shapes == ((48, 11), (80, 19), (160, 39))
+
+
+def test_labels_that_do_not_fit_are_counted_by_reason(fake):
+    labels = [[1], [1] * 6, [1, 2] * 6, [1, 2] * 30, [3] * 21]
+    sizes = [(32, 32), (32, 32), (32, 160), (32, 160), (32, 160)]
+    plan = make_plan(fake(labels, sizes), 1, max_label_length=20)
+    assert plan.num_samples == 2  # 32 px are 7 frames: six equal characters need eleven
+    assert plan.reasons.counts == {TOO_LONG: 2, TOO_LONG_FOR_WIDTH: 1}
+    assert plan.reasons.examples[TOO_LONG_FOR_WIDTH] == ["fake/1 'bbbbbb'"]
+    fixed = make_plan(fake(labels, sizes), 1, Preprocessing(width=100))
+    assert fixed.num_samples == 3
+    assert fixed.reasons.counts == {TOO_LONG_FOR_WIDTH: 2}
+    assert {fixed.row(i).width for i in range(3)} == {100}
+
+
+def test_a_fixed_width_opens_no_header(fake):
+    source = fake([[1]] * 9, [(32, 32)] * 9)
+    source.sizes = lambda ids: pytest.fail('asked for sizes')
+    plan = make_plan(source, 2, Preprocessing(width=100))
+    assert len(epoch_ids(plan, 0)[1]) == 5
+    assert plan.shapes == ((100, 24),)
+    assert plan.padding_share() == pytest.approx(0.1)  # one row of ten is filler
+
+
+@pytest.mark.parametrize(
+    ('shape', 'limit', 'all_', 'expected'),
+    [(100, 0, False, 24), (100, 10, False, 10), (100, 10, True, 24), (100, 99, False, 24)],
+)
+def test_the_label_axis_is_fixed_by_the_width(fake, shape, limit, all_, expected):
+    source = fake([[1]], [(32, 32)])
+    plan = make_plan(
+        source, 1, Preprocessing(width=shape), boundaries=(), max_label_length=limit, all=all_
+    )
+    assert plan.row(0).label_axis == expected
+    assert num_frames(shape, 'keras') == 24
+
+
+def test_shapes_are_those_that_occur(samples, fake):
+    assert make_plan(samples).shapes == ((48, 11), (80, 19), (160, 39))
+    narrow = fake([[1]] * 3, [(32, 32), (32, 79), (32, 40)])
+    assert [width for width, _ in make_plan(narrow).shapes] == [48, 80]
+
+
+def test_parts_of_hosts_are_the_whole(samples):
+    plan = make_plan(samples, 16)
+    for step in (0, plan.steps_per_epoch - 1):
+        row = plan.row(step)
+        for count in (1, 2, 8, 16):
+            parts = [row.part(i, count) for i in range(count)]
+            np.testing.assert_array_equal(np.concatenate([p.ids for p in parts]), row.ids)
+            np.testing.assert_array_equal(np.concatenate([p.usable for p in parts]), row.usable)
+            assert {(p.width, p.label_axis, p.epoch) for p in parts} == {
+                (row.width, row.label_axis, row.epoch)
+            }
+    with pytest.raises(ValueError, match='3 hosts'):
+        plan.row(0).part(0, 3)
+
+
+def test_plans_without_samples(fake):
+    with pytest.raises(UserError, match=r'fake: no sample can be trained on \(1 marked\)'):
+        make_plan(fake([[1]], [(32, 32)], [False]))
+    with pytest.raises(IndexError):
+        make_plan(fake([[1]], [(32, 32)])).row(-1)
+    with pytest.raises(ValueError, match='batch_size'):
+        make_plan(fake([[1]], [(32, 32)]), 0)
+
+
+def test_a_million_samples_are_mixed_evenly(fake):
+    # Of a large window every stretch of steps holds samples of the whole source.
+    source = fake([[1]] * 4000, [(32, 40)] * 4000)
+    plan = make_plan(source, 40)
+    ids = np.concatenate([plan.row(i).ids for i in range(10)])
+    tenths = Counter((ids // 400).tolist())
+    assert len(tenths) == 10
+    assert max(tenths.values()) < 80

@@ -1,0 +1,97 @@
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from crnn_jax.decoding.confidence import sequence_log_prob
+
+B, T, K, N = 3, 5, 3, 4  # one shape for all examples: one compilation
+
+
+def softmax(x):
+    e = np.exp(x - x.max(axis=-1, keepdims=True))
+    return e / e.sum(axis=-1, keepdims=True)
+
+
+def brute_force(probs, blank_id):
+    """text -> its probability, by writing down every path."""
+    total = {}
+    for path in itertools.product(range(probs.shape[1]), repeat=len(probs)):
+        text = tuple(k for k, _ in itertools.groupby(path) if k != blank_id)
+        p = float(np.prod([probs[t, k] for t, k in enumerate(path)]))
+        total[text] = total.get(text, 0.0) + p
+    return total
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.integers(0, 10_000),
+    st.sampled_from([0, K - 1]),
+    st.lists(st.integers(0, T), min_size=B, max_size=B),
+    st.lists(st.lists(st.integers(0, K - 2), max_size=N), min_size=B, max_size=B),
+)
+def test_equals_the_sum_over_all_alignments(seed, blank_id, lengths, texts):
+    logits = np.random.default_rng(seed).normal(size=(B, T, K)).astype(np.float32) * 3
+    texts = [[k + (blank_id == 0) for k in text] for text in texts]  # ids beside the blank's
+    ids = np.full((B, N), -1, np.int32)
+    for i, text in enumerate(texts):
+        ids[i, : len(text)] = text
+    id_lengths = np.array([len(text) for text in texts], np.int32)
+    got = sequence_log_prob(logits, np.array(lengths, np.int32), ids, id_lengths, blank_id=blank_id)
+    for i, text in enumerate(texts):
+        want = brute_force(softmax(logits[i, : lengths[i]].astype(float)), blank_id)
+        assert np.exp(got[i]) == pytest.approx(want.get(tuple(text), 0.0), rel=1e-4, abs=1e-12)
+
+
+def test_all_texts_together_have_probability_one():
+    logits = np.random.default_rng(0).normal(size=(1, 3, 3)).astype(np.float32)
+    texts = [t for n in range(4) for t in itertools.product((1, 2), repeat=n)]
+    ids = np.array([list(t) + [-1] * (3 - len(t)) for t in texts], np.int32)
+    many = np.repeat(logits, len(texts), axis=0)
+    log_probs = sequence_log_prob(
+        many,
+        np.full(len(texts), 3, np.int32),
+        ids,
+        np.array([len(t) for t in texts], np.int32),
+        blank_id=0,
+    )
+    assert np.exp(log_probs).sum() == pytest.approx(1, abs=1e-5)
+
+
+def test_empty_text_is_the_product_of_the_blanks():
+    logits = np.random.default_rng(0).normal(size=(2, 6, 4)).astype(np.float32)
+    lengths = np.array([6, 2], np.int32)
+    for n in (0, 3):  # also with no room for characters at all
+        got = sequence_log_prob(
+            logits, lengths, np.full((2, n), -1, np.int32), np.zeros(2, np.int32), blank_id=3
+        )
+        blanks = np.log(softmax(logits)[..., 3])
+        np.testing.assert_allclose(got, [blanks[0].sum(), blanks[1, :2].sum()], rtol=1e-5)
+
+
+def test_no_nan_where_nothing_is_possible():
+    logits = np.full((2, 4, 3), -1e9, np.float32)
+    logits[:, :, 0] = 0  # certain blanks
+    ids = np.array([[1, 1, 1, -1], [-1] * 4], np.int32)
+    got = np.asarray(
+        sequence_log_prob(
+            logits, np.array([4, 4], np.int32), ids, np.array([3, 0], np.int32), blank_id=0
+        )
+    )
+    assert got[0] == -np.inf  # three equal characters need five frames
+    assert got[1] == 0
+
+
+def test_never_above_one():
+    logits = np.full((64, 30, 5), -30.0, np.float32)
+    random = np.random.default_rng(0)
+    best = np.sort(random.integers(0, 5, (64, 30)), axis=1)
+    np.put_along_axis(logits, best[..., None], 0.0, axis=2)
+    ids = np.tile(np.array([1, 2, 3, 4], np.int32), (64, 1))
+    log_prob = sequence_log_prob(
+        logits, np.full(64, 30, np.int32), ids, np.full(64, 4, np.int32), blank_id=0
+    )
+    assert log_prob.max() <= 0
+    assert log_prob.max() > -1e-3

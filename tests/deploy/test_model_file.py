@@ -1,0 +1,117 @@
+import json
+import pathlib
+
+import jax
+import numpy as np
+import pytest
+
+from crnn_jax.deploy.model_file import load_model, save_model
+from crnn_jax.deploy.safetensors import read_safetensors, write_safetensors
+from crnn_jax.spec.errors import UserError
+from tests.testdata.tiny_model import tiny_metadata, tiny_variables, write_tiny_model
+
+
+@pytest.fixture
+def path(tmp_path):
+    return write_tiny_model(tmp_path / "tiny.safetensors")
+
+
+def change_metadata(path, change):
+    """A sound file with other metadata, as another version might write it."""
+    arrays, strings = read_safetensors(path)
+    metadata = json.loads(strings["crnn_jax"])
+    change(metadata)
+    variables = {"params": {}, "batch_stats": {}}
+    for name, array in arrays.items():
+        node = variables
+        *folders, leaf = name.split("/")
+        for folder in folders:
+            node = node.setdefault(folder, {})
+        node[leaf] = array
+    number = metadata.pop("format", None)
+    if number == 1:
+        save_model(path, variables, metadata)
+    else:
+        write_safetensors(path, arrays, {"crnn_jax": json.dumps(metadata | {"format": number})})
+
+
+def test_round_trip(path):
+    variables, metadata = load_model(path)
+    jax.tree.map(np.testing.assert_array_equal, variables, tiny_variables()[0])
+    assert metadata == tiny_metadata() | {"format": 1}
+    assert {a.dtype for a in jax.tree.leaves(variables)} == {np.dtype(np.float32)}
+
+
+def test_arrays_are_named_by_their_path(path):
+    arrays, _ = read_safetensors(path)
+    assert {"params/conv1/kernel", "batch_stats/bn3/mean"} <= set(arrays)
+
+
+def test_float16_is_half_the_size_and_read_as_float32(path, tmp_path):
+    half = tmp_path / "half.safetensors"
+    want, _ = tiny_variables()
+    save_model(half, want, tiny_metadata(), float16=True)
+    variables, _ = load_model(half)
+    assert {a.dtype for a in jax.tree.leaves(variables)} == {np.dtype(np.float32)}
+    for got, full in zip(
+        jax.tree.leaves(variables["params"]), jax.tree.leaves(want["params"]), strict=True
+    ):
+        np.testing.assert_array_equal(got, full.astype(np.float16))
+    jax.tree.map(np.testing.assert_array_equal, variables["batch_stats"], want["batch_stats"])
+    arrays, _ = read_safetensors(half)
+    assert {a.dtype for n, a in arrays.items() if n.startswith("params")} == {np.dtype("f2")}
+
+
+def test_what_float16_cannot_hold_is_told(tmp_path):
+    variables = {"params": {"a": np.array([1e6], np.float32)}}
+    with pytest.raises(UserError, match="params/a is too large for float16"):
+        save_model(tmp_path / "x", variables, tiny_metadata(), float16=True)
+    assert not (tmp_path / "x").exists()
+
+
+def test_every_flipped_bit_is_seen(path, tmp_path):
+    sound = pathlib.Path(path).read_bytes()
+    content = bytearray(sound)
+    random = np.random.default_rng(0)
+    places = [*range(0, 400, 13), *random.integers(0, len(content), 40).tolist()]
+    other = tmp_path / "flipped.safetensors"
+    for place in places:
+        content[place] ^= 1 << int(random.integers(8))
+        other.write_bytes(content)
+        with pytest.raises(UserError):
+            load_model(other)
+        content[:] = sound
+
+
+def test_a_later_format_is_refused(path):
+    change_metadata(path, lambda m: m.update(format=2))
+    with pytest.raises(UserError, match="format 2, this version reads format 1"):
+        load_model(path)
+
+
+def test_unknown_keys_are_kept(path):
+    change_metadata(path, lambda m: m.update(colour="blue"))
+    assert load_model(path)[1]["colour"] == "blue"
+
+
+def test_weights_of_others_are_told(tmp_path):
+    write_safetensors(tmp_path / "x", {"cnn.conv0.weight": np.zeros(3, np.float32)}, {})
+    with pytest.raises(UserError, match="import_weights"):
+        load_model(tmp_path / "x")
+
+
+def test_metadata_without_what_reading_needs_is_a_bug(tmp_path):
+    metadata = tiny_metadata()
+    del metadata["blank_id"]
+    with pytest.raises(ValueError, match="blank_id"):
+        save_model(tmp_path / "x", tiny_variables()[0], metadata)
+
+
+def test_a_folder_that_is_no_workdir_is_told(tmp_path):
+    with pytest.raises(UserError, match="a folder without checkpoints"):
+        load_model(tmp_path)
+
+
+def test_a_workdir_opens_by_its_best_model(tmp_path):
+    write_tiny_model(tmp_path / "model.safetensors", colour="red")
+    assert load_model(tmp_path)[1]["colour"] == "red"

@@ -1,0 +1,111 @@
+"""Pooling, LSTM and batch norm against plain references; sizes of the named networks."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from crnn_jax.models.batch_norm import MaskedBatchNorm
+from crnn_jax.models.config import VARIANTS, ModelConfig, get_model_config
+from crnn_jax.models.crnn import CRNN
+from crnn_jax.models.lstm import LSTM, lstm_scan
+from crnn_jax.models.pooling import max_pool
+from crnn_jax.spec.errors import UserError
+from crnn_jax.training.state import init_variables
+
+# Trained parameters and batch statistics: grey pictures, 36 characters and the blank.
+SIZES = {'crnn': 8_721_445, 'crnn_small': 2_187_813, 'crnn_tiny': 28_969}
+
+
+def _size(config):
+    return sum(leaf.size for leaf in jax.tree.leaves(init_variables(CRNN(config), 0)))
+
+
+@pytest.mark.parametrize('name', sorted(VARIANTS))
+def test_number_of_parameters(name):
+    assert _size(get_model_config(name, num_classes=37)) == SIZES[name]
+
+
+def test_full_network_is_as_large_as_crnn_tf2():
+    assert _size(get_model_config('crnn', num_classes=38, channels=3)) == 8_723_110
+
+
+def test_model_config_survives_a_round_trip_and_names_what_it_does_not_know():
+    config = get_model_config('crnn_small', num_classes=7, geometry='torch')
+    assert ModelConfig.from_dict(config.to_dict()) == config
+    with pytest.raises(UserError, match='crnn_huge'):
+        get_model_config('crnn_huge', num_classes=7)
+    with pytest.raises(UserError, match='colour'):
+        ModelConfig.from_dict({'num_classes': 7, 'colour': 1})
+
+
+@pytest.mark.parametrize('width', [7, 8])
+@pytest.mark.parametrize('stride', [1, 2])
+@pytest.mark.parametrize('geometry', ['keras', 'torch'])
+def test_pool_equals_reduce_window(width, stride, geometry):
+    x = nn.relu(np.random.default_rng(0).normal(size=(2, 4, width, 3)).astype(np.float32))
+    if geometry == 'keras':
+        padding = 'SAME'
+    else:
+        padding = [(0, 0), (0, 0), (0, 0) if stride == 2 else (1, 1), (0, 0)]
+    wanted = lax.reduce_window(x, -jnp.inf, lax.max, (1, 2, 2, 1), (1, 2, stride, 1), padding)
+    np.testing.assert_array_equal(max_pool(x, stride_w=stride, geometry=geometry), wanted)
+
+
+def _plain_lstm(z, recurrent):
+    """The recurrence as the textbook has it, differentiated by JAX."""
+    h = c = jnp.zeros_like(z[0, :, : recurrent.shape[0]])
+    outputs = []
+    for z_t in z:
+        i, f, g, o = jnp.split(z_t + h @ recurrent, 4, axis=-1)
+        c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
+        h = jax.nn.sigmoid(o) * jnp.tanh(c)
+        outputs.append(h)
+    return jnp.stack(outputs)
+
+
+def test_lstm_and_its_hand_written_gradient():
+    rng = np.random.default_rng(0)
+    z = jnp.asarray(rng.normal(size=(6, 3, 20)), jnp.float32)
+    recurrent = jnp.asarray(rng.normal(size=(5, 20)) / 2, jnp.float32)
+    np.testing.assert_allclose(lstm_scan(z, recurrent), _plain_lstm(z, recurrent), atol=1e-6)
+    mine = jax.grad(lambda *a: jnp.sum(jnp.sin(lstm_scan(*a))), argnums=(0, 1))(z, recurrent)
+    plain = jax.grad(lambda *a: jnp.sum(jnp.sin(_plain_lstm(*a))), argnums=(0, 1))(z, recurrent)
+    for a, b in zip(mine, plain, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+@pytest.mark.parametrize('reverse', [False, True])
+def test_lstm_starts_at_the_real_end_and_is_zero_behind_it(reverse):
+    x = np.random.default_rng(0).normal(size=(7, 2, 4)).astype(np.float32)
+    lengths = np.array([7, 4])
+    mask = np.arange(7)[:, None] < lengths[None, :]
+    lstm = LSTM(5, reverse=reverse)
+    variables = lstm.init(jax.random.key(0), x, mask)
+    padded = lstm.apply(variables, x, mask)
+    short = lstm.apply(variables, x[:4, 1:], mask[:4, 1:])
+    np.testing.assert_allclose(padded[:4, 1], short[:, 0], atol=1e-6)
+    assert np.all(np.asarray(padded[4:, 1]) == 0)
+
+
+def test_forget_gate_starts_open():
+    bias = LSTM(3).init(jax.random.key(0), np.zeros((2, 1, 4), np.float32), np.ones((2, 1), bool))
+    np.testing.assert_array_equal(
+        bias['params']['bias'], [0, 0, 0, 1, 1, 1, 0, 0, 0, 0, 0, 0]
+    )
+
+
+def test_batch_norm_against_numpy():
+    rng = np.random.default_rng(0)
+    x = rng.normal(3, 2, (2, 3, 5, 4)).astype(np.float32)
+    width = np.array([5, 2], np.int32)
+    norm = MaskedBatchNorm(momentum=0.9, epsilon=1e-3)
+    variables = norm.init(jax.random.key(0), x, width, train=False)
+    y, updates = norm.apply(variables, x, width, train=True, mutable='batch_stats')
+    real = np.concatenate([x[0].reshape(-1, 4), x[1, :, :2].reshape(-1, 4)])
+    mean, var = real.mean(0), real.var(0)  # biased, as Keras's running variance
+    np.testing.assert_allclose(y[0], (x[0] - mean) / np.sqrt(var + 1e-3), atol=1e-5)
+    np.testing.assert_allclose(updates['batch_stats']['mean'], 0.1 * mean, atol=1e-6)
+    np.testing.assert_allclose(updates['batch_stats']['var'], 0.9 + 0.1 * var, atol=1e-5)

@@ -1,0 +1,89 @@
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from crnn_jax.scoring.metrics import Sums, alphanumeric, edit_distance
+
+
+def table_distance(a, b):
+    """The textbook's table, row by row."""
+    row = list(range(len(b) + 1))
+    for i, x in enumerate(a, 1):
+        above, row = row, [i]
+        for j, y in enumerate(b, 1):
+            row.append(min(above[j] + 1, row[-1] + 1, above[j - 1] + (x != y)))
+    return row[-1]
+
+
+@given(st.text("abc", max_size=12), st.text("abcd", max_size=12))
+def test_edit_distance_equals_the_table(a, b):
+    assert edit_distance(a, b) == table_distance(a, b)
+
+
+def test_edit_distance_of_long_texts():
+    a = "the quick brown fox jumps over the lazy dog " * 4  # beyond one machine word
+    b = a.replace("fox", "cat").replace("the ", "")
+    assert edit_distance(a, b) == table_distance(a, b) > 30
+
+
+def test_alphanumeric_keeps_letters_of_every_script():
+    assert alphanumeric("It's-42 %") == "its42"
+    assert alphanumeric("Größe 汉") == "größe汉"
+
+
+def test_each_count_by_itself():
+    sums = Sums()
+    sums.add("Tired", "Tired")
+    sums.add("Tired", "tired")
+    sums.add("it's", "its")
+    sums.add("abcd", "")
+    sums.add("xyz", None)
+    assert (sums.count, sums.exact, sums.ignore_case, sums.alphanumeric) == (5, 1, 2, 3)
+    assert (sums.edits, sums.characters) == (0 + 1 + 1 + 4 + 3, 5 + 5 + 4 + 4 + 3)
+    assert sums.similarity == pytest.approx(1 + 4 / 5 + 3 / 4 + 0 + 0)
+    assert (sums.empty, sums.unreadable) == (1, 1)
+
+
+def test_what_could_not_be_read_is_wrong_even_without_a_label():
+    sums = Sums()
+    sums.add("", None)
+    assert sums.metrics() == {
+        "count": 1,
+        "accuracy": 0,
+        "accuracy_ignore_case": 0,
+        "accuracy_alphanumeric": 0,
+        "ned": 0,
+        "empty": 0,
+        "unreadable": 1,
+    }
+
+
+def test_nothing_read_where_nothing_stands_is_right():
+    sums = Sums()
+    sums.add("", "")
+    assert (sums.exact, sums.similarity, sums.empty) == (1, 1, 0)
+
+
+def test_parts_add_up_to_the_whole():
+    pairs = [("ab", "ab"), ("cd", "x"), ("ef", None), ("", "q")]
+    whole, parts = Sums(), [Sums(), Sums()]
+    for i, (label, text) in enumerate(pairs):
+        for sums in (whole, parts[i % 2]):
+            sums.add(label, text, loss=i if i else math.nan)
+    parts[0].reasons["a"] = whole.reasons["a"] = 2
+    assert parts[0] + parts[1] == whole
+    assert sum(parts, Sums()).metrics() == whole.metrics()
+
+
+def test_loss_is_over_those_that_have_one():
+    sums = Sums()
+    sums.add("a", "a", loss=2.0)
+    sums.add("a", "a")
+    sums.add("a", None, loss=4.0)
+    assert sums.metrics()["loss"] == 3
+
+
+def test_shares_of_nothing_are_left_out():
+    assert Sums().metrics() == {"count": 0, "empty": 0, "unreadable": 0}

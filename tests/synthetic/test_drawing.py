@@ -1,0 +1,70 @@
+import json
+
+import numpy as np
+import pytest
+
+from crnn_jax.synthetic.dice import Dice
+from crnn_jax.synthetic.drawing import draw_layers
+
+
+def test_plain_letters_lie_in_their_boxes(make_source):
+    """Dark letters on light ground: each box holds ink, and there is none outside."""
+    source = make_source(style="plain")
+    for i in range(40):
+        picture = source.draw(i)[..., 0].astype(np.float32)
+        height, width = picture.shape
+        boxes = source.layout(i).boxes
+        assert len(boxes) == len(source.layout(i).drawn)
+        ground = np.median(picture[0])
+        ink = ground - picture > 20
+        outside = ink.copy()
+        for x0, y0, x1, y1 in boxes:
+            assert 0 <= (x0 + x1) / 2 <= width
+            assert 0 <= (y0 + y1) / 2 <= height
+            top, bottom = max(0, int(y0) - 1), int(y1) + 2
+            left, right = max(0, int(x0) - 1), int(x1) + 2
+            box = ink[top:bottom, left:right]
+            assert box.any(0).mean() > 0.5
+            outside[top:bottom, left:right] = False
+        assert not outside.any()
+        centres = (boxes[:, 0] + boxes[:, 2]) / 2
+        assert (np.diff(centres) > 0).all()
+
+
+@pytest.mark.parametrize("bend", ["none", "arc", "wave"])
+def test_boxes_follow_every_bend_and_camera(make_source, bend, tmp_path):
+    """The boxes come from the forward map, the pixels from its inverse: they must agree."""
+    still = dict.fromkeys(
+        ("neighbour", "border", "outline", "shadow", "bold", "bounce", "tight", "rule", "dots"), 0.0
+    )
+    shares = {**still, "curve": bend == "arc", "wave": bend == "wave", "perspective": 1, "loose": 1}
+    style = tmp_path / "bent.json"
+    style.write_text(json.dumps({f"{name}_share": float(p) for name, p in shares.items()}))
+    source = make_source(style=str(style))
+    seen = 0
+    for i in range(60):
+        layout = source.layout(i)
+        seen += layout.bend[0] == bend
+        fill = draw_layers(layout, source.atlas, source.style, Dice(0, "look", i)).fill
+        assert fill.shape == (layout.height, layout.width)
+        covered = np.zeros(fill.shape, bool)
+        for x0, y0, x1, y1 in layout.boxes:
+            left, top = max(0, int(x0) - 2), max(0, int(y0) - 2)
+            covered[top : int(y1) + 3, left : int(x1) + 3] = True
+            box = fill[max(0, int(y0)) : int(y1) + 1, max(0, int(x0)) : int(x1) + 1]
+            assert box.max(initial=0.0) > 0.3
+        assert fill[covered].sum() > 0.98 * fill.sum()
+    assert seen >= 20
+
+
+def test_neighbours_do_not_count(make_source, tmp_path):
+    style = tmp_path / "crowded.json"
+    style.write_text('{"neighbour_share": 1.0}')
+    source = make_source(style=str(style))
+    crowded = 0
+    for i in range(30):
+        layout = source.layout(i)
+        own = [p for p in layout.letters if p.counts]
+        crowded += len(own) < len(layout.letters)
+        assert len(own) == len(layout.boxes) == len(layout.drawn.replace(" ", ""))
+    assert crowded >= 20

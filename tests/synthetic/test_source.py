@@ -1,0 +1,122 @@
+import hashlib
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from crnn_jax.data.source import Source
+from crnn_jax.spec.charset import Charset
+from crnn_jax.spec.errors import UserError
+
+IDS = [0, 3, 2**33, 41, 7]  # a run's later epochs have large numbers
+
+IN_ANOTHER_PROCESS = """
+import hashlib, pickle, sys
+source = pickle.load(open(sys.argv[1], "rb"))
+for i in map(int, sys.argv[2:]):
+    picture, = source.read([i])
+    print(source.text(i), *picture.shape, hashlib.sha256(picture.tobytes()).hexdigest())
+"""
+
+
+def lines(source, ids):
+    found = []
+    for i, picture in zip(ids, source.read(ids), strict=True):
+        digest = hashlib.sha256(picture.tobytes()).hexdigest()
+        found.append(" ".join(map(str, (source.text(i), *picture.shape, digest))))
+    return found
+
+
+def test_is_a_source(make_source):
+    source = make_source()
+    assert isinstance(source, Source)
+    assert len(source) == 1000
+    assert source.usable.all()
+    assert source.reasons.total() == 0
+
+
+def test_another_process_and_another_order_draw_the_same(make_source, tmp_path, root):
+    source = make_source()
+    here = lines(source, IDS)
+    file = tmp_path / "source.pickle"
+    file.write_bytes(pickle.dumps(source))
+    order = IDS[::-1]
+    answer = subprocess.run(
+        [sys.executable, "-c", IN_ANOTHER_PROCESS, file, *map(str, order)],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert answer.stdout.splitlines() == here[::-1]
+
+
+def test_seeds_and_numbers_differ(make_source):
+    source, other = make_source(), make_source(seed=1)
+    assert len(set(lines(source, range(8)))) == 8
+    assert not set(lines(source, range(8))) & set(lines(other, range(8)))
+
+
+@pytest.mark.parametrize("style", ["plain", "scene"])
+@pytest.mark.parametrize("color", ["grey", "rgb"])
+def test_sizes_and_labels_are_those_of_the_pictures(make_source, style, color):
+    source = make_source(style=style, color=color)
+    ids = np.arange(60) + 5000
+    sizes = source.sizes(ids)
+    flat, offsets = source.labels_of(ids)
+    assert sizes.dtype == np.int32
+    assert sizes.shape == (60, 2)
+    assert flat.dtype == np.int32
+    assert offsets.dtype == np.int64
+    for j, picture in enumerate(source.read(ids)):
+        assert picture.dtype == np.uint8
+        assert picture.shape == (*sizes[j], 1 if color == "grey" else 3)
+        assert 32 <= sizes[j, 0] <= 40
+        assert picture.flags.c_contiguous
+        label = flat[offsets[j] : offsets[j + 1]]
+        assert label.size > 0
+        assert source.charset.decode(label) == source.text(ids[j])
+        drawn = source.layout(ids[j]).drawn
+        assert source.writer.label(drawn) == source.text(ids[j])
+
+
+def test_labels_of_an_epoch(make_source):
+    source = make_source(count=20)
+    flat, offsets = source.labels
+    again, _ = source.labels_of(range(20))
+    assert offsets.size == 21
+    np.testing.assert_array_equal(flat, again)
+    with pytest.raises(UserError, match="too many labels"):
+        _ = make_source(count=2**21).labels
+
+
+def test_wide_words_are_squeezed(make_source):
+    source = make_source(max_aspect=2.0)
+    sizes = source.sizes(range(100))
+    assert (sizes[:, 1] <= 2 * sizes[:, 0]).all()
+    assert (sizes[:, 1] == 2 * sizes[:, 0]).any()
+
+
+def test_fingerprint_follows_what_is_drawn(make_source):
+    first = make_source().fingerprint()
+    assert first == make_source().fingerprint()
+    for change in ({"seed": 1}, {"style": "plain"}, {"heights": (32, 48)}, {"color": "rgb"}):
+        assert make_source(**change).fingerprint() != first
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"style": "baroque"}, "baroque"),
+        ({"color": "blue"}, "synthetic.color"),
+        ({"count": 0}, "synthetic.count"),
+        ({"fonts": "no/such/folder"}, "no/such/folder"),
+        ({"words": "no/such/words.txt"}, "no/such/words.txt"),
+        ({"charset": Charset.from_characters("ab\u4e00")}, "no face draws"),
+    ],
+)
+def test_mistakes_are_told(make_source, changes, message):
+    with pytest.raises(UserError, match=message):
+        make_source(**changes)

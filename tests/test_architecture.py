@@ -1,0 +1,262 @@
+"""The house's plan holds: read from the syntax tree, so that an import nobody runs is seen too."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = "crnn_jax"
+
+# Room -> the rooms it may import. Only commands, which stand at the top, import all of them.
+ROOMS: dict[str, set[str]] = {"spec": set()}
+ROOMS["data"] = {"spec"}
+ROOMS["synthetic"] = {"spec", "data"}
+ROOMS["models"] = {"spec"}
+ROOMS["decoding"] = {"spec", "models"}  # confidence is the loss's own sum over alignments
+ROOMS["scoring"] = {"spec", "data", "synthetic", "models", "decoding"}
+ROOMS["training"] = ROOMS["scoring"] | {"scoring"}
+ROOMS["deploy"] = ROOMS["training"] | {"training"}
+
+JAX = {"jax", "jaxlib", "flax", "optax", "orbax", "chex"}
+TENSORFLOW = {"tensorflow", "tensorflow_datasets", "keras", "tf_keras"}
+# Room -> packages that nothing in it may import, not even inside a function.
+BANNED = dict.fromkeys(("spec", "data", "synthetic"), JAX) | {
+    "models": TENSORFLOW,
+    "decoding": TENSORFLOW,
+}
+# Room -> all that it may import beside the standard library and this package.
+ONLY = {
+    "spec": {"numpy", "PIL"},
+    "models": {"numpy", "jax", "flax", "optax"},
+    "scoring": {"numpy", "PIL"},
+}
+READS_FLAGS = {"argparse", "absl", "getopt", "optparse", "click"}
+# A command's own imports, before it has read its flags: these two are read by the flags themselves.
+LIGHT = {"absl", "ml_collections"}
+# What reading a picture does without until it is needed.
+LATE = {"optax", "orbax", "numba", "ml_collections", *TENSORFLOW}
+
+DRAWERS = {"util", "utils", "helper", "helpers", "common", "misc", "tools"}
+
+
+class Import(NamedTuple):
+    """One imported module, by its full name."""
+
+    name: str
+    line: int
+    at_start: bool  # runs when the importing module is imported
+
+    @property
+    def top(self) -> str:
+        return self.name.partition(".")[0]
+
+    @property
+    def room(self) -> str | None:
+        """`crnn_jax.data.plan` -> `data`; a module at the package's top is its own room."""
+        parts = self.name.split(".")
+        return parts[1] if parts[0] == PACKAGE and len(parts) > 1 else None
+
+
+def imports(path: Path) -> list[Import]:
+    found: list[Import] = []
+
+    def visit(node: ast.AST, *, at_start: bool) -> None:
+        match node:
+            case ast.Import(names=names):
+                found.extend(Import(n.name, node.lineno, at_start) for n in names)
+            case ast.ImportFrom(module=str(module), names=names, level=0):
+                # `from crnn_jax.models import ctc` names a module as often as a function.
+                found.extend(Import(f"{module}.{n.name}", node.lineno, at_start) for n in names)
+            case ast.If(test=ast.Name(id="TYPE_CHECKING")):
+                at_start = False
+            case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.Lambda():
+                at_start = False
+        for child in ast.iter_child_nodes(node):
+            visit(child, at_start=at_start)
+
+    visit(ast.parse(path.read_text(encoding="utf-8")), at_start=True)
+    return found
+
+
+def modules(root: Path) -> dict[str, Path]:
+    """Dotted name -> file, of the package under `root`."""
+    found = {}
+    for path in sorted((root / PACKAGE).rglob("*.py")):
+        parts = path.relative_to(root).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+def room_of(name: str) -> str | None:
+    """The room a module lies in; None for one at the package's top."""
+    parts = name.split(".")
+    return parts[1] if len(parts) > 1 and parts[1] in ROOMS else None
+
+
+def breaches(root: Path) -> Iterator[str]:
+    """Every import and every use of flags that the plan forbids, as `file:line: what`."""
+    for name, path in modules(root).items():
+        room = room_of(name)
+        where = path.relative_to(root)
+        tree_imports = imports(path)
+        for item in tree_imports:
+            at = f"{where}:{item.line}: "
+            if room is None:
+                continue
+            if item.room is not None and item.room != room and item.room not in ROOMS[room]:
+                yield f"{at}{room} imports {item.name}"
+            if item.top in BANNED.get(room, ()):
+                yield f"{at}{room} imports {item.top}"
+            own = {PACKAGE, *sys.stdlib_module_names}
+            if room in ONLY and item.top not in own | ONLY[room]:
+                yield f"{at}{room} imports {item.top}"
+            if item.top in READS_FLAGS and not item.name.startswith("absl.logging"):
+                yield f"{at}only commands read flags"
+        if room is not None:
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.Attribute) and ast.unparse(node) == "sys.argv":
+                    yield f"{where}:{node.lineno}: only commands read flags"
+
+
+def imported_at_start(name: str, known: dict[str, Path], parents: bool = True) -> dict[str, str]:
+    """Packages and modules that importing `name` imports -> the module of ours that does it.
+
+    Importing a.b.c imports a and a.b first; without `parents` only c is followed.
+    """
+    seen: dict[str, str] = {}
+    todo: list[str] = []
+
+    def follow(imported: str, by: str) -> None:
+        parts = imported.split(".")
+        inner = [m for end in range(1, len(parts) + 1) if (m := ".".join(parts[:end])) in known]
+        for module in inner if parents else inner[-1:]:
+            if module not in seen:
+                seen[module] = by
+                todo.append(module)
+
+    if parents:
+        follow(name, name)
+    else:
+        todo.append(name)
+    while todo:
+        module = todo.pop()
+        for item in imports(known[module]):
+            if item.at_start and item.top == PACKAGE:
+                follow(item.name, module)
+            elif item.at_start:
+                seen.setdefault(item.top, module)
+    return seen
+
+
+def commands(known: dict[str, Path]) -> list[str]:
+    return [n for n in known if n.count(".") == 1 and room_of(n) is None]
+
+
+def test_imports_run_one_way():
+    assert list(breaches(ROOT)) == []
+
+
+@pytest.mark.parametrize(
+    ("file", "line", "complaint"),
+    [
+        ("spec/a.py", "from crnn_jax.data import plan", "spec imports crnn_jax.data.plan"),
+        ("spec/a.py", "import scipy.ndimage", "spec imports scipy"),
+        ("data/a.py", "def f():\n    import jax.numpy as jnp", "data imports jax"),
+        ("models/a.py", "import tensorflow as tf", "models imports tensorflow"),
+        ("models/a.py", "import crnn_jax.training.step", "models imports crnn_jax.training.step"),
+        ("decoding/a.py", "from tensorflow import io", "decoding imports tensorflow"),
+        ("training/a.py", "from crnn_jax.deploy import f", "training imports crnn_jax.deploy.f"),
+        ("deploy/a.py", "from crnn_jax import demo", "deploy imports crnn_jax.demo"),
+        ("data/a.py", "import argparse", "only commands read flags"),
+        ("training/a.py", "import sys\nx = sys.argv[1]", "only commands read flags"),
+    ],
+)
+def test_a_wrong_import_is_seen(tmp_path, file, line, complaint):
+    path = tmp_path / PACKAGE / file
+    path.parent.mkdir(parents=True)
+    path.write_text(line + "\n")
+    assert any(complaint in breach for breach in breaches(tmp_path))
+
+
+def test_there_is_no_other_room():
+    folders = {p.parent.name for p in (ROOT / PACKAGE).glob("*/*.py")}
+    assert folders <= set(ROOMS)
+
+
+def test_no_module_needs_itself():
+    known = modules(ROOT)
+    assert [m for m in known if m in imported_at_start(m, known, parents=False)] == []
+
+
+def test_a_circle_and_a_heavy_start_are_seen(tmp_path):
+    texts = {
+        "__init__": "",
+        "demo": "def main():\n    import jax",  # late enough
+        "check": "from crnn_jax.data import plan",
+        "data/__init__": "",
+        "data/plan": "from crnn_jax.data.loader import load",
+        "data/loader": "import numpy\nfrom crnn_jax.data.plan import Plan",
+    }
+    for name, text in texts.items():
+        path = tmp_path / PACKAGE / f"{name}.py"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text + "\n")
+    known = modules(tmp_path)
+    assert "jax" not in imported_at_start("crnn_jax.demo", known)
+    assert imported_at_start("crnn_jax.check", known)["numpy"] == "crnn_jax.data.loader"
+    assert "crnn_jax.data.plan" in imported_at_start("crnn_jax.data.plan", known, parents=False)
+    assert "crnn_jax.data" not in imported_at_start("crnn_jax.data", known, parents=False)
+
+
+def test_commands_import_nothing_heavy_before_their_flags_are_read():
+    known = modules(ROOT)
+    heavy = {
+        f"{command}: {top} through {by}"
+        for command in commands(known)
+        for top, by in imported_at_start(command, known).items()
+        if not top.startswith(PACKAGE) and top not in sys.stdlib_module_names | LIGHT
+    }
+    assert heavy == set()
+
+
+def test_reading_leaves_what_it_does_not_need_alone():
+    code = "import sys, crnn_jax.deploy.recognizer; print(*{m.split('.')[0] for m in sys.modules})"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    loaded = set(done.stdout.split())
+    assert loaded >= {"jax", "flax", "PIL"}  # it did import the reader
+    assert loaded & LATE == set()
+
+
+def test_configs_import_ml_collections_and_each_other():
+    own = {p.stem for p in (ROOT / "configs").glob("*.py")} | {"configs"}
+    wrong = [
+        f"{path.name}:{item.line}: {item.name}"
+        for path in (ROOT / "configs").glob("*.py")
+        for item in imports(path)
+        if item.top not in own | {"ml_collections"}
+    ]
+    assert wrong == []
+
+
+def source_files() -> list[Path]:
+    tops = (PACKAGE, "tests", "configs", "experiments", "example")
+    return [p for top in tops for p in (ROOT / top).rglob("*.py")]
+
+
+def test_files_hold_one_idea():
+    lengths = {str(p.relative_to(ROOT)): len(p.read_text().splitlines()) for p in source_files()}
+    known = modules(ROOT)
+    short = {str(known[c].relative_to(ROOT)) for c in commands(known) if c != f"{PACKAGE}.cli"}
+    assert {name: n for name, n in lengths.items() if n > 300} == {}
+    assert {name: n for name, n in lengths.items() if name in short and n >= 120} == {}
+
+
+def test_there_are_no_drawers():
+    assert [str(p) for p in source_files() if p.stem in DRAWERS] == []

@@ -1,0 +1,195 @@
+import json
+import math
+import os
+import pathlib
+import resource
+import subprocess
+import sys
+
+import pytest
+
+from crnn_jax import cli
+from crnn_jax.spec.errors import UserError
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+def run_python(code, **kwargs):
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=False,
+        **kwargs,
+    )
+
+
+def ended(main, capsys, argv=()):
+    """(exit code, stdout, stderr) of a command."""
+    with pytest.raises(SystemExit) as stopped:
+        cli.run(main, list(argv))
+    out, err = capsys.readouterr()
+    return stopped.value.code, out, err
+
+
+def make_parser():
+    parser = cli.Parser("read", "Reads.")
+    parser.add_argument("path", nargs="*")
+    parser.add_argument("--beam-width", type=int, default=1)
+    parser.add_argument("--top_paths", type=int, default=1)
+    return parser
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--beam_width", "5", "--top_paths=7"],
+        ["--beam-width=5", "--top-paths", "7"],
+    ],
+)
+def test_dashes_and_underscores_are_the_same(words):
+    args = make_parser().parse_args(words)
+    assert (args.beam_width, args.top_paths) == (5, 7)
+
+
+def test_values_keep_their_dashes():
+    args = make_parser().parse_args(["a-b.png", "--", "--c-d.png"])
+    assert args.path == ["a-b.png", "--c-d.png"]
+    parser = cli.Parser("x")
+    parser.add_argument("--out-file")
+    assert parser.parse_args(["--out-file=my-file.png"]).out_file == "my-file.png"
+
+
+@pytest.mark.parametrize("words", [["--nonsense"], ["--beam_width", "x"], ["--beam", "3"]])
+def test_a_wrong_flag_is_one_line_and_exit_code_2(words, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        make_parser().parse_args(words)
+    out, err = capsys.readouterr()
+    assert stopped.value.code == 2
+    assert out == ""
+    assert err.startswith("crnn-jax read: ")
+    assert err.count("\n") == 1
+
+
+def test_a_flag_without_meaning_is_answered_in_one_line(capsys):
+    parser = make_parser()
+    parser.add_settled("-t", "--table_path", answer="the model file knows")
+    assert parser.parse_args(["-t", "x", "a.png"]).path == ["a.png"]
+    assert capsys.readouterr().err == "note: -t is not needed: the model file knows\n"
+
+
+def test_a_users_mistake_is_one_line(capsys):
+    def main(argv):
+        raise UserError("a.txt:3: wrong\n  and more")
+
+    assert ended(main, capsys) == (2, "", "error: a.txt:3: wrong and more\n")
+
+
+def test_a_bug_keeps_its_traceback():
+    def main(argv):
+        raise KeyError("bug")
+
+    with pytest.raises(KeyError):
+        cli.run(main)
+
+
+def test_exit_codes_of_commands(capsys):
+    assert ended(lambda argv: None, capsys)[0] == 0
+    assert ended(lambda argv: 1, capsys)[0] == 1
+
+
+def test_interrupting_is_one_line(capsys):
+    def main(argv):
+        raise KeyboardInterrupt
+
+    assert ended(main, capsys) == (130, "", "interrupted\n")
+
+
+@pytest.mark.parametrize("lines", [2, 20_000])  # the pipe breaks at the end, or on the way
+def test_a_reader_that_goes_away_is_no_error(lines):
+    code = (
+        "import sys; from crnn_jax import cli; sys.stdin.readline();"
+        f'cli.run(lambda argv: [print("x" * 50) for _ in range({lines})] and 0)'
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        text=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    process.stdout.close()
+    with process.stdin, process.stderr:
+        process.stdin.write("go\n")
+        process.stdin.flush()
+        assert process.wait() == cli.EXIT_BROKEN_PIPE
+        assert process.stderr.read() == ""
+
+
+def test_a_name_that_the_terminal_cannot_show_does_not_end_the_program():
+    code = 'from crnn_jax import cli; cli.run(lambda argv: print("a\\udcffü"))'
+    done = run_python(code, env={**os.environ, "PYTHONIOENCODING": "ascii"})
+    assert (done.returncode, done.stdout) == (0, "a\\udcff\\xfc\n")
+
+
+def test_output_goes_to_a_file_or_to_stdout(tmp_path, capsys):
+    with cli.output(str(tmp_path / "a")) as stream:
+        stream.write("ü\n")
+    assert (tmp_path / "a").read_bytes() == b"\xc3\xbc\n"
+    with cli.output(None) as stream:
+        stream.write("there")
+    assert capsys.readouterr().out == "there"
+    for path in (tmp_path / "no" / "folder", tmp_path):
+        with pytest.raises(UserError, match="cannot be written"), cli.output(str(path)):
+            pass
+
+
+def test_json_lines_have_no_nan():
+    assert json.loads(cli.json_line({"a": "ü"})) == {"a": "ü"}
+    with pytest.raises(ValueError, match="JSON"):
+        cli.json_line({"a": math.nan})
+
+
+def test_the_console_script_names_its_commands(capsys):
+    code, out, err = ended(cli.dispatch, capsys, ["--help"])
+    assert (code, err) == (0, "")
+    assert "  demo  " in out
+    assert set(cli.available()) == {
+        name
+        for name, (module, _) in cli.COMMANDS.items()
+        if (ROOT / "crnn_jax" / f"{module}.py").exists()
+    }
+    assert ended(cli.dispatch, capsys, [])[0] == 2
+
+
+def test_the_console_script_hands_over(monkeypatch, capsys):
+    given = []
+    monkeypatch.setattr("crnn_jax.demo.main", lambda argv: given.append(argv) or 3)
+    assert ended(cli.dispatch, capsys, ["demo", "a", "--json"])[0] == 3
+    assert given == [["a", "--json"]]
+    code, _, err = ended(cli.dispatch, capsys, ["dmeo"])
+    assert code == 2
+    assert "dmeo" in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", sorted(cli.available()))
+def test_help_answers_at_once(command):
+    module = cli.COMMANDS[command][0]
+    times = []
+    for _ in range(3):  # processor time: other programs may keep this machine busy
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        done = subprocess.run(
+            [sys.executable, "-m", f"crnn_jax.{module}", "--help"],
+            capture_output=True,
+            text=True,
+            cwd=ROOT,
+            check=False,
+        )
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        times.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    assert done.returncode == 0
+    assert done.stdout
+    assert min(times) < 0.4

@@ -1,0 +1,133 @@
+"""Every config loads, is locked, says what each key means, and has no key that nothing reads."""
+
+import ast
+import importlib
+import io
+import tokenize
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+NAMES = sorted(path.stem for path in (ROOT / "configs").glob("*.py"))
+
+
+def load(name: str) -> Any:
+    return importlib.import_module(f"configs.{name}").get_config()
+
+
+def flat(config: Any, prefix: str = "") -> dict[str, Any]:
+    """Key -> value, with the sections' names before it: `optimizer.name`."""
+    keys: dict[str, Any] = {}
+    for key, value in config.items():
+        if hasattr(value, "items"):
+            keys |= flat(value, f"{prefix}{key}.")
+        else:
+            keys[prefix + key] = value
+    return keys
+
+
+def assignments(text: str) -> dict[str, bool]:
+    """Key that the text assigns -> is there a comment on its lines or on the line above?
+
+    Sections are variables of their own name: `config.model = model = ConfigDict()`.
+    """
+    tokens = tokenize.generate_tokens(io.StringIO(text).readline)
+    comments = {t.start[0]: t.line.lstrip() for t in tokens if t.type == tokenize.COMMENT}
+    found: dict[str, bool] = {}
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Attribute):
+            lines = range(node.lineno, (node.end_lineno or node.lineno) + 1)
+            above = comments.get(node.lineno - 1, "").startswith("#")
+            key = ast.unparse(node.targets[0]).removeprefix("config.")
+            found[key] = above or any(line in comments for line in lines)
+    return found
+
+
+def reads(text: str) -> Iterator[tuple[str, str]]:
+    """`X.section.key` and the like in a module: pairs of (the name left of the dot, key).
+
+    A variable that was assigned a section (`wanted = config.preprocessing`) counts as that section.
+    """
+    tree = ast.parse(text)
+    alias = {
+        target.id: node.value.attr
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Attribute)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load):
+            left = ast.unparse(node.value).rpartition(".")[2]
+            yield left, node.attr
+            yield alias.get(left, left), node.attr
+
+
+def is_read(key: str, pairs: set[tuple[str, str]]) -> bool:
+    """Read under its section's name, or as `config.key` by a function that is given the section."""
+    section, _, leaf = key.rpartition(".")
+    return bool({("config", leaf), (section.rpartition(".")[2], leaf)} & pairs)
+
+
+@pytest.fixture(scope="module")
+def package_reads() -> set[tuple[str, str]]:
+    # models/ has a `config` of its own, the ModelConfig.
+    sources = [p for p in (ROOT / "crnn_jax").rglob("*.py") if p.parent.name != "models"]
+    return {pair for path in sources for pair in reads(path.read_text(encoding="utf-8"))}
+
+
+@pytest.fixture(scope="module")
+def declared() -> dict[str, bool]:
+    """Every key that any config assigns -> one of the assignments has its comment."""
+    found: dict[str, bool] = {}
+    for name in NAMES:
+        text = (ROOT / "configs" / f"{name}.py").read_text(encoding="utf-8")
+        for key, commented in assignments(text).items():
+            found[key] = commented or found.get(key, False)
+    return found
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_config(name, declared, package_reads):
+    config = load(name)
+    assert config.is_locked  # a misspelt --config.key is an error, not a new key
+    with pytest.raises((AttributeError, KeyError)):
+        config.no_such_key = 1
+    keys = flat(config)
+    assert [key for key, value in keys.items() if value is None] == []  # not to be overridden
+    assert [key for key in keys if not declared.get(key)] == []  # with its unit or consequence
+    assert [key for key in keys if not is_read(key, package_reads)] == []
+    assert f"configs/{name}.py" in importlib.import_module(f"configs.{name}").__doc__
+
+
+def test_configs_have_the_same_keys():
+    """So that one documentation serves all, and an unlocked config gained no misspelt key."""
+    keys = {name: set(flat(load(name))) for name in NAMES}
+    everything = set().union(*keys.values())
+    assert {name: everything - own for name, own in keys.items() if own != everything} == {}
+
+
+def test_no_default_is_hidden_in_code():
+    """`config.get('key', 3)` would be a second place that says what the key is."""
+    hidden = []
+    for path in (ROOT / "crnn_jax").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call):
+                call = ast.unparse(node)
+                if call.startswith(("config.get(", "self.config.get(", "getattr(config,")):
+                    hidden.append(f"{path.relative_to(ROOT)}:{node.lineno}: {call}")
+    assert hidden == []
+
+
+def test_an_uncommented_and_an_unread_key_are_seen():
+    text = "config.a = 1  # seconds\n# pixels\nmodel.b = (\n    2,\n)\nmodel.c = 3\n"
+    assert assignments(text) == {"a": True, "model.b": True, "model.c": False}
+    pairs = set(reads("wanted = config.model\nuse(wanted.b, config.log.c, model.d)\nmodel.e = 1"))
+    assert is_read("model.b", pairs)
+    assert is_read("log.c", pairs)
+    assert is_read("model.d", pairs)
+    assert not is_read("model.c", pairs)
+    assert not is_read("model.e", pairs)

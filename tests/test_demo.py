@@ -1,0 +1,163 @@
+import json
+import os
+import pathlib
+import resource
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from crnn_jax import cli, demo
+from crnn_jax.deploy.model_file import save_model
+from crnn_jax.deploy.recognizer import Recognizer
+from crnn_jax.models.config import get_model_config
+from crnn_jax.models.crnn import CRNN
+from tests.testdata.tiny_model import noise_pictures, tiny_metadata, write_tiny_model
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return write_tiny_model(tmp_path_factory.mktemp("model") / "tiny.safetensors")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Three pictures and a text."""
+    folder = tmp_path_factory.mktemp("pictures")
+    for name, picture in zip(("b.png", "a.jpg", "c.PNG"), noise_pictures(3), strict=True):
+        Image.fromarray(picture).save(folder / name)
+    (folder / "notes.txt").write_text("no picture")
+    return folder
+
+
+@pytest.fixture
+def call(capsys, monkeypatch):
+    # It is for processes of a command's own; here JAX runs already.
+    monkeypatch.setattr("crnn_jax.xla_flags.set_for_cpu", lambda: None)
+
+    def call(*argv):
+        """(exit code, lines of stdout, lines of stderr) of the command."""
+        with pytest.raises(SystemExit) as stopped:
+            cli.run(demo.main, [str(word) for word in argv])
+        out, err = capsys.readouterr()
+        return stopped.value.code, out.splitlines(), err.splitlines()
+
+    return call
+
+
+def test_a_line_a_picture_in_the_order_of_names(call, folder, model):
+    code, out, err = call(folder, "-m", model)
+    assert code == 0
+    paths = [str(folder / name) for name in ("a.jpg", "b.png", "c.PNG")]
+    readings = Recognizer.load(model).read(paths)
+    assert out == [
+        f"Path: {path}, greedy: {reading.text}, probability: {reading.confidence:.3f}"
+        for path, reading in zip(paths, readings, strict=True)
+    ]
+    assert err == []
+
+
+def test_json_lines(call, folder, model):
+    code, out, _ = call(folder / "b.png", "-m", model, "--json")
+    (record,) = map(json.loads, out)
+    reading = Recognizer.load(model).read(folder / "b.png")[0]
+    assert code == 0
+    assert (record["path"], record["text"]) == (str(folder / "b.png"), reading.text)
+    assert record["confidence"] == pytest.approx(reading.confidence)
+    assert record["decoder"] == "greedy"
+    assert "".join(c["text"] for c in record["characters"]) == reading.text
+    assert record["characters"][0].keys() == {"text", "confidence", "x0", "x1"}
+
+
+def test_output_to_a_file(call, folder, model, tmp_path):
+    code, out, _ = call(folder / "b.png", "-m", model, "-o", tmp_path / "read.txt")
+    assert (code, out) == (0, [])
+    assert (tmp_path / "read.txt").read_text().startswith("Path: ")
+
+
+def test_the_rest_is_read_beside_bad_pictures(call, folder, model, tmp_path):
+    (bad := tmp_path / "bad.png").write_bytes(b"no picture")
+    code, out, err = call(bad, folder / "b.png", tmp_path / "none.png", "-m", model)
+    assert code == 2
+    assert len(out) == 1
+    assert err == [f"error: {bad}: not a picture", f"error: {tmp_path / 'none.png'}: missing file"]
+
+
+def test_flags_of_crnn_tf2(call, folder, model):
+    plain = call(folder / "b.png", "-m", model)
+    words = ("-i", folder / "b.png", "-t", "table.txt", "-m", model, "-w", 100, "-b", 3)
+    code, out, err = call(*words)
+    assert (code, out) == plain[:2]
+    assert [line.split(" is ")[0] for line in err] == ["note: -t", "note: -w", "note: -b"]
+
+
+def test_pictures_on_both_sides_of_a_flag(call, folder, model):
+    assert len(call(folder / "b.png", "-m", model, folder / "c.PNG")[1]) == 2
+
+
+def test_a_whole_photo_gets_a_warning(call, model, tmp_path):
+    Image.fromarray(np.zeros((1500, 2000), np.uint8)).save(tmp_path / "photo.png")
+    code, out, err = call(tmp_path / "photo.png", "-m", model)
+    assert (code, len(out)) == (0, 1)
+    (line,) = err
+    assert line.startswith(f"warning: {tmp_path / 'photo.png'}: 2000 x 1500 pixels")
+
+
+def make_cut(tmp_path, model):
+    content = pathlib.Path(model).read_bytes()
+    (tmp_path / "cut.safetensors").write_bytes(content[: len(content) // 2])
+    return tmp_path / "cut.safetensors"
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (lambda f, m, t: [], "which pictures"),
+        (lambda f, m, t: [f / "b.png", "-m", t / "none"], "none: cannot be read"),
+        (lambda f, m, t: [f / "b.png", "-m", f], "a folder without checkpoints"),
+        (lambda f, m, t: [f / "b.png", "-m", f / "notes.txt"], "notes.txt: no safetensors file"),
+        (lambda f, m, t: [f / "b.png", "-m", make_cut(t, m)], "cut.safetensors: cut short"),
+        (lambda f, m, t: [t, "-m", m], "no pictures in this folder"),
+        (lambda f, m, t: [f / "b.png", "-m", m, "--nonsense"], "--nonsense"),
+        (lambda f, m, t: [f / "b.png", "-m", m, "--decoder", "beam"], "beam"),
+        (lambda f, m, t: [f / "b.png", "-m", m, "-o", t / "no" / "x"], "cannot be written"),
+    ],
+)
+def test_a_mistake_gets_one_line_and_exit_code_2(call, folder, model, tmp_path, words, told):
+    code, out, err = call(*words(folder, model, tmp_path))
+    assert (code, out) == (2, [])
+    (line,) = err
+    assert told in line
+
+
+def test_first_picture_in_the_time_of_importing_jax_and_two_seconds(tmp_path, folder):
+    """The full network in a second process, its programs kept by the first."""
+    config = get_model_config("crnn", num_classes=37)
+    shapes = jax.eval_shape(
+        lambda: CRNN(config).init(
+            jax.random.key(0), np.zeros((1, 32, 64, 1), np.uint8), np.array([64]), train=False
+        )
+    )
+    variables = jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), dict(shapes))
+    path = tmp_path / "crnn.safetensors"
+    save_model(path, variables, tiny_metadata(model=config.to_dict()))
+    ours = ("JAX_COMPILATION", "JAX_PERSISTENT")  # the tests' own cache, see conftest.py
+    env = {k: v for k, v in os.environ.items() if not k.startswith(ours)}
+    env["XDG_CACHE_HOME"] = str(tmp_path / "cache")
+
+    def seconds(*words):
+        """Processor time: other programs may keep this machine busy."""
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run([sys.executable, *words], env=env, cwd=ROOT, check=True, capture_output=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+    read = ("-m", "crnn_jax.demo", str(folder / "b.png"), "-m", str(path), "--decoder", "greedy")
+    seconds(*read)
+    assert list((tmp_path / "cache" / "crnn_jax" / "xla").glob("*/*"))
+    assert seconds(*read) < seconds("-c", "import jax, flax.linen") + 2

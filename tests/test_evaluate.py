@@ -1,0 +1,135 @@
+import json
+import pathlib
+
+import pytest
+from PIL import Image
+
+from crnn_jax import cli, evaluate
+from crnn_jax.deploy.recognizer import Recognizer
+from tests.testdata.tiny_model import noise_pictures, write_tiny_model
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return write_tiny_model(tmp_path_factory.mktemp("model") / "tiny.safetensors")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory, model):
+    """An annotation file: five labels as they are read, one in upper case, three wrong samples."""
+    folder = tmp_path_factory.mktemp("data")
+    pictures = noise_pictures(7)
+    texts = [reading.text for reading in Recognizer.load(model).read(pictures)]
+    lines = []
+    for i, (picture, text) in enumerate(zip(pictures, texts, strict=True)):
+        Image.fromarray(picture).save(folder / f"{i}.png")
+        label = {5: text.upper(), 6: "ßü" + text}.get(i, text)
+        lines.append(f"{i}.png {label}\n")
+    (folder / "broken.png").write_bytes(b"no picture")
+    lines += ["broken.png abc\n", "missing.png abc\n"]
+    (folder / "all.txt").write_text("".join(lines))
+    (folder / "some.txt").write_text("".join(lines[:2]))
+    return folder
+
+
+@pytest.fixture
+def call(capsys, monkeypatch):
+    # It is for processes of a command's own; here JAX runs already.
+    monkeypatch.setattr("crnn_jax.xla_flags.set_for_cpu", lambda: None)
+
+    def call(*argv):
+        with pytest.raises(SystemExit) as stopped:
+            cli.run(evaluate.main, [str(word) for word in argv])
+        out, err = capsys.readouterr()
+        return stopped.value.code, out.splitlines(), err.splitlines()
+
+    return call
+
+
+def test_every_sample_stays_in_the_denominator(call, data, model):
+    code, out, _ = call("-a", data / "all.txt", "-m", model, "--json")
+    assert code == 0
+    (record,) = map(json.loads, out)
+    assert record["set"] == str(data / "all.txt")
+    assert record["count"] == 9
+    assert record["accuracy"] == 6 / 9  # the model folds case
+    assert record["unreadable"] == 2
+    reasons = record["reasons"]
+    assert reasons.pop("missing file") == reasons.pop("not a picture") == 1
+    assert sum(reasons.values()) == 1  # characters outside the table
+    assert record["accuracy_interval"][0] < 6 / 9 < record["accuracy_interval"][1]
+
+
+def test_files_by_themselves_and_together(call, data, model):
+    code, out, _ = call("-a", data / "all.txt", data / "some.txt", "-m", model, "--json")
+    records = list(map(json.loads, out))
+    assert code == 0
+    assert [r["count"] for r in records] == [9, 2, 11]
+    assert records[2]["set"] == "combined"
+    assert records[2]["accuracy"] == 8 / 11
+
+
+def test_the_batch_size_changes_nothing(call, data, model, tmp_path):
+    outputs = []
+    for size in (2, 64):
+        rows = tmp_path / f"{size}.jsonl"
+        code, out, _ = call("-a", data / "all.txt", "-m", model, "-b", size, "-o", rows)
+        assert code == 0
+        records = [json.loads(line) for line in rows.read_text().splitlines()]
+        outputs.append((out, [(r["path"], r["text"], r["right"]) for r in records]))
+    assert outputs[0] == outputs[1]
+    assert [pathlib.Path(path).name for path, _, _ in outputs[0][1]][:2] == ["0.png", "1.png"]
+
+
+def test_the_same_readings_as_one_by_one(call, data, model, tmp_path):
+    call("-a", data / "all.txt", "-m", model, "-o", tmp_path / "rows.jsonl")
+    reader = Recognizer.load(model)
+    for line in (tmp_path / "rows.jsonl").read_text().splitlines():
+        row = json.loads(line)
+        if row["text"] is not None:
+            reading = reader.read(row["path"])[0]
+            assert row["text"] == reading.text
+            assert row["confidence"] == pytest.approx(reading.confidence, rel=1e-3)
+
+
+def test_rows_as_tsv(call, data, model, tmp_path):
+    call("-a", data / "all.txt", "-m", model, "-o", tmp_path / "rows.tsv")
+    head, *rows = [line.split("\t") for line in (tmp_path / "rows.tsv").read_text().splitlines()]
+    assert head[:4] == ["id", "path", "set", "label"]
+    assert len(rows) == 9
+
+
+def test_a_table_for_people(call, data, model):
+    code, out, err = call("-a", data / "all.txt", "-m", model, "-t", "x", "-w", "100")
+    assert code == 0
+    assert out[1].split()[1:3] == ["9", "66.67"]
+    assert len(err) == 2
+
+
+def test_a_part_of_the_file(call, data, model):
+    folds = [
+        call("-a", data / "all.txt", "-m", model, "--split", f"{k}/3", "--json")[1]
+        for k in range(3)
+    ]
+    assert sum(json.loads(out[0])["count"] for out in folds) == 9
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (lambda d, m: ["-m", m], "--annotation"),
+        (lambda d, m: ["-a", d / "none.txt", "-m", m], "none.txt"),
+        (lambda d, m: ["-a", d / "0.png", "-m", m], "0.png"),
+        (lambda d, m: ["-a", d / "all.txt", "-m", d / "none"], "none: cannot be read"),
+        (lambda d, m: ["-a", d / "all.txt", "-m", m, "--format", "x"], "format"),
+        (lambda d, m: ["-a", d / "all.txt", "-m", m, "--images", d / "no"], "no such folder"),
+        (lambda d, m: ["-a", d / "all.txt", "-m", m, "--decoder", "beam"], "beam"),
+        (lambda d, m: ["-a", d / "all.txt", "-m", m, "-b", "0"], "at least 1"),
+        (lambda d, m: ["-a", d / "all.txt", "-m", m, "--nonsense"], "--nonsense"),
+    ],
+)
+def test_a_mistake_gets_one_line_and_exit_code_2(call, data, model, words, told):
+    code, out, err = call(*words(data, model))
+    assert (code, out) == (2, [])
+    (line,) = err
+    assert told in line

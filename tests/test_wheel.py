@@ -1,0 +1,161 @@
+"""The wheel, installed somewhere else with its declared needs only, reads a picture.
+
+No package is fetched: the new environment gets links to what this one has installed of the wheel's
+requirements and theirs, and nothing more. TensorFlow is therefore not there, and neither is any
+package that the code uses and pyproject.toml forgot.
+"""
+
+import importlib.metadata
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tomllib
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).resolve().parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+def run(*command: object, cwd: Path, **environment: str) -> str:
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
+    done = subprocess.run(
+        [str(word) for word in command],
+        cwd=cwd,
+        env=clean | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def closure(requirements: list[str]) -> set[str]:
+    """Names of the distributions that installing the requirements brings, as installed here."""
+    found: set[str] = set()
+    todo = [(Requirement(text), "") for text in requirements]
+    while todo:
+        need, extra = todo.pop()
+        if need.marker and not need.marker.evaluate({"extra": extra}):
+            continue
+        name = canonicalize_name(need.name)
+        below = importlib.metadata.requires(name) or []
+        for wanted in ["", *need.extras]:
+            if (mark := f"{name}[{wanted}]") not in found:
+                found.add(mark)
+                todo += [(Requirement(text), wanted) for text in below]
+    return {mark.partition("[")[0] for mark in found}
+
+
+def link(source: Path, target: Path) -> None:
+    """Links a file or folder; a folder that several distributions share becomes a real one."""
+    if not target.exists():
+        target.symlink_to(source)
+    elif source.is_dir() and target.resolve() != source.resolve():
+        if target.is_symlink():
+            first = target.resolve()
+            target.unlink()
+            target.mkdir()
+            for child in first.iterdir():
+                link(child, target / child.name)
+        for child in source.iterdir():
+            link(child, target / child.name)
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory) -> Path:
+    """Built from a copy: setuptools leaves its build folder where it works."""
+    folder = tmp_path_factory.mktemp("source")
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, folder)
+    shutil.copytree(
+        ROOT / "crnn_jax", folder / "crnn_jax", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    build = "import setuptools.build_meta as b; print(b.build_wheel('.'))"
+    return folder / run(sys.executable, "-c", build, cwd=folder).splitlines()[-1]
+
+
+@pytest.fixture(scope="module")
+def python(wheel, tmp_path_factory) -> Path:
+    """The interpreter of an environment that holds the wheel and its needs."""
+    top = tmp_path_factory.mktemp("clean")
+    venv.create(top / "venv", symlinks=True, with_pip=False)
+    found = top / "venv" / "bin" / "python"
+    ask = "import sysconfig; print(sysconfig.get_path('purelib'))"
+    site = Path(run(found, "-c", ask, cwd=top).strip())
+    for name in closure(PROJECT["dependencies"]):
+        distribution = importlib.metadata.distribution(name)
+        base = Path(str(distribution.locate_file("")))
+        tops = {file.parts[0] for file in distribution.files or []} - {"..", "__pycache__"}
+        for part in tops:
+            link(base / part, site / part)
+    install = [sys.executable, "-m", "pip", "--python", found, "install", "--no-deps", "--no-index"]
+    run(*install, "--disable-pip-version-check", wheel, cwd=top)
+    return found
+
+
+def test_the_wheel_holds_every_file_of_the_package(wheel):
+    here = {
+        str(path.relative_to(ROOT))
+        for path in (ROOT / "crnn_jax").rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    inside = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
+    assert inside == here
+
+
+def test_the_environment_is_clean(python, tmp_path):
+    """Or the next test would show nothing."""
+    code = (
+        "import importlib.util as u, jax, flax.linen, PIL, safetensors, crnn_jax\n"
+        "absent = ['tensorflow', 'ml_collections', 'numba', 'cv2', 'pytest']\n"
+        "print(crnn_jax.__file__, [name for name in absent if u.find_spec(name)])"
+    )
+    where, _, found = run(python, "-c", code, cwd=tmp_path).strip().partition(" ")
+    assert Path(where).is_relative_to(python.parents[1])
+    assert found == "[]"
+
+
+def test_the_wheel_reads_a_picture(python, tmp_path):
+    if not list((ROOT / "crnn_jax" / "weights").glob("*.safetensors")):
+        pytest.skip("no model ships yet")
+    picture = min((ROOT / "example" / "images").iterdir())
+    shutil.copy(picture, tmp_path)
+    command = [python.parent / "crnn-jax", "demo", picture.name, "--json"]
+    reading = json.loads(run(*command, cwd=tmp_path, HOME=str(tmp_path)))
+    assert reading["path"] == picture.name
+    assert reading["text"]
+
+
+def test_the_console_script_and_its_version(python, tmp_path):
+    script = python.parent / "crnn-jax"
+    assert "demo" in run(script, "--help", cwd=tmp_path)
+    version = run(script, "--version", cwd=tmp_path).split()[-1]
+    assert f"version: {version}\n" in (ROOT / "CITATION.cff").read_text()
+
+
+@pytest.mark.parametrize("extra", ["", "beam", "train", "tensorflow", "export", "dev"])
+def test_pins_lie_within_the_declared_ranges(extra):
+    """`pip install -r requirements.txt -r requirements-dev.txt` is one case of what we declare."""
+    lines = [
+        line.partition("#")[0].strip()
+        for name in ("requirements.txt", "requirements-dev.txt")
+        for line in (ROOT / name).read_text().splitlines()
+    ]
+    pins = {
+        canonicalize_name(r.name): next(iter(r.specifier)).version
+        for r in map(Requirement, (line for line in lines if line and line[0] != "-"))
+    }
+    pins["tensorflow"] = pins["tensorflow-cpu"]  # the same without code for GPUs
+    extras = PROJECT["optional-dependencies"]
+    for text in extras[extra] if extra else PROJECT["dependencies"]:
+        need = Requirement(text)
+        assert pins[canonicalize_name(need.name)] in need.specifier, text

@@ -1,0 +1,171 @@
+"""Whole runs on rendered digits: stopped and gone on with, extended, started from another model."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from crnn_jax.deploy.model_file import load_model
+from crnn_jax.spec.errors import UserError
+from crnn_jax.training import loop
+from crnn_jax.training.loop import train_and_evaluate
+from crnn_jax.training.summaries import TIMES
+
+
+def _rows(workdir):
+    rows = [json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
+    return [{k: v for k, v in row.items() if k not in TIMES} for row in rows]
+
+
+def _summary(workdir):
+    return json.loads((workdir / 'summary.json').read_text())
+
+
+@pytest.fixture
+def finished(config, tmp_path):
+    workdir = tmp_path / 'unbroken'
+    train_and_evaluate(config, str(workdir))
+    return workdir
+
+
+class _StopAt:
+    """Takes the place of the signal handlers: asks to stop after some steps."""
+
+    def __init__(self, polls):
+        self.polls = polls
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    @property
+    def asked(self):
+        self.polls -= 1
+        return self.polls < 0
+
+
+def test_stopped_twice_and_gone_on_with_equals_never_stopped(
+    config, finished, tmp_path, monkeypatch, capsys
+):
+    workdir = tmp_path / 'stopped'
+    for polls in (5, 4):  # in the middle of a log line's window, of an epoch, between checkpoints
+        monkeypatch.setattr(loop, 'StopRequest', lambda polls=polls: _StopAt(polls))
+        train_and_evaluate(config, str(workdir))
+        assert 'run again to go on' in capsys.readouterr().err
+        assert not (workdir / 'summary.json').exists()
+    monkeypatch.undo()
+    train_and_evaluate(config, str(workdir))
+    assert 'going on from step' in capsys.readouterr().err
+    assert _rows(workdir) == _rows(finished)
+    assert len(_rows(workdir)) == 4 + 2  # log lines and evaluations
+    assert _summary(workdir)['weights_sha256'] == _summary(finished)['weights_sha256']
+    assert (workdir / 'model.safetensors').read_bytes() == (
+        finished / 'model.safetensors'
+    ).read_bytes()
+
+
+def test_finished_run_says_so_and_more_steps_extend_it(config, finished, capsys):
+    assert train_and_evaluate(config, str(finished)) is None
+    assert 'finished at step 12' in capsys.readouterr().err
+    with config.unlocked():
+        config.steps = 14
+    state = train_and_evaluate(config, str(finished))
+    assert int(state.step) == 14
+    assert 'going on from step 12' in capsys.readouterr().err
+    assert _summary(finished)['steps'] == 14
+
+
+def test_another_config_is_refused_by_key_and_values(config, finished, capsys):
+    with config.unlocked():
+        config.steps = 14
+        config.log.every_steps = 2  # a logging key is taken
+        config.optimizer.learning_rate = 0.5
+    with pytest.raises(UserError, match=r'config.optimizer.learning_rate=0.001, now it is 0.5'):
+        train_and_evaluate(config, str(finished))
+    train_and_evaluate(config, str(finished), with_new_config=True)
+    assert _summary(finished)['steps'] == 14
+
+
+def test_summary_and_model_file_tell_what_was_made(config, finished):
+    summary = _summary(finished)
+    assert summary['images'] == 12 * 8
+    assert 0 <= summary['validation']['accuracy'] <= 1
+    variables, metadata = load_model(finished / 'model.safetensors')
+    assert metadata['charset'] == [*'0123456789', '<BLK>']
+    assert metadata['training']['step'] == summary['best_step']
+    best, _ = load_model(finished)
+    jax.tree.map(np.testing.assert_array_equal, variables, best)
+
+
+def test_no_validation_at_all(config, tmp_path):
+    with config.unlocked():
+        config.steps = 2
+        config.data.validation = ''
+    train_and_evaluate(config, str(tmp_path / 'run'))
+    assert _summary(tmp_path / 'run')['validation'] == {}
+    assert (tmp_path / 'run' / 'model.safetensors').exists()
+
+
+def test_start_from_another_model_with_another_table(config, finished, tmp_path, capsys):
+    with config.unlocked():
+        config.steps = 1
+        config.init_from = str(finished)
+        config.charset.characters = '9876543210x'
+        config.optimizer.learning_rate = 0.0
+        config.optimizer.ema = 0.0
+    state = train_and_evaluate(config, str(tmp_path / 'new'))
+    said = capsys.readouterr().err
+    assert '11 of 12 classes carried' in said
+    assert "new characters: 'x'" in said
+    old, _ = load_model(finished)
+    kernel = np.asarray(state.params['logits']['kernel'])
+    np.testing.assert_array_equal(kernel[:, :10], old['params']['logits']['kernel'][:, 9::-1])
+    np.testing.assert_array_equal(kernel[:, 11], old['params']['logits']['kernel'][:, 10])
+    np.testing.assert_array_equal(state.params['conv1']['kernel'], old['params']['conv1']['kernel'])
+
+
+def test_frozen_stages_do_not_move(config, finished, tmp_path):
+    with config.unlocked():
+        config.steps = 2
+        config.init_from = str(finished)
+        config.freeze = ('cnn', 'bi_lstm1')
+        config.optimizer.ema = 0.0
+    state = train_and_evaluate(config, str(tmp_path / 'frozen'))
+    old, _ = load_model(finished)
+    for name in ('conv1', 'bn3', 'bi_lstm1'):
+        jax.tree.map(np.testing.assert_array_equal, state.params[name], old['params'][name])
+    jax.tree.map(np.testing.assert_array_equal, state.batch_stats, old['batch_stats'])
+    assert not np.array_equal(state.params['logits']['bias'], old['params']['logits']['bias'])
+
+
+def test_run_without_finite_gradients_is_saved_and_ends(config, tmp_path, monkeypatch):
+    with config.unlocked():
+        config.optimizer.max_not_finite = 3
+        config.optimizer.learning_rate = float('nan')
+        config.data.validation = ''
+    with pytest.raises(loop.NotFinite, match=r'3 steps in a row .* samples \[\['):
+        train_and_evaluate(config, str(tmp_path / 'run'))
+    assert (tmp_path / 'run' / 'checkpoints' / 'latest').exists()
+
+
+def test_early_stop(config, tmp_path, capsys):
+    with config.unlocked():
+        config.steps = 30
+        config.optimizer.learning_rate = 0.0  # nothing gets better
+        config.optimizer.ema = 0.0
+        config.model.bn_momentum = 1.0
+        config.evaluation.every_steps = 2
+        config.evaluation.patience = 2
+    state = train_and_evaluate(config, str(tmp_path / 'run'))
+    assert int(state.step) == 6
+    assert _summary(tmp_path / 'run')['best_step'] == 2
+
+
+def test_batch_size_that_does_not_divide(config, tmp_path):
+    with config.unlocked():
+        config.batch_size = 12
+    with pytest.raises(UserError, match='batch_size: 12 does not divide by 8 devices'):
+        train_and_evaluate(config, str(tmp_path / 'run'))
