@@ -13,8 +13,11 @@ from pathlib import Path
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's advice on CPU flags, each start
 
+from crnn_jax import xla_flags
+
+xla_flags.set_for_cpu()  # as the commands do
+
 import jax
-import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 NUM_DEVICES = 8
@@ -34,8 +37,9 @@ def _processor() -> str:
 
 CACHE = ROOT / ".cache" / "jax" / _processor()
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CACHE))
-# JAX keeps what took a second to compile; the tests' tiny networks take less, but there are many.
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+# JAX keeps what took a second to compile; the tests' tiny networks take less, but there are many:
+# half the time of a first run (one process uses what the other compiled), a fifth of the next.
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
 jax.config.update("jax_platforms", os.environ["JAX_PLATFORMS"])
 jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])
@@ -43,12 +47,9 @@ jax.config.update(
     "jax_persistent_cache_min_compile_time_secs",
     float(os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"]),
 )
+# Most of a test's time is compiling, and unoptimised code takes half of it. Started processes run
+# what a user runs.
+jax.config.update("jax_disable_most_optimizations", True)
 jax.config.update("jax_num_cpu_devices", NUM_DEVICES)
 # [b] + [b, t] is a mistake far more often than a wish.
 jax.config.update("jax_numpy_rank_promotion", "raise")
-
-
-@pytest.fixture(scope="session")
-def root() -> Path:
-    """The repository's top folder."""
-    return ROOT

@@ -116,6 +116,7 @@ def test_a_reader_that_goes_away_is_no_error(lines):
         [sys.executable, "-c", code],
         cwd=ROOT,
         text=True,
+        env={k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -28,6 +28,7 @@ def data(tmp_path_factory, model):
     (folder / "broken.png").write_bytes(b"no picture")
     lines += ["broken.png abc\n", "missing.png abc\n"]
     (folder / "all.txt").write_text("".join(lines))
+    (folder / "empty").mkdir()
     (folder / "some.txt").write_text("".join(lines[:2]))
     return folder
 
@@ -123,6 +124,7 @@ def test_a_part_of_the_file(call, data, model):
         (lambda d, m: ["-a", d / "all.txt", "-m", d / "none"], "none: cannot be read"),
         (lambda d, m: ["-a", d / "all.txt", "-m", m, "--format", "x"], "format"),
         (lambda d, m: ["-a", d / "all.txt", "-m", m, "--images", d / "no"], "no such folder"),
+        (lambda d, m: ["-a", d / "all.txt", "-m", m, "--images", d / "empty"], "no picture"),
         (lambda d, m: ["-a", d / "all.txt", "-m", m, "--decoder", "beam"], "beam"),
         (lambda d, m: ["-a", d / "all.txt", "-m", m, "-b", "0"], "at least 1"),
         (lambda d, m: ["-a", d / "all.txt", "-m", m, "--nonsense"], "--nonsense"),

@@ -70,6 +70,7 @@ def save(paths: list[str], stamp: Any, note: Any, arrays: dict[str, np.ndarray])
                 for array in arrays.values():
                     file.write(np.ascontiguousarray(array).data)
                     file.write(b'\0' * (-array.nbytes % ALIGNMENT))
+            os.chmod(temporary, 0o644)  # others who read the data may read this
             os.replace(temporary, path)
         except OSError:
             if temporary is not None:

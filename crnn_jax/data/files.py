@@ -135,18 +135,19 @@ class FileSource:
     def where(self, index: int) -> str:
         """`file:line 'label'` of a sample, for lists of what was left out."""
         offset = int(self.index.line_offsets[index])
-        return f'{self.lines.where(offset)} {formats.shown(self._parsed(index)[1])}'
+        return f'{self.lines.where(offset)} {formats.shown(self.line(index)[1])}'
 
-    def _parsed(self, index: int) -> tuple[str, str]:
+    def line(self, index: int) -> tuple[str, str]:
+        """(path, label) of a sample as the annotation writes them."""
         return self.parse(self.lines.line(int(self.index.line_offsets[index])))
 
     def written_path(self, index: int) -> str:
         """A sample's path as the annotation writes it: the same wherever the set is moved."""
-        return self._parsed(index)[0].removeprefix('./')
+        return self.line(index)[0].removeprefix('./')
 
     def path(self, index: int) -> str:
         """Where a sample's picture lies."""
-        return os.path.join(self.root, self._parsed(index)[0])
+        return os.path.join(self.root, self.line(index)[0])
 
     def identity(self, index: int) -> str:
         """The same: a picture's path is its name for people."""
@@ -154,7 +155,7 @@ class FileSource:
 
     def text(self, index: int) -> str:
         """The label, normalized; characters outside the table are still there."""
-        return self.charset.normalize(self._parsed(index)[1])
+        return self.charset.normalize(self.line(index)[1])
 
     def sizes(self, ids: np.ndarray) -> np.ndarray:
         """int32 [m, 2]: heights and widths out of the files' headers, each file opened once.

@@ -12,7 +12,12 @@ CHUNK = 1 << 18  # samples looked at together: a bound for memory, not a setting
 
 
 def trainable(
-    source: Source, preprocessing: Preprocessing, geometry: str, max_label_length: int = 0
+    source: Source,
+    preprocessing: Preprocessing,
+    geometry: str,
+    max_label_length: int = 0,
+    *,
+    headers: bool = False,
 ) -> tuple[np.ndarray, Reasons]:
     """Looks at every sample of a source that is not windowed.
 
@@ -23,6 +28,7 @@ def trainable(
         preprocessing: tells the width that a picture is resized to.
         geometry: tells the frames of a width.
         max_label_length: longer labels are left out; 0 = no bound.
+        headers: read them with a fixed width too, to find pictures that cannot be read.
 
     Returns:
         (bool [n], counts by reason of those that are False).
@@ -42,12 +48,12 @@ def trainable(
             reasons.add(reason, (described(source, i) for i in named), int(bad.sum()))
 
         width = np.full(ids.size, preprocessing.width, np.int64)
-        if preprocessing.free_width:
+        if preprocessing.free_width or headers:
             sizes = source.sizes(ids)
             for k in np.unique(-sizes[sizes[:, 0] == 0, 1]).tolist():
                 unreadable = (sizes[:, 0] == 0) & (sizes[:, 1] == -k)
                 leave_out(unreadable, images.REASONS[k])
-            width = resized_widths(sizes, preprocessing)
+            width = resized_widths(sizes, preprocessing)  # of those that can be read
         if max_label_length:
             leave_out(np.diff(offsets) > max_label_length, TOO_LONG)
         needed = frames_needed_flat(flat, offsets)

@@ -135,7 +135,7 @@ def _split(name: str, content: bytes) -> tuple[dict[str, Any], memoryview]:
 def _as_array(data: memoryview, code: str, shape: list[int], start: int, end: int) -> np.ndarray:
     dtype = DTYPES[code]
     count = int(np.prod(shape, dtype=np.int64))
-    if end - start != count * dtype.itemsize or any(n < 0 for n in shape):
+    if end - start != count * dtype.itemsize:
         raise ValueError("shape and bytes differ")
     if end > len(data):  # told by the caller, who knows how much there should be
         return np.zeros(0, dtype)

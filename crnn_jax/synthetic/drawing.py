@@ -1,7 +1,7 @@
 """Letters to coverage masks: the strip, its border and shadow, and the warp into the picture.
 
 Synopsis:
-    layers = draw_layers(layout, atlas, style, dice)
+    layers = draw_layers(layout, atlas, dice)
     layers.fill                       # float32 [h w], 0 to 1, as large as the picture
 """
 
@@ -31,13 +31,14 @@ class Layers:
     shadow: np.ndarray | None
 
 
-def draw_layers(layout: Layout, atlas: Atlas, style: Style, dice: Dice) -> Layers:
+def draw_layers(layout: Layout, atlas: Atlas, dice: Dice) -> Layers:
     """Draws the letters of a layout.
 
     Args:
         layout: from `lay_out`.
         dice: the 'look' stream of the sample.
     """
+    style = layout.style
     strip, left, top = _strip(layout, atlas)
     strip = _weight(strip, style, dice)
     if dice.chance(style.rule_share):

@@ -58,6 +58,7 @@ class Layout:
         forward: homography from the bent strip to picture pixels, row by row.
         height, width: of the picture in pixels.
         boxes: float32 [n 4]: x0, y0, x1, y1 of each letter in the picture, spaces left out.
+        style: the distributions it is drawn from, those of an easy sample or the usual ones.
     """
 
     drawn: str
@@ -69,6 +70,7 @@ class Layout:
     height: int
     width: int
     boxes: np.ndarray
+    style: Style
 
 
 def lay_out(
@@ -123,7 +125,7 @@ def lay_out(
     boxes = np.concatenate([in_picture.min(1), in_picture.max(1)], 1).astype(np.float32)
     if dice.chance(style.neighbour_share):
         letters = letters + _neighbours(letters, ink, dice)
-    return Layout(drawn, face, tuple(letters), ink, bend, forward, height, width, boxes)
+    return Layout(drawn, face, tuple(letters), ink, bend, forward, height, width, boxes, style)
 
 
 def _set_line(

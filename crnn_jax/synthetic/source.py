@@ -32,7 +32,7 @@ from crnn_jax.synthetic.dice import Dice
 from crnn_jax.synthetic.drawing import draw_layers
 from crnn_jax.synthetic.layout import Layout, lay_out
 from crnn_jax.synthetic.picture import paint
-from crnn_jax.synthetic.styles import get_style
+from crnn_jax.synthetic.styles import easy, get_style
 from crnn_jax.synthetic.words import word_list
 from crnn_jax.synthetic.writer import Writer
 
@@ -66,6 +66,7 @@ class SyntheticSource:
         self.seed = seed
         self.charset = charset
         self.style = get_style(config.style)
+        self._easy = easy(self.style)
         self.count = int(config.count)
         self.channels = COLORS[config.color]
         low, high = config.heights
@@ -168,8 +169,9 @@ class SyntheticSource:
         """All choices of shape of sample i; nothing is drawn."""
         drawn, _ = self._write(int(i))
         dice = Dice(self.seed, "shape", int(i))
+        style = self._easy if dice.chance(self.style.easy_share) else self.style
         face, drawn = self._face_for(drawn, dice)
-        return lay_out(drawn, face, self.atlas, self.style, dice, self.heights, self.max_aspect)
+        return lay_out(drawn, face, self.atlas, style, dice, self.heights, self.max_aspect)
 
     def _face_for(self, drawn: str, dice: Dice) -> tuple[int, str]:
         """A face that draws every character; in the other case or without marks if none does."""
@@ -203,8 +205,8 @@ class SyntheticSource:
         i = int(i)
         look = Dice(self.seed, "look", i)
         layout = self.layout(i)
-        layers = draw_layers(layout, self.atlas, self.style, look)
-        return paint(layers, layout.boxes, self.style, look, self.channels)
+        layers = draw_layers(layout, self.atlas, look)
+        return paint(layers, layout.boxes, layout.style, look, self.channels)
 
     def read(self, ids: Iterable[int]) -> list[np.ndarray]:
         """The pictures of these samples."""

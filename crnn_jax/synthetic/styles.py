@@ -23,9 +23,13 @@ Range = tuple[float, float]
 class Style:
     """One set of distributions; the defaults are those of 'scene'."""
 
+    # of samples that are drawn in the easy form of the style (see `easy`): many real words are plain,
+    # and a net that meets only hard ones takes long to start
+    easy_share: float = 0.3
+
     # --- text: relative shares of the kinds of word
-    word_share: float = 0.50  # from the word list, its length drawn from length_weights
-    common_share: float = 0.17  # from the built-in list of common and sign words
+    word_share: float = 0.46  # from the word list, its length drawn from length_weights
+    common_share: float = 0.21  # from the built-in list of common and sign words
     invented_share: float = 0.10  # letters that follow each other as in the list
     number_share: float = 0.13  # digits: plain numbers, years, prices, times
     letters_share: float = 0.03  # a few random letters: initials, abbreviations
@@ -49,10 +53,10 @@ class Style:
     bounce_share: float = 0.03  # letters jump off the line and tilt
     bounce: float = 0.12
     stretch: Range = (-0.28, 0.25)  # log2 of the width of all letters
-    bold_share: float = 0.15  # strokes thickened
+    bold_share: float = 0.20  # strokes thickened
     thin_share: float = 0.08  # strokes thinned
-    heavy_families: float = 0.5  # a family of n faces has weight n to this power
-    usual_letters: float = 3.0  # weight of a face: its share of usual letter shapes to this power
+    heavy_families: float = 0.65  # a family of n faces has weight n to this power
+    usual_letters: float = 4.0  # weight of a face: its share of usual letter shapes to this power
 
     rule_share: float = 0.03  # a line under the word
     dots_share: float = 0.015  # letters of lamps
@@ -120,6 +124,36 @@ class Style:
     sharpen_share: float = 0.10
     jpeg_share: float = 0.60
     jpeg_quality: tuple[int, int] = (20, 90)
+
+
+# what an easy sample keeps of the probability of each effect, and its own ranges
+EASY = 0.25
+EASY_RANGES = {
+    "contrast": (80.0, 255.0),
+    "texture": (2.0, 14.0),
+    "curve": (15.0, 50.0),
+    "light": (0.05, 0.3),
+    "noise": (1.0, 6.0),
+    "blur_pixels": (0.3, 0.9),
+    "low_resolution": (0.5, 0.9),
+    "jpeg_quality": (45, 95),
+    "rotation": 1.2,
+    "exposure": 0.05,
+}
+# shares that say how a picture looks, not how hard it is
+_NEUTRAL = ("light_on_dark", "loose", "tight", "bold", "thin", "shadow_blur", "gradient", "jpeg")
+
+
+def easy(style: Style) -> Style:
+    """The same style with fewer and milder effects; texts stay as they are."""
+    names = [f.name for f in dataclasses.fields(Style)]
+    effects = names[names.index("wide_tracking_share") :]
+    changes: dict[str, Any] = {
+        name: getattr(style, name) * EASY
+        for name in effects
+        if name.endswith("_share") and name.removesuffix("_share") not in _NEUTRAL
+    }
+    return dataclasses.replace(style, **changes, **EASY_RANGES)
 
 
 _NONE: dict[str, Any] = {

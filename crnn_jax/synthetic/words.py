@@ -8,8 +8,7 @@ from pathlib import Path
 from crnn_jax.spec.errors import UserError
 
 DICTIONARIES = (
-    "/usr/share/dict/american-english-large",
-    "/usr/share/dict/american-english",
+    "/usr/share/dict/american-english",  # larger lists add words that no sign shows
     "/usr/share/dict/british-english",
     "/usr/share/dict/words",
 )

@@ -3,13 +3,15 @@
 import dataclasses
 from typing import Any
 
-from crnn_jax.data.open import open_sources
+from crnn_jax.data.open import charset_of, open_sources, plan_of, preprocessing_of
 from crnn_jax.data.plan import Plan
 from crnn_jax.models.config import ModelConfig, get_model_config
 from crnn_jax.spec.charset import Charset
 from crnn_jax.spec.errors import UserError
 from crnn_jax.spec.geometry import num_frames
 from crnn_jax.spec.preprocessing import Preprocessing
+
+HEIGHT = 32  # of the pictures that the seven convolutions bring down to one row
 
 
 @dataclasses.dataclass
@@ -32,7 +34,7 @@ class Experiment:
 
     def evaluation_plan(self, source: Any) -> Plan:
         """Every sample of a source once, also those that could not be trained on."""
-        return make_plan(self.config, source, self.preprocessing, evaluation=True)
+        return plan_of(self.config, source, self.preprocessing, evaluation=True)
 
     def metadata(self, step: int) -> dict[str, Any]:
         """What a model file states beside the weights."""
@@ -68,17 +70,15 @@ def make_experiment(config: Any) -> Experiment:
     Raises:
       UserError: whatever in the config or the data cannot be used.
     """
-    charset = make_charset(config.charset)
-    wanted = config.preprocessing
-    preprocessing = Preprocessing(
-        channels=wanted.channels,
-        height=wanted.height,
-        width=wanted.width,
-        min_width=wanted.min_width,
-        max_width=wanted.max_width,
-    )
-    if preprocessing.height != 32:
-        raise UserError(f'config.preprocessing.height: {preprocessing.height}; the network takes 32')
+    if bool(config.steps) == bool(config.epochs):
+        raise UserError(
+            f'config.steps={config.steps} and config.epochs={config.epochs}: set one, 0 the other'
+        )
+    charset, preprocessing = charset_of(config), preprocessing_of(config)
+    if preprocessing.height != HEIGHT:
+        raise UserError(
+            f'config.preprocessing.height={preprocessing.height}: the network takes {HEIGHT}'
+        )
     model = get_model_config(
         config.model.name,
         num_classes=charset.num_classes,
@@ -91,36 +91,6 @@ def make_experiment(config: Any) -> Experiment:
         unroll=config.model.unroll,
     )
     train, validation = open_sources(config, charset, preprocessing, model.geometry)
-    plan = make_plan(config, train, preprocessing, evaluation=False)
-    if bool(config.steps) == bool(config.epochs):
-        raise UserError(
-            f'config.steps={config.steps} and config.epochs={config.epochs}: set one, 0 the other'
-        )
-    total_steps = config.steps or round(config.epochs * plan.steps_per_epoch)
-    return Experiment(
-        config, charset, preprocessing, model, train, validation, plan, total_steps
-    )
-
-
-def make_charset(config: Any) -> Charset:
-    """From `config.charset`: a table file, or the characters themselves."""
-    if bool(config.table) == bool(config.characters):
-        raise UserError('config.charset: set one of table and characters')
-    if config.table:
-        return Charset.read(config.table, ignore_case=config.ignore_case)
-    return Charset.from_characters(config.characters, ignore_case=config.ignore_case)
-
-
-def make_plan(config: Any, source: Any, preprocessing: Preprocessing, *, evaluation: bool) -> Plan:
-    """The order of a source's samples in batches."""
-    return Plan(
-        source,
-        batch_size=config.evaluation.batch_size if evaluation else config.batch_size,
-        boundaries=config.data.boundaries,
-        max_label_length=config.data.max_label_length,
-        preprocessing=preprocessing,
-        geometry=config.model.geometry,
-        seed=config.seed,
-        shuffle=not evaluation,
-        all=evaluation,
-    )
+    plan = plan_of(config, train, preprocessing, evaluation=False)
+    total_steps = config.steps or max(1, round(config.epochs * plan.steps_per_epoch))
+    return Experiment(config, charset, preprocessing, model, train, validation, plan, total_steps)

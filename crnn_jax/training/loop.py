@@ -10,7 +10,7 @@ from typing import Any
 
 import jax
 
-from crnn_jax.data.loader import batches
+from crnn_jax.data import loader, tf_loader
 from crnn_jax.scoring.evaluation import Prediction, evaluate_batches
 from crnn_jax.scoring.result import EvaluationResult
 from crnn_jax.spec.errors import UserError
@@ -127,7 +127,10 @@ class _Run:
         evaluate_every = config.evaluation.every_steps or per_epoch
         step, waiting = begun, None
         clock = report.Clock()
-        stream = iter(self._batches(experiment.plan, experiment.train, begun, self.total))
+        augment = config.data.augment
+        stream = iter(
+            self._batches(experiment.plan, experiment.train, begun, self.total, augment=augment)
+        )
         while step < self.total:
             clock.wait()
             batch = next(stream)
@@ -157,13 +160,17 @@ class _Run:
         return step
 
     def _batches(self, plan, source, start, stop, *, augment=None):
-        return batches(
+        data = self.config.data
+        drivers = {'threads': loader.batches, 'tf': tf_loader.batches}
+        if data.loader not in drivers:
+            raise UserError(f'config.data.loader={data.loader!r}: must be threads or tf')
+        return drivers[data.loader](
             plan,
             source,
             self.experiment.preprocessing,
             start=start,
             stop=stop,
-            workers=self.config.data.workers,
+            workers=data.workers,
             host=(jax.process_index(), jax.process_count()),
             augment=augment,
             seed=self.config.seed,
@@ -229,6 +236,3 @@ class _Run:
         report.write_summary(self.workdir, summary)
         for line in report.last_lines(summary, self.workdir):
             self.progress.say(line)
-
-
-__all__ = ['NotFinite', 'UserError', 'train_and_evaluate']

@@ -3,6 +3,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from crnn_jax.data.loader import batches
 from crnn_jax.data.plan import Plan
 from crnn_jax.spec.preprocessing import Preprocessing
 
+ROOT = Path(__file__).resolve().parents[2]
 FREE = Preprocessing(max_width=160)
 
 
@@ -163,7 +165,7 @@ def alive(pid):
 
 
 @pytest.mark.skipif(not os.path.exists('/proc'), reason='looks at /proc')
-def test_workers_end_with_a_killed_parent(words, root, tmp_path):
+def test_workers_end_with_a_killed_parent(words, tmp_path):
     script = tmp_path / 'script.py'
     script.write_text(SCRIPT)
     output = tmp_path / 'output'  # no pipe: the worker would hold it open
@@ -171,7 +173,7 @@ def test_workers_end_with_a_killed_parent(words, root, tmp_path):
         run = subprocess.run(
             [sys.executable, script, words.path],
             stdout=file,
-            env=os.environ | {'PYTHONPATH': str(root)},
+            env=os.environ | {'PYTHONPATH': str(ROOT)},
             check=False,
         )
     assert run.returncode == -9

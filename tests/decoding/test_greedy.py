@@ -2,6 +2,7 @@ import itertools
 
 import jax
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -53,6 +54,13 @@ def test_unknown_is_never_emitted():
     np.testing.assert_array_equal(np.delete(masked, 1, axis=2), np.delete(logits, 1, axis=2))
     assert np.isfinite(jax.nn.log_softmax(masked)).all()
     assert np.exp(jax.nn.log_softmax(masked))[..., 1].max() == 0
+
+
+@pytest.mark.parametrize("unknown_id", range(K))
+def test_any_class_can_be_the_unknown_one(unknown_id):
+    masked = np.asarray(emittable(np.zeros((1, 2, K), np.float32), unknown_id=unknown_id))
+    assert (masked.argmin(axis=-1) == unknown_id).all()
+    assert (np.delete(masked, unknown_id, axis=2) == 0).all()
 
 
 def test_without_unknown_logits_stay_as_they_are():

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from crnn_jax.decoding.alignment import FIRST_CENTRE
 from crnn_jax.deploy.model_file import load_model
 from crnn_jax.deploy.reading import Reading
 from crnn_jax.deploy.recognizer import Recognizer
@@ -186,12 +187,18 @@ def test_a_fixed_width_model(tmp_path):
         assert [c.x1 for c in a.characters] == pytest.approx(want)
 
 
-def test_the_torch_geometry(tmp_path):
+def test_the_torch_geometry(monkeypatch):
     variables, _ = tiny_variables(37, 1, "torch")
     reader = Recognizer(variables, tiny_metadata(geometry="torch"))
     pictures = noise_pictures(5)
     for picture, reading in zip(pictures, reader.read(pictures), strict=True):
         assert_same(reader.read(picture)[0], reading)
+        # Its frames lie 4 pixels of the resized picture further left than those of keras.
+        with monkeypatch.context() as patched:
+            patched.setitem(FIRST_CENTRE, "torch", FIRST_CENTRE["keras"])
+            moved = reader.read(picture)[0].characters[0]
+        shift = 4 * picture.shape[1] / reader.preprocessing.target_width(*picture.shape)
+        assert moved.x1 - reading.characters[0].x1 == pytest.approx(shift)
 
 
 @pytest.mark.parametrize(

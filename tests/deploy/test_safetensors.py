@@ -73,7 +73,9 @@ def test_a_file_cut_short_anywhere_is_told(path, tmp_path):
     cut = tmp_path / "cut.safetensors"
     for length in range(len(content)):
         cut.write_bytes(content[:length])
-        with pytest.raises(UserError, match=r"^[^\n]*cut\.safetensors: [^\n]+$"):
+        # Of the first bytes nobody can say what they are the beginning of.
+        told = "cut short" if length > 8 else r"no safetensors file|cut short"
+        with pytest.raises(UserError, match=rf"^[^\n]*cut\.safetensors: [^\n]*({told})[^\n]*$"):
             read_safetensors(cut)
 
 

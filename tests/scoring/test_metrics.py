@@ -60,6 +60,13 @@ def test_what_could_not_be_read_is_wrong_even_without_a_label():
     }
 
 
+def test_similarity_is_by_the_longer_of_the_two():
+    sums = Sums()
+    sums.add("ab", "abxxxx")
+    assert sums.similarity == pytest.approx(1 - 4 / 6)
+    assert sums.metrics()["cer"] == 4 / 2
+
+
 def test_nothing_read_where_nothing_stands_is_right():
     sums = Sums()
     sums.add("", "")

@@ -1,8 +1,10 @@
+import dataclasses
 import json
 
 import numpy as np
 import pytest
 
+from crnn_jax.synthetic.camera import jpeg
 from crnn_jax.synthetic.dice import Dice
 from crnn_jax.synthetic.drawing import draw_layers
 
@@ -35,7 +37,19 @@ def test_plain_letters_lie_in_their_boxes(make_source):
 def test_boxes_follow_every_bend_and_camera(make_source, bend, tmp_path):
     """The boxes come from the forward map, the pixels from its inverse: they must agree."""
     still = dict.fromkeys(
-        ("neighbour", "border", "outline", "shadow", "bold", "bounce", "tight", "rule", "dots"), 0.0
+        (
+            "neighbour",
+            "border",
+            "outline",
+            "shadow",
+            "bold",
+            "easy",
+            "bounce",
+            "tight",
+            "rule",
+            "dots",
+        ),
+        0.0,
     )
     shares = {**still, "curve": bend == "arc", "wave": bend == "wave", "perspective": 1, "loose": 1}
     style = tmp_path / "bent.json"
@@ -45,7 +59,7 @@ def test_boxes_follow_every_bend_and_camera(make_source, bend, tmp_path):
     for i in range(60):
         layout = source.layout(i)
         seen += layout.bend[0] == bend
-        fill = draw_layers(layout, source.atlas, source.style, Dice(0, "look", i)).fill
+        fill = draw_layers(layout, source.atlas, Dice(0, "look", i)).fill
         assert fill.shape == (layout.height, layout.width)
         covered = np.zeros(fill.shape, bool)
         for x0, y0, x1, y1 in layout.boxes:
@@ -59,7 +73,7 @@ def test_boxes_follow_every_bend_and_camera(make_source, bend, tmp_path):
 
 def test_neighbours_do_not_count(make_source, tmp_path):
     style = tmp_path / "crowded.json"
-    style.write_text('{"neighbour_share": 1.0}')
+    style.write_text('{"neighbour_share": 1.0, "easy_share": 0.0}')
     source = make_source(style=str(style))
     crowded = 0
     for i in range(30):
@@ -68,3 +82,32 @@ def test_neighbours_do_not_count(make_source, tmp_path):
         crowded += len(own) < len(layout.letters)
         assert len(own) == len(layout.boxes) == len(layout.drawn.replace(" ", ""))
     assert crowded >= 20
+
+
+def test_letters_that_overlap_do_not_add_up(make_source):
+    source = make_source(style="plain")
+    layout = source.layout(0)
+    twice = dataclasses.replace(layout, letters=layout.letters * 2)
+    once, again = (draw_layers(at, source.atlas, Dice(0, "look", 0)).fill for at in (layout, twice))
+    np.testing.assert_array_equal(once, again)
+
+
+@pytest.mark.parametrize("light_on_dark", [0.0, 1.0])
+def test_no_word_is_invisible(make_source, tmp_path, light_on_dark):
+    """Even where the style asks for no contrast at all, letters differ from their surface."""
+    style = tmp_path / "pale.json"
+    changes = {"base": "plain", "contrast": [0.0, 1.0], "light_on_dark_share": light_on_dark}
+    style.write_text(json.dumps(changes))
+    source = make_source(style=str(style))
+    for i in range(20):
+        picture = source.draw(i)[..., 0].astype(np.float32)
+        fill = draw_layers(source.layout(i), source.atlas, Dice(0, "look", i)).fill
+        apart = picture[fill > 0.9].mean() - picture[fill < 0.1].mean()
+        assert apart * (1 if light_on_dark else -1) > 12
+
+
+def test_jpeg_keeps_colours():
+    red = np.zeros((16, 24, 3), np.uint8)
+    red[..., 0] = 200
+    assert np.abs(jpeg(red, 90).astype(int) - red).max() < 8
+    assert jpeg(red[..., :1], 90).shape == (16, 24, 1)

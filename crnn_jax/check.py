@@ -1,0 +1,87 @@
+"""Looks through data before training: what can be used, what cannot and why, what to do next.
+
+  python -m crnn_jax.check -a TRAIN [VALIDATION ...] [--table T] [--images DIR] [--json] [-o FILE]
+
+Tells for every set the samples that cannot be trained on by reason with examples, oddities of
+labels, duplicates, the tightest samples, histograms; then characters, overlap of the sets, a
+proposal for table, widths of batches and max_width, and the command to train with.
+"""
+
+from collections.abc import Sequence
+
+from crnn_jax import cli
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Checks as the flags say; returns the exit code."""
+    parser = cli.Parser('check', __doc__)
+    parser.add_argument(
+        '-a',
+        '--annotation',
+        '--annotation_paths',
+        nargs='+',
+        required=True,
+        metavar='ANNOTATION',
+        help='annotation files, or folders labelled by their file names; the first is for training',
+    )
+    parser.add_argument(
+        '-t', '--table', '--table_path', default='', help='character table (default: proposes one)'
+    )
+    parser.add_argument(
+        '--ignore_case', action='store_true', help="fold labels to the table's case"
+    )
+    parser.add_argument('--images', default='', help='folder at which the paths start')
+    parser.add_argument('--format', default='auto', help='as data.format in training')
+    parser.add_argument('--geometry', default='keras', help='frames of a width: keras or torch')
+    parser.add_argument('--width', type=int, default=0, help='fixed width in pixels; 0 = free')
+    parser.add_argument('--min_width', type=int, default=32, help='pixels, with free width')
+    parser.add_argument('--max_width', type=int, default=1024, help='pixels, with free width')
+    parser.add_argument(
+        '--max_label_length', type=int, default=0, help='characters; 0 = what the width allows'
+    )
+    parser.add_argument(
+        '--decode',
+        type=int,
+        default=20_000,
+        help='pictures of each set to decode, spread over it; -1 all (default: 20,000)',
+    )
+    parser.add_argument(
+        '--hash', action='store_true', help='find equal files under different names (reads all)'
+    )
+    parser.add_argument('--buckets', type=int, default=12, help='widths to propose, at most')
+    parser.add_argument('--json', action='store_true', help='one JSON object instead of text')
+    parser.add_argument('-o', '--output', help='write to this file')
+    args = parser.parse_args(argv)
+    if args.buckets < 1:
+        parser.error(f'--buckets {args.buckets}: at least 1')
+
+    from crnn_jax.data.inspection import Options, inspect
+    from crnn_jax.data.inspection_text import text_of
+    from crnn_jax.spec.preprocessing import Preprocessing
+
+    options = Options(
+        table=args.table,
+        ignore_case=args.ignore_case,
+        images=args.images,
+        format=args.format,
+        preprocessing=Preprocessing(
+            width=args.width, min_width=args.min_width, max_width=args.max_width
+        ),
+        geometry=args.geometry,
+        max_label_length=args.max_label_length,
+        decode=args.decode,
+        compare_bytes=args.hash,
+        buckets=args.buckets,
+    )
+    report = inspect(args.annotation, options)
+    with cli.output(args.output) as stream:
+        if args.json:
+            print(cli.json_line(report), file=stream)
+        else:
+            for line in text_of(report):
+                print(line, file=stream)
+    return 0
+
+
+if __name__ == '__main__':
+    cli.run(main)

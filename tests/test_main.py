@@ -1,0 +1,118 @@
+"""The train command as a user runs it: help, mistakes, a run that SIGTERM stops."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from crnn_jax.spec.errors import UserError
+
+
+def _command(*arguments, root, **options):
+    return subprocess.run(
+        [sys.executable, "-m", "crnn_jax.main", *arguments],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        **options,
+    )
+
+
+MISTAKES = {
+    "no config": ([], "which config"),
+    "config file is missing": (["--config=configs/none.py"], "configs/none.py"),
+    "config is a folder": (["--config=configs"], "directory: 'configs'"),
+    "config is no Python": (["--config=README.md"], "README.md:"),
+    "unknown key": (["--config=configs/tiny.py", "--config.nokey=1"], "nokey"),
+    "unknown key of a section": (
+        ["--config=configs/tiny.py", "--config.model.nme=x"],
+        'Did you mean "name"',
+    ),
+    "wrong type": (["--config=configs/tiny.py", "--config.batch_size=1.5"], "batch_size=1.5"),
+    "unknown flag": (["--config=configs/tiny.py", "--no_such"], "no_such"),
+    "stray word": (["--config=configs/tiny.py", "stray"], "stray"),
+    "wrong choice": (["--config=configs/tiny.py", "--resume=no"], "auto|with_new_config"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_mistake_gets_one_line_and_exit_code_2(mistake, root):
+    arguments, wanted = MISTAKES[mistake]
+    done = _command(*arguments, root=root)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert wanted in done.stderr
+    assert done.stdout == ""
+
+
+IN_CONFIG = {
+    "data.train": ("nothere.txt", "nothere.txt"),
+    "charset.table": ("nothere.txt", "nothere.txt"),
+    "model.name": ("crnn_huge", "crnn_huge"),
+    "model.geometry": ("flat", "flat"),
+    "parallel": ("both", "both"),
+    "freeze": ('("head",)', "head"),
+    "epochs": ("1.0", "set one"),
+    "preprocessing.height": ("48", "48"),
+    "optimizer.name": ("lion", "lion"),
+    "optimizer.schedule": ("step", "step"),
+    "data.loader": ("grain", "grain"),
+    "data.augment": ("much", "much"),
+    "init_from": ("nothere.safetensors", "nothere.safetensors"),
+}
+
+
+# ml_collections still loads config files the old way.
+@pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
+@pytest.mark.parametrize("key", IN_CONFIG)
+def test_value_that_cannot_be_used_is_named(key, root, tmp_path, monkeypatch):
+    # In this process: each start of JAX is two seconds.
+    from crnn_jax import main
+
+    monkeypatch.chdir(root)
+    monkeypatch.setattr(sys, "argv", ["crnn_jax.main"])
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    value, wanted = IN_CONFIG[key]
+    with pytest.raises(UserError, match=wanted):
+        main.main(["--config=configs/tiny.py", f"--workdir={tmp_path}", f"--config.{key}={value}"])
+
+
+def test_help_needs_nothing_heavy(root):
+    done = _command("--help", root=root)
+    assert done.returncode == 0
+    assert "--config" in done.stdout
+    assert "--workdir" in done.stdout
+    loaded = 'import sys, crnn_jax.main; print({"jax", "numpy", "tensorflow"} & set(sys.modules))'
+    done = subprocess.run(
+        [sys.executable, "-c", loaded], cwd=root, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "set()"
+
+
+def test_sigterm_saves_and_says_how_far(root, tmp_path):
+    arguments = ["--config=configs/tiny.py", f"--workdir={tmp_path}", "--config.steps=100000"]
+    log = tmp_path / "log"
+    with log.open("w") as stream:
+        run = subprocess.Popen(
+            [sys.executable, "-m", "crnn_jax.main", *arguments], cwd=root, stderr=stream
+        )
+        try:
+            deadline = time.monotonic() + 120
+            while "step 5/" not in log.read_text() and time.monotonic() < deadline:
+                assert run.poll() is None, log.read_text()
+                time.sleep(0.1)
+            os.kill(run.pid, signal.SIGTERM)
+            assert run.wait(60) == 0
+        finally:
+            run.kill()
+    last = log.read_text().splitlines()[-1]
+    step = int(last.split()[3])
+    assert last == f"stopped at step {step} of 100000, run again to go on"
+    assert (tmp_path / "checkpoints" / "latest" / str(step)).is_dir()
+    rows = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert json.loads(rows[-1])["step"] <= step
