@@ -1,5 +1,7 @@
 """The files in example/ agree with each other and with the code that made them."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -17,8 +19,8 @@ ANNOTATIONS = {
 
 
 @pytest.fixture
-def example(root):
-    return root / "example"
+def example():
+    return Path(__file__).parents[1] / "example"
 
 
 def labels(example):

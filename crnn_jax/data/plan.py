@@ -9,6 +9,7 @@ its place: to resume is to know one integer.
 
 import dataclasses
 import functools
+import hashlib
 import threading
 from collections.abc import Sequence
 
@@ -149,6 +150,24 @@ class Plan:
         """Length of the label axis of batches of this width: fixed, or each would recompile."""
         frames = max(1, num_frames(width, self.geometry))
         return min(frames, self._max_label_length) if self._max_label_length else frames
+
+    def fingerprint(self) -> str:
+        """SHA-256 of what the batches follow from: hosts that train together compare it."""
+        rule = (
+            self.num_samples,
+            self.batch_size,
+            self.widths,
+            self.seed,
+            self.shuffle,
+            self._window_batches,
+            self.source.windowed,
+        )
+        digest = hashlib.sha256(repr(rule).encode())
+        for begin in range(0, self._ids.size, CHUNK):
+            ids = self._ids[begin : begin + CHUNK]
+            for array in (ids, self._resized(ids), *self.source.labels_of(ids)):
+                digest.update(array.astype(np.int64).tobytes())
+        return digest.hexdigest()
 
     @functools.cached_property
     def shapes(self) -> tuple[tuple[int, int], ...]:

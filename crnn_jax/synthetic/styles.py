@@ -23,8 +23,8 @@ Range = tuple[float, float]
 class Style:
     """One set of distributions; the defaults are those of 'scene'."""
 
-    # of samples that are drawn in the easy form of the style (see `easy`): many real words are plain,
-    # and a net that meets only hard ones takes long to start
+    # samples drawn in the easy form of the style (see `easy`): many real words are plain, and a net
+    # that meets only hard ones takes long to start
     easy_share: float = 0.3
 
     # --- text: relative shares of the kinds of word
@@ -128,7 +128,7 @@ class Style:
 
 # what an easy sample keeps of the probability of each effect, and its own ranges
 EASY = 0.25
-EASY_RANGES = {
+EASY_RANGES: dict[str, Any] = {
     "contrast": (80.0, 255.0),
     "texture": (2.0, 14.0),
     "curve": (15.0, 50.0),

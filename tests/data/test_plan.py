@@ -206,3 +206,22 @@ def test_a_million_samples_are_mixed_evenly(fake):
     tenths = Counter((ids // 400).tolist())
     assert len(tenths) == 10
     assert max(tenths.values()) < 80
+
+
+def test_hosts_can_tell_that_their_data_differ(fake):
+    def of(labels=((1, 2), (3,)), widths=(40, 50), usable=(True, True), **options):
+        source = fake(labels, [(32, w) for w in widths], usable)
+        return make_plan(source, 1, **options).fingerprint()
+
+    assert of() == of()
+    different = [
+        of(labels=((1, 2), (4,))),
+        of(labels=((1,), (2, 3))),
+        of(widths=(40, 51)),
+        of(usable=(True, False)),
+        of(seed=4),
+        of(boundaries=(48,)),
+        of(shuffle=False),
+        of(window=1),
+    ]
+    assert len({of(), *different}) == len(different) + 1

@@ -191,14 +191,15 @@ def test_the_torch_geometry(monkeypatch):
     variables, _ = tiny_variables(37, 1, "torch")
     reader = Recognizer(variables, tiny_metadata(geometry="torch"))
     pictures = noise_pictures(5)
-    for picture, reading in zip(pictures, reader.read(pictures), strict=True):
+    readings = reader.read(pictures)
+    for picture, reading in zip(pictures, readings, strict=True):
         assert_same(reader.read(picture)[0], reading)
-        # Its frames lie 4 pixels of the resized picture further left than those of keras.
-        with monkeypatch.context() as patched:
-            patched.setitem(FIRST_CENTRE, "torch", FIRST_CENTRE["keras"])
-            moved = reader.read(picture)[0].characters[0]
-        shift = 4 * picture.shape[1] / reader.preprocessing.target_width(*picture.shape)
-        assert moved.x1 - reading.characters[0].x1 == pytest.approx(shift)
+    # Its frames lie 4 pixels of the resized picture further left than those of keras.
+    monkeypatch.setitem(FIRST_CENTRE, "torch", FIRST_CENTRE["keras"])
+    picture, reading = max(zip(pictures, readings, strict=True), key=lambda p: len(p[1].text))
+    moved = reader.read(picture)[0]
+    shift = 4 * picture.shape[1] / reader.preprocessing.target_width(*picture.shape)
+    assert moved.characters[0].x1 - reading.characters[0].x1 == pytest.approx(shift)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@ import hashlib
 import pickle
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -37,7 +38,7 @@ def test_is_a_source(make_source):
     assert source.reasons.total() == 0
 
 
-def test_another_process_and_another_order_draw_the_same(make_source, tmp_path, root):
+def test_another_process_and_another_order_draw_the_same(make_source, tmp_path):
     source = make_source()
     here = lines(source, IDS)
     file = tmp_path / "source.pickle"
@@ -45,7 +46,7 @@ def test_another_process_and_another_order_draw_the_same(make_source, tmp_path, 
     order = IDS[::-1]
     answer = subprocess.run(
         [sys.executable, "-c", IN_ANOTHER_PROCESS, file, *map(str, order)],
-        cwd=root,
+        cwd=Path(__file__).parents[2],
         capture_output=True,
         text=True,
         check=True,
@@ -120,3 +121,11 @@ def test_fingerprint_follows_what_is_drawn(make_source):
 def test_mistakes_are_told(make_source, changes, message):
     with pytest.raises(UserError, match=message):
         make_source(**changes)
+
+
+def test_some_samples_are_easy(make_source):
+    source = make_source()
+    easy = sum(source.layout(i).style is not source.style for i in range(300))
+    assert 0.2 < easy / 300 < 0.4
+    plain = make_source(style="plain")
+    assert all(plain.layout(i).style is plain.style for i in range(20))

@@ -59,6 +59,12 @@ def test_lines_where_the_table_has_a_space():
     assert not any(" " in label for _, label in texts(FULL, count=500))
 
 
+def test_characters_beyond_ascii():
+    found = texts(Charset.from_characters("\u00e9\u00fcabc", ignore_case=True), count=300)
+    assert any("\u00c9" in drawn and "\u00e9" in label for drawn, label in found)
+    assert all(set(label) <= set("\u00e9\u00fcabc") for _, label in found)
+
+
 def test_words_come_from_the_list(tmp_path):
     file = tmp_path / "words.txt"
     file.write_text("\ufeffKraftwerk\n\nStra\u00dfe\nKraftwerk\n", encoding="utf-8")
