@@ -6,9 +6,9 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 CONFIG ?= configs/synthetic.py
 ARGS ?=
 
-# One test process a core up to four: each imports JAX and compiles for itself. A file's tests stay in
+# One test process a (logical) core, up to four: each imports JAX and compiles for itself. A file's tests stay in
 # one process, where they share what its fixtures trained and what JAX compiled.
-TEST_JOBS ?= auto
+TEST_JOBS ?= logical
 PYTEST := $(BIN)/python -m pytest -n $(TEST_JOBS) --maxprocesses 4 --dist loadfile
 
 .DEFAULT_GOAL := help

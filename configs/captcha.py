@@ -1,8 +1,8 @@
 """Five-character captchas (captcha_v2, 1,040 pictures of 200x50), from scratch.
 
     for k in 0 1 2 3 4; do
-      python -m crnn_jax.main --config=configs/captcha.py --config.data.split=$k/5 --workdir=runs/captcha-$k \
-        --config.data.train=captcha_v2/labels.tsv
+      python -m crnn_jax.main --config=configs/captcha.py --workdir=runs/captcha-$k \
+        --config.data.train=captcha_v2/labels.tsv --config.data.split=$k/5
     done
 
 RESULT: to be measured.

@@ -1,6 +1,6 @@
 """Real scene words (ICDAR 2015 challenge 4, task 4.3: 4,468 training crops), from scratch.
 
-    python -m crnn_jax.main --config=configs/icdar2015.py --config.data.train=icdar2015_train/images/gt.txt
+    python -m crnn_jax.main --config=configs/icdar2015.py --config.data.train=train/gt.txt
 
 RESULT: to be measured.
 """

@@ -1,11 +1,13 @@
 """The reference run: CRNN on MJSynth (Synth90k), the paper's 32 x 100 grey pictures.
 
     python -m crnn_jax.main --config=configs/mjsynth.py \
-        --config.data.train=mnt/ramdisk/max/90kDICT32px/annotation_train.txt \
-        --config.data.validation=mnt/ramdisk/max/90kDICT32px/annotation_val.txt
+        --config.data.train=90kDICT32px/annotation_train.txt \
+        --config.data.validation=90kDICT32px/annotation_val.txt
 
-Not run on MJSynth itself: the data set was not at hand. The paper (arXiv 1507.05717) reports for this
-net and training set 78.2 % on IIIT5K, 80.8 % on SVT and 86.7 % on ICDAR 2013 without a lexicon.
+Not run on MJSynth itself: the data set was not at hand. The paper (arXiv 1507.05717) reports for
+this net and training set 78.2 % on IIIT5K, 80.8 % on SVT and 86.7 % on ICDAR 2013 without a
+lexicon.
+
 Every key of every config is declared here; the others start from this one and say what they change.
 """
 
@@ -20,7 +22,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.steps = 0  # batches to train on; 0 where `epochs` says it
     config.batch_size = 256  # of all devices together, must divide by their number
     config.parallel = 'jit'  # 'jit' (sharded global arrays) or 'pmap': the same numbers
-    config.init_from = ''  # model file or workdir to start from; rows of known characters are carried
+    config.init_from = ''  # model file or workdir to start from; known characters are carried
     config.freeze = ()  # stages that do not train: 'cnn', 'bi_lstm1', 'bi_lstm2', 'logits'
 
     config.model = model = ml_collections.ConfigDict()
@@ -43,7 +45,7 @@ def get_config() -> ml_collections.ConfigDict:
     preprocessing.max_width = 512  # pixels; with free width wider pictures are squeezed
 
     config.data = data = ml_collections.ConfigDict()
-    data.train = 'annotation_train.txt'  # annotation files 'a.txt,b.txt*2' (*2: twice an epoch), folder
+    data.train = 'annotation_train.txt'  # annotation files 'a.txt,b.txt*2' (*2: twice) or folder
     data.validation = ''  # the same; '' for none, or for the part that `split` takes
     data.split = 'none'  # validation out of train: 'hash' 10 % by path, 'k/5' every fifth by name
     data.images = ''  # folder that paths start at; '' for the annotation file's own
@@ -57,9 +59,9 @@ def get_config() -> ml_collections.ConfigDict:
     data.cache = True  # keep the index of annotation files on disk
 
     config.synthetic = synthetic = ml_collections.ConfigDict()  # for data.train = 'synthetic'
-    synthetic.style = 'scene'  # 'plain', 'scene' or a JSON file of changes to one of them
-    synthetic.words = 'auto'  # word list files 'a.txt,b.txt'; 'auto' the system's, 'builtin' our own
-    synthetic.fonts = 'auto'  # folders or files of fonts; 'auto' the system's, 'builtin' Pillow's own
+    synthetic.style = 'scene'  # 'plain', 'scene' or a JSON file of changes to one
+    synthetic.words = 'auto'  # word lists 'a.txt,b.txt'; 'auto' the system's, 'builtin' our own
+    synthetic.fonts = 'auto'  # folders or files; 'auto' the system's, 'builtin' Pillow's own
     synthetic.count = 1_000_000  # pictures an epoch; no picture comes twice
     synthetic.heights = (32, 40)  # pixels, of the picture before it is resized
     synthetic.max_aspect = 10.0  # width / height; wider words are squeezed

@@ -14,46 +14,46 @@ from crnn_jax import cli
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Checks as the flags say; returns the exit code."""
-    parser = cli.Parser('check', __doc__)
+    parser = cli.Parser("check", __doc__)
     parser.add_argument(
-        '-a',
-        '--annotation',
-        '--annotation_paths',
-        nargs='+',
+        "-a",
+        "--annotation",
+        "--annotation_paths",
+        nargs="+",
         required=True,
-        metavar='ANNOTATION',
-        help='annotation files, or folders labelled by their file names; the first is for training',
+        metavar="ANNOTATION",
+        help="annotation files, or folders labelled by their file names; the first is for training",
     )
     parser.add_argument(
-        '-t', '--table', '--table_path', default='', help='character table (default: proposes one)'
+        "-t", "--table", "--table_path", default="", help="character table (default: proposes one)"
     )
     parser.add_argument(
-        '--ignore_case', action='store_true', help="fold labels to the table's case"
+        "--ignore_case", action="store_true", help="fold labels to the table's case"
     )
-    parser.add_argument('--images', default='', help='folder at which the paths start')
-    parser.add_argument('--format', default='auto', help='as data.format in training')
-    parser.add_argument('--geometry', default='keras', help='frames of a width: keras or torch')
-    parser.add_argument('--width', type=int, default=0, help='fixed width in pixels; 0 = free')
-    parser.add_argument('--min_width', type=int, default=32, help='pixels, with free width')
-    parser.add_argument('--max_width', type=int, default=1024, help='pixels, with free width')
+    parser.add_argument("--images", default="", help="folder at which the paths start")
+    parser.add_argument("--format", default="auto", help="as data.format in training")
+    parser.add_argument("--geometry", default="keras", help="frames of a width: keras or torch")
+    parser.add_argument("--width", type=int, default=0, help="fixed width in pixels; 0 = free")
+    parser.add_argument("--min_width", type=int, default=32, help="pixels, with free width")
+    parser.add_argument("--max_width", type=int, default=1024, help="pixels, with free width")
     parser.add_argument(
-        '--max_label_length', type=int, default=0, help='characters; 0 = what the width allows'
+        "--max_label_length", type=int, default=0, help="characters; 0 = what the width allows"
     )
     parser.add_argument(
-        '--decode',
+        "--decode",
         type=int,
         default=20_000,
-        help='pictures of each set to decode, spread over it; -1 all (default: 20,000)',
+        help="pictures of each set to decode, spread over it; -1 all (default: 20,000)",
     )
     parser.add_argument(
-        '--hash', action='store_true', help='find equal files under different names (reads all)'
+        "--hash", action="store_true", help="find equal files under different names (reads all)"
     )
-    parser.add_argument('--buckets', type=int, default=12, help='widths to propose, at most')
-    parser.add_argument('--json', action='store_true', help='one JSON object instead of text')
-    parser.add_argument('-o', '--output', help='write to this file')
+    parser.add_argument("--buckets", type=int, default=12, help="widths to propose, at most")
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of text")
+    parser.add_argument("-o", "--output", help="write to this file")
     args = parser.parse_args(argv)
     if args.buckets < 1:
-        parser.error(f'--buckets {args.buckets}: at least 1')
+        parser.error(f"--buckets {args.buckets}: at least 1")
 
     from crnn_jax.data.inspection import Options, inspect
     from crnn_jax.data.inspection_text import text_of
@@ -83,5 +83,5 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-if __name__ == '__main__':
+if __name__ == "__main__":
     cli.run(main)

@@ -1,4 +1,6 @@
-"""Train: python -m crnn_jax.main --config=configs/mjsynth.py [--workdir=DIR] [--config.a.b=c]
+"""Trains a model as a config says.
+
+    python -m crnn_jax.main --config=configs/mjsynth.py [--workdir=DIR] [--config.a.b=c]
 
 The same command goes on with a run that was stopped; a finished run says so.
 """
@@ -14,6 +16,7 @@ from ml_collections import config_flags
 
 from crnn_jax import cli, xla_flags
 from crnn_jax.spec.errors import UserError
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Trains as the flags say; returns the exit code."""
@@ -39,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def default_workdir(config_file: str, train: str) -> str:
     """runs/<config>-<data>."""
-    data = Path(train.split(',')[0].split('*')[0])
+    data = Path(train.partition(',')[0].partition('*')[0])
     # Annotation files are often called labels.tsv; then the folder tells them apart.
     told = data.parent.name if data.stem in ('labels', 'gt', 'annotation') else data.stem
     return os.path.join('runs', f'{Path(config_file).stem}-{told or data.stem}')

@@ -18,6 +18,7 @@ from crnn_jax import xla_flags
 xla_flags.set_for_cpu()  # as the commands do
 
 import jax
+import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 NUM_DEVICES = 8
@@ -53,3 +54,9 @@ jax.config.update("jax_disable_most_optimizations", True)
 jax.config.update("jax_num_cpu_devices", NUM_DEVICES)
 # [b] + [b, t] is a mistake far more often than a wish.
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The repository's top folder."""
+    return ROOT

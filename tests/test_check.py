@@ -16,77 +16,77 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @pytest.fixture
 def folder(tmp_path):
-    for i, label in enumerate(['abc', 'bca', 'aab']):
+    for i, label in enumerate(["abc", "bca", "aab"]):
         pixels = np.random.default_rng(i).integers(0, 256, (32, 80), np.uint8)
-        Image.fromarray(pixels).save(tmp_path / f'{label}.png')
-    lines = ['abc.png abc', 'bca.png bca', 'aab.png aab', 'none.png a']
-    (tmp_path / 'labels.txt').write_text('\n'.join(lines))
+        Image.fromarray(pixels).save(tmp_path / f"{label}.png")
+    lines = ["abc.png abc", "bca.png bca", "aab.png aab", "none.png a"]
+    (tmp_path / "labels.txt").write_text("\n".join(lines))
     return tmp_path
 
 
 def test_text(folder, capsys):
-    assert check.main(['-a', str(folder / 'labels.txt')]) == 0
+    assert check.main(["-a", str(folder / "labels.txt")]) == 0
     text = capsys.readouterr().out
-    assert 'labels.txt (simple): 4 samples, 3 can be trained on, 1 cannot' in text
-    assert '1 missing file' in text
+    assert "labels.txt (simple): 4 samples, 3 can be trained on, 1 cannot" in text
+    assert "1 missing file" in text
     assert "a table of all of them: 'abc'" in text
-    assert '--config.data.split=10%' in text
+    assert "--config.data.split=10%" in text
 
 
 def test_json_to_a_file(folder, tmp_path, capsys):
-    output = tmp_path / 'report.json'
-    flags = ['--json', '-o', str(output), '--hash', '--width=100', '--decode', '-1']
-    assert check.main(['-a', str(folder), str(folder / 'labels.txt'), *flags]) == 0
-    assert capsys.readouterr().out == ''
+    output = tmp_path / "report.json"
+    flags = ["--json", "-o", str(output), "--hash", "--width=100", "--decode", "-1"]
+    assert check.main(["-a", str(folder), str(folder / "labels.txt"), *flags]) == 0
+    assert capsys.readouterr().out == ""
     report = json.loads(output.read_text())
-    assert [one['samples'] for one in report['sets']] == [3, 4]
-    assert report['sets'][0]['tightest'][0]['frames'] == 24
-    assert report['overlap'][0]['count'] == 3
-    assert f'--config.data.validation={folder}/labels.txt' in report['command']
+    assert [one["samples"] for one in report["sets"]] == [3, 4]
+    assert report["sets"][0]["tightest"][0]["frames"] == 24
+    assert report["overlap"][0]["count"] == 3
+    assert f"--config.data.validation={folder}/labels.txt" in report["command"]
 
 
 @pytest.mark.parametrize(
-    ('flags', 'what'),
+    ("flags", "what"),
     [
-        (['-a', 'nowhere.txt'], 'nowhere.txt: no annotation file'),
-        (['-a', 'FOLDER', '--table', 'nowhere.txt'], 'nowhere.txt: no character table'),
-        (['-a', 'FOLDER', '--geometry', 'caffe'], "geometry 'caffe': must be"),
-        (['-a', 'FOLDER', '--images', 'nowhere'], "data.images='nowhere'"),
-        (['-a', 'FOLDER', '--format', 'csv'], "data.format='csv'"),
-        (['-a', 'FOLDER', '--min-width', '0'], 'preprocessing.min_width=0'),
-        (['-a', 'FOLDER', '--buckets', '0'], '--buckets 0'),
-        (['-a'], 'expected at least one argument'),
-        (['-a', 'FOLDER', '--tabel', 'x'], '--tabel'),
+        (["-a", "nowhere.txt"], "nowhere.txt: no annotation file"),
+        (["-a", "FOLDER", "--table", "nowhere.txt"], "nowhere.txt: no character table"),
+        (["-a", "FOLDER", "--geometry", "caffe"], "geometry 'caffe': must be"),
+        (["-a", "FOLDER", "--images", "nowhere"], "data.images='nowhere'"),
+        (["-a", "FOLDER", "--format", "csv"], "data.format='csv'"),
+        (["-a", "FOLDER", "--min-width", "0"], "preprocessing.min_width=0"),
+        (["-a", "FOLDER", "--buckets", "0"], "--buckets 0"),
+        (["-a"], "expected at least one argument"),
+        (["-a", "FOLDER", "--tabel", "x"], "--tabel"),
     ],
 )
 def test_mistakes_get_one_line(folder, capsys, flags, what):
-    flags = [str(folder) if flag == 'FOLDER' else flag for flag in flags]
+    flags = [str(folder) if flag == "FOLDER" else flag for flag in flags]
     with pytest.raises(SystemExit) as end:
         cli.run(check.main, flags)
     assert end.value.code == 2
     told = capsys.readouterr()
-    assert told.out == ''
+    assert told.out == ""
     assert what in told.err
     assert len(told.err.strip().splitlines()) == 1
 
 
 def test_a_broken_line_is_named(folder, capsys):
-    (folder / 'labels.tsv').write_text('abc.png\tabc\nbca.png bca\n')
+    (folder / "labels.tsv").write_text("abc.png\tabc\nbca.png bca\n")
     with pytest.raises(SystemExit):
-        cli.run(check.main, ['-a', str(folder / 'labels.tsv'), '--format', 'tsv'])
-    assert 'labels.tsv:2: ' in capsys.readouterr().err
+        cli.run(check.main, ["-a", str(folder / "labels.tsv"), "--format", "tsv"])
+    assert "labels.tsv:2: " in capsys.readouterr().err
 
 
 def test_neither_jax_nor_tensorflow_is_imported(folder):
     code = (
-        'import sys; from crnn_jax import check; check.main(sys.argv[1:]); '
+        "import sys; from crnn_jax import check; check.main(sys.argv[1:]); "
         'print({"jax", "tensorflow", "ml_collections"} & set(sys.modules), file=sys.stderr)'
     )
     run = subprocess.run(
-        [sys.executable, '-c', code, '-a', folder],
+        [sys.executable, "-c", code, "-a", folder],
         cwd=ROOT,
         capture_output=True,
         text=True,
         check=True,
     )
-    assert run.stderr.strip() == 'set()'
+    assert run.stderr.strip() == "set()"

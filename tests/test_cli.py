@@ -165,6 +165,18 @@ def test_the_console_script_names_its_commands(capsys):
     assert ended(cli.dispatch, capsys, [])[0] == 2
 
 
+def test_the_package_imports_nothing_until_it_is_asked(capsys):
+    code = (
+        "import sys, crnn_jax; print(crnn_jax.__version__, 'jax' in sys.modules, 'numpy' in "
+        "sys.modules); print(crnn_jax.Recognizer.__name__)"
+    )
+    first, second = run_python(code).stdout.splitlines()
+    assert first.split()[1:] == ["False", "False"]
+    assert second == "Recognizer"
+    assert run_python("from crnn_jax import nothing").returncode == 1
+    assert ended(cli.dispatch, capsys, ["--version"])[1].split()[1] == first.split()[0]
+
+
 def test_the_console_script_hands_over(monkeypatch, capsys):
     given = []
     monkeypatch.setattr("crnn_jax.demo.main", lambda argv: given.append(argv) or 3)

@@ -52,18 +52,17 @@ def reads(text: str) -> Iterator[tuple[str, str]]:
     A variable that was assigned a section (`wanted = config.preprocessing`) counts as that section.
     """
     tree = ast.parse(text)
-    alias = {
-        target.id: node.value.attr
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Attribute)
-        for target in node.targets
-        if isinstance(target, ast.Name)
-    }
+    sections: dict[str, set[str]] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Attribute):
+            for target in node.targets:
+                if isinstance(target, ast.Name):
+                    sections.setdefault(target.id, set()).add(node.value.attr)
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load):
             left = ast.unparse(node.value).rpartition(".")[2]
-            yield left, node.attr
-            yield alias.get(left, left), node.attr
+            for name in (left, *sections.get(left, ())):
+                yield name, node.attr
 
 
 def is_read(key: str, pairs: set[tuple[str, str]]) -> bool:
@@ -125,7 +124,8 @@ def test_no_default_is_hidden_in_code():
 def test_an_uncommented_and_an_unread_key_are_seen():
     text = "config.a = 1  # seconds\n# pixels\nmodel.b = (\n    2,\n)\nmodel.c = 3\n"
     assert assignments(text) == {"a": True, "model.b": True, "model.c": False}
-    pairs = set(reads("wanted = config.model\nuse(wanted.b, config.log.c, model.d)\nmodel.e = 1"))
+    text = "w = config.model\nuse(w.b, config.log.c, model.d)\nmodel.e = 1\nw = config.log\n"
+    pairs = set(reads(text))
     assert is_read("model.b", pairs)
     assert is_read("log.c", pairs)
     assert is_read("model.d", pairs)

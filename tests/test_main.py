@@ -16,6 +16,7 @@ def _command(*arguments, root, **options):
     return subprocess.run(
         [sys.executable, "-m", "crnn_jax.main", *arguments],
         cwd=root,
+        check=False,
         capture_output=True,
         text=True,
         timeout=120,

@@ -23,14 +23,12 @@ def bucket_widths(boundaries: Sequence[int], preprocessing: Preprocessing) -> tu
     last = preprocessing.max_width
     for width in boundaries:
         if not 0 < width <= last:
-            limit = f'preprocessing.max_width={last}'
-            raise UserError(f'data.boundaries: {width} px; must lie between 1 and {limit}')
+            limit = f"preprocessing.max_width={last}"
+            raise UserError(f"data.boundaries: {width} px; must lie between 1 and {limit}")
     return tuple(sorted({*boundaries, last}))
 
 
-def propose_boundaries(
-    widths: np.ndarray, count: int = 12, multiple: int = 4
-) -> tuple[int, ...]:
+def propose_boundaries(widths: np.ndarray, count: int = 12, multiple: int = 4) -> tuple[int, ...]:
     """The bucket widths that pad these pictures least, by dynamic programming.
 
     Args:
@@ -65,3 +63,17 @@ def propose_boundaries(
         j = int(choice[j])
         ends.add(int(cell[j]))
     return tuple(sorted(end * multiple for end in ends if end * multiple > 0))
+
+
+def propose_max_width(widths: np.ndarray, multiple: int = 16) -> int:
+    """A bound in pixels that squeezes at most one picture in a thousand.
+
+    Args:
+        widths: integer [n], n > 0, widths in pixels at the network's height.
+        multiple: the bound is a multiple of so many pixels.
+    """
+    ranked = np.sort(widths)
+    most, widest = int(ranked[int(0.999 * ranked.size)]), int(ranked[-1])
+    if widest <= 1.25 * most:  # then all of them may as well fit
+        most = widest
+    return -(-most // multiple) * multiple

@@ -27,11 +27,11 @@ def cache_paths(data: str, kind: str, key: dict[str, Any]) -> list[str]:
         key: what else the content depends on; each has a file of its own.
     """
     whole = os.path.abspath(data)
-    folder, name = (whole, 'pictures') if os.path.isdir(whole) else os.path.split(whole)
-    user = os.environ.get('XDG_CACHE_HOME') or os.path.join(os.path.expanduser('~'), '.cache')
+    folder, name = (whole, "pictures") if os.path.isdir(whole) else os.path.split(whole)
+    user = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
     return [
-        os.path.join(folder, f'.{name}.{_digest(key)}.crnn-{kind}'),
-        os.path.join(user, 'crnn_jax', f'{name}.{_digest([whole, key])}.crnn-{kind}'),
+        os.path.join(folder, f".{name}.{_digest(key)}.crnn-{kind}"),
+        os.path.join(user, "crnn_jax", f"{name}.{_digest([whole, key])}.crnn-{kind}"),
     ]
 
 
@@ -55,21 +55,21 @@ def save(paths: list[str], stamp: Any, note: Any, arrays: dict[str, np.ndarray])
     for name, array in arrays.items():
         places[name] = [array.dtype.str, list(array.shape), end]
         end += -(-array.nbytes // ALIGNMENT) * ALIGNMENT
-    head = {'version': VERSION, 'stamp': stamp, 'note': note, 'arrays': places, 'bytes': end}
+    head = {"version": VERSION, "stamp": stamp, "note": note, "arrays": places, "bytes": end}
     line = json.dumps(head).encode()
-    line += b' ' * (-(len(line) + 1) % ALIGNMENT) + b'\n'
+    line += b" " * (-(len(line) + 1) % ALIGNMENT) + b"\n"
     for path in paths:
         folder = os.path.dirname(path)
         temporary = None
         try:
             if path != paths[0]:  # the data's own folder is there, the user's cache may not be
                 os.makedirs(folder, exist_ok=True)
-            descriptor, temporary = tempfile.mkstemp(dir=folder, prefix='.crnn-', suffix='.new')
-            with os.fdopen(descriptor, 'wb') as file:
+            descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=".crnn-", suffix=".new")
+            with os.fdopen(descriptor, "wb") as file:
                 file.write(line)
                 for array in arrays.values():
                     file.write(np.ascontiguousarray(array).data)
-                    file.write(b'\0' * (-array.nbytes % ALIGNMENT))
+                    file.write(b"\0" * (-array.nbytes % ALIGNMENT))
             os.chmod(temporary, 0o644)  # others who read the data may read this
             os.replace(temporary, path)
         except OSError:
@@ -90,23 +90,23 @@ def load(paths: list[str], stamp: Any) -> tuple[str, Any, dict[str, np.ndarray]]
     """
     for path in paths:
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            with open(path, 'rb') as file:
+            with open(path, "rb") as file:
                 line = file.readline()
                 size = os.fstat(file.fileno()).st_size
             head = json.loads(line)
-            if head['version'] != VERSION or stamp not in (None, head['stamp']):
+            if head["version"] != VERSION or stamp not in (None, head["stamp"]):
                 continue
-            if size != len(line) + head['bytes']:
+            if size != len(line) + head["bytes"]:
                 continue
             arrays = {
                 name: _mapped(path, dtype, tuple(shape), len(line) + begin)
-                for name, (dtype, shape, begin) in head['arrays'].items()
+                for name, (dtype, shape, begin) in head["arrays"].items()
             }
-            return path, head['note'], arrays
+            return path, head["note"], arrays
     return None
 
 
 def _mapped(path: str, dtype: str, shape: tuple[int, ...], offset: int) -> np.ndarray:
     if 0 in shape:
         return np.zeros(shape, dtype)
-    return np.memmap(path, dtype, 'r', offset, shape)
+    return np.memmap(path, dtype, "r", offset, shape)

@@ -62,7 +62,7 @@ def collate(
     width = np.zeros(b, np.int32)
     label = np.zeros((b, n), np.int32)
     label_length = np.zeros(b, np.int32)
-    text = [''] * b
+    text = [""] * b
     failed = []
     at = np.flatnonzero(row.ids >= 0)
     ids = row.ids[at]
@@ -104,11 +104,11 @@ def collate(
 def _augmented(
     picture: np.ndarray, augment: Augment, seed: int, epoch: int, sample: int
 ) -> np.ndarray:
-    changed = augment(picture, generator(seed, 'augment', epoch, sample))
+    changed = augment(picture, generator(seed, "augment", epoch, sample))
     if changed.shape != picture.shape or changed.dtype != np.uint8:
         raise ValueError(
-            f'augmentation made {changed.dtype} {list(changed.shape)} of uint8 '
-            f'{list(picture.shape)}; it must keep the size'
+            f"augmentation made {changed.dtype} {list(changed.shape)} of uint8 "
+            f"{list(picture.shape)}; it must keep the size"
         )
     return changed
 
@@ -119,8 +119,8 @@ def named_augment(augment: Augment | str | None) -> Augment | None:
     Raises:
         UserError: there is none of this name.
     """
-    if augment is None or augment == 'none':
+    if augment is None or augment == "none":
         return None
     if not isinstance(augment, str):
         return augment
-    return load('crnn_jax.synthetic.augment:named', 'data.augment')(augment)
+    return load("crnn_jax.synthetic.augment:named", "data.augment")(augment)

@@ -46,7 +46,7 @@ class LabelEncoder:
         UserError: no such rule.
     """
 
-    def __init__(self, charset: Charset, unknown: str = 'unusable') -> None:
+    def __init__(self, charset: Charset, unknown: str = "unusable") -> None:
         charset.check_rule(unknown)
         self.charset = charset
         self.unknown = unknown
@@ -60,12 +60,12 @@ class LabelEncoder:
         """Encodes labels; none of them may hold a line feed (ValueError)."""
         # A line feed composes with nothing and is no letter, so that normalizing the joined
         # labels is normalizing each of them.
-        joined = self.charset.normalize('\n'.join([*labels, '']))
-        raw = joined.encode('utf-32-le', 'surrogatepass')
+        joined = self.charset.normalize("\n".join([*labels, ""]))
+        raw = joined.encode("utf-32-le", "surrogatepass")
         codes = np.frombuffer(raw, np.uint32)
-        ends = np.flatnonzero(codes == ord('\n'))
+        ends = np.flatnonzero(codes == ord("\n"))
         if ends.size != len(labels):
-            raise ValueError('a label holds a line break')
+            raise ValueError("a label holds a line break")
         ids = self._table[codes]
         inside = np.ones(codes.size, bool)
         inside[ends] = False
@@ -75,9 +75,7 @@ class LabelEncoder:
         unknown: Counter[str] = Counter()
         case_alone = np.zeros(len(labels), bool)
         if has_unknown.any():
-            met, inverse, times = np.unique(
-                codes[strange], return_inverse=True, return_counts=True
-            )
+            met, inverse, times = np.unique(codes[strange], return_inverse=True, return_counts=True)
             characters = [chr(code) for code in met]
             unknown.update(dict(zip(characters, times.tolist(), strict=True)))
             other_case = np.zeros(codes.size, bool)
@@ -85,16 +83,16 @@ class LabelEncoder:
             other_case[strange] = swaps[inverse]
             case_alone = has_unknown & (_per_label(other_case, ends) == counts)
         keep = inside
-        if self.unknown == 'unusable':
+        if self.unknown == "unusable":
             starts = np.concatenate(([0], ends[:-1] + 1))
             keep = inside & np.repeat(~has_unknown, ends - starts + 1)
-        elif self.unknown == 'strip':
+        elif self.unknown == "strip":
             keep = inside & ~strange
         else:
             ids = np.where(strange, self.charset.unknown_id, ids)
         lengths = _per_label(keep, ends)
         status = np.where(lengths == 0, STATUS.index(NO_LABEL), 0)
-        if self.unknown == 'unusable':
+        if self.unknown == "unusable":
             status[has_unknown] = STATUS.index(UNKNOWN_CHARACTER)
         return Encoded(
             ids[keep].astype(self.dtype),
@@ -112,7 +110,7 @@ class LabelEncoder:
 
 def count_denormalized(labels: Sequence[str]) -> int:
     """How many labels are not in NFC, so that normalizing changes them."""
-    return sum(not (s.isascii() or unicodedata.is_normalized('NFC', s)) for s in labels)
+    return sum(not (s.isascii() or unicodedata.is_normalized("NFC", s)) for s in labels)
 
 
 def _per_label(marks: np.ndarray, ends: np.ndarray) -> np.ndarray:

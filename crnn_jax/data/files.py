@@ -13,7 +13,7 @@ from crnn_jax.data.encoding import STATUS, LabelEncoder
 from crnn_jax.data.headers import Headers
 from crnn_jax.data.index import Index, cached_index
 from crnn_jax.data.lines import Lines, list_pictures
-from crnn_jax.data.source import CHANGED, EXAMPLES, Reasons, gather
+from crnn_jax.data.source import CHANGED, COMPOSED, EXAMPLES, MAPPED, STRIPPED, Reasons, gather
 from crnn_jax.spec.charset import Charset
 from crnn_jax.spec.errors import UserError
 from crnn_jax.spec.images import UnreadableImage, decode_image
@@ -49,55 +49,56 @@ class FileSource:
         path: str | os.PathLike[str],
         charset: Charset,
         *,
-        format: str = 'auto',  # noqa: A002 (the config's own name for it)
-        images: str = '',
-        unknown: str = 'unusable',
+        format: str = "auto",  # noqa: A002 (the config's own name for it)
+        images: str = "",
+        unknown: str = "unusable",
         channels: int = 1,
         cache: bool = False,
     ) -> None:
         self.name = os.fspath(path)
         self.charset = charset
         self.channels = channels
+        self.unknown = unknown
         self.odd_names: list[str] = []
         self._asked_for_sizes = False
         if images and not os.path.isdir(images):
-            raise UserError(f'data.images={images!r}: no such folder')
+            raise UserError(f"data.images={images!r}: no such folder")
         if os.path.isdir(self.name):
             listing, self.odd_names = list_pictures(self.name)
             self.lines = Lines(self.name, listing)
             self.root = self.name
-            found = formats.detect_names(self._head()) if format == 'auto' else format
-            if found not in formats.FOLDER_PARSERS and ':' not in found:
-                known = ' | '.join(formats.FOLDER_PARSERS)
-                raise UserError(f'data.format={found!r}: {self.name} is a folder; want {known}')
+            found = formats.detect_names(self._head()) if format == "auto" else format
+            if found not in formats.FOLDER_PARSERS and ":" not in found:
+                known = " | ".join(formats.FOLDER_PARSERS)
+                raise UserError(f"data.format={found!r}: {self.name} is a folder; want {known}")
             self.parse = formats.FOLDER_PARSERS.get(found) or formats.parser(found)
         else:
             self.lines = Lines(self.name)
             self.root = images or os.path.dirname(self.name)
-            found = formats.detect(self._head(), self.name) if format == 'auto' else format
+            found = formats.detect(self._head(), self.name) if format == "auto" else format
             self.parse = formats.parser(found)
         self.format = found
         # A parser of one's own may change without its name changing: it is not kept.
-        self._keeps = cache and ':' not in found
+        self._keeps = cache and ":" not in found
         encode = LabelEncoder(charset, unknown)
         self.index: Index = cached_index(self.lines, self.parse, encode, found, self._keeps)
 
     @functools.cached_property
     def _headers(self) -> Headers:
-        key = {'root': os.path.abspath(self.root), 'format': self.format}
-        paths = cache_paths(self.name, 'sizes', key) if self._keeps else []
+        key = {"root": os.path.abspath(self.root), "format": self.format}
+        paths = cache_paths(self.name, "sizes", key) if self._keeps else []
         usable = int(np.count_nonzero(self.index.status == 0))
         return Headers(self.path, len(self), usable, paths, self.lines.stamp())
 
     def _head(self) -> list[str]:
         """The first lines, blank ones left out."""
         numbered = itertools.islice(self._first_lines(), formats.DETECT_LINES)
-        return [line.removesuffix('\r') for line in numbered]
+        return [line.removesuffix("\r") for line in numbered]
 
     def _first_lines(self) -> Iterator[str]:
         for _, block in self.lines.blocks(1 << 16):
             # Undecodable bytes are told, with their line, when the file is indexed.
-            for line in block.decode('utf-8', 'replace').split('\n'):
+            for line in block.decode("utf-8", "replace").split("\n"):
                 if line.strip():
                     yield line
 
@@ -132,10 +133,20 @@ class FileSource:
             reasons.add(reason, map(self.where, own[:EXAMPLES].tolist()), own.size)
         return reasons
 
+    @property
+    def notes(self) -> Reasons:
+        """Labels that are trained on, but not as they are written."""
+        notes, counts = Reasons(), self.index.counts
+        notes.add(COMPOSED, count=counts["not NFC"])
+        changed = {"strip": STRIPPED, "map": MAPPED}.get(self.unknown)
+        if changed is not None:
+            notes.add(changed, count=counts["unknown"])
+        return notes
+
     def where(self, index: int) -> str:
         """`file:line 'label'` of a sample, for lists of what was left out."""
         offset = int(self.index.line_offsets[index])
-        return f'{self.lines.where(offset)} {formats.shown(self.line(index)[1])}'
+        return f"{self.lines.where(offset)} {formats.shown(self.line(index)[1])}"
 
     def line(self, index: int) -> tuple[str, str]:
         """(path, label) of a sample as the annotation writes them."""
@@ -143,7 +154,7 @@ class FileSource:
 
     def written_path(self, index: int) -> str:
         """A sample's path as the annotation writes it: the same wherever the set is moved."""
-        return self.line(index)[0].removeprefix('./')
+        return self.line(index)[0].removeprefix("./")
 
     def path(self, index: int) -> str:
         """Where a sample's picture lies."""
@@ -185,16 +196,16 @@ class FileSource:
         if not any(os.path.exists(self.path(i)) for i in ids):
             where = self.lines.where(int(self.index.line_offsets[0]))
             raise UserError(
-                f'{where}: no picture {self.path(0)}; paths start at the annotation file, '
-                f'or at the folder data.images (--images)'
+                f"{where}: no picture {self.path(0)}; paths start at the annotation file, "
+                f"or at the folder data.images (--images)"
             )
 
     def require_case(self) -> None:
         """Raises UserError where more than 1 % of the labels fail on case alone."""
         counts = self.index.counts
-        if counts['case'] > 0.01 * len(self):
-            share = 100 * counts['case'] / len(self)
+        if counts["case"] > 0.01 * len(self):
+            share = 100 * counts["case"] / len(self)
             raise UserError(
-                f'{self.where(counts["first case"])}: outside the table by its case alone, as '
-                f'{share:.1f} % of the labels are; set charset.ignore_case=True or add the letters'
+                f"{self.where(counts['first case'])}: outside the table by its case alone, as "
+                f"{share:.1f} % of the labels are; set charset.ignore_case=True or add the letters"
             )

@@ -21,8 +21,8 @@ Parser = Callable[[str], tuple[str, str]]
 
 DETECT_LINES = 100
 
-_MJSYNTH_NAME = re.compile(r'[0-9]+_.*_[0-9]+')
-_COUNTER = re.compile(r'(.+)_[0-9]+')
+_MJSYNTH_NAME = re.compile(r"[0-9]+_.*_[0-9]+")
+_COUNTER = re.compile(r"(.+)_[0-9]+")
 _ICDAR = re.compile(r'([^\t]+?),\s*"(.*)"\s*')
 
 
@@ -30,15 +30,15 @@ def parse_mjsynth(line: str) -> tuple[str, str]:
     """`./2425/1/115_Lube_45484.jpg 45484`: the second `_` field of the file name."""
     fields = line.rsplit(None, 1)
     if len(fields) != 2 or not (fields[1].isascii() and fields[1].isdigit()):
-        raise ValueError('want PATH/N_LABEL_NUMBER.jpg NUMBER')
+        raise ValueError("want PATH/N_LABEL_NUMBER.jpg NUMBER")
     return parse_mjsynth_name(fields[0].lstrip())
 
 
 def parse_mjsynth_name(path: str) -> tuple[str, str]:
     """`115_Lube_45484.jpg` in a folder that has no annotation file."""
-    fields = _stem(path).split('_')
+    fields = _stem(path).split("_")
     if len(fields) < 3:
-        raise ValueError('want a file name N_LABEL_NUMBER.jpg')
+        raise ValueError("want a file name N_LABEL_NUMBER.jpg")
     return path, fields[1]
 
 
@@ -52,9 +52,9 @@ def parse_icdar(line: str) -> tuple[str, str]:
 
 def parse_tsv(line: str) -> tuple[str, str]:
     """`path TAB label`: the label as it stands, spaces at its ends included."""
-    path, tab, label = line.partition('\t')
+    path, tab, label = line.partition("\t")
     if not tab or not path:
-        raise ValueError('want PATH, a TAB, LABEL')
+        raise ValueError("want PATH, a TAB, LABEL")
     return path, label
 
 
@@ -62,8 +62,8 @@ def parse_simple(line: str) -> tuple[str, str]:
     """`path label`: up to the first white space, and the rest."""
     fields = line.split(None, 1)
     if not fields:
-        raise ValueError('want PATH LABEL')
-    return fields[0], fields[1].rstrip() if len(fields) > 1 else ''
+        raise ValueError("want PATH LABEL")
+    return fields[0], fields[1].rstrip() if len(fields) > 1 else ""
 
 
 def parse_name(line: str) -> tuple[str, str]:
@@ -74,17 +74,17 @@ def parse_name(line: str) -> tuple[str, str]:
 
 
 PARSERS: dict[str, Parser] = {
-    'mjsynth': parse_mjsynth,
-    'icdar': parse_icdar,
-    'tsv': parse_tsv,
-    'simple': parse_simple,
-    'name': parse_name,
+    "mjsynth": parse_mjsynth,
+    "icdar": parse_icdar,
+    "tsv": parse_tsv,
+    "simple": parse_simple,
+    "name": parse_name,
 }
-FOLDER_PARSERS: dict[str, Parser] = {'mjsynth': parse_mjsynth_name, 'name': parse_name}
+FOLDER_PARSERS: dict[str, Parser] = {"mjsynth": parse_mjsynth_name, "name": parse_name}
 
 
 def _stem(path: str) -> str:
-    return os.path.splitext(path.rpartition('/')[2])[0]
+    return os.path.splitext(path.rpartition("/")[2])[0]
 
 
 def _is_mjsynth(line: str) -> bool:
@@ -92,7 +92,7 @@ def _is_mjsynth(line: str) -> bool:
     if not _fits(parse_mjsynth, line):
         return False
     path, number = line.rsplit(None, 1)
-    return _stem(path).rpartition('_')[2] == number
+    return _stem(path).rpartition("_")[2] == number
 
 
 def _fits(parse: Parser, line: str) -> bool:
@@ -117,19 +117,19 @@ def detect(lines: Sequence[str], where: str) -> str:
         UserError: no lines, or none of them has a label.
     """
     if not lines:
-        raise UserError(f'{where}: no lines in the annotation file')
+        raise UserError(f"{where}: no lines in the annotation file")
     strict: dict[str, Callable[[str], bool]] = {
-        'mjsynth': _is_mjsynth,
-        'icdar': functools.partial(_fits, parse_icdar),
-        'tsv': functools.partial(_fits, parse_tsv),
+        "mjsynth": _is_mjsynth,
+        "icdar": functools.partial(_fits, parse_icdar),
+        "tsv": functools.partial(_fits, parse_tsv),
     }
     for name, fits in strict.items():
         if 2 * sum(map(fits, lines)) > len(lines):
             return name
     if any(parse_simple(line)[1] for line in lines):
-        return 'simple'
+        return "simple"
     raise UserError(
-        f'{where}:1: {shown(lines[0])} has no label; want PATH LABEL, PATH TAB LABEL or '
+        f"{where}:1: {shown(lines[0])} has no label; want PATH LABEL, PATH TAB LABEL or "
         f'PATH, "LABEL", or a folder whose file names are the labels'
     )
 
@@ -137,7 +137,7 @@ def detect(lines: Sequence[str], where: str) -> str:
 def detect_names(names: Sequence[str]) -> str:
     """'mjsynth' where all file names read N_LABEL_NUMBER, else 'name'."""
     matches = [_MJSYNTH_NAME.fullmatch(_stem(name)) for name in names]
-    return 'mjsynth' if matches and all(matches) else 'name'
+    return "mjsynth" if matches and all(matches) else "name"
 
 
 def parser(name: str) -> Parser:
@@ -148,9 +148,9 @@ def parser(name: str) -> Parser:
     """
     if name in PARSERS:
         return PARSERS[name]
-    return load(name, 'data.format', ' | '.join(['auto', *PARSERS, 'package.module:function']))
+    return load(name, "data.format", " | ".join(["auto", *PARSERS, "package.module:function"]))
 
 
 def shown(line: str) -> str:
     """A line in quotes, shortened for a message."""
-    return repr(line if len(line) <= 60 else line[:57] + '...')
+    return repr(line if len(line) <= 60 else line[:57] + "...")

@@ -46,11 +46,11 @@ class Headers:
         self._cache, self._stamp = cache, stamp
         self._sizes = np.full((count, 2), UNKNOWN, np.int32)
         found = load(cache, stamp)
-        if found is not None and found[2]['sizes'].shape == self._sizes.shape:
-            self._sizes[:] = found[2]['sizes']
+        if found is not None and found[2]["sizes"].shape == self._sizes.shape:
+            self._sizes[:] = found[2]["sizes"]
             self._sizes[self._sizes[:, 0] == 0] = UNKNOWN
         self._known = int(np.count_nonzero(self._sizes[:, 0] != UNKNOWN))
-        self._progress = Progress('headers read', expected)
+        self._progress = Progress("headers read", expected)
 
     def known(self, index: int) -> tuple[int, int] | None:
         """(height, width) where it is known and the picture could be read."""
@@ -70,7 +70,7 @@ class Headers:
         self._progress(self._known)
         pieces = np.array_split(ids, -(-ids.size // TOGETHER))
         threads = 1 if len(pieces) == 1 else min(THREADS, 4 * (os.cpu_count() or 1))
-        pool = concurrent.futures.ThreadPoolExecutor(threads, 'headers')
+        pool = concurrent.futures.ThreadPoolExecutor(threads, "headers")
         try:
             for piece, sizes in zip(pieces, pool.map(self._read_some, pieces), strict=True):
                 self._sizes[piece] = sizes
@@ -95,4 +95,4 @@ class Headers:
 
     def _save(self) -> None:
         if self._cache:
-            save(self._cache, self._stamp, None, {'sizes': self._sizes})
+            save(self._cache, self._stamp, None, {"sizes": self._sizes})

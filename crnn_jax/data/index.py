@@ -16,7 +16,7 @@ from crnn_jax.data.lines import Lines, decoded
 from crnn_jax.data.progress import Progress
 from crnn_jax.spec.errors import UserError
 
-ARRAYS = ('line_offsets', 'flat', 'label_offsets', 'status')
+ARRAYS = ("line_offsets", "flat", "label_offsets", "status")
 WORTH_SECONDS = 1.0  # of indexing before it is written down
 
 
@@ -41,7 +41,7 @@ class Index:
     status: np.ndarray
     counts: dict[str, int]
     unknown: Counter[str]
-    file: str = ''
+    file: str = ""
 
     def __len__(self) -> int:
         return len(self.line_offsets)
@@ -62,12 +62,12 @@ def cached_index(
     Args:
         keep: look for a cache, and write one where indexing took long.
     """
-    progress = Progress(f'{lines.path}: bytes indexed', lines.size)
+    progress = Progress(f"{lines.path}: bytes indexed", lines.size)
     if not keep:
         return build_index(lines, parse, encode, format_name, progress)
     charset = encode.charset.to_metadata()
-    key = {'charset': charset, 'unknown': encode.unknown, 'format': format_name}
-    paths, stamp = cache_paths(lines.path, 'index', key), lines.stamp()
+    key = {"charset": charset, "unknown": encode.unknown, "format": format_name}
+    paths, stamp = cache_paths(lines.path, "index", key), lines.stamp()
     found = load(paths, stamp)
     if found is not None:
         return _index_of(*found)
@@ -86,7 +86,7 @@ def _index_of(path: str, note: Any, arrays: dict[str, np.ndarray]) -> Index:
 def _mapped_index(path: str) -> Index:
     found = load([path], None)
     if found is None:
-        raise RuntimeError(f'{path}: the index is not there any more')
+        raise RuntimeError(f"{path}: the index is not there any more")
     return _index_of(*found)
 
 
@@ -111,7 +111,7 @@ def build_index(
     """
     offsets, lengths = Growing(np.int64), Growing(np.int64)
     flat, status = Growing(encode.dtype), Growing(np.uint8)
-    counts = {'not NFC': 0, 'unknown': 0, 'case': 0, 'first case': -1}
+    counts = {"not NFC": 0, "unknown": 0, "case": 0, "first case": -1}
     unknown: Counter[str] = Counter()
     lengths.append([0])
     for begin, block in lines.blocks():
@@ -119,15 +119,15 @@ def build_index(
         try:
             part = encode(labels)
         except ValueError:
-            bad = next(i for i, label in enumerate(labels) if '\n' in label)
+            bad = next(i for i, label in enumerate(labels) if "\n" in label)
             where = lines.where(starts[bad])
-            raise UserError(f'{where}: the label holds a line break') from None
-        counts['not NFC'] += count_denormalized(labels)
-        counts['unknown'] += int(part.has_unknown.sum())
+            raise UserError(f"{where}: the label holds a line break") from None
+        counts["not NFC"] += count_denormalized(labels)
+        counts["unknown"] += int(part.has_unknown.sum())
         if part.case_alone.any():
-            counts['case'] += int(part.case_alone.sum())
-            if counts['first case'] < 0:
-                counts['first case'] = offsets.size + int(part.case_alone.argmax())
+            counts["case"] += int(part.case_alone.sum())
+            if counts["first case"] < 0:
+                counts["first case"] = offsets.size + int(part.case_alone.argmax())
         unknown.update(part.unknown)
         offsets.append(starts)
         lengths.append(part.lengths)
@@ -136,7 +136,7 @@ def build_index(
         if progress is not None:
             progress(begin + len(block))
     if not offsets.size:
-        raise UserError(f'{lines.path}: no lines in the annotation file')
+        raise UserError(f"{lines.path}: no lines in the annotation file")
     label_offsets = lengths.array()
     np.cumsum(label_offsets, out=label_offsets)
     return Index(offsets.array(), flat.array(), label_offsets, status.array(), counts, unknown)
@@ -172,15 +172,15 @@ def _parse_block(
     starts, labels = [], []
     at = begin
     # Bytes are counted before decoding, lines are split after it: UTF-8 has no byte 0x0a inside.
-    sizes = map(len, block.split(b'\n'))
-    texts = decoded(block, lines, begin).split('\n')
+    sizes = map(len, block.split(b"\n"))
+    texts = decoded(block, lines, begin).split("\n")
     for size, line in zip(sizes, texts, strict=True):
         if line and not line.isspace():
             try:
-                label = parse(line.removesuffix('\r'))[1]
+                label = parse(line.removesuffix("\r"))[1]
             except ValueError as error:
                 raise UserError(
-                    f'{lines.where(at)}: {shown(line.strip())} is not {format_name}: {error}'
+                    f"{lines.where(at)}: {shown(line.strip())} is not {format_name}: {error}"
                 ) from None
             starts.append(at)
             labels.append(label)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from crnn_jax.data.buckets import propose_boundaries
+from crnn_jax.data.buckets import propose_boundaries, propose_max_width
 from crnn_jax.data.files import FileSource
 from crnn_jax.data.plan import Plan
 from crnn_jax.data.progress import Progress
@@ -24,10 +24,10 @@ from crnn_jax.spec.preprocessing import Preprocessing
 
 TIGHTEST = 5  # samples named
 BATCH = 64  # of the plan whose padding is told
-CASE = 'outside the table by its case alone (charset.ignore_case=True folds it)'
-SQUEEZED = 'wider than max_width, squeezed'
-STRETCHED = 'narrower than min_width, stretched'
-ODD_NAME = 'file name with a line break or not UTF-8, left out'
+CASE = "outside the table by its case alone (charset.ignore_case=True folds it)"
+SQUEEZED = "wider than max_width, squeezed"
+STRETCHED = "narrower than min_width, stretched"
+ODD_NAME = "file name with a line break or not UTF-8, left out"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,64 +76,60 @@ def inspect(annotations: Sequence[str], options: Options) -> dict[str, Any]:
         charset = Charset.from_characters(_folded(everything, options.ignore_case))
         charset = dataclasses.replace(charset, ignore_case=options.ignore_case)
     else:
-        raise UserError(f'{annotations[0]}: no label has any character')
+        raise UserError(f"{annotations[0]}: no label has any character")
     sources = [_open(name, charset, options) for name in annotations]
     surveys = [survey(source, options.compare_bytes) for source in sources]
-    looked = [
-        _look(source, found, options) for source, found in zip(sources, surveys, strict=True)
-    ]
+    looked = [_look(source, found, options) for source, found in zip(sources, surveys, strict=True)]
     proposal = _proposal(sources[0], *looked[0][1:], options)
     return {
-        'sets': [one[0] for one in looked],
-        'characters': _about_characters(everything, charset, options),
-        'overlap': [
+        "sets": [one[0] for one in looked],
+        "characters": _about_characters(everything, charset, options),
+        "overlap": [
             {
-                'sets': [one, other],
-                'by': kind,
-                'count': len(ids),
-                'examples': [
+                "sets": [one, other],
+                "by": kind,
+                "count": len(ids),
+                "examples": [
                     next(s for s in sources if s.name == other).path(i) for i in ids[:TIGHTEST]
                 ],
             }
             for one, other, kind, ids in overlap(sources, surveys)
         ],
-        'proposal': proposal,
-        'command': _command(annotations, charset, proposal, options),
+        "proposal": proposal,
+        "command": _command(annotations, charset, proposal, options),
     }
 
 
 def _open(name: str, charset: Charset, options: Options) -> FileSource:
     return FileSource(
-        name, charset, format=options.format, images=options.images, unknown='unusable', cache=True
+        name, charset, format=options.format, images=options.images, unknown="unusable", cache=True
     )
 
 
 def _characters(name: str, options: Options) -> Counter[str]:
     """Every character of a set's labels (NFC), counted."""
-    nothing = Charset.from_characters('\U0010fffd')  # a private character: all others are unknown
+    nothing = Charset.from_characters("\U0010fffd")  # a private character: all others are unknown
     source = FileSource(
-        name, nothing, format=options.format, images=options.images, unknown='strip', cache=True
+        name, nothing, format=options.format, images=options.images, unknown="strip", cache=True
     )
     return source.index.unknown
 
 
 def _folded(characters: Counter[str], ignore_case: bool) -> str:
     folded = {c.lower() if ignore_case and len(c.lower()) == 1 else c for c in characters}
-    return ''.join(sorted(folded))
+    return "".join(sorted(folded))
 
 
-def _about_characters(
-    counted: Counter[str], charset: Charset, options: Options
-) -> dict[str, Any]:
+def _about_characters(counted: Counter[str], charset: Charset, options: Options) -> dict[str, Any]:
     known = set(charset.characters)
     unknown = {c: n for c, n in counted.most_common() if not set(charset.normalize(c)) <= known}
     occurring = {folded for c in counted for folded in charset.normalize(c)}
     return {
-        'table': options.table,
-        'counts': dict(counted.most_common()),
-        'unknown': unknown,
-        'never': [c for c in charset.characters if c not in occurring],
-        'proposed': _folded(counted, options.ignore_case),
+        "table": options.table,
+        "counts": dict(counted.most_common()),
+        "unknown": unknown,
+        "never": [c for c in charset.characters if c not in occurring],
+        "proposed": _folded(counted, options.ignore_case),
     }
 
 
@@ -155,7 +151,7 @@ def _look(
         needed[ids] = frames_needed_flat(*source.labels_of(ids))
     notes = Reasons()
     notes.update(found.notes)
-    notes.add(CASE, [source.where(source.index.counts['first case'])], source.index.counts['case'])
+    notes.add(CASE, [source.where(source.index.counts["first case"])], source.index.counts["case"])
     notes.add(ODD_NAME, map(repr, source.odd_names), len(source.odd_names))
     if rule.free_width:
         for reason, marked in (
@@ -167,16 +163,16 @@ def _look(
     lengths = np.diff(source.labels[1])[usable]
     return (
         {
-            'name': source.name,
-            'format': source.format,
-            'samples': len(source),
-            'trainable': int(usable.sum()),
-            'decoded': decoded,
-            'unusable': reasons.to_json(),
-            'notes': notes.to_json(),
-            'tightest': _tightest(source, usable, widths, needed, options),
-            'label_lengths': _histogram(lengths),
-            'widths': _histogram(widths[usable]),
+            "name": source.name,
+            "format": source.format,
+            "samples": len(source),
+            "trainable": int(usable.sum()),
+            "decoded": decoded,
+            "unusable": reasons.to_json(),
+            "notes": notes.to_json(),
+            "tightest": _tightest(source, usable, widths, needed, options),
+            "label_lengths": _histogram(lengths),
+            "widths": _histogram(widths[usable]),
         },
         usable,
         widths,
@@ -188,7 +184,7 @@ def _decode(source: FileSource, usable: np.ndarray, reasons: Reasons, wanted: in
     ids = np.flatnonzero(usable)
     if 0 <= wanted < ids.size:
         ids = ids[np.linspace(0, ids.size, wanted, endpoint=False).astype(np.int64)]
-    progress = Progress(f'{source.name}: pictures decoded', ids.size)
+    progress = Progress(f"{source.name}: pictures decoded", ids.size)
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         read = pool.map(lambda i: source.read(np.array([i]))[0], ids.tolist())
         for done, (i, picture) in enumerate(zip(ids.tolist(), read, strict=True)):
@@ -211,13 +207,13 @@ def _tightest(
     shown = np.clip(widths, rule.min_width, rule.max_width) if rule.free_width else rule.width
     frames = np.broadcast_to(num_frames(shown, options.geometry), widths.shape)
     share = np.where(usable & (needed > 0), frames / np.maximum(needed, 1), np.inf)
-    ids = np.argsort(share, kind='stable')[:TIGHTEST]
+    ids = np.argsort(share, kind="stable")[:TIGHTEST]
     return [
         {
-            'path': source.path(i),
-            'text': source.text(i),
-            'frames': int(frames[i]),
-            'needed': int(needed[i]),
+            "path": source.path(i),
+            "text": source.text(i),
+            "frames": int(frames[i]),
+            "needed": int(needed[i]),
         }
         for i in ids.tolist()
         if np.isfinite(share[i])
@@ -235,26 +231,24 @@ def _proposal(
     """Widths and lengths that suit the training set."""
     if not usable.any():
         return {}
-    natural = np.sort(widths[usable])
-    # One picture in a thousand may be squeezed, unless all of them nearly fit anyway.
-    most = int(natural[min(natural.size - 1, int(0.999 * natural.size))])
-    most = int(natural[-1]) if natural[-1] <= 1.25 * most else most
-    max_width = max(-(-most // 16) * 16, options.preprocessing.min_width)
-    rule = dataclasses.replace(options.preprocessing, width=0, max_width=max_width)
-    shown = np.clip(natural, rule.min_width, max_width)
-    boundaries = propose_boundaries(shown, options.buckets)
+    natural = widths[usable]
+    rule = options.preprocessing
+    max_width = max(propose_max_width(natural), rule.min_width)
+    boundaries = propose_boundaries(np.clip(natural, rule.min_width, max_width), options.buckets)
+    max_width = boundaries[-1]  # wider ones would be one shape more
+    rule = dataclasses.replace(rule, width=0, max_width=max_width)
     plan = Plan(
         source,
         batch_size=BATCH,
-        boundaries=[b for b in boundaries if b <= max_width],
+        boundaries=boundaries,
         preprocessing=rule,
         geometry=options.geometry,
     )
     return {
-        'max_width': max_width,
-        'boundaries': list(boundaries),
-        'padding': round(plan.padding_share(), 4),
-        'longest_label': int(np.diff(source.labels[1])[usable].max()),
+        "max_width": max_width,
+        "boundaries": list(boundaries),
+        "padding": round(plan.padding_share(), 4),
+        "longest_label": int(np.diff(source.labels[1])[usable].max()),
     }
 
 
@@ -262,24 +256,24 @@ def _command(
     annotations: Sequence[str], charset: Charset, proposal: dict[str, Any], options: Options
 ) -> str:
     """The training command to run next."""
-    keys = {'data.train': annotations[0]}
+    keys = {"data.train": annotations[0]}
     if len(annotations) > 1:
-        keys['data.validation'] = ','.join(annotations[1:])
+        keys["data.validation"] = ",".join(annotations[1:])
     else:
-        keys['data.split'] = '10%'
+        keys["data.split"] = "10%"
     if options.images:
-        keys['data.images'] = options.images
-    if options.format != 'auto':
-        keys['data.format'] = options.format
+        keys["data.images"] = options.images
+    if options.format != "auto":
+        keys["data.format"] = options.format
     if options.table:
-        keys['charset.table'] = options.table
+        keys["charset.table"] = options.table
     else:
-        keys |= {'charset.table': '', 'charset.characters': ''.join(charset.characters)}
-    keys['charset.ignore_case'] = str(options.ignore_case)
+        keys |= {"charset.table": "", "charset.characters": "".join(charset.characters)}
+    keys["charset.ignore_case"] = str(options.ignore_case)
     if proposal:
-        keys['preprocessing.width'] = '0'
-        keys['preprocessing.max_width'] = str(proposal['max_width'])
-        keys['data.boundaries'] = str(tuple(proposal['boundaries'])).replace(' ', '')
-    flags = [f'--config.{key}={value}' for key, value in keys.items()]
-    command = ['python', '-m', 'crnn_jax.main', '--config=configs/words.py', *flags]
+        keys["preprocessing.width"] = "0"
+        keys["preprocessing.max_width"] = str(proposal["max_width"])
+        keys["data.boundaries"] = str(tuple(proposal["boundaries"])).replace(" ", "")
+    flags = [f"--config.{key}={value}" for key, value in keys.items()]
+    command = ["python", "-m", "crnn_jax.main", "--config=configs/words.py", *flags]
     return shlex.join(command)

@@ -1,7 +1,7 @@
 """Batches in the order of the plan, read ahead by threads or by spawned processes.
 
-    for batch in batches(plan, source, preprocessing, start=step, workers=4):
-        ...
+for batch in batches(plan, source, preprocessing, start=step, workers=4):
+    ...
 """
 
 import concurrent.futures
@@ -63,7 +63,7 @@ def batches(
     """
     task = (source, preprocessing, named_augment(augment), seed)
     if workers and not _picklable(task):
-        print(f'{source.name}: cannot be sent to processes, read by threads', file=sys.stderr)
+        print(f"{source.name}: cannot be sent to processes, read by threads", file=sys.stderr)
         pool, call = _threads(workers, task)
     elif workers:
         pool, call = _processes(workers, task)
@@ -77,7 +77,7 @@ def batches(
     planner = threading.Thread(
         target=_submit,
         args=(plan, start, stop, host, pool, call, waiting, ended),
-        name='plan',
+        name="plan",
         daemon=True,
     )
     planner.start()
@@ -88,7 +88,7 @@ def batches(
             try:
                 yield future.result()
             except BrokenProcessPool as error:
-                raise RuntimeError('a process that reads pictures was killed') from error
+                raise RuntimeError("a process that reads pictures was killed") from error
     finally:
         ended.set()
         while not waiting.empty():  # the planner may be waiting for a free place
@@ -104,7 +104,7 @@ def _submit(
     host: tuple[int, int],
     pool: concurrent.futures.Executor,
     call: Callable[[PlanRow], Batch],
-    waiting: 'queue.Queue[Any]',
+    waiting: "queue.Queue[Any]",
     ended: threading.Event,
 ) -> None:
     """Hands row after row to the pool; the queue gets futures, an exception, or None at the end."""
@@ -120,7 +120,7 @@ def _submit(
     _put(waiting, last, ended)
 
 
-def _put(waiting: 'queue.Queue[Any]', item: Any, ended: threading.Event) -> None:
+def _put(waiting: "queue.Queue[Any]", item: Any, ended: threading.Event) -> None:
     while not ended.is_set():
         with contextlib.suppress(queue.Full):
             waiting.put(item, timeout=0.1)
@@ -136,13 +136,13 @@ def _read(row: PlanRow, task: Task) -> Batch:
 
 
 def _threads(count: int, task: Task) -> tuple[concurrent.futures.Executor, Any]:
-    pool = concurrent.futures.ThreadPoolExecutor(count, thread_name_prefix='read')
+    pool = concurrent.futures.ThreadPoolExecutor(count, thread_name_prefix="read")
     return pool, lambda row: _read(row, task)
 
 
 def _processes(count: int, task: Task) -> tuple[concurrent.futures.Executor, Any]:
     # Spawned: a fork of a process that runs JAX's threads can hang.
-    context = multiprocessing.get_context('spawn')
+    context = multiprocessing.get_context("spawn")
     pool = concurrent.futures.ProcessPoolExecutor(count, context, _begin, (task,))
     return pool, _work
 

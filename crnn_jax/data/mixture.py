@@ -29,11 +29,11 @@ class MixedSource:
 
     def __init__(self, sources: Sequence[Source], weights: Sequence[float], seed: int = 0) -> None:
         if not sources or len(sources) != len(weights) or min(weights) <= 0:
-            raise ValueError(f'{len(sources)} sources with weights {list(weights)}')
+            raise ValueError(f"{len(sources)} sources with weights {list(weights)}")
         self.sources = tuple(sources)
         self.weights = tuple(weights)
-        self.name = ','.join(
-            source.name if weight == 1 else f'{source.name}*{weight:g}'
+        self.name = ",".join(
+            source.name if weight == 1 else f"{source.name}*{weight:g}"
             for source, weight in zip(sources, weights, strict=True)
         )
         self._seed = seed
@@ -43,7 +43,7 @@ class MixedSource:
             count % max(1, len(s)) for s, count in zip(sources, counts, strict=True)
         )
         # Labels and sizes of files are looked up: no need for the short windows of rendered words.
-        self.drawn = any(getattr(s, 'drawn', s.windowed) for s in sources)
+        self.drawn = any(getattr(s, "drawn", s.windowed) for s in sources)
 
     def __len__(self) -> int:
         return int(self._ends[-1])
@@ -55,7 +55,7 @@ class MixedSource:
         """(which source int64 [m], the sample's id there int64 [m])."""
         ids = np.asarray(ids, np.int64)
         epoch, place = np.divmod(ids, max(1, len(self)))
-        which = np.searchsorted(self._ends, place, side='right')
+        which = np.searchsorted(self._ends, place, side="right")
         local = place - self._starts()[which]
         for k, source in enumerate(self.sources):
             own = np.flatnonzero(which == k)
@@ -63,9 +63,7 @@ class MixedSource:
                 local[own] = self._local(k, source, epoch[own], local[own])
         return which, local
 
-    def _local(
-        self, k: int, source: Source, epoch: np.ndarray, place: np.ndarray
-    ) -> np.ndarray:
+    def _local(self, k: int, source: Source, epoch: np.ndarray, place: np.ndarray) -> np.ndarray:
         """Ids in source k of the places 0 .. round(weight * len) - 1 of these epochs."""
         count = int(self._ends[k] - self._starts()[k])
         if source.windowed:  # has samples without end: every place of every epoch a new one
@@ -130,6 +128,11 @@ class MixedSource:
         """Of all sources, each sample counted once."""
         return merged(source.reasons for source in self.sources)
 
+    @property
+    def notes(self) -> Reasons:
+        """What was changed in labels, over all sources."""
+        return merged(source.notes for source in self.sources if not source.windowed)
+
     def sizes(self, ids: np.ndarray) -> np.ndarray:
         """int32 [m, 2]: heights and widths in pixels."""
         answer = np.zeros((len(ids), 2), np.int32)
@@ -139,7 +142,7 @@ class MixedSource:
 
     def read(self, ids: np.ndarray) -> list[np.ndarray | str]:
         """uint8 [h w c] a sample, or the reason why it cannot be read."""
-        answer: list[np.ndarray | str] = [''] * len(ids)
+        answer: list[np.ndarray | str] = [""] * len(ids)
         for own, source, local in self._parts(ids):
             for i, picture in zip(own.tolist(), source.read(local), strict=True):
                 answer[i] = picture
@@ -162,4 +165,4 @@ class MixedSource:
 
 @functools.lru_cache(maxsize=8)
 def _permutation(seed: int, k: int, turn: int, size: int) -> np.ndarray:
-    return generator(seed, 'mixture', k, turn).permutation(size)
+    return generator(seed, "mixture", k, turn).permutation(size)

@@ -10,7 +10,7 @@ from typing import Any
 from crnn_jax.spec.errors import UserError
 
 
-def load(name: str, key: str, wanted: str = 'package.module:function') -> Any:
+def load(name: str, key: str, wanted: str = "package.module:function") -> Any:
     """What `package.module:attribute` stands for.
 
     Args:
@@ -21,13 +21,13 @@ def load(name: str, key: str, wanted: str = 'package.module:function') -> Any:
     Raises:
         UserError: no such module or attribute, or it cannot be called.
     """
-    module, colon, attribute = name.partition(':')
+    module, colon, attribute = name.partition(":")
     if not (module and colon and attribute):
-        raise UserError(f'{key}={name!r}: must be {wanted}')
+        raise UserError(f"{key}={name!r}: must be {wanted}")
     try:
         found = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError, ValueError) as error:
-        raise UserError(f'{key}={name!r}: {error}; must be {wanted}') from None
+        raise UserError(f"{key}={name!r}: {error}; must be {wanted}") from None
     if not callable(found):
-        raise UserError(f'{key}={name!r}: {attribute} cannot be called; must be {wanted}')
+        raise UserError(f"{key}={name!r}: {attribute} cannot be called; must be {wanted}")
     return found

@@ -18,8 +18,8 @@ from crnn_jax.spec.charset import Charset
 from crnn_jax.spec.errors import UserError
 from crnn_jax.spec.preprocessing import Preprocessing
 
-SYNTHETIC = 'synthetic'
-RENDERED = 'crnn_jax.synthetic.source:SyntheticSource'
+SYNTHETIC = "synthetic"
+RENDERED = "crnn_jax.synthetic.source:SyntheticSource"
 # Rendered words for validation come from a stream of their own.
 VALIDATION_SEED = 1_000_003
 
@@ -48,10 +48,10 @@ def open_sources(
     data = config.data
     if not data.train:
         raise UserError("data.train='': name an annotation file, a folder, or 'synthetic'")
-    names = parse_names(data.train, 'data.train')
+    names = parse_names(data.train, "data.train")
     train: list[Source] = []
     validation: list[Source] = []
-    part = data.split if data.split not in ('', 'none') and not data.validation else ''
+    part = data.split if data.split not in ("", "none") and not data.validation else ""
     for name, _ in names:
         source = _open(name, config, charset, preprocessing, config.seed)
         if part and isinstance(source, FileSource):
@@ -59,12 +59,12 @@ def open_sources(
             validation.append(held_out)
         train.append(source)
     if part and not validation:
-        raise UserError(f'data.split={part!r}: there is no file to part; name data.validation')
-    for name, weight in parse_names(data.validation, 'data.validation'):
+        raise UserError(f"data.split={part!r}: there is no file to part; name data.validation")
+    for name, weight in parse_names(data.validation, "data.validation"):
         seed = config.seed + VALIDATION_SEED
         source = _open(name, config, charset, preprocessing, seed)
         if weight != 1 and not source.windowed:
-            raise UserError(f'data.validation: {name}*{weight:g}: every sample counts once')
+            raise UserError(f"data.validation: {name}*{weight:g}: every sample counts once")
         validation.append(source if weight == 1 else MixedSource([source], [weight], seed))
     weights = [weight for _, weight in names]
     if weights == [1.0]:
@@ -81,7 +81,7 @@ def charset_of(config: Any) -> Charset:
     """
     wanted = config.charset
     if bool(wanted.table) == bool(wanted.characters):
-        raise UserError('charset.table, charset.characters: set one of the two')
+        raise UserError("charset.table, charset.characters: set one of the two")
     if wanted.table:
         return Charset.read(wanted.table, ignore_case=wanted.ignore_case)
     return Charset.from_characters(wanted.characters, ignore_case=wanted.ignore_case)
@@ -103,9 +103,7 @@ def preprocessing_of(config: Any) -> Preprocessing:
     )
 
 
-def plan_of(
-    config: Any, source: Source, preprocessing: Preprocessing, *, evaluation: bool
-) -> Plan:
+def plan_of(config: Any, source: Source, preprocessing: Preprocessing, *, evaluation: bool) -> Plan:
     """The batches of a source: shuffled for training; every sample once for evaluation."""
     return Plan(
         source,
@@ -127,30 +125,28 @@ def parse_names(names: str | Sequence[str], key: str) -> list[tuple[str, float]]
         UserError: a weight that is not positive; `key` is the config key to name.
     """
     # A file may have a comma or a star in its name.
-    whole = isinstance(names, str) and (os.path.exists(names) or ',' not in names)
-    parts = ([names] if whole else names.split(',')) if isinstance(names, str) else list(names)
+    whole = isinstance(names, str) and (os.path.exists(names) or "," not in names)
+    parts = ([names] if whole else names.split(",")) if isinstance(names, str) else list(names)
     parsed = []
     for part in parts:
         name, weight = part.strip(), 1.0
-        match = re.fullmatch(r'(.+)\*\s*([0-9.eE+-]+)', name)
+        match = re.fullmatch(r"(.+)\*\s*([0-9.eE+-]+)", name)
         if match and not os.path.exists(name):
             try:
                 name, weight = match[1].strip(), float(match[2])
             except ValueError:
-                raise UserError(f'{key}: {part!r}: the weight must be a number') from None
-            if not 0 < weight < float('inf'):
-                raise UserError(f'{key}: {part!r}: the weight must be positive')
+                raise UserError(f"{key}: {part!r}: the weight must be a number") from None
+            if not 0 < weight < float("inf"):
+                raise UserError(f"{key}: {part!r}: the weight must be positive")
         if name:
             parsed.append((name, weight))
     return parsed
 
 
-def _open(
-    name: str, config: Any, charset: Charset, preprocessing: Preprocessing, seed: int
-) -> Any:
+def _open(name: str, config: Any, charset: Charset, preprocessing: Preprocessing, seed: int) -> Any:
     """A source by its name in the config."""
     if name == SYNTHETIC:
-        return load(RENDERED, 'data.train')(config.synthetic, charset, seed=seed)
+        return load(RENDERED, "data.train")(config.synthetic, charset, seed=seed)
     data = config.data
     source = FileSource(
         name,
@@ -174,5 +170,5 @@ def _trainable(
         return source
     usable, reasons = trainable(source, preprocessing, geometry, max_label_length)
     if not usable.any():
-        raise UserError(f'{source.name}: no sample can be trained on ({reasons.lines()[0]})')
+        raise UserError(f"{source.name}: no sample can be trained on ({reasons.lines()[0]})")
     return Subset(source, np.flatnonzero(usable), reasons=reasons)

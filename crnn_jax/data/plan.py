@@ -1,10 +1,10 @@
 """Which samples stand in which batch: a pure function of (seed, epoch, window).
 
 Every sample goes to the smallest bucket that holds its width. The samples of a window are put in
-random order and cut into full batches bucket by bucket; what is left over is sorted by width and
-cut too, the last batch filled with masked rows; then the window's batches change places. A window
-of N samples gives exactly ceil(N / batch_size) batches, so that a step alone tells its epoch and
-its place: to resume is to know one integer.
+random order and cut into full batches bucket by bucket; what is left over is cut too, from narrow
+buckets to wide ones, the last batch filled with masked rows; then the window's batches change
+places. A window of N samples gives exactly ceil(N / batch_size) batches, so that a step alone tells
+its epoch and its place: to resume is to know one integer.
 """
 
 import dataclasses
@@ -45,10 +45,10 @@ class PlanRow:
     label_axis: int
     epoch: int
 
-    def part(self, index: int, count: int) -> 'PlanRow':
+    def part(self, index: int, count: int) -> "PlanRow":
         """The contiguous part of host `index` of `count`; together they are the row."""
         if len(self.ids) % count:
-            raise ValueError(f'a batch of {len(self.ids)} cannot be cut for {count} hosts')
+            raise ValueError(f"a batch of {len(self.ids)} cannot be cut for {count} hosts")
         size = len(self.ids) // count
         own = slice(index * size, (index + 1) * size)
         return dataclasses.replace(self, ids=self.ids[own], usable=self.usable[own])
@@ -96,7 +96,7 @@ class Plan:
         all: bool = False,  # noqa: A002
     ) -> None:
         if batch_size < 1:
-            raise ValueError(f'batch_size={batch_size}: must be at least 1')
+            raise ValueError(f"batch_size={batch_size}: must be at least 1")
         self.source = source
         self.batch_size = batch_size
         self.preprocessing = preprocessing
@@ -109,7 +109,7 @@ class Plan:
         self.reasons = Reasons()
         self._ids = np.zeros(0, np.int32)  # of the samples that have a place; not where windowed
         if source.windowed:
-            if getattr(source, 'drawn', True):
+            if getattr(source, "drawn", True):
                 window = RENDERED_BATCHES * batch_size
             self.num_samples = len(source)
         else:
@@ -120,8 +120,8 @@ class Plan:
             self._ids = chosen.astype(np.int32)
             self.num_samples = chosen.size
             if not self.num_samples:
-                why = ', '.join(f'{n:,} {reason}' for reason, n in self.reasons.counts.items())
-                raise UserError(f'{source.name}: no sample can be trained on ({why})')
+                why = ", ".join(f"{n:,} {reason}" for reason, n in self.reasons.counts.items())
+                raise UserError(f"{source.name}: no sample can be trained on ({why})")
         self._window_batches = max(1, window // batch_size)
         self.steps_per_epoch = -(-self.num_samples // batch_size)
         self._lock = threading.Lock()
@@ -135,7 +135,7 @@ class Plan:
             IndexError: a step below 0, or a plan without samples.
         """
         if step < 0 or not self.steps_per_epoch:
-            raise IndexError(f'no step {step} in a plan of {self.num_samples} samples')
+            raise IndexError(f"no step {step} in a plan of {self.num_samples} samples")
         epoch, offset = divmod(step, self.steps_per_epoch)
         window, place = divmod(offset, self._window_batches)
         with self._lock:
@@ -202,7 +202,7 @@ class Plan:
         if not self.shuffle:
             order = np.arange(self.num_samples)
         else:
-            order = generator(self.seed, 'order', epoch).permutation(self.num_samples)
+            order = generator(self.seed, "order", epoch).permutation(self.num_samples)
         if self.source.windowed:
             return order + np.int64(epoch) * self.num_samples
         return self._ids[order]
@@ -219,8 +219,7 @@ class Plan:
             full = members.size - members.size % self.batch_size
             rows.append(members[:full].reshape(-1, self.batch_size))
             left.append(members[full:])
-        rest = np.concatenate(left)
-        rest = rest[np.argsort(resized[rest], kind='stable')]
+        rest = np.concatenate(left)  # from narrow to wide: widths beside each other pad least
         filler = np.full(-rest.size % self.batch_size, -1)
         rows.append(np.concatenate([rest, filler]).reshape(-1, self.batch_size))
         members = np.concatenate(rows)
@@ -229,6 +228,6 @@ class Plan:
         table = np.where(members >= 0, ids[members], -1)
         widths = np.asarray(self.widths)[widest]
         if self.shuffle:
-            places = generator(self.seed, 'batches', epoch, window).permutation(len(table))
+            places = generator(self.seed, "batches", epoch, window).permutation(len(table))
             table, widths = table[places], widths[places]
         return table, widths

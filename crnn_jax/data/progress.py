@@ -40,9 +40,9 @@ class Progress:
             return
         speed = (done - self._first) / max(now - self._started, 1e-9)
         left = (self.total - done) / speed if speed else 0.0
-        told = f'{left:.0f} s left' if left < 100 else f'{left / 60:.0f} min left'
-        line = f'{self.what}: {done:,} of {self.total:,}, {speed:,.0f}/s, {told}'
-        end = '\n' if last or not terminal else ''
-        stream.write(f'\r{line}\x1b[K{end}' if terminal else f'{line}{end}')
+        told = f"{left:.0f} s left" if left < 100 else f"{left / 60:.0f} min left"
+        line = f"{self.what}: {done:,} of {self.total:,}, {speed:,.0f}/s, {told}"
+        end = "\n" if last or not terminal else ""
+        stream.write(f"\r{line}\x1b[K{end}" if terminal else f"{line}{end}")
         stream.flush()
         self._said = now

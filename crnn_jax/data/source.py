@@ -7,12 +7,16 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 # Why a line of a source is not trained on. The first entry says that it is.
-USABLE = 'usable'
-NO_LABEL = 'no label'
-UNKNOWN_CHARACTER = 'unknown character'
-TOO_LONG = 'too long for max_label_length'
-TOO_LONG_FOR_WIDTH = 'too long for its width'
-CHANGED = 'changed since indexing'
+USABLE = "usable"
+NO_LABEL = "no label"
+UNKNOWN_CHARACTER = "unknown character"
+# What was changed in labels that are trained on.
+COMPOSED = "label not in NFC, composed"
+STRIPPED = "label without its unknown characters (data.unknown='strip')"
+MAPPED = "label with <UNK> for its unknown characters (data.unknown='map')"
+TOO_LONG = "too long for max_label_length"
+TOO_LONG_FOR_WIDTH = "too long for its width"
+CHANGED = "changed since indexing"
 
 EXAMPLES = 5  # kept a reason
 
@@ -40,7 +44,7 @@ class Reasons:
                 break
             kept.append(example)
 
-    def update(self, other: 'Reasons') -> None:
+    def update(self, other: "Reasons") -> None:
         """Adds another source's counts."""
         for reason, count in other.counts.items():
             self.add(reason, other.examples.get(reason, ()), count)
@@ -51,20 +55,21 @@ class Reasons:
 
     def lines(self) -> list[str]:
         """One line a reason, the most frequent first, for a log."""
-        return [
-            f'{count:,} {reason}: ' + ', '.join(self.examples.get(reason, ())[:3])
-            for reason, count in self.counts.most_common()
-        ]
+        lines = []
+        for reason, count in self.counts.most_common():
+            examples = ", ".join(self.examples.get(reason, ())[:3])
+            lines.append(f"{count:,} {reason}" + (f": {examples}" if examples else ""))
+        return lines
 
     def to_json(self) -> dict[str, Any]:
         """reason -> {"count", "examples"}."""
         return {
-            reason: {'count': count, 'examples': self.examples.get(reason, [])}
+            reason: {"count": count, "examples": self.examples.get(reason, [])}
             for reason, count in self.counts.most_common()
         }
 
     def __repr__(self) -> str:
-        return f'Reasons({dict(self.counts)})'
+        return f"Reasons({dict(self.counts)})"
 
 
 @runtime_checkable
@@ -96,6 +101,10 @@ class Source(Protocol):
     def reasons(self) -> Reasons:
         """Why the others cannot."""
 
+    @property
+    def notes(self) -> Reasons:
+        """What is trained on, but not as it is written: labels that were changed."""
+
     def sizes(self, ids: np.ndarray) -> np.ndarray:
         """int32 [m, 2]: height and width in pixels as `read` gives them, without decoding.
 
@@ -112,9 +121,7 @@ class Source(Protocol):
         """What people call the sample: its path."""
 
 
-def gather(
-    flat: np.ndarray, offsets: np.ndarray, ids: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+def gather(flat: np.ndarray, offsets: np.ndarray, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Labels of some samples out of flat labels.
 
     Args:
@@ -145,6 +152,6 @@ def merged(reasons: Mapping[str, Reasons] | Iterable[Reasons]) -> Reasons:
 
 def is_rendered(source: Source, ids: np.ndarray) -> np.ndarray:
     """bool [m]: which samples are drawn rather than photographed (they come distorted)."""
-    if hasattr(source, 'rendered'):
+    if hasattr(source, "rendered"):
         return source.rendered(ids)
     return np.full(len(ids), source.windowed)

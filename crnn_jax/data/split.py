@@ -10,7 +10,7 @@ from crnn_jax.data.files import FileSource
 from crnn_jax.data.source import Reasons
 from crnn_jax.spec.errors import UserError
 
-HASH_SHARE = '10%'  # of the pictures that a split by 'hash' keeps for validation
+HASH_SHARE = "10%"  # of the pictures that a split by 'hash' keeps for validation
 
 
 class Subset:
@@ -27,9 +27,9 @@ class Subset:
 
     def __init__(
         self,
-        source: 'FileSource | Subset',
+        source: "FileSource | Subset",
         ids: np.ndarray,
-        name: str = '',
+        name: str = "",
         reasons: Reasons | None = None,
     ) -> None:
         self.source = source
@@ -65,6 +65,11 @@ class Subset:
         """The same of some members."""
         return self.source.reasons_of(self.ids[ids])
 
+    @property
+    def notes(self) -> Reasons:
+        """What was changed in labels of the whole, of which these are a part."""
+        return self.source.notes
+
     def sizes(self, ids: np.ndarray) -> np.ndarray:
         """int32 [m, 2]: heights and widths in pixels."""
         return self.source.sizes(self.ids[ids])
@@ -98,8 +103,8 @@ def split(source: FileSource, how: str) -> tuple[Subset, Subset]:
         UserError: `how` is neither, or one part would be empty.
     """
     paths = map(source.written_path, range(len(source)))
-    share = re.fullmatch(r'([0-9]+)%', HASH_SHARE if how == 'hash' else how)
-    match = re.fullmatch(r'([0-9]+)/([0-9]+)', how)
+    share = re.fullmatch(r"([0-9]+)%", HASH_SHARE if how == "hash" else how)
+    match = re.fullmatch(r"([0-9]+)/([0-9]+)", how)
     if share and 0 < int(share[1]) < 100:
         chosen = (zlib.crc32(path.encode()) % 100 < int(share[1]) for path in paths)
         held_out = np.fromiter(chosen, bool, len(source))
@@ -113,10 +118,10 @@ def split(source: FileSource, how: str) -> tuple[Subset, Subset]:
         raise UserError(f"data.split={how!r}: must be 'none', '10%' or 'k/n' as in '0/5'")
     if held_out.all() or not held_out.any():
         raise UserError(
-            f'data.split={how!r}: {source.name} has {len(source)} samples, too few to part; '
+            f"data.split={how!r}: {source.name} has {len(source)} samples, too few to part; "
             f"name a validation file, or 'none'"
         )
     return (
-        Subset(source, np.flatnonzero(~held_out), f'{source.name} (training part)'),
-        Subset(source, np.flatnonzero(held_out), f'{source.name} (validation part)'),
+        Subset(source, np.flatnonzero(~held_out), f"{source.name} (training part)"),
+        Subset(source, np.flatnonzero(held_out), f"{source.name} (validation part)"),
     )

@@ -12,14 +12,14 @@ import numpy as np
 from crnn_jax.data.files import FileSource
 from crnn_jax.data.source import EXAMPLES, Reasons
 
-NOT_NFC = 'label not in NFC (composed when read)'
-ODD_SPACE = 'odd white space in the label'
-SAME_PATH = 'picture listed again'
-OTHER_LABEL = 'picture listed again with another label'
-SAME_BYTES = 'same bytes as another picture'
+NOT_NFC = "label not in NFC (composed when read)"
+ODD_SPACE = "odd white space in the label"
+SAME_PATH = "picture listed again"
+OTHER_LABEL = "picture listed again with another label"
+SAME_BYTES = "same bytes as another picture"
 
 # At an end, doubled, other than U+0020, or not to be seen at all.
-_ODD_SPACE = re.compile(r'^\s|\s$|\s\s|[^\S ]|[\x00-\x1f\x7f-\x9f\xad\u200b-\u200f\u2060\ufeff]')
+_ODD_SPACE = re.compile(r"^\s|\s$|\s\s|[^\S ]|[\x00-\x1f\x7f-\x9f\xad\u200b-\u200f\u2060\ufeff]")
 
 
 @dataclasses.dataclass
@@ -50,10 +50,10 @@ def survey(source: FileSource, read_bytes: bool = False) -> Survey:
     for i in range(len(source)):
         path, label = source.line(i)
         place = os.path.abspath(os.path.join(source.root, path))
-        paths[i] = _hash(place.encode('utf-8', 'surrogatepass'))
+        paths[i] = _hash(place.encode("utf-8", "surrogatepass"))
         if read_bytes:
             contents[i] = _hash_of_file(place)
-        if not label.isascii() and not unicodedata.is_normalized('NFC', label):
+        if not label.isascii() and not unicodedata.is_normalized("NFC", label):
             notes.add(NOT_NFC, [source.where(i)])
         if _ODD_SPACE.search(label):
             notes.add(ODD_SPACE, [source.where(i)])
@@ -73,7 +73,7 @@ def _note_repetitions(
     unlike = contents.copy()
     unlike[np.setdiff1d(np.arange(len(paths)), _first_of_each(paths))] = 0
     for first, others in _groups(unlike):
-        pairs = (f'{source.path(i)} = {source.path(first)}' for i in others[:EXAMPLES])
+        pairs = (f"{source.path(i)} = {source.path(first)}" for i in others[:EXAMPLES])
         notes.add(SAME_BYTES, pairs, len(others))
 
 
@@ -83,7 +83,7 @@ def _first_of_each(values: np.ndarray) -> np.ndarray:
 
 def _groups(values: np.ndarray) -> Iterable[tuple[int, list[int]]]:
     """(first, further places) of every value but 0 that stands several times."""
-    order = np.argsort(values, kind='stable')
+    order = np.argsort(values, kind="stable")
     ranked = values[order]
     begins = np.flatnonzero(np.concatenate(([True], ranked[1:] != ranked[:-1])))
     ends = np.append(begins[1:], values.size)
@@ -107,7 +107,7 @@ def overlap(
             one, other = surveys[i], surveys[j]
             by_path = np.isin(other.paths, one.paths)
             by_bytes = np.isin(other.contents, one.contents) & (other.contents != 0) & ~by_path
-            for kind, shared in (('path', by_path), ('bytes', by_bytes)):
+            for kind, shared in (("path", by_path), ("bytes", by_bytes)):
                 if shared.any():
                     ids = np.flatnonzero(shared).tolist()
                     found.append((sources[i].name, sources[j].name, kind, ids))
@@ -116,12 +116,12 @@ def overlap(
 
 def _hash(data: bytes) -> int:
     # Of 10 million values two are alike by chance once in 400,000 sets.
-    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), 'little') or 1
+    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little") or 1
 
 
 def _hash_of_file(path: str) -> int:
     try:
-        with open(path, 'rb') as file:
+        with open(path, "rb") as file:
             return _hash(file.read())
     except (OSError, ValueError):
         return 0

@@ -25,12 +25,12 @@ from crnn_jax.spec.preprocessing import Preprocessing
 AHEAD = 2  # batches made before they are asked for
 ENDLESS = np.iinfo(np.int64).max
 ARRAYS = {
-    'image': 'uint8',
-    'width': 'int32',
-    'label': 'int32',
-    'label_length': 'int32',
-    'mask': 'bool',
-    'id': 'int64',
+    "image": "uint8",
+    "width": "int32",
+    "label": "int32",
+    "label_length": "int32",
+    "mask": "bool",
+    "id": "int64",
 }
 
 
@@ -53,7 +53,7 @@ def as_dataset(config: Any, *, training: bool = True, start: int = 0) -> Any:
     charset, preprocessing = charset_of(config), preprocessing_of(config)
     train, validation = open_sources(config, charset, preprocessing, config.model.geometry)
     if not training and not validation:
-        raise UserError('data.validation: there is none; name a file, or set data.split')
+        raise UserError("data.validation: there is none; name a file, or set data.split")
     source = train if training else validation[0]
     plan = plan_of(config, source, preprocessing, evaluation=not training)
     return make_dataset(
@@ -86,21 +86,21 @@ def make_dataset(
     def load(step: np.ndarray) -> list[Any]:
         row = plan.row(int(step)).part(*host)
         batch = collate(row, source, preprocessing, augment=change, seed=seed)
-        failed_ids = np.array([i for i, _ in batch['failed']], np.int64)
-        failed_reasons = [reason.encode() for _, reason in batch['failed']]
-        texts = [text.encode() for text in batch['text']]
+        failed_ids = np.array([i for i, _ in batch["failed"]], np.int64)
+        failed_reasons = [reason.encode() for _, reason in batch["failed"]]
+        texts = [text.encode() for text in batch["text"]]
         arrays: list[Any] = [batch[key] for key in ARRAYS]  # type: ignore[literal-required]
         return [*arrays, np.array(texts, object), failed_ids, np.array(failed_reasons, object)]
 
     rows = plan.batch_size // host[1]
     shapes = {
-        'image': (rows, preprocessing.height, None, preprocessing.channels),
-        'label': (rows, None),
-        'failed_id': (None,),
-        'failed_reason': (None,),
+        "image": (rows, preprocessing.height, None, preprocessing.channels),
+        "label": (rows, None),
+        "failed_id": (None,),
+        "failed_reason": (None,),
     }
     types = {key: getattr(tf, name) for key, name in ARRAYS.items()}
-    types |= {'text': tf.string, 'failed_id': tf.int64, 'failed_reason': tf.string}
+    types |= {"text": tf.string, "failed_id": tf.int64, "failed_reason": tf.string}
 
     def loaded(step: Any) -> dict[str, Any]:
         values = tf.numpy_function(load, [step], list(types.values()), stateful=False)
@@ -123,12 +123,12 @@ def batches(
     """
     tf = _tensorflow()
     with contextlib.suppress(RuntimeError):  # the process has used TensorFlow's devices already
-        tf.config.set_visible_devices([], 'GPU')
+        tf.config.set_visible_devices([], "GPU")
     dataset = make_dataset(plan, source, preprocessing, **options)
     for element in dataset.as_numpy_iterator():
-        failed = zip(element.pop('failed_id'), element.pop('failed_reason'), strict=True)
-        element['failed'] = [(int(i), reason.decode()) for i, reason in failed]
-        element['text'] = [text.decode() for text in element['text']]
+        failed = zip(element.pop("failed_id"), element.pop("failed_reason"), strict=True)
+        element["failed"] = [(int(i), reason.decode()) for i, reason in failed]
+        element["text"] = [text.decode() for text in element["text"]]
         yield element
 
 

@@ -80,6 +80,4 @@ def resized_widths(sizes: np.ndarray, preprocessing: Preprocessing) -> np.ndarra
 
 def described(source: Source, index: int) -> str:
     """A sample for lists of what was left out: its path and its label."""
-    return f'{source.identity(index)} {shown(source.text(index))}'
-
-
+    return f"{source.identity(index)} {shown(source.text(index))}"

@@ -20,7 +20,6 @@ from crnn_jax.decoding.alignment import align, pixel_spans
 from crnn_jax.decoding.confidence import sequence_log_prob
 from crnn_jax.decoding.greedy import emittable, greedy_decode
 from crnn_jax.deploy.batching import BatchPlan, plan_batches
-from crnn_jax.deploy.model_file import load_model
 from crnn_jax.deploy.pictures import Prepared, as_list, prepare_all
 from crnn_jax.deploy.reading import Character, Reading
 from crnn_jax.models.config import ModelConfig
@@ -30,6 +29,7 @@ from crnn_jax.spec.charset import Charset
 from crnn_jax.spec.errors import UserError
 from crnn_jax.spec.images import ImageSource, UnreadableImage
 from crnn_jax.spec.preprocessing import Preprocessing
+from crnn_jax.training.open_model import open_model
 
 SHIPPED = os.path.join(os.path.dirname(os.path.dirname(__file__)), "weights", "en_36.safetensors")
 DECODERS = ("greedy",)
@@ -83,7 +83,7 @@ class Recognizer:
             path = SHIPPED
             if not os.path.exists(path):
                 raise UserError("no model ships with this installation; name one with -m MODEL")
-        return cls(*load_model(path), name=os.fspath(path))
+        return cls(*open_model(path), name=os.fspath(path))
 
     def read(
         self,

@@ -52,6 +52,7 @@ class ModelConfig:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> 'ModelConfig':
+        """The opposite of `to_dict`; a key that is not known is a UserError."""
         known = {f.name for f in dataclasses.fields(cls)}
         if unknown := sorted(set(values) - known):
             raise UserError(f'model: unknown keys {unknown}; known are {sorted(known)}')

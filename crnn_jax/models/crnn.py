@@ -4,8 +4,9 @@
     variables = model.init(jax.random.key(0), images, widths, train=False)
     logits, lengths = model.apply(variables, images, widths, train=False)
 
-A picture gives the same logits alone or in any batch: activations right of its real width are zero
-after every layer, batch norm counts real columns only, and the backward LSTM starts at its real end.
+A picture gives the same logits alone or in any batch: activations right of its real width are
+zero after every layer, batch norm counts real columns only, and the backward LSTM starts at its
+real end.
 """
 
 import flax.linen as nn

@@ -105,7 +105,9 @@ class LSTM(nn.Module):
         kernel = self.param(
             'kernel', nn.initializers.glorot_uniform(), (x.shape[-1], 4 * self.hidden)
         )
-        recurrent = self.param('recurrent_kernel', _orthogonal_gates, (self.hidden, 4 * self.hidden))
+        recurrent = self.param(
+            'recurrent_kernel', _orthogonal_gates, (self.hidden, 4 * self.hidden)
+        )
         bias = self.param('bias', _bias_init, (4 * self.hidden,))
         kernel, recurrent, bias = (p.astype(x.dtype) for p in (kernel, recurrent, bias))
         z = x @ kernel + bias[None, None, :]  # --> [t, b, 4 h]

@@ -1,7 +1,7 @@
 """Max pooling of activations that follow a ReLU, as the maximum of strided slices.
 
-A zero column then equals the -inf that padding means. This form, unlike `reduce_window`, has a cheap
-gradient on CPU and converts to TFLite with a free width.
+A zero column then equals the -inf that padding means. This form, unlike `reduce_window`, has a
+cheap gradient on CPU and converts to TFLite with a free width.
 """
 
 import jax

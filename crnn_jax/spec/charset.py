@@ -20,12 +20,12 @@ import numpy as np
 
 from crnn_jax.spec.errors import UserError
 
-BLANK = '<BLK>'
-UNKNOWN = '<UNK>'
-SPACE = '<SPACE>'
+BLANK = "<BLK>"
+UNKNOWN = "<UNK>"
+SPACE = "<SPACE>"
 # What the class `<UNK>` reads as: one character, so that edit distances count it once.
-REPLACEMENT = '\N{REPLACEMENT CHARACTER}'
-UNKNOWN_RULES = ('unusable', 'strip', 'map')
+REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+UNKNOWN_RULES = ("unusable", "strip", "map")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,18 +50,18 @@ class Charset:
 
     def __post_init__(self) -> None:
         if not 0 <= self.blank_id < len(self.symbols) or self.symbols[self.blank_id] != BLANK:
-            raise UserError(f'charset: class {self.blank_id} is not the blank {BLANK}')
+            raise UserError(f"charset: class {self.blank_id} is not the blank {BLANK}")
         found = self.symbols.index(UNKNOWN) if UNKNOWN in self.symbols else -1
         if found != self.unknown_id:
-            raise UserError(f'charset: unknown_id is {self.unknown_id}, {UNKNOWN} is at {found}')
+            raise UserError(f"charset: unknown_id is {self.unknown_id}, {UNKNOWN} is at {found}")
         if len(set(self.symbols)) != len(self.symbols):
             twice = sorted({s for s in self.symbols if self.symbols.count(s) > 1})
-            raise UserError(f'charset: {twice[0]!r} stands twice, each character may stand once')
+            raise UserError(f"charset: {twice[0]!r} stands twice, each character may stand once")
         for symbol in self.characters:
             if len(symbol) != 1:
-                raise UserError(f'charset: {symbol!r} is not one character')
+                raise UserError(f"charset: {symbol!r} is not one character")
         if len(self.characters) == 0:
-            raise UserError('charset: no characters beside the special ones')
+            raise UserError("charset: no characters beside the special ones")
 
     @property
     def num_classes(self) -> int:
@@ -95,13 +95,13 @@ class Charset:
                 return text
             lowered = text.lower()
         else:
-            text = unicodedata.normalize('NFC', text)
+            text = unicodedata.normalize("NFC", text)
             if not self.ignore_case:
                 return text
-            lowered = unicodedata.normalize('NFC', text.lower())
+            lowered = unicodedata.normalize("NFC", text.lower())
         return lowered.translate(self._upper_only) if self._upper_only else lowered
 
-    def encode(self, text: str, unknown: str = 'unusable') -> tuple[np.ndarray, str]:
+    def encode(self, text: str, unknown: str = "unusable") -> tuple[np.ndarray, str]:
         """Class ids of a text.
 
         Args:
@@ -120,11 +120,11 @@ class Charset:
         id_of = self._id_of
         ids = [id_of.get(c, -1) for c in text]
         if -1 not in ids:
-            return np.array(ids, np.int32), ''
-        met = ''.join(c for c, i in zip(text, ids, strict=True) if i < 0)
-        if unknown == 'unusable':
+            return np.array(ids, np.int32), ""
+        met = "".join(c for c, i in zip(text, ids, strict=True) if i < 0)
+        if unknown == "unusable":
             ids = []
-        elif unknown == 'strip':
+        elif unknown == "strip":
             ids = [i for i in ids if i >= 0]
         else:
             ids = [i if i >= 0 else self.unknown_id for i in ids]
@@ -133,9 +133,9 @@ class Charset:
     def check_rule(self, unknown: str) -> None:
         """Raises UserError where `unknown` is no rule for unknown characters of this table."""
         if unknown not in UNKNOWN_RULES:
-            rules = ' | '.join(UNKNOWN_RULES)
-            raise UserError(f'data.unknown={unknown!r}: must be one of {rules}')
-        if unknown == 'map' and self.unknown_id < 0:
+            rules = " | ".join(UNKNOWN_RULES)
+            raise UserError(f"data.unknown={unknown!r}: must be one of {rules}")
+        if unknown == "map" and self.unknown_id < 0:
             raise UserError(f"data.unknown='map': the character table has no line {UNKNOWN}")
 
     def decode(self, ids: Iterable[int] | np.ndarray) -> str:
@@ -146,40 +146,40 @@ class Charset:
                 text.append(REPLACEMENT)
             elif i >= 0 and i != self.blank_id:
                 text.append(self.symbols[i])
-        return ''.join(text)
+        return "".join(text)
 
     def to_metadata(self) -> dict[str, Any]:
         """JSON-ready form, as a model file's metadata holds it."""
         return {
-            'charset': list(self.symbols),
-            'blank_id': self.blank_id,
-            'unknown_id': self.unknown_id,
-            'ignore_case': self.ignore_case,
+            "charset": list(self.symbols),
+            "blank_id": self.blank_id,
+            "unknown_id": self.unknown_id,
+            "ignore_case": self.ignore_case,
         }
 
     @classmethod
-    def from_metadata(cls, metadata: dict[str, Any]) -> 'Charset':
+    def from_metadata(cls, metadata: dict[str, Any]) -> "Charset":
         """The opposite of `to_metadata`; other keys are not looked at."""
         try:
-            symbols = tuple(metadata['charset'])
-            blank_id = int(metadata['blank_id'])
-            ignore_case = bool(metadata['ignore_case'])
+            symbols = tuple(metadata["charset"])
+            blank_id = int(metadata["blank_id"])
+            ignore_case = bool(metadata["ignore_case"])
         except KeyError as error:
-            raise UserError(f'charset: the metadata has no key {error}') from None
+            raise UserError(f"charset: the metadata has no key {error}") from None
         found = symbols.index(UNKNOWN) if UNKNOWN in symbols else -1
-        unknown_id = int(metadata.get('unknown_id', found))
+        unknown_id = int(metadata.get("unknown_id", found))
         return cls(symbols, blank_id, unknown_id, ignore_case)
 
     @classmethod
-    def from_characters(cls, characters: Iterable[str], ignore_case: bool = False) -> 'Charset':
+    def from_characters(cls, characters: Iterable[str], ignore_case: bool = False) -> "Charset":
         """A table of these characters in this order; the blank comes last, no '<UNK>'."""
         if isinstance(characters, str):
-            characters = unicodedata.normalize('NFC', characters)
+            characters = unicodedata.normalize("NFC", characters)
         symbols = tuple(characters) + (BLANK,)
         return cls(symbols, len(symbols) - 1, -1, ignore_case)
 
     @classmethod
-    def read(cls, path: str | os.PathLike[str], ignore_case: bool = False) -> 'Charset':
+    def read(cls, path: str | os.PathLike[str], ignore_case: bool = False) -> "Charset":
         """Reads a table file (see the top of this module).
 
         Raises:
@@ -188,16 +188,16 @@ class Charset:
         return cls._from_lines(_table_lines(path), os.fspath(path), ignore_case)
 
     @classmethod
-    def _from_lines(cls, lines: list[str], path: str, ignore_case: bool) -> 'Charset':
+    def _from_lines(cls, lines: list[str], path: str, ignore_case: bool) -> "Charset":
         first: dict[str, int] = {}
         symbols = []
         for number, line in enumerate(lines, 1):
-            symbol = ' ' if line == SPACE else unicodedata.normalize('NFC', line)
+            symbol = " " if line == SPACE else unicodedata.normalize("NFC", line)
             if not symbol:
-                raise UserError(f'{path}:{number}: empty line; a space is written {SPACE}')
+                raise UserError(f"{path}:{number}: empty line; a space is written {SPACE}")
             if symbol in first:
                 raise UserError(
-                    f'{path}:{number}: {symbol!r} stands on line {first[symbol]} already'
+                    f"{path}:{number}: {symbol!r} stands on line {first[symbol]} already"
                 )
             first[symbol] = number
             symbols.append(symbol)
@@ -206,35 +206,35 @@ class Charset:
             symbols[first[several[0]] - 1] = BLANK
         elif several:
             last = several[-1]
-            wanted = 'one character a line' if BLANK in symbols else f'one line {BLANK}'
-            raise UserError(f'{path}:{first[last]}: {last!r} is not one character; {wanted}')
+            wanted = "one character a line" if BLANK in symbols else f"one line {BLANK}"
+            raise UserError(f"{path}:{first[last]}: {last!r} is not one character; {wanted}")
         if BLANK not in symbols:
-            raise UserError(f'{path}: no line for the blank; add a line {BLANK}')
+            raise UserError(f"{path}: no line for the blank; add a line {BLANK}")
         if all(s in (BLANK, UNKNOWN) for s in symbols):
-            raise UserError(f'{path}: no characters; one character a line')
+            raise UserError(f"{path}: no characters; one character a line")
         unknown_id = symbols.index(UNKNOWN) if UNKNOWN in symbols else -1
         return cls(tuple(symbols), symbols.index(BLANK), unknown_id, ignore_case)
 
     def write(self, path: str | os.PathLike[str]) -> None:
         """Writes a table file that `read` and CRNN.tf2 take (UTF-8, LF)."""
-        lines = [SPACE if s == ' ' else s for s in self.symbols]
-        with open(path, 'w', encoding='utf-8', newline='\n') as file:
-            file.write('\n'.join(lines) + '\n')
+        lines = [SPACE if s == " " else s for s in self.symbols]
+        with open(path, "w", encoding="utf-8", newline="\n") as file:
+            file.write("\n".join(lines) + "\n")
 
 
 def _table_lines(path: str | os.PathLike[str]) -> list[str]:
     """The file's lines without byte-order mark and ends; empty lines at the end are no lines."""
     name = os.fspath(path)
     try:
-        with open(path, 'rb') as file:
-            text = file.read().decode('utf-8-sig')
+        with open(path, "rb") as file:
+            text = file.read().decode("utf-8-sig")
     except OSError as error:
-        raise UserError(f'{name}: no character table: {error.strerror or error}') from None
+        raise UserError(f"{name}: no character table: {error.strerror or error}") from None
     except UnicodeDecodeError as error:
-        line = error.object[: error.start].count(b'\n') + 1
-        raise UserError(f'{name}:{line}: not UTF-8; save the table as UTF-8') from None
+        line = error.object[: error.start].count(b"\n") + 1
+        raise UserError(f"{name}:{line}: not UTF-8; save the table as UTF-8") from None
     # Not str.splitlines: a form feed or U+2028 may be a character of the table.
-    lines = [line.removesuffix('\r') for line in text.split('\n')]
+    lines = [line.removesuffix("\r") for line in text.split("\n")]
     while lines and not lines[-1]:
         lines.pop()
     return lines

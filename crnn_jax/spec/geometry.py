@@ -13,7 +13,7 @@ import numpy as np
 
 from crnn_jax.spec.errors import UserError
 
-Width = TypeVar('Width', bound=Any)  # int, numpy or jax integer array
+Width = TypeVar("Width", bound=Any)  # int, numpy or jax integer array
 
 
 def _same(width: Width) -> Width:
@@ -41,31 +41,31 @@ LayerWidths = tuple[tuple[str, Callable[[Any], Any]], ...]
 
 # One row a layer in the order of the network: its name and its width out of its width in.
 LAYERS: dict[str, LayerWidths] = {
-    'keras': (
-        ('conv1', _same),
-        ('pool1', _half_up),
-        ('conv2', _same),
-        ('pool2', _half_up),
-        ('conv3', _same),
-        ('conv4', _same),
-        ('pool3', _same),
-        ('conv5', _same),
-        ('conv6', _same),
-        ('pool4', _same),
-        ('conv7', _minus_one),
+    "keras": (
+        ("conv1", _same),
+        ("pool1", _half_up),
+        ("conv2", _same),
+        ("pool2", _half_up),
+        ("conv3", _same),
+        ("conv4", _same),
+        ("pool3", _same),
+        ("conv5", _same),
+        ("conv6", _same),
+        ("pool4", _same),
+        ("conv7", _minus_one),
     ),
-    'torch': (
-        ('conv1', _same),
-        ('pool1', _half_down),
-        ('conv2', _same),
-        ('pool2', _half_down),
-        ('conv3', _same),
-        ('conv4', _same),
-        ('pool3', _plus_one),
-        ('conv5', _same),
-        ('conv6', _same),
-        ('pool4', _plus_one),
-        ('conv7', _minus_one),
+    "torch": (
+        ("conv1", _same),
+        ("pool1", _half_down),
+        ("conv2", _same),
+        ("pool2", _half_down),
+        ("conv3", _same),
+        ("conv4", _same),
+        ("pool3", _plus_one),
+        ("conv5", _same),
+        ("conv6", _same),
+        ("pool4", _plus_one),
+        ("conv7", _minus_one),
     ),
 }
 GEOMETRIES = tuple(LAYERS)
@@ -82,7 +82,7 @@ def layer_widths(width: Width, geometry: str) -> dict[str, Width]:
         UserError: no such geometry.
     """
     if geometry not in LAYERS:
-        raise UserError(f'geometry {geometry!r}: must be one of {" | ".join(GEOMETRIES)}')
+        raise UserError(f"geometry {geometry!r}: must be one of {' | '.join(GEOMETRIES)}")
     widths = {}
     for name, function in LAYERS[geometry]:
         width = function(width)
@@ -100,7 +100,7 @@ def num_frames(width: Width, geometry: str) -> Width:
     Returns:
         Of the same type and shape; 0 where the width is too small for the network.
     """
-    return layer_widths(width, geometry)['conv7']
+    return layer_widths(width, geometry)["conv7"]
 
 
 def min_image_width(geometry: str) -> int:

@@ -19,19 +19,19 @@ from crnn_jax.spec.errors import UserError
 MAX_PIXELS = 50_000_000
 
 # What an unreadable picture is counted under.
-MISSING = 'missing file'
-NO_FILE = 'not a file'
-NO_ACCESS = 'no permission to read'
-EMPTY = 'empty file'
-NO_PICTURE = 'not a picture'
-DAMAGED = 'damaged or truncated picture'
-TOO_LARGE = 'over 50 megapixels'
-BAD_ARRAY = 'not an array of pixels'
+MISSING = "missing file"
+NO_FILE = "not a file"
+NO_ACCESS = "no permission to read"
+EMPTY = "empty file"
+NO_PICTURE = "not a picture"
+DAMAGED = "damaged or truncated picture"
+TOO_LARGE = "over 50 megapixels"
+BAD_ARRAY = "not an array of pixels"
 REASONS = (MISSING, NO_FILE, NO_ACCESS, EMPTY, NO_PICTURE, DAMAGED, TOO_LARGE, BAD_ARRAY)
 
 # Raster formats only: Pillow's EPS and WMF readers start other programs.
-_COMMON = ('PNG', 'JPEG', 'GIF', 'BMP', 'PPM')
-_FURTHER = ('TIFF', 'WEBP', 'MPO', 'JPEG2000', 'AVIF', 'TGA', 'ICO', 'DIB', 'PCX', 'SGI', 'PSD')
+_COMMON = ("PNG", "JPEG", "GIF", "BMP", "PPM")
+_FURTHER = ("TIFF", "WEBP", "MPO", "JPEG2000", "AVIF", "TGA", "ICO", "DIB", "PCX", "SGI", "PSD")
 
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -43,7 +43,7 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 
-_EXIF_KEYS = {'exif', 'Raw profile type exif', 'xmp', 'XML:com.adobe.xmp'}
+_EXIF_KEYS = {"exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"}
 
 _DAMAGE = (
     OSError,
@@ -70,7 +70,7 @@ class UnreadableImage(UserError):
 
     def __init__(self, reason: str, source: Any = None) -> None:
         named = isinstance(source, str | os.PathLike)
-        super().__init__(f'{os.fspath(source)}: {reason}' if named else reason)
+        super().__init__(f"{os.fspath(source)}: {reason}" if named else reason)
         self.reason = reason
 
 
@@ -102,10 +102,10 @@ def decode_image(source: ImageSource, channels: int = 1) -> np.ndarray:
         try:
             if not isinstance(source, Image.Image):
                 # Pillow maps some files by their name, and a turned TIFF then comes out garbled.
-                picture.filename = ''  # type: ignore[attr-defined]
+                picture.filename = ""  # type: ignore[attr-defined]
                 picture.load()
             turn = _TURNS.get(_orientation(picture))
-            flat = _to_mode(picture, 'L' if channels == 1 else 'RGB')
+            flat = _to_mode(picture, "L" if channels == 1 else "RGB")
         except UnreadableImage:
             raise
         except (Exception, Image.DecompressionBombError) as error:
@@ -160,12 +160,12 @@ def _identify(source: str | os.PathLike[str] | bytes, formats: tuple[str, ...]) 
     if formats is _FURTHER:
         Image.init()
     known = [name for name in formats if formats is _COMMON or name in Image.OPEN]
-    return Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, 'r', known)
+    return Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, "r", known)
 
 
 def _orientation(picture: Image.Image) -> int:
     """EXIF's orientation, 1 to 8; 1 (upright) where there is none or it cannot be read."""
-    if picture.format == 'TIFF':
+    if picture.format == "TIFF":
         return 1  # Pillow turns TIFFs itself, and its header size already is the turned one
     if not _EXIF_KEYS & picture.info.keys():
         return 1  # asked of a PNG without EXIF, Pillow decodes all of it to look behind
@@ -178,20 +178,20 @@ def _orientation(picture: Image.Image) -> int:
 
 def _to_mode(picture: Image.Image, mode: str) -> Image.Image:
     """The picture in mode L or RGB; grey is always that of the RGB picture."""
-    if picture.mode == 'F' or picture.mode.startswith('I'):
+    if picture.mode == "F" or picture.mode.startswith("I"):
         picture = Image.fromarray(_to_8_bits(np.asarray(picture)))
     elif picture.has_transparency_data:
-        picture = picture.convert('RGBA')
-        paper = Image.new('RGBA', picture.size, 'white')
-        picture = Image.alpha_composite(paper, picture).convert('RGB')
-    elif picture.mode not in ('L', 'RGB', '1'):
-        picture = picture.convert('RGB')
+        picture = picture.convert("RGBA")
+        paper = Image.new("RGBA", picture.size, "white")
+        picture = Image.alpha_composite(paper, picture).convert("RGB")
+    elif picture.mode not in ("L", "RGB", "1"):
+        picture = picture.convert("RGB")
     return picture.convert(mode)
 
 
 def _to_8_bits(levels: np.ndarray) -> np.ndarray:
     """High byte of 16-bit levels; floating point is taken as 0 to 1, or 0 to 255 beyond."""
-    if levels.dtype.kind == 'f':
+    if levels.dtype.kind == "f":
         levels = np.nan_to_num(levels)
         levels = levels * 255 if levels.max() <= 1 else levels
         return np.clip(np.rint(levels), 0, 255).astype(np.uint8)

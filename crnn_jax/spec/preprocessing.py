@@ -13,16 +13,16 @@ from PIL import Image
 from crnn_jax.spec.errors import UserError
 
 FILTERS = {
-    'nearest': Image.Resampling.NEAREST,
-    'box': Image.Resampling.BOX,
-    'bilinear': Image.Resampling.BILINEAR,
-    'hamming': Image.Resampling.HAMMING,
-    'bicubic': Image.Resampling.BICUBIC,
-    'lanczos': Image.Resampling.LANCZOS,
+    "nearest": Image.Resampling.NEAREST,
+    "box": Image.Resampling.BOX,
+    "bilinear": Image.Resampling.BILINEAR,
+    "hamming": Image.Resampling.HAMMING,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
 }
-ROUNDINGS = ('round', 'floor', 'ceil')
+ROUNDINGS = ("round", "floor", "ceil")
 
-Size = TypeVar('Size', int, np.ndarray)
+Size = TypeVar("Size", int, np.ndarray)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,8 +51,8 @@ class Preprocessing:
     width: int = 0
     min_width: int = 32
     max_width: int = 1024
-    rounding: str = 'round'
-    filter: str = 'bilinear'
+    rounding: str = "round"
+    filter: str = "bilinear"
     antialias: bool = True
     mean: float = 127.5
     scale: float = 127.5
@@ -60,21 +60,21 @@ class Preprocessing:
     def __post_init__(self) -> None:
         def require(right: bool, key: str, what: str) -> None:
             if not right:
-                raise UserError(f'preprocessing.{key}={getattr(self, key)!r}: must be {what}')
+                raise UserError(f"preprocessing.{key}={getattr(self, key)!r}: must be {what}")
 
-        require(self.channels in (1, 3), 'channels', '1 (grey) or 3 (RGB)')
-        require(self.height > 0, 'height', 'a positive number of pixels')
-        require(self.width >= 0, 'width', 'a number of pixels, or 0 for free width')
-        require(self.min_width > 0, 'min_width', 'a positive number of pixels')
-        require(self.max_width >= self.min_width, 'max_width', 'at least min_width')
-        require(self.rounding in ROUNDINGS, 'rounding', ' | '.join(ROUNDINGS))
-        require(self.filter in FILTERS, 'filter', ' | '.join(FILTERS))
+        require(self.channels in (1, 3), "channels", "1 (grey) or 3 (RGB)")
+        require(self.height > 0, "height", "a positive number of pixels")
+        require(self.width >= 0, "width", "a number of pixels, or 0 for free width")
+        require(self.min_width > 0, "min_width", "a positive number of pixels")
+        require(self.max_width >= self.min_width, "max_width", "at least min_width")
+        require(self.rounding in ROUNDINGS, "rounding", " | ".join(ROUNDINGS))
+        require(self.filter in FILTERS, "filter", " | ".join(FILTERS))
         require(
-            self.antialias or self.filter in ('bilinear', 'nearest'),
-            'antialias',
+            self.antialias or self.filter in ("bilinear", "nearest"),
+            "antialias",
             "True, or filter 'bilinear' or 'nearest'",
         )
-        require(self.scale > 0, 'scale', 'positive')
+        require(self.scale > 0, "scale", "positive")
 
     @property
     def free_width(self) -> bool:
@@ -87,9 +87,9 @@ class Preprocessing:
             height, width = np.asarray(height, np.int64), np.asarray(width, np.int64)
         scaled = width * self.height
         # Whole numbers only: every implementation of this rule must round the same way.
-        if self.rounding == 'floor':
+        if self.rounding == "floor":
             return scaled // height
-        if self.rounding == 'ceil':
+        if self.rounding == "ceil":
             return -(-scaled // height)
         return (2 * scaled + height) // (2 * height)
 
@@ -123,10 +123,10 @@ class Preprocessing:
             ValueError: another dtype or shape.
         """
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] not in (1, 3):
-            raise ValueError(f'want uint8 [h w 1|3], got {image.dtype} {list(image.shape)}')
+            raise ValueError(f"want uint8 [h w 1|3], got {image.dtype} {list(image.shape)}")
         size = (self.target_width(*image.shape[:2]), self.height)
         picture = Image.fromarray(image[..., 0] if image.shape[2] == 1 else image)
-        picture = picture.convert('L' if self.channels == 1 else 'RGB')
+        picture = picture.convert("L" if self.channels == 1 else "RGB")
         if self.antialias:
             resized = np.array(picture.resize(size, FILTERS[self.filter]))
         else:
@@ -138,12 +138,12 @@ class Preprocessing:
         return dataclasses.asdict(self)
 
     @classmethod
-    def from_metadata(cls, metadata: dict[str, Any]) -> 'Preprocessing':
+    def from_metadata(cls, metadata: dict[str, Any]) -> "Preprocessing":
         """The opposite of `to_metadata`; keys of later versions are refused by name."""
         known = {field.name for field in dataclasses.fields(cls)}
         unknown = sorted(set(metadata) - known)
         if unknown:
-            raise UserError(f'preprocessing: unknown key {unknown[0]!r}; a newer model file?')
+            raise UserError(f"preprocessing: unknown key {unknown[0]!r}; a newer model file?")
         return cls(**metadata)
 
 
@@ -153,7 +153,7 @@ def _sample(image: np.ndarray, size: tuple[int, int], method: str) -> np.ndarray
     for axis, target in ((1, size[0]), (0, size[1])):
         source = picture.shape[axis]
         at = (np.arange(target) + 0.5) * (source / target) - 0.5
-        if method == 'nearest':
+        if method == "nearest":
             index = np.clip(np.floor(at + 0.5).astype(np.int64), 0, source - 1)
             picture = np.take(picture, index, axis)
             continue

@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from crnn_jax.deploy.model_file import save_model
+from crnn_jax.spec.model_file import save_model
 from crnn_jax.training.checkpoints import Checkpoints
 from crnn_jax.training.state import TrainState
 from crnn_jax.training.workdir import Workdir
@@ -46,9 +46,11 @@ class BestSoFar:
         save_model(self.workdir.model, variables, metadata)
 
     def to_meta(self) -> dict[str, Any]:
+        """JSON values for the checkpoint."""
         return {'step': self.step, 'metrics': self.metrics, 'since': self.since}
 
     def from_meta(self, meta: dict[str, Any]) -> None:
+        """Takes back what `to_meta` gave."""
         self.step, self.metrics, self.since = meta['step'], meta['metrics'], meta['since']
 
 

@@ -93,7 +93,9 @@ class Checkpoints:
                 state = checkpointer.restore(folder / 'state', _abstract(like))
             return state, json.loads((folder / META).read_text(encoding='utf-8'))
         if steps:
-            raise UserError(f'{self.directory}: every checkpoint is damaged; remove it to start anew')
+            raise UserError(
+                f'{self.directory}: every checkpoint is damaged; remove it to start anew'
+            )
         return None
 
 

@@ -6,11 +6,15 @@ Step i is dispatched before the numbers of step i - 1 are fetched, so the device
 host. All that a checkpoint does not hold is a pure function of (config, step).
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import jax
 
 from crnn_jax.data import loader, tf_loader
+from crnn_jax.data.collate import Batch
+from crnn_jax.data.plan import Plan
+from crnn_jax.data.source import Source
 from crnn_jax.scoring.evaluation import Prediction, evaluate_batches
 from crnn_jax.scoring.result import EvaluationResult
 from crnn_jax.spec.errors import UserError
@@ -26,7 +30,7 @@ from crnn_jax.training.state import TrainState, create_state
 from crnn_jax.training.step import make_eval_step, make_train_step
 from crnn_jax.training.summaries import Progress, Summaries
 from crnn_jax.training.tally import NotFinite, Tally
-from crnn_jax.training.workdir import Workdir
+from crnn_jax.training.workdir import Workdir, write_json
 
 
 def train_and_evaluate(
@@ -159,7 +163,9 @@ class _Run:
                 break
         return step
 
-    def _batches(self, plan, source, start, stop, *, augment=None):
+    def _batches(
+        self, plan: Plan, source: Source, start: int, stop: int, *, augment: str | None = None
+    ) -> Iterator[Batch]:
         data = self.config.data
         drivers = {'threads': loader.batches, 'tf': tf_loader.batches}
         if data.loader not in drivers:
@@ -176,14 +182,14 @@ class _Run:
             seed=self.config.seed,
         )
 
-    def _note_shape(self, batch) -> None:
+    def _note_shape(self, batch: Batch) -> None:
         shape = (*batch['image'].shape, batch['label'].shape[1])
         if shape not in self.shapes:
             self.shapes.add(shape)
             of = len(self.experiment.plan.widths)
             self.progress.say(f'compiling {len(self.shapes)} of {of} ({shape[2]} px)')
 
-    def _count(self, step: int, batch, metrics) -> None:
+    def _count(self, step: int, batch: Batch, metrics: dict[str, Any]) -> None:
         try:
             self.tally.add(batch, jax.device_get(metrics), self.config.optimizer.max_not_finite)
         except NotFinite:
@@ -201,7 +207,7 @@ class _Run:
     def _evaluate(self, step: int) -> None:
         variables = self.state.variables
 
-        def predict(batch):
+        def predict(batch: Batch) -> Prediction:
             found = self.eval_step(variables, self.parallel.shard(batch))
             return Prediction(
                 found['ids'], found['id_lengths'], found['log_prob'], found['loss']
@@ -219,7 +225,7 @@ class _Run:
         if self.best.offer(step, metrics):
             self.best.save(step, self.state, self.experiment.metadata(step))
 
-    def _save(self, step: int, clock) -> None:
+    def _save(self, step: int, clock: 'report.Clock | None') -> None:
         if clock is not None:
             self.tally.seconds += clock.since_last()
         meta = {
@@ -233,6 +239,6 @@ class _Run:
 
     def _finish(self, step: int) -> None:
         summary = report.summary(self.experiment, self.state, step, self.tally, self.best)
-        report.write_summary(self.workdir, summary)
+        write_json(self.workdir.summary, summary)
         for line in report.last_lines(summary, self.workdir):
             self.progress.say(line)

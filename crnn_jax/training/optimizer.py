@@ -1,5 +1,6 @@
 """Learning-rate schedule and optimizer from a config."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import jax
@@ -17,7 +18,7 @@ STAGES = {
 }
 
 
-def frozen_modules(stages) -> tuple[str, ...]:
+def frozen_modules(stages: Iterable[str]) -> tuple[str, ...]:
     """Module names of the stages that `config.freeze` lists."""
     for stage in stages:
         if stage not in STAGES:

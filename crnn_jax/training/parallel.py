@@ -5,12 +5,12 @@
     step = parallel.train_step(lambda axis_name: make_train_step(...))
     state, metrics = step(state, parallel.shard(batch))
 
-`jit` names how the *global* arrays lie on the mesh and XLA adds the communication; sums over a batch
-are then global by themselves. `pmap` runs the same function once a device on its own part, and the
-function sums along the axis it is told. Both give the same numbers.
+`jit` names how the *global* arrays lie on the mesh and XLA adds the communication; sums over a
+batch are then global by themselves. `pmap` runs the same function once a device on its own part,
+and the function sums along the axis it is told. Both give the same numbers.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -54,7 +54,7 @@ class Parallel:
         """The same arrays on every device."""
         return jax.device_put(tree, self._replicated)
 
-    def shard(self, batch: dict[str, Any]) -> dict[str, jax.Array]:
+    def shard(self, batch: Mapping[str, Any]) -> dict[str, Any]:
         """This host's slice of a batch, [b / hosts, ...], as global arrays on the devices."""
         arrays = {k: np.asarray(batch[k]) for k in DEVICE_KEYS}
         if self.mode == 'pmap':

@@ -16,7 +16,7 @@ from crnn_jax.training.parallel import Parallel
 from crnn_jax.training.state import TrainState
 from crnn_jax.training.summaries import duration
 from crnn_jax.training.tally import Tally
-from crnn_jax.training.workdir import Workdir, write_json
+from crnn_jax.training.workdir import Workdir
 
 
 class Clock:
@@ -28,9 +28,11 @@ class Clock:
         self.last = 0.0  # seconds between the last two log lines
 
     def wait(self) -> None:
+        """A batch is asked for."""
         self._mark = time.perf_counter()
 
     def work(self) -> None:
+        """It has come."""
         self._waited += time.perf_counter() - self._mark
 
     def pause(self) -> None:
@@ -44,6 +46,7 @@ class Clock:
         return passed
 
     def take(self, images: int) -> dict[str, float]:
+        """Images a second and the share of waiting since the last call."""
         now = time.perf_counter()
         self.last = max(now - self._start, 1e-9)
         values = {
@@ -78,6 +81,7 @@ def source_lines(role: str, source: Any, plan: Plan) -> Iterator[str]:
 
 
 def progress_text(row: dict[str, float], speed: dict[str, float]) -> str:
+    """The middle of the progress line."""
     return (
         f'loss {row["train/loss"]:.3f}  accuracy {row["train/accuracy"]:.3f}  '
         f'{speed["speed/images_per_second"]:.0f} images/s  '
@@ -86,6 +90,7 @@ def progress_text(row: dict[str, float], speed: dict[str, float]) -> str:
 
 
 def validation_lines(step: int, result: EvaluationResult) -> Iterator[str]:
+    """What an evaluation found; a hint while nearly everything reads empty."""
     metrics = result.metrics()
     count = max(metrics['count'], 1)
     empty = metrics['empty'] / count
@@ -125,11 +130,8 @@ def weights_sha256(variables: Any) -> str:
     return digest.hexdigest()
 
 
-def write_summary(workdir: Workdir, values: dict[str, Any]) -> None:
-    write_json(workdir.summary, values)
-
-
 def last_lines(values: dict[str, Any], workdir: Workdir) -> Iterator[str]:
+    """How a finished run ended."""
     if values['validation']:
         yield (
             f'best at step {values["best_step"]}: accuracy {values["validation"]["accuracy"]:.4f}'

@@ -16,11 +16,11 @@ class StopRequest:
             self._before[number] = signal.signal(number, self._handle)
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
 
-    def _handle(self, number, _frame) -> None:
+    def _handle(self, number: int, _frame: object) -> None:
         if self.asked and number == signal.SIGINT:
             os._exit(130)  # no clean-up: the user has asked twice, and checkpoints are atomic
         self.asked = True

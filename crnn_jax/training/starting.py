@@ -3,8 +3,10 @@
 from typing import Any
 
 from crnn_jax.models.crnn import CRNN
+from crnn_jax.spec.charset import Charset
 from crnn_jax.training.experiment import Experiment
 from crnn_jax.training.init_from import carry
+from crnn_jax.training.open_model import open_model
 from crnn_jax.training.state import Variables, init_variables
 
 
@@ -17,10 +19,7 @@ def initial_variables(
     variables = init_variables(CRNN(experiment.model), config.seed)
     if not config.init_from:
         return model, variables, []
-    from crnn_jax.deploy.model_file import load_model
-    from crnn_jax.spec.charset import Charset
-
-    source, metadata = load_model(config.init_from)
+    source, metadata = open_model(config.init_from)
     variables, lines = carry(
         variables, experiment.charset, source, Charset.from_metadata(metadata)
     )

@@ -1,4 +1,4 @@
-"""One training step as a pure function; `training/parallel.py` compiles it for the devices there are."""
+"""One training step as a pure function; `training/parallel.py` compiles it for the devices."""
 
 from collections.abc import Callable
 
@@ -86,9 +86,9 @@ def make_train_step(
             ema = jax.tree.map(lambda a, b: decay * a + (1.0 - decay) * b, ema, new)
         # Without a usable sample there is no gradient, and Adam's momentum is not to move either.
         taken = metrics['finite'] & (metrics['count'] > 0)
-        new = (params, batch_stats, opt_state, ema)
-        old = (state.params, state.batch_stats, state.opt_state, state.ema)
-        kept = jax.tree.map(lambda n, o: jnp.where(taken, n, o), new, old)
+        after = (params, batch_stats, opt_state, ema)
+        before = (state.params, state.batch_stats, state.opt_state, state.ema)
+        kept = jax.tree.map(lambda a, b: jnp.where(taken, a, b), after, before)
         return TrainState(state.step + 1, *kept)
 
     return train_step

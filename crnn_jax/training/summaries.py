@@ -4,7 +4,7 @@ import json
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 # Columns that differ between two runs of the same numbers.
 TIMES = ('time', 'images_per_second', 'waiting')
@@ -37,6 +37,7 @@ class Summaries:
                     self._board.add_scalar(name, value, step)
 
     def close(self) -> None:
+        """Closes both files."""
         self._file.close()
         if self._board:
             self._board.close()
@@ -62,12 +63,13 @@ def _cut_back(path: Path, step: int) -> None:
 class Progress:
     """The progress line: rewritten in place on a terminal, one line a call elsewhere."""
 
-    def __init__(self, total_steps: int, stream=None):
+    def __init__(self, total_steps: int, stream: TextIO | None = None):
         self.total = total_steps
         self.stream = stream or sys.stderr
         self._open = False
 
     def show(self, step: int, text: str, seconds_left: float) -> None:
+        """The line that the next one takes the place of."""
         line = f'step {step}/{self.total}  {text}  {duration(seconds_left)} left'
         if self.stream.isatty():
             self.stream.write('\r\x1b[K' + line)

@@ -6,6 +6,7 @@ was stopped between two log lines writes the same line as one that was not.
 
 import dataclasses
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 SUMS = ('loss_sum', 'correct', 'count', 'infeasible', 'pixels', 'pixels_real')
@@ -38,7 +39,7 @@ class Tally:
     seconds: float = 0.0
     recent: list[list[int]] = dataclasses.field(default_factory=list)
 
-    def add(self, batch: dict[str, Any], metrics: dict[str, Any], max_not_finite: int) -> None:
+    def add(self, batch: Mapping[str, Any], metrics: dict[str, Any], max_not_finite: int) -> None:
         """Counts one step.
 
         Raises:
@@ -85,4 +86,5 @@ class Tally:
 
     @classmethod
     def from_meta(cls, meta: dict[str, Any]) -> 'Tally':
+        """The opposite of `to_meta`."""
         return cls(**{**meta, 'failed': Counter(meta['failed'])})

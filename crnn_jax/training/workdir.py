@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from crnn_jax.spec.errors import UserError
+from crnn_jax.training.open_model import WORKDIR_MODEL
 
 # These change nothing about the numbers of a run, so a resumed run takes their new values.
 FREE = ('log', 'checkpoint', 'data.workers', 'data.loader', 'data.cache')
@@ -27,7 +28,7 @@ class Workdir:
         self.tensorboard = self.path / 'tensorboard'
         self.latest = self.path / 'checkpoints' / 'latest'
         self.best = self.path / 'checkpoints' / 'best'
-        self.model = self.path / 'model.safetensors'
+        self.model = self.path / WORKDIR_MODEL
         self.summary = self.path / 'summary.json'
 
     def open(self, config: dict[str, Any], *, with_new_config: bool) -> None:

@@ -1,6 +1,6 @@
 """Training steps a second: forward, CTC loss, gradient and Adam on pictures of 32 x 100, float32.
 
-    python experiments/benchmarks/train_step.py [--models crnn crnn_small] [--batches 64] [--json FILE]
+    python experiments/benchmarks/train_step.py [--models crnn crnn_small] [--batches 64]
 
 Batches are random and in memory: data loading is not measured. The configurations take turns, one
 step each, so that a busy moment hits all of them; the median over the turns is printed.

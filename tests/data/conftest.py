@@ -11,7 +11,7 @@ from PIL import Image
 from crnn_jax.data.source import Reasons, gather
 from crnn_jax.spec.charset import Charset
 
-LETTERS = 'abcdefghijklmnopqrstuvwxyz'
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
 def write_picture(path: Path, height: int, width: int, seed: int = 0) -> None:
@@ -30,20 +30,20 @@ class WordSet:
     charset: Charset
 
 
-@pytest.fixture(scope='session')
+@pytest.fixture(scope="session")
 def words(tmp_path_factory) -> WordSet:
     """100 pictures, widths 20 to 200 at height 20 to 50; each fits its width."""
-    folder = tmp_path_factory.mktemp('words')
+    folder = tmp_path_factory.mktemp("words")
     rng = np.random.default_rng(1)
     labels, sizes = [], []
     for i in range(100):
         size = (int(rng.integers(20, 50)), int(rng.integers(20, 200)))
-        write_picture(folder / f'images/{i}.png', *size, seed=i)
-        labels.append(''.join(rng.choice(list(LETTERS), int(rng.integers(1, 4)), replace=False)))
+        write_picture(folder / f"images/{i}.png", *size, seed=i)
+        labels.append("".join(rng.choice(list(LETTERS), int(rng.integers(1, 4)), replace=False)))
         sizes.append(size)
-    lines = [f'images/{i}.png\t{label}' for i, label in enumerate(labels)]
-    path = folder / 'labels.tsv'
-    path.write_text('\n'.join(lines) + '\n')
+    lines = [f"images/{i}.png\t{label}" for i, label in enumerate(labels)]
+    path = folder / "labels.tsv"
+    path.write_text("\n".join(lines) + "\n")
     return WordSet(path, labels, sizes, Charset.from_characters(LETTERS))
 
 
@@ -52,13 +52,14 @@ class FakeSource:
 
     windowed = False
 
-    def __init__(self, labels, sizes, usable=None, name='fake'):
+    def __init__(self, labels, sizes, usable=None, name="fake"):
         self.name = name
         self._labels = [list(label) for label in labels]
         self._sizes = np.array(sizes, np.int32).reshape(-1, 2)
         self.usable = np.ones(len(labels), bool) if usable is None else np.array(usable, bool)
         self.reasons = Reasons()
-        self.reasons.add('marked', count=int((~self.usable).sum()))
+        self.notes = Reasons()
+        self.reasons.add("marked", count=int((~self.usable).sum()))
         self.reads = Counter()
 
     def __len__(self):
@@ -80,10 +81,10 @@ class FakeSource:
         return [np.full((*self._sizes[i], 1), 1 + i % 255, np.uint8) for i in ids.tolist()]
 
     def text(self, index):
-        return ''.join(LETTERS[i % 26] for i in self._labels[index])
+        return "".join(LETTERS[i % 26] for i in self._labels[index])
 
     def identity(self, index):
-        return f'{self.name}/{index}'
+        return f"{self.name}/{index}"
 
 
 class DrawnSource(FakeSource):

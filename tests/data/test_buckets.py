@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crnn_jax.data.buckets import bucket_widths, propose_boundaries
+from crnn_jax.data.buckets import bucket_widths, propose_boundaries, propose_max_width
 from crnn_jax.spec.errors import UserError
 from crnn_jax.spec.preprocessing import Preprocessing
 
@@ -17,7 +17,7 @@ def test_bucket_widths():
     assert bucket_widths((160, 48, 48), free) == (48, 160)
     assert bucket_widths((1, 2), Preprocessing(width=100)) == (100,)
     for wrong in ((161,), (0,)):
-        with pytest.raises(UserError, match=r'data\.boundaries: .*max_width=160'):
+        with pytest.raises(UserError, match=r"data\.boundaries: .*max_width=160"):
             bucket_widths(wrong, free)
 
 
@@ -44,3 +44,12 @@ def test_proposed_boundaries_are_the_best(widths, count):
 
 def test_no_pictures_no_boundaries():
     assert propose_boundaries(np.array([], int)) == ()
+
+
+def test_a_proposed_max_width_squeezes_few():
+    assert propose_max_width(np.array([100])) == 112
+    assert propose_max_width(np.full(5000, 96)) == 96
+    assert propose_max_width(np.array([100] * 2997 + [500] * 3)) == 512
+    assert propose_max_width(np.array([100] * 2998 + [500] * 2)) == 112
+    assert propose_max_width(np.array([100] * 2998 + [125] * 2)) == 128
+    assert propose_max_width(np.array([100] * 2998 + [126] * 2)) == 112

@@ -10,20 +10,20 @@ from crnn_jax.data.progress import Progress
 from crnn_jax.spec.charset import Charset
 from tests.data.conftest import write_picture
 
-LOWER = Charset.from_characters('abc', ignore_case=True)
+LOWER = Charset.from_characters("abc", ignore_case=True)
 
 
 @pytest.fixture
 def keep(monkeypatch, tmp_path):
     """Everything is worth keeping, and the user's cache lies in a temporary folder."""
-    monkeypatch.setattr(index, 'WORTH_SECONDS', -1.0)
-    monkeypatch.setattr(headers, 'WORTH_SECONDS', -1.0)
-    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'user'))
-    folder = tmp_path / 'data'
+    monkeypatch.setattr(index, "WORTH_SECONDS", -1.0)
+    monkeypatch.setattr(headers, "WORTH_SECONDS", -1.0)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user"))
+    folder = tmp_path / "data"
     for i in range(5):
-        write_picture(folder / f'{i}.png', 20 + i, 30 + i)
-    path = folder / 'labels.tsv'
-    path.write_text(''.join(f'{i}.png\ta{"b" * i}\n' for i in range(4)) + '4.png\t?é\n')
+        write_picture(folder / f"{i}.png", 20 + i, 30 + i)
+    path = folder / "labels.tsv"
+    path.write_text("".join(f"{i}.png\ta{'b' * i}\n" for i in range(4)) + "4.png\t?é\n")
     return path
 
 
@@ -32,11 +32,11 @@ def opened(path, charset=LOWER, **options):
 
 
 def fails(*args, **kwargs):
-    pytest.fail('done again')
+    pytest.fail("done again")
 
 
 def caches(folder):
-    return sorted(p.name for p in folder.iterdir() if p.name.startswith('.'))
+    return sorted(p.name for p in folder.iterdir() if p.name.startswith("."))
 
 
 def same(left, right):
@@ -52,8 +52,8 @@ def test_the_second_start_indexes_nothing(keep, monkeypatch):
     first = opened(keep)
     sizes = first.sizes(np.arange(5))
     assert len(caches(keep.parent)) == 2
-    monkeypatch.setattr(index, 'build_index', fails)
-    monkeypatch.setattr(headers, 'image_size', fails)
+    monkeypatch.setattr(index, "build_index", fails)
+    monkeypatch.setattr(headers, "image_size", fails)
     second = opened(keep)
     assert second.index.file
     same(first, second)
@@ -64,36 +64,36 @@ def test_the_second_start_indexes_nothing(keep, monkeypatch):
 def test_what_changes_the_index_makes_a_new_one(keep):
     first = opened(keep)
     for other in (
-        opened(keep, Charset.from_characters('ab', ignore_case=True)),
-        opened(keep, Charset.from_characters('abc')),
-        opened(keep, unknown='strip'),
+        opened(keep, Charset.from_characters("ab", ignore_case=True)),
+        opened(keep, Charset.from_characters("abc")),
+        opened(keep, unknown="strip"),
     ):
-        assert other.index.file == ''
+        assert other.index.file == ""
     assert opened(keep).index.file
-    keep.write_text(keep.read_text() + '0.png\tc\n')
+    keep.write_text(keep.read_text() + "0.png\tc\n")
     grown = opened(keep)
-    assert (grown.index.file, len(grown)) == ('', 6)
+    assert (grown.index.file, len(grown)) == ("", 6)
     assert first.index.file != opened(keep).index.file
     stat = os.stat(keep)
     os.utime(keep, ns=(stat.st_atime_ns, stat.st_mtime_ns + 1_000_000))
-    assert opened(keep).index.file == ''
+    assert opened(keep).index.file == ""
 
 
-@pytest.mark.parametrize('harm', ['cut', 'text', 'empty', 'version'])
+@pytest.mark.parametrize("harm", ["cut", "text", "empty", "version"])
 def test_a_damaged_cache_is_as_good_as_none(keep, harm):
     first = opened(keep)
-    (path,) = (p for p in keep.parent.iterdir() if p.name.endswith('.crnn-index'))
+    (path,) = (p for p in keep.parent.iterdir() if p.name.endswith(".crnn-index"))
     data = path.read_bytes()
     path.write_bytes(
         {
-            'cut': data[:-1],
-            'text': b'not json\n' + data,
-            'empty': b'',
-            'version': data.replace(b'"version": 1', b'"version": 9'),
+            "cut": data[:-1],
+            "text": b"not json\n" + data,
+            "empty": b"",
+            "version": data.replace(b'"version": 1', b'"version": 9'),
         }[harm]
     )
     second = opened(keep)
-    assert second.index.file == ''
+    assert second.index.file == ""
     same(first, second)
     assert opened(keep).index.file  # and it was mended
 
@@ -103,40 +103,51 @@ def test_where_the_data_cannot_be_written_the_users_cache_serves(keep, monkeypat
 
     def refused(dir, **options):  # noqa: A002
         if os.fspath(dir).startswith(str(keep.parent)):
-            raise PermissionError(13, 'read-only')
+            raise PermissionError(13, "read-only")
         return make(dir=dir, **options)
 
-    monkeypatch.setattr(cache.tempfile, 'mkstemp', refused)
+    monkeypatch.setattr(cache.tempfile, "mkstemp", refused)
     opened(keep)
     assert caches(keep.parent) == []
-    assert opened(keep).index.file.startswith(str(tmp_path / 'user/crnn_jax/labels.tsv.'))
+    assert opened(keep).index.file.startswith(str(tmp_path / "user/crnn_jax/labels.tsv."))
 
 
 def test_a_cache_that_cannot_be_written_at_all(keep, monkeypatch):
-    monkeypatch.setattr(cache.tempfile, 'mkstemp', lambda **_: (_ for _ in ()).throw(OSError()))
+    monkeypatch.setattr(cache.tempfile, "mkstemp", lambda **_: (_ for _ in ()).throw(OSError()))
     assert len(opened(keep)) == 5
 
 
 def test_short_work_is_not_kept(keep, monkeypatch):
-    monkeypatch.setattr(index, 'WORTH_SECONDS', 60.0)
-    monkeypatch.setattr(headers, 'WORTH_SECONDS', 60.0)
+    monkeypatch.setattr(index, "WORTH_SECONDS", 60.0)
+    monkeypatch.setattr(headers, "WORTH_SECONDS", 60.0)
     opened(keep).sizes(np.arange(5))
     assert caches(keep.parent) == []
-    monkeypatch.setattr(index, 'WORTH_SECONDS', -1.0)
+    monkeypatch.setattr(index, "WORTH_SECONDS", -1.0)
     FileSource(keep, LOWER)
     assert caches(keep.parent) == []  # nor without being asked
 
 
+def parse(line):
+    path, _, label = line.partition("\t")
+    return path, label
+
+
+def test_what_ones_own_parser_gives_is_not_kept(keep):
+    source = opened(keep, format=f"{__name__}:parse")
+    source.sizes(np.arange(5))
+    assert caches(keep.parent) == []
+
+
 def test_unreadable_pictures_are_tried_again(keep):
-    (keep.parent / '3.png').unlink()
+    (keep.parent / "3.png").unlink()
     assert opened(keep).sizes(np.arange(5))[3, 0] == 0
-    write_picture(keep.parent / '3.png', 20, 99)
+    write_picture(keep.parent / "3.png", 20, 99)
     assert opened(keep).sizes(np.arange(5))[3].tolist() == [20, 99]
 
 
 def test_an_interrupted_scan_goes_on(keep, monkeypatch):
-    monkeypatch.setattr(headers, 'TOGETHER', 1)
-    monkeypatch.setattr(headers, 'THREADS', 1)
+    monkeypatch.setattr(headers, "TOGETHER", 1)
+    monkeypatch.setattr(headers, "THREADS", 1)
     asked = []
     size_of = headers.image_size
 
@@ -146,11 +157,11 @@ def test_an_interrupted_scan_goes_on(keep, monkeypatch):
             raise KeyboardInterrupt
         return size_of(path)
 
-    monkeypatch.setattr(headers, 'image_size', interrupted)
+    monkeypatch.setattr(headers, "image_size", interrupted)
     with pytest.raises(KeyboardInterrupt):
         opened(keep).sizes(np.arange(5))
     first = set(asked[:3])
-    asked[:] = ['', '', '', '']  # no further interruption
+    asked[:] = ["", "", "", ""]  # no further interruption
     sizes = opened(keep).sizes(np.arange(5))
     assert sizes.tolist() == [[20 + i, 30 + i] for i in range(5)]
     assert not first & set(asked)
@@ -158,7 +169,7 @@ def test_an_interrupted_scan_goes_on(keep, monkeypatch):
 
 def test_many_headers_in_parallel(tmp_path):
     for i in range(300):
-        write_picture(tmp_path / f'{i:03}.png', 5 + i % 7, 1 + i)
+        write_picture(tmp_path / f"{i:03}.png", 5 + i % 7, 1 + i)
     source = FileSource(tmp_path, LOWER)
     ids = np.random.default_rng(0).permutation(300)
     expected = [[5 + i % 7, 1 + i] for i in ids.tolist()]
@@ -168,10 +179,10 @@ def test_many_headers_in_parallel(tmp_path):
 
 def test_a_folder_is_known_by_its_listing(keep):
     folder = keep.parent
-    assert opened(folder, format='name').index.file == ''
-    assert opened(folder, format='name').index.file
-    write_picture(folder / 'new.png', 9, 9)
-    assert opened(folder, format='name').index.file == ''
+    assert opened(folder, format="name").index.file == ""
+    assert opened(folder, format="name").index.file
+    write_picture(folder / "new.png", 9, 9)
+    assert opened(folder, format="name").index.file == ""
 
 
 def test_a_mapped_index_is_not_sent_to_workers(keep):
@@ -183,7 +194,7 @@ def test_a_mapped_index_is_not_sent_to_workers(keep):
 
 class Terminal:
     def __init__(self, is_terminal):
-        self.text = ''
+        self.text = ""
         self.isatty = lambda: is_terminal
 
     def write(self, text):
@@ -195,22 +206,22 @@ class Terminal:
 
 def test_progress(monkeypatch):
     clock = [100.0]
-    monkeypatch.setattr('time.monotonic', lambda: clock[0])
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
     for is_terminal, expected in (
-        (False, ['headers: 40 of 100, 10/s, 6 s left', 'headers: 100 of 100, 10/s, 0 s left']),
-        (True, ['headers: 30 of 100, 10/s, 7 s left', 'headers: 40 of 100, 10/s, 6 s left']),
+        (False, ["headers: 40 of 100, 10/s, 6 s left", "headers: 100 of 100, 10/s, 0 s left"]),
+        (True, ["headers: 30 of 100, 10/s, 7 s left", "headers: 40 of 100, 10/s, 6 s left"]),
     ):
         stream = Terminal(is_terminal)
-        progress = Progress('headers', 100, stream)
-        monkeypatch.setattr('crnn_jax.data.progress.EVERY', 3.5)
+        progress = Progress("headers", 100, stream)
+        monkeypatch.setattr("crnn_jax.data.progress.EVERY", 3.5)
         for done in range(0, 101, 10):
             progress(done)
             clock[0] += 1.0
         assert [line for line in expected if line not in stream.text] == []
-        assert ('\r' in stream.text) == is_terminal
-        assert stream.text.endswith('\n')
+        assert ("\r" in stream.text) == is_terminal
+        assert stream.text.endswith("\n")
     quick = Terminal(is_terminal=False)
-    progress = Progress('headers', 2, quick)
+    progress = Progress("headers", 2, quick)
     progress(0)
     progress(2)
-    assert quick.text == ''
+    assert quick.text == ""

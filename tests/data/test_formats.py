@@ -7,59 +7,59 @@ from crnn_jax.spec.errors import UserError
 
 # The three annotation files of CRNN.tf2's example.
 EXAMPLES = {
-    'mjsynth': {
-        'images/1_Paintbrushes_55044.jpg 55044': 'Paintbrushes',
-        'images/2_Reimbursing_64165.jpg 64165': 'Reimbursing',
-        'images/3_Creationisms_17934.jpg 17934': 'Creationisms',
+    "mjsynth": {
+        "images/1_Paintbrushes_55044.jpg 55044": "Paintbrushes",
+        "images/2_Reimbursing_64165.jpg 64165": "Reimbursing",
+        "images/3_Creationisms_17934.jpg 17934": "Creationisms",
     },
-    'icdar': {
-        'images/word_1.png, "Tiredness"': 'Tiredness',
-        'images/word_2.png, "kills"': 'kills',
-        'images/word_3.png, "A"': 'A',
+    "icdar": {
+        'images/word_1.png, "Tiredness"': "Tiredness",
+        'images/word_2.png, "kills"': "kills",
+        'images/word_3.png, "A"': "A",
     },
-    'simple': {
-        'images/1_Paintbrushes_55044.jpg Paintbrushes': 'Paintbrushes',
-        'images/2_Reimbursing_64165.jpg Reimbursing': 'Reimbursing',
-        'images/word_1.png Tiredness': 'Tiredness',
-        'images/word_2.png kills': 'kills',
+    "simple": {
+        "images/1_Paintbrushes_55044.jpg Paintbrushes": "Paintbrushes",
+        "images/2_Reimbursing_64165.jpg Reimbursing": "Reimbursing",
+        "images/word_1.png Tiredness": "Tiredness",
+        "images/word_2.png kills": "kills",
     },
-    'tsv': {'a b.png\thello world': 'hello world', 'c.png\t5': '5'},
+    "tsv": {"a b.png\thello world": "hello world", "c.png\t5": "5"},
 }
 
 
-@pytest.mark.parametrize('name', EXAMPLES)
+@pytest.mark.parametrize("name", EXAMPLES)
 def test_formats_are_found_and_parsed(name):
     lines, labels = list(EXAMPLES[name]), list(EXAMPLES[name].values())
-    assert formats.detect(lines, 'file') == name
+    assert formats.detect(lines, "file") == name
     parsed = [formats.parser(name)(line) for line in lines]
     assert [label for _, label in parsed] == labels
     assert all(line.startswith(path) for line, (path, _) in zip(lines, parsed, strict=True))
 
 
 @pytest.mark.parametrize(
-    ('name', 'line', 'path', 'label'),
+    ("name", "line", "path", "label"),
     [
-        ('mjsynth', './2425/1/115_Lube_45484.jpg 45484', './2425/1/115_Lube_45484.jpg', 'Lube'),
-        ('mjsynth', 'a_b/c_d/1_x_2.jpg  2 ', 'a_b/c_d/1_x_2.jpg', 'x'),  # folders hold `_`
-        ('mjsynth', 'my set/1_x_2.jpg\t2', 'my set/1_x_2.jpg', 'x'),
-        ('mjsynth', '1__2.jpg 2', '1__2.jpg', ''),
-        ('icdar', 'a.png, "x, y"', 'a.png', 'x, y'),
-        ('icdar', r'a.png, "READER\""', 'a.png', 'READER"'),
-        ('icdar', r'a.png, "\"SCAN\""', 'a.png', '"SCAN"'),
-        ('icdar', 'a.png, "5" disk"', 'a.png', '5" disk'),
-        ('icdar', 'a.png,"no space" ', 'a.png', 'no space'),
-        ('icdar', 'a.png, ""', 'a.png', ''),
-        ('icdar', 'a.png, " both ends "', 'a.png', ' both ends '),
-        ('icdar', 'a.png, "b.png, "c""', 'a.png', 'b.png, "c"'),
-        ('tsv', 'a b.png\tx\ty ', 'a b.png', 'x\ty '),
-        ('tsv', 'a.png\t', 'a.png', ''),
-        ('simple', 'a.png  hello  world ', 'a.png', 'hello  world'),
-        ('simple', 'a.png', 'a.png', ''),
-        ('name', '2b827.png', '2b827.png', '2b827'),
-        ('name', 'x/LABEL_17.jpg', 'x/LABEL_17.jpg', 'LABEL'),
-        ('name', 'two words_x_3.png', 'two words_x_3.png', 'two words_x'),
-        ('name', '_7.png', '_7.png', '_7'),
-        ('name', 'a.b.png', 'a.b.png', 'a.b'),
+        ("mjsynth", "./2425/1/115_Lube_45484.jpg 45484", "./2425/1/115_Lube_45484.jpg", "Lube"),
+        ("mjsynth", "a_b/c_d/1_x_2.jpg  2 ", "a_b/c_d/1_x_2.jpg", "x"),  # folders hold `_`
+        ("mjsynth", "my set/1_x_2.jpg\t2", "my set/1_x_2.jpg", "x"),
+        ("mjsynth", "1__2.jpg 2", "1__2.jpg", ""),
+        ("icdar", 'a.png, "x, y"', "a.png", "x, y"),
+        ("icdar", r'a.png, "READER\""', "a.png", 'READER"'),
+        ("icdar", r'a.png, "\"SCAN\""', "a.png", '"SCAN"'),
+        ("icdar", 'a.png, "5" disk"', "a.png", '5" disk'),
+        ("icdar", 'a.png,"no space" ', "a.png", "no space"),
+        ("icdar", 'a.png, ""', "a.png", ""),
+        ("icdar", 'a.png, " both ends "', "a.png", " both ends "),
+        ("icdar", 'a.png, "b.png, "c""', "a.png", 'b.png, "c"'),
+        ("tsv", "a b.png\tx\ty ", "a b.png", "x\ty "),
+        ("tsv", "a.png\t", "a.png", ""),
+        ("simple", "a.png  hello  world ", "a.png", "hello  world"),
+        ("simple", "a.png", "a.png", ""),
+        ("name", "2b827.png", "2b827.png", "2b827"),
+        ("name", "x/LABEL_17.jpg", "x/LABEL_17.jpg", "LABEL"),
+        ("name", "two words_x_3.png", "two words_x_3.png", "two words_x"),
+        ("name", "_7.png", "_7.png", "_7"),
+        ("name", "a.b.png", "a.b.png", "a.b"),
     ],
 )
 def test_lines(name, line, path, label):
@@ -67,78 +67,78 @@ def test_lines(name, line, path, label):
 
 
 @pytest.mark.parametrize(
-    ('name', 'line'),
+    ("name", "line"),
     [
-        ('mjsynth', '1_x_2.jpg'),
-        ('mjsynth', '1_x_2.jpg two'),
-        ('mjsynth', '1_x_2.jpg ²'),  # a digit to Python, no number of a lexicon
-        ('mjsynth', 'word_1.png 1'),
-        ('icdar', 'a.png "x"'),
-        ('icdar', 'a.png, x'),
-        ('icdar', 'a.png, "x'),
-        ('tsv', 'a.png x'),
-        ('tsv', '\tx'),
-        ('simple', '  '),
+        ("mjsynth", "1_x_2.jpg"),
+        ("mjsynth", "1_x_2.jpg two"),
+        ("mjsynth", "1_x_2.jpg ²"),  # a digit to Python, no number of a lexicon
+        ("mjsynth", "word_1.png 1"),
+        ("icdar", 'a.png "x"'),
+        ("icdar", "a.png, x"),
+        ("icdar", 'a.png, "x'),
+        ("tsv", "a.png x"),
+        ("tsv", "\tx"),
+        ("simple", "  "),
     ],
 )
 def test_lines_that_do_not_fit(name, line):
-    with pytest.raises(ValueError, match='want'):
+    with pytest.raises(ValueError, match="want"):
         formats.parser(name)(line)
 
 
 def test_precedence():
     detect = formats.detect
-    assert detect(['a_7_9.png 9'], 'f') == 'mjsynth'
-    assert detect(['a_7_9.png 2010'], 'f') == 'simple'  # not the name's own number
-    assert detect(['a.png, "x"\t'], 'f') == 'icdar'
-    assert detect(['a.png\tx, "y"'], 'f') == 'tsv'
-    assert detect(['a.png x', 'b.png'], 'f') == 'simple'
+    assert detect(["a_7_9.png 9"], "f") == "mjsynth"
+    assert detect(["a_7_9.png 2010"], "f") == "simple"  # not the name's own number
+    assert detect(['a.png, "x"\t'], "f") == "icdar"
+    assert detect(['a.png\tx, "y"'], "f") == "tsv"
+    assert detect(["a.png x", "b.png"], "f") == "simple"
 
 
 def test_one_broken_line_does_not_change_the_format():
-    lines = ['1_x_2.jpg 2'] * 5
-    assert formats.detect([*lines, 'broken'], 'f') == 'mjsynth'
-    assert formats.detect(['broken', *lines], 'f') == 'mjsynth'
+    lines = ["1_x_2.jpg 2"] * 5
+    assert formats.detect([*lines, "broken"], "f") == "mjsynth"
+    assert formats.detect(["broken", *lines], "f") == "mjsynth"
 
 
 def test_no_format_at_all():
     with pytest.raises(UserError, match=r"list.txt:1: 'a.png' has no label"):
-        formats.detect(['a.png', 'b.png'], 'list.txt')
-    with pytest.raises(UserError, match=r'list.txt: no lines'):
-        formats.detect([], 'list.txt')
+        formats.detect(["a.png", "b.png"], "list.txt")
+    with pytest.raises(UserError, match=r"list.txt: no lines"):
+        formats.detect([], "list.txt")
 
 
 def test_folders():
-    assert formats.detect_names(['1_a_2.png', 'x/33_b_4.png']) == 'mjsynth'
-    assert formats.detect_names(['1_a_2.png', '2b827.png']) == 'name'
-    assert formats.FOLDER_PARSERS['mjsynth']('12_New York_3.png')[1] == 'New York'
+    assert formats.detect_names(["1_a_2.png", "x/33_b_4.png"]) == "mjsynth"
+    assert formats.detect_names(["1_a_2.png", "2b827.png"]) == "name"
+    assert formats.FOLDER_PARSERS["mjsynth"]("12_New York_3.png")[1] == "New York"
 
 
 def test_ones_own_parser():
-    assert formats.parser('os.path:split')('a/b') == ('a', 'b')
-    for wrong in ('csv', 'os.path:', 'os.path:nothing', 'no_such_package_here:f', 'os:name', ':f'):
-        with pytest.raises(UserError, match=f'data.format={wrong!r}'):
+    assert formats.parser("os.path:split")("a/b") == ("a", "b")
+    for wrong in ("csv", "os.path:", "os.path:nothing", "no_such_package_here:f", "os:name", ":f"):
+        with pytest.raises(UserError, match=f"data.format={wrong!r}"):
             formats.parser(wrong)
 
 
-paths = st.text(st.characters(exclude_categories=['Cs', 'Cc', 'Z']), min_size=1, max_size=12)
-labels = st.text(st.characters(exclude_categories=['Cs', 'Cc']), max_size=12)
+paths = st.text(st.characters(exclude_categories=["Cs", "Cc", "Z"]), min_size=1, max_size=12)
+labels = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=12)
 
 
-@given(paths.map(lambda p: p.replace(',', '.')), labels)
+@given(paths.map(lambda p: p.replace(",", ".")), labels)
 def test_what_is_written_is_read(path, label):
     quoted = label.replace('"', '\\"')
-    if '\\"' not in label and not label.endswith('\\'):
+    if '\\"' not in label and not label.endswith("\\"):
         assert formats.parse_icdar(f'{path}, "{quoted}"') == (path, label)
-    assert formats.parse_tsv(f'{path}\t{label}') == (path, label)
-    assert formats.parse_simple(f'{path} {label}') == (path, label.strip())
+    assert formats.parse_tsv(f"{path}\t{label}") == (path, label)
+    assert formats.parse_simple(f"{path} {label}") == (path, label.strip())
 
 
-mjsynth_labels = st.from_regex(r'[^_/.\s\x00]{0,10}', fullmatch=True)
+mjsynth_labels = st.from_regex(r"[^_/.\s\x00]{0,10}", fullmatch=True)
 
 
 @given(st.integers(0, 99), mjsynth_labels, st.integers(0, 999))
 def test_mjsynth_names(number, label, lexicon):
-    line = f'./1_2/{number}_{label}_{lexicon}.jpg {lexicon}'
+    line = f"./1_2/{number}_{label}_{lexicon}.jpg {lexicon}"
     assert formats.parse_mjsynth(line)[1] == label
-    assert formats.detect([line], 'f') == 'mjsynth'
+    assert formats.detect([line], "f") == "mjsynth"

@@ -22,7 +22,7 @@ from crnn_jax.spec.errors import UserError
 from crnn_jax.spec.preprocessing import Preprocessing
 from tests.data.conftest import write_picture
 
-SHARED = Path(__file__).resolve().parents[3] / 'shared/data'
+SHARED = Path(__file__).resolve().parents[3] / "shared/data"
 
 
 def look(*annotations, **options):
@@ -35,7 +35,7 @@ def look(*annotations, **options):
 
 
 def counts(found):
-    return {reason: entry['count'] for reason, entry in found.items()}
+    return {reason: entry["count"] for reason, entry in found.items()}
 
 
 @pytest.fixture
@@ -43,39 +43,39 @@ def bad(tmp_path):
     """A set with every fault there is a name for, each a different number of times."""
     rng = np.random.default_rng(0)
     for i in range(40):
-        write_picture(tmp_path / f'{i}.png', 32, 64 + int(rng.integers(0, 64)), seed=i)
-    lines = [f'{i}.png\tabc' for i in range(20)]
-    (tmp_path / '0.png').unlink()
-    data = (tmp_path / '1.png').read_bytes()
-    (tmp_path / '1.png').write_bytes(data[: len(data) // 2])
-    (tmp_path / '2.png').write_bytes(b'')
-    (tmp_path / '3.png').write_text('no picture')
-    lines[4] = '4.png\t'
-    lines[5], lines[6] = '5.png\ta?c', '6.png\tab!'
-    lines[7] = '7.png\t' + 'ab' * 30
-    lines[8] = '8.png\tABC'
-    lines[9] = '9.png\te\u0301'
-    lines[10], lines[11], lines[12] = '10.png\ta  b', '11.png\ta ', '12.png\ta\u00a0b'
-    lines += ['13.png\tabc', '13.png\tabc', '14.png\tcab']
-    shutil.copy(tmp_path / '15.png', tmp_path / 'copy.png')
-    lines += ['copy.png\tabc']
-    write_picture(tmp_path / 'wide.png', 10, 400)
-    write_picture(tmp_path / 'narrow.png', 60, 20)
-    lines += ['wide.png\tabc', 'narrow.png\tabc', f'16.png\t{"abc" * 6}']
-    path = tmp_path / 'bad.tsv'
-    path.write_text('\n'.join(lines))
-    table = tmp_path / 'table.txt'
-    table.write_text('a\nb\nc\né\nz\n<SPACE>\n<BLK>')
+        write_picture(tmp_path / f"{i}.png", 32, 64 + int(rng.integers(0, 64)), seed=i)
+    lines = [f"{i}.png\tabc" for i in range(20)]
+    (tmp_path / "0.png").unlink()
+    data = (tmp_path / "1.png").read_bytes()
+    (tmp_path / "1.png").write_bytes(data[: len(data) // 2])
+    (tmp_path / "2.png").write_bytes(b"")
+    (tmp_path / "3.png").write_text("no picture")
+    lines[4] = "4.png\t"
+    lines[5], lines[6] = "5.png\ta?c", "6.png\tab!"
+    lines[7] = "7.png\t" + "ab" * 30
+    lines[8] = "8.png\tABC"
+    lines[9] = "9.png\te\u0301"
+    lines[10], lines[11], lines[12] = "10.png\ta  b", "11.png\ta ", "12.png\ta\u00a0b"
+    lines += ["13.png\tabc", "13.png\tabc", "14.png\tcab"]
+    shutil.copy(tmp_path / "15.png", tmp_path / "copy.png")
+    lines += ["copy.png\tabc"]
+    write_picture(tmp_path / "wide.png", 10, 400)
+    write_picture(tmp_path / "narrow.png", 60, 20)
+    lines += ["wide.png\tabc", "narrow.png\tabc", f"16.png\t{'abc' * 6}"]
+    path = tmp_path / "bad.tsv"
+    path.write_text("\n".join(lines))
+    table = tmp_path / "table.txt"
+    table.write_text("a\nb\nc\né\nz\n<SPACE>\n<BLK>")
     return path, table
 
 
 def test_every_fault_is_named(bad):
     path, table = bad
-    other = path.parent / 'other.tsv'
-    other.write_text('17.png\tabc\n18.png\tabc\n39.png\tabc\n')
+    other = path.parent / "other.tsv"
+    other.write_text("17.png\tabc\n18.png\tabc\n39.png\tabc\n")
     report = look(path, other, table=str(table), max_label_length=18)
-    one = report['sets'][0]
-    assert counts(one['unusable']) == {
+    one = report["sets"][0]
+    assert counts(one["unusable"]) == {
         images.MISSING: 1,
         images.DAMAGED: 1,
         images.EMPTY: 1,
@@ -84,7 +84,7 @@ def test_every_fault_is_named(bad):
         UNKNOWN_CHARACTER: 4,  # `?`, `!`, ABC, the no-break space
         TOO_LONG: 1,
     }
-    assert counts(one['notes']) == {
+    assert counts(one["notes"]) == {
         NOT_NFC: 1,
         ODD_SPACE: 3,
         SAME_PATH: 2,
@@ -94,90 +94,90 @@ def test_every_fault_is_named(bad):
         SQUEEZED: 1,
         STRETCHED: 1,
     }
-    assert one['trainable'] == one['samples'] - 10
-    assert one['notes'][CASE]['examples'] == [f"{path}:9 'ABC'"]
-    assert one['notes'][SAME_BYTES]['examples'] == [
-        f'{path.parent}/copy.png = {path.parent}/15.png'
+    assert one["trainable"] == one["samples"] - 10
+    assert one["notes"][CASE]["examples"] == [f"{path}:9 'ABC'"]
+    assert one["notes"][SAME_BYTES]["examples"] == [
+        f"{path.parent}/copy.png = {path.parent}/15.png"
     ]
-    characters = report['characters']
-    assert characters['unknown'] == {'A': 1, 'B': 1, 'C': 1, '?': 1, '!': 1, '\u00a0': 1}
-    assert characters['never'] == ['z']
-    assert [(shared['by'], shared['count']) for shared in report['overlap']] == [('path', 2)]
-    text = '\n'.join(text_of(report))
-    told = ('18.png', "'?' 1", 'never', '--config.data.train')
-    for name in (*one['unusable'], *one['notes'], *told):
+    characters = report["characters"]
+    assert characters["unknown"] == {"A": 1, "B": 1, "C": 1, "?": 1, "!": 1, "\u00a0": 1}
+    assert characters["never"] == ["z"]
+    assert [(shared["by"], shared["count"]) for shared in report["overlap"]] == [("path", 2)]
+    text = "\n".join(text_of(report))
+    told = ("18.png", "'?' 1", "never", "--config.data.train")
+    for name in (*one["unusable"], *one["notes"], *told):
         assert name in text
     narrow = look(path, table=str(table), preprocessing=Preprocessing(width=60))
-    assert counts(narrow['sets'][0]['unusable'])[TOO_LONG_FOR_WIDTH] == 2
+    assert counts(narrow["sets"][0]["unusable"])[TOO_LONG_FOR_WIDTH] == 2
 
 
 def test_without_a_table_one_is_proposed(bad):
     report = look(bad[0])
-    assert report['characters']['proposed'] == ' !?ABCabc\u00a0é'
-    assert report['characters']['unknown'] == {}
-    assert UNKNOWN_CHARACTER not in report['sets'][0]['unusable']
-    assert "'--config.charset.characters= !?ABCabc\u00a0é'" in report['command']
+    assert report["characters"]["proposed"] == " !?ABCabc\u00a0é"
+    assert report["characters"]["unknown"] == {}
+    assert UNKNOWN_CHARACTER not in report["sets"][0]["unusable"]
+    assert "'--config.charset.characters= !?ABCabc\u00a0é'" in report["command"]
     folded = look(bad[0], ignore_case=True)
-    assert folded['characters']['proposed'] == ' !?abc\u00a0é'
-    assert folded['sets'][0]['notes'].keys().isdisjoint({CASE})
+    assert folded["characters"]["proposed"] == " !?abc\u00a0é"
+    assert folded["sets"][0]["notes"].keys().isdisjoint({CASE})
 
 
 def test_same_bytes_in_two_sets(bad):
     path, table = bad
-    folder = path.parent / 'test'
+    folder = path.parent / "test"
     folder.mkdir()
-    shutil.copy(path.parent / '20.png', folder / 'abc.png')
-    shutil.copy(path.parent / '21.png', folder / 'cab.png')
-    (path.parent / 'train.tsv').write_text('20.png\tabc\n22.png\tabc\n')
-    found = look(path.parent / 'train.tsv', folder, table=str(table))['overlap']
-    assert [(one['by'], one['count'], one['examples']) for one in found] == [
-        ('bytes', 1, [str(folder / 'abc.png')])
+    shutil.copy(path.parent / "20.png", folder / "abc.png")
+    shutil.copy(path.parent / "21.png", folder / "cab.png")
+    (path.parent / "train.tsv").write_text("20.png\tabc\n22.png\tabc\n")
+    found = look(path.parent / "train.tsv", folder, table=str(table))["overlap"]
+    assert [(one["by"], one["count"], one["examples"]) for one in found] == [
+        ("bytes", 1, [str(folder / "abc.png")])
     ]
-    assert look(path.parent / 'train.tsv', folder, compare_bytes=False)['overlap'] == []
+    assert look(path.parent / "train.tsv", folder, compare_bytes=False)["overlap"] == []
 
 
 def test_only_some_pictures_are_decoded(bad):
     path, _ = bad
-    assert look(path, decode=0)['sets'][0]['decoded'] == 0
-    one = look(path, decode=5)['sets'][0]
-    assert one['decoded'] == 5
-    assert images.MISSING in one['unusable']  # the header told
+    assert look(path, decode=0)["sets"][0]["decoded"] == 0
+    one = look(path, decode=5)["sets"][0]
+    assert one["decoded"] == 5
+    assert images.MISSING in one["unusable"]  # the header told
 
 
 def test_tightest_samples_and_histograms(bad):
     path, table = bad
-    one = look(path, table=str(table))['sets'][0]
-    tightest = one['tightest'][0]
-    assert tightest['text'] == 'abc' * 6
-    with Image.open(path.parent / '16.png') as picture:
+    one = look(path, table=str(table))["sets"][0]
+    tightest = one["tightest"][0]
+    assert tightest["text"] == "abc" * 6
+    with Image.open(path.parent / "16.png") as picture:
         width = picture.width
-    assert (tightest['frames'], tightest['needed']) == (-(-width // 4) - 1, 18)
-    assert sum(one['label_lengths'].values()) == one['trainable'] == sum(one['widths'].values())
+    assert (tightest["frames"], tightest["needed"]) == (-(-width // 4) - 1, 18)
+    assert sum(one["label_lengths"].values()) == one["trainable"] == sum(one["widths"].values())
 
 
 def test_a_set_without_any_character(tmp_path):
-    write_picture(tmp_path / 'a.png', 20, 30)
-    path = tmp_path / 'labels.tsv'
-    path.write_text('a.png\t\n')
-    with pytest.raises(UserError, match='no label has any character'):
+    write_picture(tmp_path / "a.png", 20, 30)
+    path = tmp_path / "labels.tsv"
+    path.write_text("a.png\t\n")
+    with pytest.raises(UserError, match="no label has any character"):
         look(path)
 
 
 def test_nothing_can_be_used(tmp_path):
-    path = tmp_path / 'labels.tsv'
-    path.write_text('a.png\tx\n')
+    path = tmp_path / "labels.tsv"
+    path.write_text("a.png\tx\n")
     report = look(path)
-    assert counts(report['sets'][0]['unusable']) == {images.MISSING: 1}
-    assert report['proposal'] == {}
-    assert 'to train on it' in '\n'.join(text_of(report))
+    assert counts(report["sets"][0]["unusable"]) == {images.MISSING: 1}
+    assert report["proposal"] == {}
+    assert "to train on it" in "\n".join(text_of(report))
 
 
 def test_overlap_needs_all_pairs(tmp_path):
     sources, surveys = [], []
-    for name, numbers in (('a', (1, 2)), ('b', (2, 3)), ('c', (3, 1))):
-        path = tmp_path / f'{name}.tsv'
-        path.write_text(''.join(f'{n}.png\tx\n' for n in numbers))
-        sources.append(FileSource(path, Charset.from_characters('x')))
+    for name, numbers in (("a", (1, 2)), ("b", (2, 3)), ("c", (3, 1))):
+        path = tmp_path / f"{name}.tsv"
+        path.write_text("".join(f"{n}.png\tx\n" for n in numbers))
+        sources.append(FileSource(path, Charset.from_characters("x")))
         surveys.append(survey_module.survey(sources[-1]))
     found = survey_module.overlap(sources, surveys)
     assert [(one[-5:], other[-5:], ids) for one, other, _, ids in found] == [
@@ -187,12 +187,12 @@ def test_overlap_needs_all_pairs(tmp_path):
 
 def test_the_proposal_is_one_that_training_takes(words):
     report = look(words.path)
-    proposal = report['proposal']
+    proposal = report["proposal"]
     natural = [max(32, (2 * w * 32 + h) // (2 * h)) for h, w in words.sizes]
-    assert proposal['max_width'] >= max(natural)
-    assert proposal['boundaries'][-1] <= proposal['max_width']
-    assert proposal['longest_label'] == max(map(len, words.labels))
-    assert len(proposal['boundaries']) <= 12
+    assert proposal["max_width"] >= max(natural)
+    assert proposal["boundaries"][-1] == proposal["max_width"]
+    assert proposal["longest_label"] == max(map(len, words.labels))
+    assert len(proposal["boundaries"]) <= 12
     assert json.loads(json.dumps(report)) == report
 
 
@@ -200,19 +200,19 @@ def test_the_proposal_is_one_that_training_takes(words):
 
 
 def rows_of(path):
-    with open(path, encoding='utf-8', newline='') as file:
-        return list(csv.reader(file, delimiter='\t', quoting=csv.QUOTE_NONE))
+    with open(path, encoding="utf-8", newline="") as file:
+        return list(csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
 
 
-@pytest.mark.parametrize('name', ['icdar2015_train', 'svt_train', 'uw3_lines_ocropy', 'captcha_v2'])
+@pytest.mark.parametrize("name", ["icdar2015_train", "svt_train", "uw3_lines_ocropy", "captcha_v2"])
 def test_the_truth_about_real_sets(name, tmp_path, monkeypatch):
-    path = SHARED / name / 'labels.tsv'
+    path = SHARED / name / "labels.tsv"
     if not path.exists():
-        pytest.skip(f'{path} is not there')
-    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
-    table = tmp_path / 'table.txt'
-    alphabet = 'abcdefghijklmnopqrstuvwxyz0123456789'
-    table.write_text('\n'.join([*alphabet, '<BLK>']))
+        pytest.skip(f"{path} is not there")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    table = tmp_path / "table.txt"
+    alphabet = "abcdefghijklmnopqrstuvwxyz0123456789"
+    table.write_text("\n".join([*alphabet, "<BLK>"]))
     rule = Preprocessing(max_width=512)
     report = look(path, table=str(table), ignore_case=True, preprocessing=rule, decode=0)
     unknown, long, usable, characters = 0, 0, 0, Counter()
@@ -231,23 +231,23 @@ def test_the_truth_about_real_sets(name, tmp_path, monkeypatch):
             continue
         usable += 1
         widths[natural] += 1
-    one = report['sets'][0]
+    one = report["sets"][0]
     expected = {UNKNOWN_CHARACTER: unknown, TOO_LONG_FOR_WIDTH: long}
-    assert counts(one['unusable']) == {reason: n for reason, n in expected.items() if n}
-    assert one['trainable'] == usable
-    assert report['characters']['counts'] == dict(characters)
-    assert one['widths'] == {str(w): n for w, n in sorted(widths.items())}
-    if name == 'icdar2015_train':
-        assert report['proposal']['padding'] < 0.10
-        assert len(report['proposal']['boundaries']) <= 12
+    assert counts(one["unusable"]) == {reason: n for reason, n in expected.items() if n}
+    assert one["trainable"] == usable
+    assert report["characters"]["counts"] == dict(characters)
+    assert one["widths"] == {str(w): n for w, n in sorted(widths.items())}
+    if name == "icdar2015_train":
+        assert report["proposal"]["padding"] < 0.10
+        assert len(report["proposal"]["boundaries"]) <= 12
 
 
 def test_an_example_of_crnn_tf2():
-    folder = SHARED / 'crnn_tf2_example'
+    folder = SHARED / "crnn_tf2_example"
     if not folder.exists():
-        pytest.skip(f'{folder} is not there')
-    charset = Charset.read(folder / 'table.txt', ignore_case=True)
-    for name, count in (('mjsynth', 3), ('icdar2013', 3), ('simple', 4)):
-        source = FileSource(folder / f'{name}_annotation.txt', charset)
+        pytest.skip(f"{folder} is not there")
+    charset = Charset.read(folder / "table.txt", ignore_case=True)
+    for name, count in (("mjsynth", 3), ("icdar2013", 3), ("simple", 4)):
+        source = FileSource(folder / f"{name}_annotation.txt", charset)
         assert (len(source), int(source.usable.sum())) == (count, count)
         assert all(os.path.exists(source.path(i)) for i in range(count))

@@ -19,7 +19,7 @@ FREE = Preprocessing(max_width=160)
 
 def make(words):
     source = FileSource(words.path, words.charset)
-    options = {'preprocessing': FREE, 'geometry': 'keras', 'boundaries': (64, 96)}
+    options = {"preprocessing": FREE, "geometry": "keras", "boundaries": (64, 96)}
     return Plan(source, batch_size=8, seed=1, **options), source
 
 
@@ -42,8 +42,8 @@ def test_batches_come_in_the_order_of_the_plan(words):
     seen = list(batches(plan, source, FREE, start=3, stop=30))
     assert len(seen) == 27
     for step, batch in enumerate(seen, 3):
-        np.testing.assert_array_equal(batch['id'], plan.row(step).ids)
-        assert batch['image'].shape[2] == plan.row(step).width
+        np.testing.assert_array_equal(batch["id"], plan.row(step).ids)
+        assert batch["image"].shape[2] == plan.row(step).width
 
 
 def test_starting_later_changes_nothing(words):
@@ -58,22 +58,22 @@ def test_starting_later_changes_nothing(words):
 
 def test_processes_give_what_threads_give(words, capsys):
     plan, source = make(words)
-    options = {'start': 2, 'stop': 16, 'augment': darker, 'seed': 5}
+    options = {"start": 2, "stop": 16, "augment": darker, "seed": 5}
     threads = list(batches(plan, source, FREE, **options))
     processes = list(batches(plan, source, FREE, workers=2, **options))
-    assert capsys.readouterr().err == ''
+    assert capsys.readouterr().err == ""
     for left, right in zip(threads, processes, strict=True):
         assert_equal(left, right)
 
 
-@pytest.mark.parametrize('count', [1, 2, 8])
+@pytest.mark.parametrize("count", [1, 2, 8])
 def test_slices_of_hosts_are_the_global_batch(words, count):
     plan, source = make(words)
     whole = list(batches(plan, source, FREE, stop=14))
     hosts = [list(batches(plan, source, FREE, stop=14, host=(i, count))) for i in range(count)]
     for step, batch in enumerate(whole):
         parts = [host[step] for host in hosts]
-        assert {part['id'].size for part in parts} == {8 // count}
+        assert {part["id"].size for part in parts} == {8 // count}
         joined = {}
         for key, value in batch.items():
             values = [part[key] for part in parts]
@@ -95,20 +95,20 @@ def test_a_batch_is_the_callers_own(words):
     plan, source = make(words)
     stream = batches(plan, source, FREE, stop=2)
     first = next(stream)
-    kept = first['image'].copy()
+    kept = first["image"].copy()
     next(stream)
-    np.testing.assert_array_equal(first['image'], kept)
-    assert first['image'].flags.owndata
+    np.testing.assert_array_equal(first["image"], kept)
+    assert first["image"].flags.owndata
 
 
 def test_what_goes_wrong_while_reading_is_raised(words):
     plan, source = make(words)
 
     def broken(picture, generator):
-        raise ArithmeticError('in the middle')
+        raise ArithmeticError("in the middle")
 
     stream = batches(plan, source, FREE, augment=broken)
-    with pytest.raises(ArithmeticError, match='in the middle'):
+    with pytest.raises(ArithmeticError, match="in the middle"):
         next(stream)
     plan.row = lambda step: 1 // 0
     with pytest.raises(ZeroDivisionError):
@@ -117,9 +117,9 @@ def test_what_goes_wrong_while_reading_is_raised(words):
 
 def test_what_cannot_be_pickled_is_read_by_threads(words, capsys):
     plan, source = make(words)
-    options = {'stop': 2, 'augment': lambda picture, _: picture}
+    options = {"stop": 2, "augment": lambda picture, _: picture}
     assert len(list(batches(plan, source, FREE, workers=2, **options))) == 2
-    assert 'read by threads' in capsys.readouterr().err
+    assert "read by threads" in capsys.readouterr().err
 
 
 def test_reading_ahead_is_bounded(words):
@@ -160,27 +160,27 @@ def alive(pid):
     except ProcessLookupError:
         return False
     # A zombie that nobody waits for is dead enough.
-    with open(f'/proc/{pid}/stat') as file:
-        return file.read().rpartition(')')[2].split()[0] != 'Z'
+    with open(f"/proc/{pid}/stat") as file:
+        return file.read().rpartition(")")[2].split()[0] != "Z"
 
 
-@pytest.mark.skipif(not os.path.exists('/proc'), reason='looks at /proc')
+@pytest.mark.skipif(not os.path.exists("/proc"), reason="looks at /proc")
 def test_workers_end_with_a_killed_parent(words, tmp_path):
-    script = tmp_path / 'script.py'
+    script = tmp_path / "script.py"
     script.write_text(SCRIPT)
-    output = tmp_path / 'output'  # no pipe: the worker would hold it open
-    with open(output, 'w') as file:
+    output = tmp_path / "output"  # no pipe: the worker would hold it open
+    with open(output, "w") as file:
         run = subprocess.run(
             [sys.executable, script, words.path],
             stdout=file,
-            env=os.environ | {'PYTHONPATH': str(ROOT)},
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
             check=False,
         )
     assert run.returncode == -9
     pid, jax_imported = output.read_text().split()
-    assert jax_imported == 'False'
+    assert jax_imported == "False"
     for _ in range(100):
         if not alive(int(pid)):
             return
         time.sleep(0.05)
-    pytest.fail('the worker is still there')
+    pytest.fail("the worker is still there")

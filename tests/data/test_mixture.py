@@ -43,33 +43,33 @@ def test_a_source_gives_its_share(parts):
 
 
 def test_the_seeded_part_goes_on_from_epoch_to_epoch():
-    mixed = MixedSource([simple(10, 'a')], [0.3], seed=0)
+    mixed = MixedSource([simple(10, "a")], [0.3], seed=0)
     assert mixed.windowed
     _, local = mixed.locate(np.arange(20))
     assert sorted(local[:10].tolist()) == sorted(local[10:].tolist()) == list(range(10))
     assert local[:10].tolist() != local[10:].tolist()
-    other = MixedSource([simple(10, 'a')], [0.3], seed=1)
+    other = MixedSource([simple(10, "a")], [0.3], seed=1)
     assert other.locate(np.arange(20))[1].tolist() != local.tolist()
 
 
 def test_everything_is_asked_of_the_right_source():
-    a, b = simple(3, 'a', label=1), simple(4, 'b', label=2)
+    a, b = simple(3, "a", label=1), simple(4, "b", label=2)
     mixed = MixedSource([a, b], [2, 1])
     assert not mixed.windowed
-    assert mixed.name == 'a*2,b'
+    assert mixed.name == "a*2,b"
     ids = np.array([9, 0, 4, 6, 3])  # b3, a0, a1, b0, a0
-    assert [mixed.identity(i) for i in ids.tolist()] == ['b/3', 'a/0', 'a/1', 'b/0', 'a/0']
+    assert [mixed.identity(i) for i in ids.tolist()] == ["b/3", "a/0", "a/1", "b/0", "a/0"]
     assert mixed.sizes(ids)[:, 1].tolist() == [43, 40, 41, 40, 40]
     flat, offsets = mixed.labels_of(ids)
     assert np.diff(offsets).tolist() == [1, 1, 2, 1, 1]
     assert flat.tolist() == [2, 1, 1, 1, 2, 1]
     assert [p.shape[1] for p in mixed.read(ids)] == [43, 40, 41, 40, 40]
-    assert [mixed.text(i) for i in ids.tolist()] == ['c', 'b', 'bb', 'c', 'b']
+    assert [mixed.text(i) for i in ids.tolist()] == ["c", "b", "bb", "c", "b"]
     assert len(mixed.labels[1]) == 11
 
 
 def test_rendered_and_photographed_samples_are_told_apart():
-    files, rendered = simple(3, 'files'), simple(5, 'words', DrawnSource)
+    files, rendered = simple(3, "files"), simple(5, "words", DrawnSource)
     mixed = MixedSource([files, rendered], [1, 1])
     assert mixed.windowed
     assert is_rendered(mixed, np.arange(8)).tolist() == [False] * 3 + [True] * 5
@@ -81,34 +81,34 @@ def test_rendered_and_photographed_samples_are_told_apart():
 
 def test_windows_are_short_only_where_words_are_drawn():
     def plan(source):
-        return Plan(source, batch_size=2, preprocessing=Preprocessing(), geometry='keras')
+        return Plan(source, batch_size=2, preprocessing=Preprocessing(), geometry="keras")
 
-    files = MixedSource([simple(1000, 'a')], [0.5])
-    drawn = MixedSource([simple(1000, 'a'), simple(10, 'b', DrawnSource)], [0.5, 1])
+    files = MixedSource([simple(1000, "a")], [0.5])
+    drawn = MixedSource([simple(1000, "a"), simple(10, "b", DrawnSource)], [0.5, 1])
     assert plan(files)._window_batches > RENDERED_BATCHES
     assert plan(drawn)._window_batches == RENDERED_BATCHES
 
 
 def test_an_epoch_of_a_mixture_through_the_plan():
-    mixed = MixedSource([simple(30, 'a'), simple(20, 'b')], [1.5, 2])
-    plan = Plan(mixed, batch_size=4, preprocessing=Preprocessing(), geometry='keras')
+    mixed = MixedSource([simple(30, "a"), simple(20, "b")], [1.5, 2])
+    plan = Plan(mixed, batch_size=4, preprocessing=Preprocessing(), geometry="keras")
     for epoch in range(2):
         steps = range(epoch * plan.steps_per_epoch, (epoch + 1) * plan.steps_per_epoch)
         ids = np.concatenate([plan.row(step).ids for step in steps])
         names = Counter(mixed.identity(i) for i in ids.tolist() if i >= 0)
         assert names.total() == 85
-        assert {names[f'b/{i}'] for i in range(20)} == {2}
-        assert {names[f'a/{i}'] for i in range(30)} == {1, 2}
+        assert {names[f"b/{i}"] for i in range(20)} == {2}
+        assert {names[f"a/{i}"] for i in range(30)} == {1, 2}
 
 
 def test_reasons_are_added_up():
     a = FakeSource([[1]] * 4, [(32, 40)] * 4, [True, False, True, False])
     mixed = MixedSource([a, a], [1, 1])
-    assert mixed.reasons.counts == {'marked': 4}
+    assert mixed.reasons.counts == {"marked": 4}
     assert mixed.usable.tolist() == [True, False] * 4
 
 
 def test_weights_must_fit():
     for weights in ([], [1, 2], [0], [-1]):
-        with pytest.raises(ValueError, match='weights'):
-            MixedSource([simple(3, 'a')], weights)
+        with pytest.raises(ValueError, match="weights"):
+            MixedSource([simple(3, "a")], weights)

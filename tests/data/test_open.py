@@ -3,12 +3,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from crnn_jax.data import open as open_module
 from crnn_jax.data.files import FileSource
 from crnn_jax.data.open import open_sources, parse_names
 from crnn_jax.data.split import Subset, split
 from crnn_jax.spec.errors import UserError
 from crnn_jax.spec.preprocessing import Preprocessing
-from tests.data.conftest import write_picture
+from tests.data.conftest import DrawnSource, write_picture
 
 RULE = Preprocessing(width=100)
 
@@ -22,25 +23,25 @@ def config_of(train, **data):
 
 
 def opened(words, train, **data):
-    return open_sources(config_of(train, **data), words.charset, RULE, 'keras')
+    return open_sources(config_of(train, **data), words.charset, RULE, "keras")
 
 
 def names_of(source):
-    return [source.identity(i).rsplit('/')[-1] for i in range(len(source))]
+    return [source.identity(i).rsplit("/")[-1] for i in range(len(source))]
 
 
 def test_one_file(words):
     train, validation = opened(words, words.path)
     assert isinstance(train, FileSource)
     assert validation == []
-    train, validation = opened(words, words.path, validation=f'{words.path},{words.path}')
+    train, validation = opened(words, words.path, validation=f"{words.path},{words.path}")
     assert [len(source) for source in validation] == [100, 100]
 
 
-@pytest.mark.parametrize('fold', range(5))
+@pytest.mark.parametrize("fold", range(5))
 def test_folds_by_sorted_file_name(words, fold):
-    train, (held_out,) = opened(words, words.path, split=f'{fold}/5')
-    everything = sorted(f'{i}.png' for i in range(100))
+    train, (held_out,) = opened(words, words.path, split=f"{fold}/5")
+    everything = sorted(f"{i}.png" for i in range(100))
     assert sorted(names_of(held_out)) == sorted(everything[fold::5])
     assert sorted(names_of(train) + names_of(held_out)) == everything
     assert [train.text(i) for i in range(3)] == [
@@ -49,92 +50,118 @@ def test_folds_by_sorted_file_name(words, fold):
 
 
 def test_a_split_by_hash_is_stable(words, tmp_path):
-    train, (held_out,) = opened(words, words.path, split='10%')
+    train, (held_out,) = opened(words, words.path, split="10%")
     assert 2 <= len(held_out) <= 20
     assert len(train) + len(held_out) == 100
     # Another order, other lines, another place, paths with ./: each picture stays on its side.
     lines = words.path.read_text().splitlines()[50:][::-1]
-    moved = tmp_path / 'other.tsv'
-    moved.write_text(''.join(f'./{line}\n' for line in lines))
+    moved = tmp_path / "other.tsv"
+    moved.write_text("".join(f"./{line}\n" for line in lines))
     source = FileSource(moved, words.charset, images=str(words.path.parent))
-    assert set(names_of(split(source, 'hash')[1])) <= set(names_of(held_out))
-    _, half = split(FileSource(words.path, words.charset), '50%')
+    assert set(names_of(split(source, "hash")[1])) <= set(names_of(held_out))
+    _, half = split(FileSource(words.path, words.charset), "50%")
     assert set(names_of(held_out)) < set(names_of(half))
 
 
 def test_a_validation_file_comes_before_a_split(words):
-    train, validation = opened(words, words.path, split='0/5', validation=str(words.path))
+    train, validation = opened(words, words.path, split="0/5", validation=str(words.path))
     assert (len(train), len(validation[0])) == (100, 100)
 
 
-@pytest.mark.parametrize('how', ['5/5', '0/1', 'half', '0%', '100%', '-1/5'])
+@pytest.mark.parametrize("how", ["5/5", "0/1", "half", "0%", "100%", "-1/5"])
 def test_splits_that_are_none(words, how):
     with pytest.raises(UserError, match=f"data.split='{how}': must be"):
         opened(words, words.path, split=how)
 
 
 def test_too_few_to_split(words, tmp_path):
-    write_picture(tmp_path / 'a.png', 20, 30)
-    with pytest.raises(UserError, match='too few'):
-        opened(words, tmp_path, split='0/5')
+    write_picture(tmp_path / "a.png", 20, 30)
+    with pytest.raises(UserError, match="too few"):
+        opened(words, tmp_path, split="0/5")
 
 
 def test_a_mixture_repeats_only_what_can_be_trained_on(words, tmp_path):
-    write_picture(tmp_path / 'a.png', 20, 30)
-    path = tmp_path / 'other.tsv'
-    path.write_text('a.png\tab\na.png\tA?\na.png\t\na.png\t' + 'abc' * 9 + '\n')
-    train, _ = opened(words, f'{words.path},{path}*3')
+    write_picture(tmp_path / "a.png", 20, 30)
+    path = tmp_path / "other.tsv"
+    path.write_text("a.png\tab\na.png\tA?\na.png\t\na.png\t" + "abc" * 9 + "\n")
+    train, _ = opened(words, f"{words.path},{path}*3")
     assert len(train) == 103
-    assert {train.identity(i) for i in range(100, 103)} == {str(tmp_path / 'a.png')}
-    assert {train.text(i) for i in range(100, 103)} == {'ab'}
+    assert {train.identity(i) for i in range(100, 103)} == {str(tmp_path / "a.png")}
+    assert {train.text(i) for i in range(100, 103)} == {"ab"}
     assert train.reasons.counts == {
         'no label': 1, 'unknown character': 1, 'too long for its width': 1
     }  # fmt: skip
 
 
 def test_parts_of_several_files(words):
-    train, validation = opened(words, f'{words.path}*2,{words.path}', split='1/4')
+    train, validation = opened(words, f"{words.path}*2,{words.path}", split="1/4")
     assert len(train) == 3 * 75
     assert [len(source) for source in validation] == [25, 25]
 
 
 def test_names_with_weights(tmp_path):
-    assert parse_names('a.txt', 'k') == [('a.txt', 1.0)]
+    assert parse_names("a.txt", "k") == [("a.txt", 1.0)]
     assert parse_names('a.txt, b.txt*2,synthetic*0.5', 'k') == [
         ('a.txt', 1.0), ('b.txt', 2.0), ('synthetic', 0.5)
     ]  # fmt: skip
-    assert parse_names('', 'k') == []
-    assert parse_names(('a.txt*3',), 'k') == [('a.txt', 3.0)]
-    odd = tmp_path / 'a,b*2'
+    assert parse_names("", "k") == []
+    assert parse_names(("a.txt*3",), "k") == [("a.txt", 3.0)]
+    odd = tmp_path / "a,b*2"
     odd.touch()
-    assert parse_names(str(odd), 'k') == [(str(odd), 1.0)]
-    for wrong in ('a.txt*0', 'a.txt*-1', 'a.txt*1e999', 'a.txt*1.1.1'):
+    assert parse_names(str(odd), "k") == [(str(odd), 1.0)]
+    for wrong in ("a.txt*0", "a.txt*-1", "a.txt*1e999", "a.txt*1.1.1"):
         with pytest.raises(UserError, match=r"k: 'a\.txt\*"):
-            parse_names(wrong, 'k')
+            parse_names(wrong, "k")
 
 
 def test_mistakes_are_told_in_one_line(words, tmp_path):
     for train, what in (
-        ('', "data.train='': name an annotation"),
-        ('nowhere.txt', 'nowhere.txt: no annotation file'),
-        ('nowhere.txt*2,x', 'nowhere.txt: no annotation file'),
+        ("", "data.train='': name an annotation"),
+        ("nowhere.txt", "nowhere.txt: no annotation file"),
+        ("nowhere.txt*2,x", "nowhere.txt: no annotation file"),
     ):
         with pytest.raises(UserError, match=what):
             opened(words, train)
-    with pytest.raises(UserError, match='every sample counts once'):
-        opened(words, words.path, validation=f'{words.path}*2')
-    capital = tmp_path / 'labels.tsv'
-    capital.write_text('a.png\tABC\n')
-    with pytest.raises(UserError, match='ignore_case=True'):
+    with pytest.raises(UserError, match="every sample counts once"):
+        opened(words, words.path, validation=f"{words.path}*2")
+    capital = tmp_path / "labels.tsv"
+    capital.write_text("a.png\tABC\n")
+    with pytest.raises(UserError, match="ignore_case=True"):
         opened(words, capital)
     with pytest.raises(UserError, match=r"data\.unknown='guess'"):
-        opened(words, words.path, unknown='guess')
+        opened(words, words.path, unknown="guess")
+
+
+def test_pictures_that_are_not_there_stop_the_start(words, tmp_path):
+    path = tmp_path / "labels.tsv"
+    path.write_text("nowhere.png\tab\n")
+    with pytest.raises(UserError, match=r"labels\.tsv:1: no picture .*nowhere\.png"):
+        opened(words, path)
+    with pytest.raises(UserError, match=r"labels\.tsv:1: no picture"):
+        opened(words, words.path, validation=str(path))
+
+
+class Rendered(DrawnSource):
+    def __init__(self, config, charset, seed):
+        super().__init__([[0]] * 10, [(32, 40)] * 10, name=f"rendered:{seed}")
+
+
+def test_rendered_words_by_name(words, monkeypatch):
+    monkeypatch.setattr(open_module, "RENDERED", f"{__name__}:Rendered")
+    train, (held_out,) = opened(words, "synthetic", validation="synthetic*0.5")
+    assert (train.name, len(train)) == ("rendered:0", 10)
+    assert held_out.name == "rendered:1000003*0.5"
+    assert (len(held_out), held_out.windowed) == (5, True)
+    mixed, _ = opened(words, f"synthetic*2,{words.path}")
+    assert len(mixed) == 120
+    with pytest.raises(UserError, match="no file to part"):
+        opened(words, "synthetic", split="10%")
 
 
 def test_subsets_of_subsets(words):
     source = FileSource(words.path, words.charset)
-    inner = Subset(Subset(source, np.arange(50)), np.array([7, 3]), 'few')
-    assert (inner.name, len(inner)) == ('few', 2)
+    inner = Subset(Subset(source, np.arange(50)), np.array([7, 3]), "few")
+    assert (inner.name, len(inner)) == ("few", 2)
     assert inner.text(1) == words.labels[3]
     assert inner.sizes(np.array([0])).tolist() == [list(words.sizes[7])]
     assert inner.read(np.array([1]))[0].shape == (*words.sizes[3], 1)
@@ -142,3 +169,4 @@ def test_subsets_of_subsets(words):
     assert flat[: offsets[1]].tolist() == [ord(c) - 97 for c in words.labels[7]]
     assert inner.usable.tolist() == [True, True]
     assert inner.reasons.total() == 0
+    assert inner.notes.total() == 0

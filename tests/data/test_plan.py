@@ -16,7 +16,7 @@ FREE = Preprocessing(max_width=160)
 
 
 def make_plan(source, batch_size=4, preprocessing=FREE, **options):
-    options = {'boundaries': (48, 80), 'geometry': 'keras', 'seed': 3} | options
+    options = {"boundaries": (48, 80), "geometry": "keras", "seed": 3} | options
     return Plan(source, batch_size=batch_size, preprocessing=preprocessing, **options)
 
 
@@ -64,7 +64,7 @@ def test_each_usable_sample_comes_once_an_epoch(fake_class, given_samples, b, wi
             assert row.usable.tolist() == [bool(i >= 0 and usable[i]) for i in row.ids]
 
 
-@pytest.fixture(scope='module')
+@pytest.fixture(scope="module")
 def fake_class():
     from tests.data.conftest import FakeSource
 
@@ -88,6 +88,22 @@ def test_epochs_and_seeds_differ(samples):
     assert (first != epoch_ids(make_plan(samples, seed=4), 0)[0]).mean() > 0.9
     # Neighbours in the file are no neighbours in a batch.
     assert np.mean(np.abs(np.diff(first)) == 1) < 0.1
+
+
+def test_the_company_of_a_sample_changes(samples):
+    def groups(plan, epoch):
+        return {frozenset(row.ids.tolist()) for row in epoch_ids(plan, epoch)[1]}
+
+    plan = make_plan(samples)
+    first = groups(plan, 0)
+    assert len(first & groups(plan, 1)) < 3
+    assert len(first & groups(make_plan(samples, seed=4), 0)) < 3
+
+
+def test_widths_alternate(samples):
+    widths = [row.width for row in epoch_ids(make_plan(samples), 0)[1]]
+    assert widths != sorted(widths)
+    assert np.count_nonzero(np.diff(widths)) > len(widths) / 4
 
 
 def test_without_shuffling_the_order_is_that_of_the_source(samples):
@@ -146,9 +162,33 @@ def test_labels_that_do_not_fit_are_counted_by_reason(fake):
     assert {fixed.row(i).width for i in range(3)} == {100}
 
 
+def test_labels_that_just_fit(fake):
+    sizes = [(32, 32)] * 4  # 7 frames
+    source = fake([[1, 2] * 3 + [1], [1, 2] * 4, [1, 1, 2, 2, 3], [1, 1, 2, 2, 3, 4]], sizes)
+    plan = make_plan(source, 1, shuffle=False)
+    assert [plan.row(i).ids.tolist() for i in range(plan.num_samples)] == [[0], [2]]
+    exact = make_plan(source, 1, max_label_length=5)
+    assert exact.num_samples == 1
+    assert exact.reasons.counts == {TOO_LONG: 3}
+
+
+def test_samples_are_looked_at_in_pieces(fake, monkeypatch):
+    widths = np.random.default_rng(0).integers(10, 300, 100)
+    source = fake([[1] * (i % 9) for i in range(100)], [(32, w) for w in widths])
+    whole = make_plan(source)
+    shapes, print_ = whole.shapes, whole.fingerprint()
+    monkeypatch.setattr("crnn_jax.data.usable.CHUNK", 7)
+    monkeypatch.setattr(plan_module, "CHUNK", 7)
+    pieces = make_plan(source)
+    assert pieces.reasons.counts == whole.reasons.counts
+    assert pieces.shapes == shapes
+    np.testing.assert_array_equal(epoch_ids(pieces, 1)[0], epoch_ids(whole, 1)[0])
+    assert len(print_) == 64
+
+
 def test_a_fixed_width_opens_no_header(fake):
     source = fake([[1]] * 9, [(32, 32)] * 9)
-    source.sizes = lambda ids: pytest.fail('asked for sizes')
+    source.sizes = lambda ids: pytest.fail("asked for sizes")
     plan = make_plan(source, 2, Preprocessing(width=100))
     assert len(epoch_ids(plan, 0)[1]) == 5
     assert plan.shapes == ((100, 24),)
@@ -156,7 +196,7 @@ def test_a_fixed_width_opens_no_header(fake):
 
 
 @pytest.mark.parametrize(
-    ('shape', 'limit', 'all_', 'expected'),
+    ("shape", "limit", "all_", "expected"),
     [(100, 0, False, 24), (100, 10, False, 10), (100, 10, True, 24), (100, 99, False, 24)],
 )
 def test_the_label_axis_is_fixed_by_the_width(fake, shape, limit, all_, expected):
@@ -165,7 +205,7 @@ def test_the_label_axis_is_fixed_by_the_width(fake, shape, limit, all_, expected
         source, 1, Preprocessing(width=shape), boundaries=(), max_label_length=limit, all=all_
     )
     assert plan.row(0).label_axis == expected
-    assert num_frames(shape, 'keras') == 24
+    assert num_frames(shape, "keras") == 24
 
 
 def test_shapes_are_those_that_occur(samples, fake):
@@ -185,16 +225,16 @@ def test_parts_of_hosts_are_the_whole(samples):
             assert {(p.width, p.label_axis, p.epoch) for p in parts} == {
                 (row.width, row.label_axis, row.epoch)
             }
-    with pytest.raises(ValueError, match='3 hosts'):
+    with pytest.raises(ValueError, match="3 hosts"):
         plan.row(0).part(0, 3)
 
 
 def test_plans_without_samples(fake):
-    with pytest.raises(UserError, match=r'fake: no sample can be trained on \(1 marked\)'):
+    with pytest.raises(UserError, match=r"fake: no sample can be trained on \(1 marked\)"):
         make_plan(fake([[1]], [(32, 32)], [False]))
     with pytest.raises(IndexError):
         make_plan(fake([[1]], [(32, 32)])).row(-1)
-    with pytest.raises(ValueError, match='batch_size'):
+    with pytest.raises(ValueError, match="batch_size"):
         make_plan(fake([[1]], [(32, 32)]), 0)
 
 

@@ -14,13 +14,13 @@ from crnn_jax.spec.preprocessing import Preprocessing
 FREE = Preprocessing(max_width=160)
 
 
-@pytest.fixture(scope='module')
+@pytest.fixture(scope="module")
 def tensorflow():
     """TensorFlow and what it imports warn about themselves."""
-    return pytest.importorskip('tensorflow')
+    return pytest.importorskip("tensorflow")
 
 
-pytestmark = [pytest.mark.filterwarnings('ignore'), pytest.mark.usefixtures('tensorflow')]
+pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.usefixtures("tensorflow")]
 
 
 def darker(picture, generator):
@@ -31,19 +31,19 @@ def darker(picture, generator):
 def broken(words, tmp_path):
     """The same set with two pictures missing."""
     lines = words.path.read_text().splitlines()
-    path = tmp_path / 'broken.tsv'
-    path.write_text('\n'.join([*lines, 'images/none.png\té', 'images/gone.png\tab']))
-    return FileSource(path, words.charset, images=str(words.path.parent), unknown='strip')
+    path = tmp_path / "broken.tsv"
+    path.write_text("\n".join([*lines, "images/none.png\té", "images/gone.png\tab"]))
+    return FileSource(path, words.charset, images=str(words.path.parent), unknown="strip")
 
 
-@pytest.mark.parametrize('host', [(0, 1), (1, 2)])
+@pytest.mark.parametrize("host", [(0, 1), (1, 2)])
 def test_both_loaders_give_the_same_batches(broken, host):
-    options = {'boundaries': (64, 96), 'preprocessing': FREE, 'geometry': 'keras', 'seed': 2}
+    options = {"boundaries": (64, 96), "preprocessing": FREE, "geometry": "keras", "seed": 2}
     plan = Plan(broken, batch_size=8, shuffle=False, all=True, **options)
-    given = {'start': 1, 'stop': 2 * plan.steps_per_epoch, 'host': host, 'augment': darker}
+    given = {"start": 1, "stop": 2 * plan.steps_per_epoch, "host": host, "augment": darker}
     ours = list(loader.batches(plan, broken, FREE, **given))
     theirs = list(batches(plan, broken, FREE, **given))
-    assert sum(len(batch['failed']) for batch in theirs) >= 2
+    assert sum(len(batch["failed"]) for batch in theirs) >= 2
     for left, right in zip(ours, theirs, strict=True):
         assert left.keys() == right.keys()
         for key, value in left.items():
@@ -64,13 +64,11 @@ def config_of(words, **data):
         seed=0,
         batch_size=8,
         synthetic=None,
-        model=SimpleNamespace(geometry='keras'),
+        model=SimpleNamespace(geometry="keras"),
         charset=SimpleNamespace(
-            table='', characters='abcdefghijklmnopqrstuvwxyz', ignore_case=False
+            table="", characters="abcdefghijklmnopqrstuvwxyz", ignore_case=False
         ),
-        preprocessing=SimpleNamespace(
-            channels=1, height=32, width=0, min_width=32, max_width=160
-        ),
+        preprocessing=SimpleNamespace(channels=1, height=32, width=0, min_width=32, max_width=160),
         evaluation=SimpleNamespace(batch_size=4),
         data=SimpleNamespace(**(keys | data)),
     )
@@ -78,37 +76,37 @@ def config_of(words, **data):
 
 def test_a_dataset_for_tensorflow_users(words):
     dataset = as_dataset(config_of(words))
-    assert dataset.element_spec['image'].shape.as_list() == [8, 32, None, 1]
+    assert dataset.element_spec["image"].shape.as_list() == [8, 32, None, 1]
     elements = list(dataset.take(12).as_numpy_iterator())  # more than an epoch of ten
-    ids = np.concatenate([element['id'] for element in elements[:10]])
+    ids = np.concatenate([element["id"] for element in elements[:10]])
     assert sorted(ids.tolist()) == list(range(80))
-    assert {element['image'].shape[2] for element in elements} <= {64, 96, 160}
-    assert all(isinstance(text, bytes) for text in elements[0]['text'])
+    assert {element["image"].shape[2] for element in elements} <= {64, 96, 160}
+    assert all(isinstance(text, bytes) for text in elements[0]["text"])
     later = next(iter(as_dataset(config_of(words), start=7).take(1).as_numpy_iterator()))
-    np.testing.assert_array_equal(later['image'], elements[7]['image'])
+    np.testing.assert_array_equal(later["image"], elements[7]["image"])
     validation = list(as_dataset(config_of(words), training=False).as_numpy_iterator())
-    assert sorted(np.concatenate([element['id'] for element in validation]).tolist()) == list(
+    assert sorted(np.concatenate([element["id"] for element in validation]).tolist()) == list(
         range(20)
     )
-    with pytest.raises(UserError, match=r'data\.validation'):
-        as_dataset(config_of(words, split=''), training=False)
+    with pytest.raises(UserError, match=r"data\.validation"):
+        as_dataset(config_of(words, split=""), training=False)
 
 
 def test_keras_trains_on_it(words, tensorflow):
     keras = tensorflow.keras
-    dataset = as_dataset(config_of(words)).map(lambda b: (b['image'], b['label_length']))
+    dataset = as_dataset(config_of(words)).map(lambda b: (b["image"], b["label_length"]))
     layers = [keras.layers.Rescaling(1 / 255), keras.layers.GlobalAveragePooling2D()]
     model = keras.Sequential([*layers, keras.layers.Dense(1)])
-    model.compile('sgd', 'mse')
+    model.compile("sgd", "mse")
     history = model.fit(dataset, steps_per_epoch=3, verbose=0)
-    assert np.isfinite(history.history['loss'][0])
+    assert np.isfinite(history.history["loss"][0])
 
 
 def test_without_tensorflow(words, monkeypatch):
-    monkeypatch.setitem(sys.modules, 'tensorflow', None)
+    monkeypatch.setitem(sys.modules, "tensorflow", None)
     source = FileSource(words.path, words.charset)
-    plan = Plan(source, batch_size=8, preprocessing=FREE, geometry='keras')
-    with pytest.raises(UserError, match='install'):
+    plan = Plan(source, batch_size=8, preprocessing=FREE, geometry="keras")
+    with pytest.raises(UserError, match="install"):
         make_dataset(plan, source, FREE)
     with pytest.raises(UserError, match=r"data\.loader='threads'"):
         next(batches(plan, source, FREE))

@@ -10,12 +10,12 @@ import pytest
 from PIL import Image
 
 from crnn_jax.decoding.alignment import FIRST_CENTRE
-from crnn_jax.deploy.model_file import load_model
 from crnn_jax.deploy.reading import Reading
 from crnn_jax.deploy.recognizer import Recognizer
 from crnn_jax.spec.charset import Charset
 from crnn_jax.spec.errors import UserError
 from crnn_jax.spec.images import UnreadableImage
+from crnn_jax.spec.model_file import load_model
 from crnn_jax.spec.preprocessing import Preprocessing
 from tests.testdata.tiny_model import (
     CHARSET,

@@ -10,13 +10,13 @@ from crnn_jax.spec import geometry
 from crnn_jax.spec.errors import UserError
 
 
-@pytest.mark.parametrize('width', [*range(4, 70), 100, 1024, 10_000])
+@pytest.mark.parametrize("width", [*range(4, 70), 100, 1024, 10_000])
 def test_frames_by_the_closed_forms(width):
-    assert geometry.num_frames(width, 'keras') == math.ceil(width / 4) - 1
-    assert geometry.num_frames(width, 'torch') == (width // 2) // 2 + 1
+    assert geometry.num_frames(width, "keras") == math.ceil(width / 4) - 1
+    assert geometry.num_frames(width, "torch") == (width // 2) // 2 + 1
 
 
-@pytest.mark.parametrize('name', geometry.GEOMETRIES)
+@pytest.mark.parametrize("name", geometry.GEOMETRIES)
 def test_nothing_stays_nothing_in_every_layer(name):
     assert set(geometry.layer_widths(0, name).values()) == {0}
     frames = [geometry.num_frames(width, name) for width in range(50)]
@@ -27,12 +27,12 @@ def test_nothing_stays_nothing_in_every_layer(name):
 
 
 def test_the_smallest_widths():
-    assert geometry.min_image_width('keras') == 5
-    assert geometry.min_image_width('torch') == 4
-    assert geometry.width_for_frames(24, 'keras') == 97
+    assert geometry.min_image_width("keras") == 5
+    assert geometry.min_image_width("torch") == 4
+    assert geometry.width_for_frames(24, "keras") == 97
 
 
-@pytest.mark.parametrize('name', geometry.GEOMETRIES)
+@pytest.mark.parametrize("name", geometry.GEOMETRIES)
 def test_arrays_and_ints_agree(name):
     widths = np.arange(200, dtype=np.int32)
     frames = geometry.num_frames(widths, name)
@@ -41,16 +41,16 @@ def test_arrays_and_ints_agree(name):
 
 
 def test_layers_of_a_100_px_picture():
-    widths = geometry.layer_widths(101, 'keras')
-    assert [widths[name] for name in ('pool1', 'pool2', 'pool4', 'conv7')] == [51, 26, 26, 25]
-    widths = geometry.layer_widths(101, 'torch')
-    names = ('pool1', 'pool2', 'pool3', 'pool4', 'conv7')
+    widths = geometry.layer_widths(101, "keras")
+    assert [widths[name] for name in ("pool1", "pool2", "pool4", "conv7")] == [51, 26, 26, 25]
+    widths = geometry.layer_widths(101, "torch")
+    names = ("pool1", "pool2", "pool3", "pool4", "conv7")
     assert [widths[name] for name in names] == [50, 25, 26, 27, 26]
 
 
 def test_an_unknown_geometry():
-    with pytest.raises(UserError, match=r'keras \| torch'):
-        geometry.num_frames(100, 'caffe')
+    with pytest.raises(UserError, match=r"keras \| torch"):
+        geometry.num_frames(100, "caffe")
 
 
 def frames_by_counting(label):

@@ -14,7 +14,7 @@ RAMP = np.arange(0, 240, 10, dtype=np.uint8).reshape(4, 6)
 COLOUR = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
 
 
-def encoded(picture, file_format='PNG', **options):
+def encoded(picture, file_format="PNG", **options):
     file = io.BytesIO()
     picture.save(file, file_format, **options)
     return file.getvalue()
@@ -35,11 +35,11 @@ def test_grey_and_rgb():
 
 
 def test_grey_of_a_jpeg_is_that_of_its_rgb():
-    data = encoded(Image.fromarray(COLOUR), 'JPEG', quality=50)
+    data = encoded(Image.fromarray(COLOUR), "JPEG", quality=50)
     np.testing.assert_array_equal(decode_image(data, 1)[..., 0], grey_of(decode_image(data, 3)))
 
 
-@pytest.mark.parametrize('file_format', ['PNG', 'TIFF', 'PPM'])
+@pytest.mark.parametrize("file_format", ["PNG", "TIFF", "PPM"])
 def test_16_bits_keep_their_high_byte(file_format):
     levels = RAMP.astype(np.uint16) * 256 + 99
     data = encoded(Image.fromarray(levels), file_format)
@@ -50,13 +50,13 @@ def test_16_bits_keep_their_high_byte(file_format):
 def png_of_16_bit_rgb(levels):
     def chunk(name, body):
         check = zlib.crc32(name + body)
-        return struct.pack('>I', len(body)) + name + body + struct.pack('>I', check)
+        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", check)
 
     height, width, _ = levels.shape
-    header = struct.pack('>IIBBBBB', width, height, 16, 2, 0, 0, 0)
-    rows = b''.join(b'\0' + row.astype('>u2').tobytes() for row in levels)
-    body = chunk(b'IHDR', header) + chunk(b'IDAT', zlib.compress(rows)) + chunk(b'IEND', b'')
-    return b'\x89PNG\r\n\x1a\n' + body
+    header = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in levels)
+    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + body
 
 
 def test_16_bit_colour_keeps_its_high_byte():
@@ -66,17 +66,17 @@ def test_16_bit_colour_keeps_its_high_byte():
 
 def test_floating_point_pictures():
     for factor in (1 / 255, 1):
-        data = encoded(Image.fromarray(RAMP.astype(np.float32) * np.float32(factor)), 'TIFF')
+        data = encoded(Image.fromarray(RAMP.astype(np.float32) * np.float32(factor)), "TIFF")
         np.testing.assert_array_equal(decode_image(data, 1)[..., 0], RAMP)
 
 
 def test_palette_cmyk_and_one_bit():
     palette = Image.fromarray(COLOUR).quantize(256)
     data = encoded(palette)
-    np.testing.assert_array_equal(decode_image(data, 3), np.asarray(palette.convert('RGB')))
-    cmyk = Image.fromarray(COLOUR).convert('CMYK')
-    data = encoded(cmyk, 'TIFF')
-    np.testing.assert_array_equal(decode_image(data, 3), np.asarray(cmyk.convert('RGB')))
+    np.testing.assert_array_equal(decode_image(data, 3), np.asarray(palette.convert("RGB")))
+    cmyk = Image.fromarray(COLOUR).convert("CMYK")
+    data = encoded(cmyk, "TIFF")
+    np.testing.assert_array_equal(decode_image(data, 3), np.asarray(cmyk.convert("RGB")))
     bits = np.array([[True, False, True]])
     data = encoded(Image.fromarray(bits))
     np.testing.assert_array_equal(decode_image(data, 1)[..., 0], bits * 255)
@@ -87,9 +87,9 @@ def test_transparency_lies_on_white():
     rgba[0, :, 3] = [0, 255, 51]  # black ink: away, full, a fifth
     expected = [[255, 0, 204]]
     np.testing.assert_array_equal(decode_image(encoded(Image.fromarray(rgba)), 1)[..., 0], expected)
-    grey_alpha = Image.fromarray(np.ascontiguousarray(rgba[..., 2:]), 'LA')
+    grey_alpha = Image.fromarray(np.ascontiguousarray(rgba[..., 2:]), "LA")
     np.testing.assert_array_equal(decode_image(encoded(grey_alpha), 1)[..., 0], expected)
-    palette = Image.fromarray(np.array([[0, 1]], np.uint8), 'P')
+    palette = Image.fromarray(np.array([[0, 1]], np.uint8), "P")
     palette.putpalette([9, 9, 9, 7, 7, 7])
     data = encoded(palette, transparency=0)
     np.testing.assert_array_equal(decode_image(data, 1)[..., 0], [[255, 7]])
@@ -97,12 +97,12 @@ def test_transparency_lies_on_white():
 
 def test_an_animation_gives_its_first_frame():
     frames = [Image.fromarray(np.full((3, 3), level, np.uint8)) for level in (10, 200)]
-    data = encoded(frames[0], 'GIF', save_all=True, append_images=frames[1:])
+    data = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
     assert decode_image(data, 1).max() == 10
 
 
-@pytest.mark.parametrize('file_format', ['PNG', 'JPEG', 'TIFF', 'WEBP'])
-@pytest.mark.parametrize('orientation', range(1, 9))
+@pytest.mark.parametrize("file_format", ["PNG", "JPEG", "TIFF", "WEBP"])
+@pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_orientation_is_applied(tmp_path, file_format, orientation):
     upright = np.zeros((16, 32), np.uint8)
     upright[:8, :16] = 250  # only the upper left quarter is bright
@@ -113,17 +113,23 @@ def test_exif_orientation_is_applied(tmp_path, file_format, orientation):
     stored = Image.fromarray(upright)
     turn = back or images._TURNS.get(orientation)
     stored = stored if turn is None else stored.transpose(turn)
-    path = tmp_path / f'picture.{file_format.lower()}'
+    path = tmp_path / f"picture.{file_format.lower()}"
     stored.save(path, file_format, exif=exif)
     decoded = decode_image(path, 1)[..., 0]
     assert decoded.shape == image_size(path) == upright.shape
     assert np.abs(decoded.astype(int) - upright).max() < 60
 
 
-@pytest.mark.filterwarnings('ignore:Corrupt EXIF')
+def test_a_tiff_is_turned_once(tmp_path):
+    path = tmp_path / "turned.tif"
+    Image.fromarray(RAMP).save(path, tiffinfo={274: 6, 700: b"<x:xmpmeta/>"})
+    assert image_size(path) == decode_image(path, 1).shape[:2] == (6, 4)
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF")
 def test_a_damaged_exif_block_loses_nothing():
-    exif = b'Exif\0\0MM\0*\0\0\0\x08\xff\xff' + b'\x01\x12' * 9
-    data = encoded(Image.fromarray(RAMP), 'JPEG', exif=exif)
+    exif = b"Exif\0\0MM\0*\0\0\0\x08\xff\xff" + b"\x01\x12" * 9
+    data = encoded(Image.fromarray(RAMP), "JPEG", exif=exif)
     assert decode_image(data, 1).shape == (4, 6, 1)
     assert image_size(data) == (4, 6)
 
@@ -136,28 +142,28 @@ def reason_of(function, *arguments):
     return error.value.reason
 
 
-@pytest.mark.parametrize('function', [decode_image, image_size])
+@pytest.mark.parametrize("function", [decode_image, image_size])
 def test_files_that_are_no_pictures(tmp_path, function):
-    assert reason_of(function, tmp_path / 'nowhere.png') == images.MISSING
+    assert reason_of(function, tmp_path / "nowhere.png") == images.MISSING
     assert reason_of(function, tmp_path) == images.NO_FILE
-    empty = tmp_path / 'empty.png'
+    empty = tmp_path / "empty.png"
     empty.touch()
     assert reason_of(function, empty) == images.EMPTY
-    text = tmp_path / 'text.png'
-    text.write_text('these are no pixels, whatever the name says')
+    text = tmp_path / "text.png"
+    text.write_text("these are no pixels, whatever the name says")
     assert reason_of(function, text) == images.NO_PICTURE
-    assert reason_of(function, text / 'inside.png') == images.NO_FILE
-    with pytest.raises(UnreadableImage, match=r'text\.png: not a picture'):
+    assert reason_of(function, text / "inside.png") == images.NO_FILE
+    with pytest.raises(UnreadableImage, match=r"text\.png: not a picture"):
         function(text)
 
 
 def test_a_wrong_ending_does_not_matter(tmp_path):
-    path = tmp_path / 'picture.jpg'
-    path.write_bytes(encoded(Image.fromarray(RAMP), 'PNG'))
+    path = tmp_path / "picture.jpg"
+    path.write_bytes(encoded(Image.fromarray(RAMP), "PNG"))
     np.testing.assert_array_equal(decode_image(path, 1)[..., 0], RAMP)
 
 
-@pytest.mark.parametrize('file_format', ['PNG', 'JPEG', 'GIF', 'TIFF', 'WEBP', 'BMP'])
+@pytest.mark.parametrize("file_format", ["PNG", "JPEG", "GIF", "TIFF", "WEBP", "BMP"])
 def test_truncated_pictures(file_format):
     data = encoded(Image.fromarray(np.tile(COLOUR, (20, 20, 1))), file_format)
     reason = reason_of(decode_image, data[: len(data) // 2])
@@ -165,18 +171,18 @@ def test_truncated_pictures(file_format):
 
 
 def test_postscript_is_not_run():
-    eps = encoded(Image.fromarray(COLOUR), 'EPS')
+    eps = encoded(Image.fromarray(COLOUR), "EPS")
     assert reason_of(decode_image, eps) == images.NO_PICTURE
 
 
 def test_bombs_are_refused_by_their_header():
     def chunk(name, body):
         check = zlib.crc32(name + body)
-        return struct.pack('>I', len(body)) + name + body + struct.pack('>I', check)
+        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", check)
 
     for side in (7072, 20_000, 60_000):  # 50.01 megapixels; above Pillow's two limits
-        header = chunk(b'IHDR', struct.pack('>IIBBBBB', side, side, 8, 0, 0, 0, 0))
-        data = b'\x89PNG\r\n\x1a\n' + header + chunk(b'IDAT', b'') + chunk(b'IEND', b'')
+        header = chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0))
+        data = b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
         assert reason_of(decode_image, data) == images.TOO_LARGE
         assert reason_of(image_size, data) == images.TOO_LARGE
 
@@ -204,7 +210,7 @@ def test_the_array_is_the_callers_own():
 
 
 def test_the_header_is_enough_for_the_size(tmp_path, monkeypatch):
-    path = tmp_path / 'picture.png'
+    path = tmp_path / "picture.png"
     Image.fromarray(RAMP).save(path)
-    monkeypatch.setattr(Image.Image, 'load', lambda self: pytest.fail('decoded'))
+    monkeypatch.setattr(Image.Image, "load", lambda self: pytest.fail("decoded"))
     assert image_size(path) == (4, 6)

@@ -6,10 +6,10 @@ import jax
 import numpy as np
 import pytest
 
-from crnn_jax.deploy.model_file import load_model
 from crnn_jax.spec.errors import UserError
 from crnn_jax.training import loop
 from crnn_jax.training.loop import train_and_evaluate
+from crnn_jax.training.open_model import open_model
 from crnn_jax.training.summaries import TIMES
 
 
@@ -93,10 +93,10 @@ def test_summary_and_model_file_tell_what_was_made(config, finished):
     summary = _summary(finished)
     assert summary['images'] == 12 * 8
     assert 0 <= summary['validation']['accuracy'] <= 1
-    variables, metadata = load_model(finished / 'model.safetensors')
+    variables, metadata = open_model(finished / 'model.safetensors')
     assert metadata['charset'] == [*'0123456789', '<BLK>']
     assert metadata['training']['step'] == summary['best_step']
-    best, _ = load_model(finished)
+    best, _ = open_model(finished)
     jax.tree.map(np.testing.assert_array_equal, variables, best)
 
 
@@ -120,7 +120,7 @@ def test_start_from_another_model_with_another_table(config, finished, tmp_path,
     said = capsys.readouterr().err
     assert '11 of 12 classes carried' in said
     assert "new characters: 'x'" in said
-    old, _ = load_model(finished)
+    old, _ = open_model(finished)
     kernel = np.asarray(state.params['logits']['kernel'])
     np.testing.assert_array_equal(kernel[:, :10], old['params']['logits']['kernel'][:, 9::-1])
     np.testing.assert_array_equal(kernel[:, 11], old['params']['logits']['kernel'][:, 10])
@@ -134,7 +134,7 @@ def test_frozen_stages_do_not_move(config, finished, tmp_path):
         config.freeze = ('cnn', 'bi_lstm1')
         config.optimizer.ema = 0.0
     state = train_and_evaluate(config, str(tmp_path / 'frozen'))
-    old, _ = load_model(finished)
+    old, _ = open_model(finished)
     for name in ('conv1', 'bn3', 'bi_lstm1'):
         jax.tree.map(np.testing.assert_array_equal, state.params[name], old['params'][name])
     jax.tree.map(np.testing.assert_array_equal, state.batch_stats, old['batch_stats'])

@@ -4,8 +4,8 @@ import struct
 import numpy as np
 import pytest
 
-from crnn_jax.deploy.safetensors import read_safetensors, write_safetensors
 from crnn_jax.spec.errors import UserError
+from crnn_jax.spec.safetensors import read_safetensors, write_safetensors
 
 ARRAYS = {
     "b/kernel": np.arange(6, dtype=np.float32).reshape(2, 3),

@@ -1,7 +1,7 @@
 """The model file: one `.safetensors` that holds all that is needed to read a picture.
 
     save_model('word.safetensors', variables, metadata)
-    variables, metadata = load_model('word.safetensors')   # or a training run's workdir
+    variables, metadata = load_model('word.safetensors')
 
 Arrays are named by their path, 'params/conv1/kernel'. The metadata is one JSON object:
 
@@ -19,12 +19,11 @@ from typing import Any
 
 import numpy as np
 
-from crnn_jax.deploy.safetensors import read_safetensors, write_safetensors
 from crnn_jax.spec.errors import UserError
+from crnn_jax.spec.safetensors import read_safetensors, write_safetensors
 
 FORMAT = 1
 REQUIRED = ("model", "charset", "blank_id", "ignore_case", "preprocessing")
-WORKDIR_MODEL = "model.safetensors"  # where a training run keeps its best model so far
 _OURS = "crnn_jax"  # names of the two strings in the file's own metadata
 _SHA256 = "sha256"
 
@@ -66,10 +65,11 @@ def save_model(
 
 
 def load_model(path: str | os.PathLike[str]) -> tuple[Variables, dict[str, Any]]:
-    """Reads a model file, or the best checkpoint of a training run's workdir.
+    """Reads a model file.
 
     Args:
-        path: of a `.safetensors` file that `save_model` wrote, or of a workdir.
+        path: of a `.safetensors` file that `save_model` wrote. (A training run's workdir is opened
+            by `training.open_model`.)
 
     Returns:
         (variables: nested dictionaries of float32 NumPy arrays, metadata).
@@ -78,9 +78,6 @@ def load_model(path: str | os.PathLike[str]) -> tuple[Variables, dict[str, Any]]
         UserError: nothing is there, it is damaged, or it is of a format number unknown here.
     """
     name = os.fspath(path)
-    if os.path.isdir(path):
-        best = os.path.join(name, WORKDIR_MODEL)
-        return load_model(best) if os.path.exists(best) else _from_workdir(name)
     arrays, strings = read_safetensors(path)
     if _OURS not in strings:
         raise UserError(
@@ -136,15 +133,3 @@ def _digest(arrays: dict[str, np.ndarray], text: str) -> str:
         digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
         digest.update(array.reshape(-1).view(np.uint8).data)
     return digest.hexdigest()
-
-
-def _from_workdir(path: str) -> tuple[Variables, dict[str, Any]]:
-    if not os.path.isdir(os.path.join(path, "checkpoints")):
-        raise UserError(
-            f"{path}: a folder without checkpoints; a model is a .safetensors file "
-            "or the workdir of a training run"
-        )
-    # Orbax and what it needs load slowly, and a model file needs neither.
-    from crnn_jax.training import checkpoints
-
-    return checkpoints.read_variables(path)

@@ -5,9 +5,9 @@ import jax
 import numpy as np
 import pytest
 
-from crnn_jax.deploy.model_file import load_model, save_model
-from crnn_jax.deploy.safetensors import read_safetensors, write_safetensors
 from crnn_jax.spec.errors import UserError
+from crnn_jax.spec.model_file import load_model, save_model
+from crnn_jax.spec.safetensors import read_safetensors, write_safetensors
 from tests.testdata.tiny_model import tiny_metadata, tiny_variables, write_tiny_model
 
 
@@ -106,13 +106,3 @@ def test_metadata_without_what_reading_needs_is_a_bug(tmp_path):
     del metadata["blank_id"]
     with pytest.raises(ValueError, match="blank_id"):
         save_model(tmp_path / "x", tiny_variables()[0], metadata)
-
-
-def test_a_folder_that_is_no_workdir_is_told(tmp_path):
-    with pytest.raises(UserError, match="a folder without checkpoints"):
-        load_model(tmp_path)
-
-
-def test_a_workdir_opens_by_its_best_model(tmp_path):
-    write_tiny_model(tmp_path / "model.safetensors", colour="red")
-    assert load_model(tmp_path)[1]["colour"] == "red"
