@@ -18,14 +18,14 @@ def get_config() -> ml_collections.ConfigDict:
     with config.unlocked():
         config.epochs = 20.0
         config.batch_size = 32  # 26 steps an epoch: more steps matter more than large ones here
-        config.model.name = 'crnn_small'
+        config.model.name = "crnn_small"
         config.model.bn_momentum = 0.95
-        config.charset.table = ''
-        config.charset.characters = '2345678bcdefgmnpwxy'
+        config.charset.table = ""
+        config.charset.characters = "2345678bcdefgmnpwxy"
         config.charset.ignore_case = False
         config.preprocessing.width = 128  # 200 x 50 at height 32
-        config.data.train = 'captcha_v2/labels.tsv'
-        config.data.split = '0/5'
+        config.data.train = "captcha_v2/labels.tsv"
+        config.data.split = "0/5"
         config.optimizer.warmup_steps = 50
         config.optimizer.ema = 0.99
         config.evaluation.every_steps = 260

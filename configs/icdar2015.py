@@ -15,11 +15,11 @@ def get_config() -> ml_collections.ConfigDict:
     with config.unlocked():
         config.epochs = 20.0
         config.batch_size = 64
-        config.model.name = 'crnn_small'
+        config.model.name = "crnn_small"
         config.preprocessing.width = 0
         config.preprocessing.max_width = 256
-        config.data.train = 'gt.txt'
-        config.data.split = 'hash'
+        config.data.train = "gt.txt"
+        config.data.split = "hash"
         config.data.boundaries = (40, 52, 64, 76, 88, 104, 120, 140, 164, 196, 256)
         config.optimizer.warmup_steps = 100
         config.optimizer.ema = 0.99

@@ -21,20 +21,20 @@ def get_config() -> ml_collections.ConfigDict:
     config.epochs = 5.0  # passes over the training data; 0 where `steps` says it
     config.steps = 0  # batches to train on; 0 where `epochs` says it
     config.batch_size = 256  # of all devices together, must divide by their number
-    config.parallel = 'jit'  # 'jit' (sharded global arrays) or 'pmap': the same numbers
-    config.init_from = ''  # model file or workdir to start from; known characters are carried
+    config.parallel = "jit"  # 'jit' (sharded global arrays) or 'pmap': the same numbers
+    config.init_from = ""  # model file or workdir to start from; known characters are carried
     config.freeze = ()  # stages that do not train: 'cnn', 'bi_lstm1', 'bi_lstm2', 'logits'
 
     config.model = model = ml_collections.ConfigDict()
-    model.name = 'crnn'  # 'crnn' 8.7 M parameters, 'crnn_small' 2.2 M, 'crnn_tiny' for tests
-    model.geometry = 'keras'  # frames of a width: 'keras' ceil(w / 4) - 1, 'torch' as crnn.pytorch
-    model.dtype = 'float32'  # of activations; 'bfloat16' on GPU and TPU
+    model.name = "crnn"  # 'crnn' 8.7 M parameters, 'crnn_small' 2.2 M, 'crnn_tiny' for tests
+    model.geometry = "keras"  # frames of a width: 'keras' ceil(w / 4) - 1, 'torch' as crnn.pytorch
+    model.dtype = "float32"  # of activations; 'bfloat16' on GPU and TPU
     model.bn_momentum = 0.99  # of batch norm's running moments; lower for runs of few steps
     model.unroll = 1  # LSTM steps a turn of the loop; more compiles longer and may run faster
 
     config.charset = charset = ml_collections.ConfigDict()
-    charset.table = 'example/table.txt'  # one character a line, line number its class; or ''
-    charset.characters = ''  # the characters themselves where there is no table; the blank is added
+    charset.table = "example/table.txt"  # one character a line, line number its class; or ''
+    charset.characters = ""  # the characters themselves where there is no table; the blank is added
     charset.ignore_case = True  # labels are folded to the table's case (MJSynth's way)
 
     config.preprocessing = preprocessing = ml_collections.ConfigDict()
@@ -45,33 +45,33 @@ def get_config() -> ml_collections.ConfigDict:
     preprocessing.max_width = 512  # pixels; with free width wider pictures are squeezed
 
     config.data = data = ml_collections.ConfigDict()
-    data.train = 'annotation_train.txt'  # annotation files 'a.txt,b.txt*2' (*2: twice) or folder
-    data.validation = ''  # the same; '' for none, or for the part that `split` takes
-    data.split = 'none'  # validation out of train: 'hash' 10 % by path, 'k/5' every fifth by name
-    data.images = ''  # folder that paths start at; '' for the annotation file's own
-    data.format = 'auto'  # 'mjsynth', 'icdar', 'simple', 'tsv', 'name' or package.module:function
-    data.unknown = 'unusable'  # characters outside the table: 'unusable', 'strip' or 'map' to <UNK>
+    data.train = "annotation_train.txt"  # annotation files 'a.txt,b.txt*2' (*2: twice) or folder
+    data.validation = ""  # the same; '' for none, or for the part that `split` takes
+    data.split = "none"  # validation out of train: 'hash' 10 % by path, 'k/5' every fifth by name
+    data.images = ""  # folder that paths start at; '' for the annotation file's own
+    data.format = "auto"  # 'mjsynth', 'icdar', 'simple', 'tsv', 'name' or package.module:function
+    data.unknown = "unusable"  # characters outside the table: 'unusable', 'strip' or 'map' to <UNK>
     data.boundaries = ()  # pixels, bucket widths with free width; () for one shape
     data.max_label_length = 32  # characters; longer labels are not trained on
-    data.augment = 'none'  # 'none', 'light' or 'strong', of training pictures only
-    data.loader = 'threads'  # 'threads' or 'tf' (tf.data): the same batches
+    data.augment = "none"  # 'none', 'light' or 'strong', of training pictures only
+    data.loader = "threads"  # 'threads' or 'tf' (tf.data): the same batches
     data.workers = 0  # processes that decode and resize; 0 for threads of this one
     data.cache = True  # keep the index of annotation files on disk
 
     config.synthetic = synthetic = ml_collections.ConfigDict()  # for data.train = 'synthetic'
-    synthetic.style = 'scene'  # 'plain', 'scene' or a JSON file of changes to one
-    synthetic.words = 'auto'  # word lists 'a.txt,b.txt'; 'auto' the system's, 'builtin' our own
-    synthetic.fonts = 'auto'  # folders or files; 'auto' the system's, 'builtin' Pillow's own
+    synthetic.style = "scene"  # 'plain', 'scene' or a JSON file of changes to one
+    synthetic.words = "auto"  # word lists 'a.txt,b.txt'; 'auto' the system's, 'builtin' our own
+    synthetic.fonts = "auto"  # folders or files; 'auto' the system's, 'builtin' Pillow's own
     synthetic.count = 1_000_000  # pictures an epoch; no picture comes twice
     synthetic.heights = (32, 40)  # pixels, of the picture before it is resized
     synthetic.max_aspect = 10.0  # width / height; wider words are squeezed
-    synthetic.color = 'grey'  # 'grey' or 'rgb'
-    synthetic.cache = 'auto'  # folder of drawn glyphs; 'auto' the user's cache
+    synthetic.color = "grey"  # 'grey' or 'rgb'
+    synthetic.cache = "auto"  # folder of drawn glyphs; 'auto' the user's cache
 
     config.optimizer = optimizer = ml_collections.ConfigDict()
-    optimizer.name = 'adam'  # 'adam', 'adamw' or 'sgd'
+    optimizer.name = "adam"  # 'adam', 'adamw' or 'sgd'
     optimizer.learning_rate = 1e-3  # the highest
-    optimizer.schedule = 'cosine'  # after warm-up: 'cosine', 'linear' or 'constant'
+    optimizer.schedule = "cosine"  # after warm-up: 'cosine', 'linear' or 'constant'
     optimizer.warmup_steps = 0  # of linear rise
     optimizer.final_fraction = 0.0  # of the highest learning rate at the end
     optimizer.b1 = 0.9  # Adam's first moment; sgd's momentum

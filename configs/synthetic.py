@@ -16,10 +16,10 @@ def get_config() -> ml_collections.ConfigDict:
         config.epochs = 0.0
         config.steps = 7_000
         config.batch_size = 32  # many small steps leave the CTC plateau sooner than few large ones
-        config.model.name = 'crnn_small'
+        config.model.name = "crnn_small"
         config.preprocessing.width = 0
         config.preprocessing.max_width = 256
-        config.data.train = 'synthetic'
+        config.data.train = "synthetic"
         config.data.boundaries = (48, 64, 80, 96, 112, 128, 160, 208, 256)
         config.data.workers = 1
         config.optimizer.warmup_steps = 200

@@ -1,6 +1,6 @@
 """A net and a data set for tests: rendered digits, seconds on a laptop.
 
-    python -m crnn_jax.main --config=configs/tiny.py
+python -m crnn_jax.main --config=configs/tiny.py
 """
 
 import ml_collections
@@ -14,14 +14,14 @@ def get_config() -> ml_collections.ConfigDict:
         config.epochs = 0.0
         config.steps = 20
         config.batch_size = 8
-        config.model.name = 'crnn_tiny'
+        config.model.name = "crnn_tiny"
         config.preprocessing.width = 0
         config.preprocessing.max_width = 128
-        config.data.train = 'synthetic'
+        config.data.train = "synthetic"
         config.data.boundaries = (64, 128)
-        config.synthetic.style = 'plain'
-        config.synthetic.words = 'builtin'
-        config.synthetic.fonts = 'builtin'
+        config.synthetic.style = "plain"
+        config.synthetic.words = "builtin"
+        config.synthetic.fonts = "builtin"
         config.synthetic.count = 512
         config.evaluation.batch_size = 8
         config.checkpoint.every_steps = 10

@@ -15,15 +15,15 @@ def get_config() -> ml_collections.ConfigDict:
     with config.unlocked():
         config.epochs = 20.0
         config.batch_size = 32
-        config.init_from = 'crnn_jax/weights/en_36.safetensors'
-        config.model.name = 'crnn_small'
+        config.init_from = "crnn_jax/weights/en_36.safetensors"
+        config.model.name = "crnn_small"
         config.model.bn_momentum = 0.95
         config.preprocessing.width = 0
         config.preprocessing.max_width = 256
-        config.data.train = 'labels.txt'
-        config.data.split = 'hash'
+        config.data.train = "labels.txt"
+        config.data.split = "hash"
         config.data.boundaries = (48, 64, 80, 96, 112, 128, 160, 208, 256)
-        config.data.augment = 'light'
+        config.data.augment = "light"
         config.optimizer.learning_rate = 3e-4
         config.optimizer.warmup_steps = 50
         config.optimizer.ema = 0.99

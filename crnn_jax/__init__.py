@@ -7,14 +7,14 @@ Recognizer.load().read(['word.png'])[0].text
 
 from typing import Any
 
-__version__ = '0.1.0'
-__all__ = ['Recognizer', '__version__']
+__version__ = "0.1.0"
+__all__ = ["Recognizer", "__version__"]
 
 
 def __getattr__(name: str) -> Any:
     # Looked up when asked for: every command imports this package before it knows its flags.
-    if name == 'Recognizer':
+    if name == "Recognizer":
         from crnn_jax.deploy.recognizer import Recognizer
 
         return Recognizer
-    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

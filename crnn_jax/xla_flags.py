@@ -7,7 +7,7 @@ On CPU, jaxlib 0.10 hands float32 products and convolutions to YNNPACK, which tr
 import importlib.metadata
 import os
 
-NO_YNNPACK = '--xla_cpu_experimental_ynn_fusion_type='
+NO_YNNPACK = "--xla_cpu_experimental_ynn_fusion_type="
 
 
 def set_for_cpu() -> None:
@@ -16,8 +16,8 @@ def set_for_cpu() -> None:
     An unknown flag aborts the process, hence only for the jaxlib that it was tried with. On GPU
     and TPU the flag changes nothing.
     """
-    flags = os.environ.get('XLA_FLAGS', '')
-    if 'xla_cpu_experimental_ynn_fusion_type' in flags:
+    flags = os.environ.get("XLA_FLAGS", "")
+    if "xla_cpu_experimental_ynn_fusion_type" in flags:
         return
-    if importlib.metadata.version('jaxlib').startswith('0.10.'):
-        os.environ['XLA_FLAGS'] = f'{flags} {NO_YNNPACK}'.strip()
+    if importlib.metadata.version("jaxlib").startswith("0.10."):
+        os.environ["XLA_FLAGS"] = f"{flags} {NO_YNNPACK}".strip()

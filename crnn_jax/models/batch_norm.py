@@ -23,10 +23,10 @@ class MaskedBatchNorm(nn.Module):
     def __call__(self, x: jax.Array, width: jax.Array, *, train: bool) -> jax.Array:
         """x [b, h, w, c], width int32 [b] -> the same shape and dtype; columns past width unset."""
         c = x.shape[-1]
-        scale = self.param('scale', nn.initializers.ones, (c,))
-        bias = self.param('bias', nn.initializers.zeros, (c,))
-        running_mean = self.variable('batch_stats', 'mean', jnp.zeros, (c,))
-        running_var = self.variable('batch_stats', 'var', jnp.ones, (c,))
+        scale = self.param("scale", nn.initializers.ones, (c,))
+        bias = self.param("bias", nn.initializers.zeros, (c,))
+        running_mean = self.variable("batch_stats", "mean", jnp.zeros, (c,))
+        running_var = self.variable("batch_stats", "var", jnp.ones, (c,))
         if train:
             mean, var, count = self._moments(x.astype(jnp.float32), width)
             if not self.is_initializing():

@@ -1,7 +1,7 @@
 """What defines a network: a frozen dataclass that a model file stores and `CRNN` is built from.
 
-    config = get_model_config('crnn_small', num_classes=37, channels=1)
-    model = CRNN(config)
+config = get_model_config('crnn_small', num_classes=37, channels=1)
+model = CRNN(config)
 """
 
 import dataclasses
@@ -11,9 +11,9 @@ from crnn_jax.spec.errors import UserError
 
 _FULL = (64, 128, 256, 256, 512, 512, 512)
 VARIANTS: dict[str, dict[str, Any]] = {
-    'crnn': {'filters': _FULL, 'hidden': 256},  # the paper's; 8.72 M parameters as CRNN.tf2
-    'crnn_small': {'filters': tuple(f // 2 for f in _FULL), 'hidden': 128},
-    'crnn_tiny': {'filters': (8, 12, 16, 16, 24, 24, 24), 'hidden': 16},  # tests, in seconds
+    "crnn": {"filters": _FULL, "hidden": 256},  # the paper's; 8.72 M parameters as CRNN.tf2
+    "crnn_small": {"filters": tuple(f // 2 for f in _FULL), "hidden": 128},
+    "crnn_tiny": {"filters": (8, 12, 16, 16, 24, 24, 24), "hidden": 16},  # tests, in seconds
 }
 
 
@@ -38,25 +38,25 @@ class ModelConfig:
     channels: int = 1
     filters: tuple[int, ...] = _FULL
     hidden: int = 256
-    geometry: str = 'keras'
+    geometry: str = "keras"
     mean: float = 127.5
     scale: float = 127.5
     bn_momentum: float = 0.99
     bn_epsilon: float = 1e-3
-    dtype: str = 'float32'
+    dtype: str = "float32"
     unroll: int = 1
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON values; `from_dict` takes them back."""
-        return dataclasses.asdict(self) | {'filters': list(self.filters)}
+        return dataclasses.asdict(self) | {"filters": list(self.filters)}
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> 'ModelConfig':
+    def from_dict(cls, values: dict[str, Any]) -> "ModelConfig":
         """The opposite of `to_dict`; a key that is not known is a UserError."""
         known = {f.name for f in dataclasses.fields(cls)}
         if unknown := sorted(set(values) - known):
-            raise UserError(f'model: unknown keys {unknown}; known are {sorted(known)}')
-        return cls(**{**values, 'filters': tuple(values.get('filters', _FULL))})
+            raise UserError(f"model: unknown keys {unknown}; known are {sorted(known)}")
+        return cls(**{**values, "filters": tuple(values.get("filters", _FULL))})
 
 
 def get_model_config(name: str, *, num_classes: int, **overrides: Any) -> ModelConfig:
@@ -66,5 +66,5 @@ def get_model_config(name: str, *, num_classes: int, **overrides: Any) -> ModelC
       UserError: there is no network of that name.
     """
     if name not in VARIANTS:
-        raise UserError(f'model.name: {name!r} is not one of {sorted(VARIANTS)}')
-    return ModelConfig.from_dict({**VARIANTS[name], 'num_classes': num_classes, **overrides})
+        raise UserError(f"model.name: {name!r} is not one of {sorted(VARIANTS)}")
+    return ModelConfig.from_dict({**VARIANTS[name], "num_classes": num_classes, **overrides})

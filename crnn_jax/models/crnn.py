@@ -22,7 +22,7 @@ from crnn_jax.spec.geometry import layer_widths
 
 NORMALISED = (2, 4, 6)  # convolutions 3, 5 and 7 have batch norm and therefore no bias
 # Convolution -> name and horizontal stride of the pool that follows it.
-POOLED = {0: ('pool1', 2), 1: ('pool2', 2), 3: ('pool3', 1), 5: ('pool4', 1)}
+POOLED = {0: ("pool1", 2), 1: ("pool2", 2), 3: ("pool3", 1), 5: ("pool4", 1)}
 
 
 class CRNN(nn.Module):
@@ -60,25 +60,25 @@ class CRNN(nn.Module):
         x = zero_padding(image.astype(dtype), width)
         for i, features in enumerate(cfg.filters):
             x = self._convolution(i, features)(x)
-            real = widths[f'conv{i + 1}']
+            real = widths[f"conv{i + 1}"]
             if i in NORMALISED:
-                name = f'bn{i + 1}'
+                name = f"bn{i + 1}"
                 norm = MaskedBatchNorm(cfg.bn_momentum, cfg.bn_epsilon, self.axis_name, name=name)
                 x = norm(x, real, train=train and name not in self.frozen)
             x = zero_padding(nn.relu(x), real)
             if i in POOLED:
                 pool, stride_w = POOLED[i]
                 x = max_pool(x, stride_w=stride_w, geometry=cfg.geometry)
-                if cfg.geometry == 'torch':  # flooring leaves half a window right of the width
+                if cfg.geometry == "torch":  # flooring leaves half a window right of the width
                     x = zero_padding(x, widths[pool])
-        lengths = widths['conv7']
+        lengths = widths["conv7"]
         x = jnp.squeeze(x, 1).swapaxes(0, 1)  # [b, 1, t, c] --> [t, b, c]
         mask = column_mask(x.shape[0], lengths).T  # --> [t, b]
-        x = BiLSTM(cfg.hidden, cfg.unroll, name='bi_lstm1')(x, mask)
-        if cfg.geometry == 'torch':
-            x = nn.Dense(cfg.hidden, dtype=dtype, name='projection')(x)
-        x = BiLSTM(cfg.hidden, cfg.unroll, name='bi_lstm2')(x, mask)
-        logits = nn.Dense(cfg.num_classes, name='logits')(x.astype(jnp.float32))
+        x = BiLSTM(cfg.hidden, cfg.unroll, name="bi_lstm1")(x, mask)
+        if cfg.geometry == "torch":
+            x = nn.Dense(cfg.hidden, dtype=dtype, name="projection")(x)
+        x = BiLSTM(cfg.hidden, cfg.unroll, name="bi_lstm2")(x, mask)
+        logits = nn.Dense(cfg.num_classes, name="logits")(x.astype(jnp.float32))
         return logits.swapaxes(0, 1), lengths  # --> [b, t, k]
 
     def _convolution(self, i: int, features: int) -> nn.Conv:
@@ -86,9 +86,9 @@ class CRNN(nn.Module):
         return nn.Conv(
             features,
             (2, 2) if last else (3, 3),
-            padding='VALID' if last else 'SAME',
+            padding="VALID" if last else "SAME",
             use_bias=i not in NORMALISED,
             dtype=jnp.dtype(self.config.dtype),
             kernel_init=nn.initializers.he_normal(),
-            name=f'conv{i + 1}',
+            name=f"conv{i + 1}",
         )

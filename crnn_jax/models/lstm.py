@@ -73,7 +73,7 @@ def _backward(unroll, saved, d_hs):
     _, d_z = lax.scan(
         step, (zero[0], zero[0]), (d_hs, cs, c_before, gates), reverse=True, unroll=unroll
     )
-    return d_z, jnp.einsum('tbh,tbk->hk', h_before, d_z)
+    return d_z, jnp.einsum("tbh,tbk->hk", h_before, d_z)
 
 
 lstm_scan.defvjp(_forward, _backward)
@@ -103,12 +103,12 @@ class LSTM(nn.Module):
     def __call__(self, x: jax.Array, mask: jax.Array) -> jax.Array:
         """x [t, b, d] and mask bool [t, b] -> [t, b, hidden], 0 where the mask is False."""
         kernel = self.param(
-            'kernel', nn.initializers.glorot_uniform(), (x.shape[-1], 4 * self.hidden)
+            "kernel", nn.initializers.glorot_uniform(), (x.shape[-1], 4 * self.hidden)
         )
         recurrent = self.param(
-            'recurrent_kernel', _orthogonal_gates, (self.hidden, 4 * self.hidden)
+            "recurrent_kernel", _orthogonal_gates, (self.hidden, 4 * self.hidden)
         )
-        bias = self.param('bias', _bias_init, (4 * self.hidden,))
+        bias = self.param("bias", _bias_init, (4 * self.hidden,))
         kernel, recurrent, bias = (p.astype(x.dtype) for p in (kernel, recurrent, bias))
         z = x @ kernel + bias[None, None, :]  # --> [t, b, 4 h]
         z = jnp.where(mask[..., None], z, jnp.asarray(CLOSED, z.dtype))
@@ -127,6 +127,6 @@ class BiLSTM(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, mask: jax.Array) -> jax.Array:
         """x [t, b, d] and mask bool [t, b] -> [t, b, 2 hidden]."""
-        forward = LSTM(self.hidden, unroll=self.unroll, name='forward')(x, mask)
-        backward = LSTM(self.hidden, reverse=True, unroll=self.unroll, name='backward')(x, mask)
+        forward = LSTM(self.hidden, unroll=self.unroll, name="forward")(x, mask)
+        backward = LSTM(self.hidden, reverse=True, unroll=self.unroll, name="backward")(x, mask)
         return jnp.concatenate([forward, backward], -1)

@@ -27,7 +27,7 @@ def max_pool(x: jax.Array, *, stride_w: int, geometry: str) -> jax.Array:
         lax.slice(x, (0, 1, 0, 0), (b, h, w, c), (1, 2, 1, 1)),
     )  # --> [b, h / 2, w, c]
     h = x.shape[1]
-    if geometry == 'torch':
+    if geometry == "torch":
         left, right = (0, 0) if stride_w == 2 else (1, 1)
     else:
         # A free width (a symbol, in exports) may be odd, so it is always padded.

@@ -36,7 +36,7 @@ class BestSoFar:
 
     def save(self, step: int, state: TrainState, metadata: dict[str, Any]) -> None:
         """Checkpoint and model file of the best state."""
-        meta = {'model': metadata, 'metrics': self.metrics}
+        meta = {"model": metadata, "metrics": self.metrics}
         self.checkpoints.save(step, state, meta)
         self.save_model(state, metadata)
 
@@ -47,12 +47,12 @@ class BestSoFar:
 
     def to_meta(self) -> dict[str, Any]:
         """JSON values for the checkpoint."""
-        return {'step': self.step, 'metrics': self.metrics, 'since': self.since}
+        return {"step": self.step, "metrics": self.metrics, "since": self.since}
 
     def from_meta(self, meta: dict[str, Any]) -> None:
         """Takes back what `to_meta` gave."""
-        self.step, self.metrics, self.since = meta['step'], meta['metrics'], meta['since']
+        self.step, self.metrics, self.since = meta["step"], meta["metrics"], meta["since"]
 
 
 def _rank(metrics: dict[str, float]) -> tuple[float, float]:
-    return metrics['accuracy'], -metrics.get('cer', 0.0)
+    return metrics["accuracy"], -metrics.get("cer", 0.0)

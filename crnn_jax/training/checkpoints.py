@@ -21,8 +21,8 @@ import numpy as np
 
 from crnn_jax.spec.errors import UserError
 
-SUMS = 'sha256.json'
-META = 'meta.json'
+SUMS = "sha256.json"
+META = "meta.json"
 
 
 class Checkpoints:
@@ -51,14 +51,14 @@ class Checkpoints:
           OSError: the disk is full or not writable; earlier steps are untouched.
         """
         final = self.directory / str(step)
-        partial = self.directory / f'{step}.partial'
-        for leftover in self.directory.glob('*.partial'):
+        partial = self.directory / f"{step}.partial"
+        for leftover in self.directory.glob("*.partial"):
             shutil.rmtree(leftover)
         partial.mkdir(parents=True)
         try:
             with _checkpointer() as checkpointer:
-                checkpointer.save(partial / 'state', state)
-            (partial / META).write_text(json.dumps(meta), encoding='utf-8')
+                checkpointer.save(partial / "state", state)
+            (partial / META).write_text(json.dumps(meta), encoding="utf-8")
             _write_synced(partial / SUMS, json.dumps(_sums(partial, sync=True), indent=0))
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)
@@ -87,14 +87,14 @@ class Checkpoints:
         for step in reversed(steps):
             folder = self.directory / str(step)
             if damage := _damage(folder):
-                self.say(f'checkpoint {folder} is damaged ({damage}); trying the one before')
+                self.say(f"checkpoint {folder} is damaged ({damage}); trying the one before")
                 continue
             with _checkpointer() as checkpointer:
-                state = checkpointer.restore(folder / 'state', _abstract(like))
-            return state, json.loads((folder / META).read_text(encoding='utf-8'))
+                state = checkpointer.restore(folder / "state", _abstract(like))
+            return state, json.loads((folder / META).read_text(encoding="utf-8"))
         if steps:
             raise UserError(
-                f'{self.directory}: every checkpoint is damaged; remove it to start anew'
+                f"{self.directory}: every checkpoint is damaged; remove it to start anew"
             )
         return None
 
@@ -109,19 +109,19 @@ def read_variables(workdir: str | os.PathLike) -> tuple[dict[str, Any], dict[str
     Raises:
       UserError: no sound checkpoint there.
     """
-    root = Path(workdir) / 'checkpoints'
-    for name in ('best', 'latest'):
+    root = Path(workdir) / "checkpoints"
+    for name in ("best", "latest"):
         checkpoints = Checkpoints(root / name, keep=1)
         for step in reversed(checkpoints.steps()):
             folder = checkpoints.directory / str(step)
             if _damage(folder):
                 continue
             with _checkpointer() as checkpointer:
-                state = checkpointer.restore(folder / 'state')
-            meta = json.loads((folder / META).read_text(encoding='utf-8'))
-            variables = state.get('ema') or {k: state[k] for k in ('params', 'batch_stats')}
-            return jax.tree.map(np.asarray, variables), meta['model']
-    raise UserError(f'{workdir}: no sound checkpoint in checkpoints/best or checkpoints/latest')
+                state = checkpointer.restore(folder / "state")
+            meta = json.loads((folder / META).read_text(encoding="utf-8"))
+            variables = state.get("ema") or {k: state[k] for k in ("params", "batch_stats")}
+            return jax.tree.map(np.asarray, variables), meta["model"]
+    raise UserError(f"{workdir}: no sound checkpoint in checkpoints/best or checkpoints/latest")
 
 
 def _checkpointer():
@@ -138,10 +138,10 @@ def _abstract(tree):
 def _sums(folder: Path, *, sync: bool = False) -> dict[str, str]:
     """SHA-256 of every file below a folder by its relative path."""
     sums = {}
-    for path in sorted(p for p in folder.rglob('*') if p.is_file() and p.name != SUMS):
-        with path.open('rb') as file:
+    for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.name != SUMS):
+        with path.open("rb") as file:
             sums[path.relative_to(folder).as_posix()] = hashlib.file_digest(
-                file, 'sha256'
+                file, "sha256"
             ).hexdigest()
             if sync:
                 os.fsync(file.fileno())
@@ -151,16 +151,16 @@ def _sums(folder: Path, *, sync: bool = False) -> dict[str, str]:
 def _damage(folder: Path) -> str:
     """What is wrong with a step, '' if nothing."""
     try:
-        stated = json.loads((folder / SUMS).read_text(encoding='utf-8'))
+        stated = json.loads((folder / SUMS).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        return f'{SUMS}: {error}'
+        return f"{SUMS}: {error}"
     found = _sums(folder)
     wrong = [name for name, digest in stated.items() if found.get(name) != digest]
-    return f'{wrong[0]} {"changed" if wrong[0] in found else "is missing"}' if wrong else ''
+    return f"{wrong[0]} {'changed' if wrong[0] in found else 'is missing'}" if wrong else ""
 
 
 def _write_synced(path: Path, text: str) -> None:
-    with path.open('w', encoding='utf-8') as file:
+    with path.open("w", encoding="utf-8") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())

@@ -30,7 +30,7 @@ class Experiment:
     @property
     def unknown_id(self) -> int:
         """The class that is never to be read; -1 where `<UNK>` is trained as a character."""
-        return -1 if self.config.data.unknown == 'map' else self.charset.unknown_id
+        return -1 if self.config.data.unknown == "map" else self.charset.unknown_id
 
     def evaluation_plan(self, source: Any) -> Plan:
         """Every sample of a source once, also those that could not be trained on."""
@@ -39,27 +39,27 @@ class Experiment:
     def metadata(self, step: int) -> dict[str, Any]:
         """What a model file states beside the weights."""
         return {
-            'format': 1,
-            'model': self.model.to_dict(),
+            "format": 1,
+            "model": self.model.to_dict(),
             **self.charset.to_metadata(),
-            'preprocessing': self.preprocessing.to_metadata(),
-            'temperature': 1.0,
-            'emit_unknown': self.config.data.unknown == 'map',
-            'training': {'data': self.config.data.train, 'step': step, 'seed': self.config.seed},
+            "preprocessing": self.preprocessing.to_metadata(),
+            "temperature": 1.0,
+            "emit_unknown": self.config.data.unknown == "map",
+            "training": {"data": self.config.data.train, "step": step, "seed": self.config.seed},
         }
 
     def describe(self) -> list[str]:
         """Lines for the start of a run."""
         width = self.preprocessing.width or self.preprocessing.max_width
         frames = num_frames(width, self.model.geometry)
-        lines = [f'characters: {self.charset.num_classes - 1} and the blank']
+        lines = [f"characters: {self.charset.num_classes - 1} and the blank"]
         lines.append(
-            f'{width} px -> {frames} frames: at most {frames} characters, fewer with doubles'
+            f"{width} px -> {frames} frames: at most {frames} characters, fewer with doubles"
         )
-        widths = ', '.join(map(str, self.plan.widths))
+        widths = ", ".join(map(str, self.plan.widths))
         lines.append(
-            f'{self.plan.steps_per_epoch} batches of {self.config.batch_size} an epoch, '
-            f'{widths} px wide; {self.total_steps} steps in all'
+            f"{self.plan.steps_per_epoch} batches of {self.config.batch_size} an epoch, "
+            f"{widths} px wide; {self.total_steps} steps in all"
         )
         return lines
 
@@ -72,12 +72,12 @@ def make_experiment(config: Any) -> Experiment:
     """
     if bool(config.steps) == bool(config.epochs):
         raise UserError(
-            f'config.steps={config.steps} and config.epochs={config.epochs}: set one, 0 the other'
+            f"config.steps={config.steps} and config.epochs={config.epochs}: set one, 0 the other"
         )
     charset, preprocessing = charset_of(config), preprocessing_of(config)
     if preprocessing.height != HEIGHT:
         raise UserError(
-            f'config.preprocessing.height={preprocessing.height}: the network takes {HEIGHT}'
+            f"config.preprocessing.height={preprocessing.height}: the network takes {HEIGHT}"
         )
     model = get_model_config(
         config.model.name,

@@ -34,18 +34,18 @@ def carry(
       UserError: another network (names what is missing or of another shape).
     """
     fresh, old = _flatten(variables), _flatten(source)
-    head = {('params', 'logits', 'kernel'), ('params', 'logits', 'bias')}
+    head = {("params", "logits", "kernel"), ("params", "logits", "bias")}
     for path in sorted(set(fresh) | set(old)):
-        name = '/'.join(path)
+        name = "/".join(path)
         if path not in old:
-            raise UserError(f'init_from: the other model has no {name}; another network?')
+            raise UserError(f"init_from: the other model has no {name}; another network?")
         if path not in fresh:
-            raise UserError(f'init_from: {name} has no place in this network; another network?')
+            raise UserError(f"init_from: {name} has no place in this network; another network?")
         mine, theirs = fresh[path].shape, old[path].shape
         if path in head:
             mine, theirs = mine[:-1], theirs[:-1]
         if mine != theirs:
-            raise UserError(f'init_from: {name} is {theirs} there and {mine} here')
+            raise UserError(f"init_from: {name} is {theirs} there and {mine} here")
     places = {symbol: i for i, symbol in enumerate(source_charset.symbols)}
     pairs = [(i, places[s]) for i, s in enumerate(charset.symbols) if s in places]
     result = {}
@@ -59,11 +59,11 @@ def carry(
         result[path] = value
     new = [s for s in charset.symbols if s not in places]
     gone = [s for s in source_charset.symbols if s not in charset.symbols]
-    lines = [f'init_from: {len(pairs)} of {charset.num_classes} classes carried']
+    lines = [f"init_from: {len(pairs)} of {charset.num_classes} classes carried"]
     if new:
-        lines.append(f'init_from: new characters: {" ".join(map(repr, new))}')
+        lines.append(f"init_from: new characters: {' '.join(map(repr, new))}")
     if gone:
-        lines.append(f'init_from: left behind: {" ".join(map(repr, gone))}')
+        lines.append(f"init_from: left behind: {' '.join(map(repr, gone))}")
     return _unflatten(result), lines
 
 

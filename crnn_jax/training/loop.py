@@ -87,16 +87,14 @@ class _Run:
             )
         )
         self.eval_step = self.parallel.eval_step(
-            make_eval_step(
-                model, blank_id=charset.blank_id, unknown_id=self.experiment.unknown_id
-            )
+            make_eval_step(model, blank_id=charset.blank_id, unknown_id=self.experiment.unknown_id)
         )
 
     def train(self) -> TrainState | None:
         if self.workdir.finished_steps() >= self.total:
             self.progress.say(
-                f'{self.workdir.path}: finished at step {self.workdir.finished_steps()}; '
-                'more epochs would extend it'
+                f"{self.workdir.path}: finished at step {self.workdir.finished_steps()}; "
+                "more epochs would extend it"
             )
             return None
         self._resume()
@@ -110,7 +108,7 @@ class _Run:
         finally:
             self.summaries.close()
         if step < self.total and not self.best.exhausted(self.config.evaluation.patience):
-            self.progress.say(f'stopped at step {step} of {self.total}, run again to go on')
+            self.progress.say(f"stopped at step {step} of {self.total}, run again to go on")
         else:
             self._finish(step)
         return self.state
@@ -120,9 +118,9 @@ class _Run:
         if found is None:
             return
         self.state, meta = found
-        self.tally = Tally.from_meta(meta['tally'])
-        self.best.from_meta(meta['best'])
-        self.progress.say(f'going on from step {int(self.state.step)}')
+        self.tally = Tally.from_meta(meta["tally"])
+        self.best.from_meta(meta["best"])
+        self.progress.say(f"going on from step {int(self.state.step)}")
 
     def _steps(self, begun: int, stop: StopRequest) -> int:
         """Runs to the end, a signal or the end of patience; returns the last step taken."""
@@ -167,9 +165,9 @@ class _Run:
         self, plan: Plan, source: Source, start: int, stop: int, *, augment: str | None = None
     ) -> Iterator[Batch]:
         data = self.config.data
-        drivers = {'threads': loader.batches, 'tf': tf_loader.batches}
+        drivers = {"threads": loader.batches, "tf": tf_loader.batches}
         if data.loader not in drivers:
-            raise UserError(f'config.data.loader={data.loader!r}: must be threads or tf')
+            raise UserError(f"config.data.loader={data.loader!r}: must be threads or tf")
         return drivers[data.loader](
             plan,
             source,
@@ -183,11 +181,11 @@ class _Run:
         )
 
     def _note_shape(self, batch: Batch) -> None:
-        shape = (*batch['image'].shape, batch['label'].shape[1])
+        shape = (*batch["image"].shape, batch["label"].shape[1])
         if shape not in self.shapes:
             self.shapes.add(shape)
             of = len(self.experiment.plan.widths)
-            self.progress.say(f'compiling {len(self.shapes)} of {of} ({shape[2]} px)')
+            self.progress.say(f"compiling {len(self.shapes)} of {of} ({shape[2]} px)")
 
     def _count(self, step: int, batch: Batch, metrics: dict[str, Any]) -> None:
         try:
@@ -196,9 +194,9 @@ class _Run:
             self._save(step, None)
             raise
 
-    def _log(self, step: int, clock: 'report.Clock') -> None:
-        row = {'learning_rate': float(self.schedule(step - 1)), **self.tally.take()}
-        row = {f'train/{name}': value for name, value in row.items()}
+    def _log(self, step: int, clock: "report.Clock") -> None:
+        row = {"learning_rate": float(self.schedule(step - 1)), **self.tally.take()}
+        row = {f"train/{name}": value for name, value in row.items()}
         speed = clock.take(self.config.log.every_steps * self.config.batch_size)
         self.summaries.write(step, row | speed)
         left = (self.total - step) / self.config.log.every_steps * clock.last
@@ -209,9 +207,7 @@ class _Run:
 
         def predict(batch: Batch) -> Prediction:
             found = self.eval_step(variables, self.parallel.shard(batch))
-            return Prediction(
-                found['ids'], found['id_lengths'], found['log_prob'], found['loss']
-            )
+            return Prediction(found["ids"], found["id_lengths"], found["log_prob"], found["loss"])
 
         result = EvaluationResult()
         for source in self.experiment.validation:
@@ -219,23 +215,23 @@ class _Run:
             stream = self._batches(plan, source, 0, plan.steps_per_epoch)
             result += evaluate_batches(predict, stream, source, self.experiment.charset)
         metrics = result.metrics()
-        self.summaries.write(step, {f'validation/{k}': v for k, v in metrics.items()})
+        self.summaries.write(step, {f"validation/{k}": v for k, v in metrics.items()})
         for line in report.validation_lines(step, result):
             self.progress.say(line)
         if self.best.offer(step, metrics):
             self.best.save(step, self.state, self.experiment.metadata(step))
 
-    def _save(self, step: int, clock: 'report.Clock | None') -> None:
+    def _save(self, step: int, clock: "report.Clock | None") -> None:
         if clock is not None:
             self.tally.seconds += clock.since_last()
         meta = {
-            'tally': self.tally.to_meta(),
-            'best': self.best.to_meta(),
-            'model': self.experiment.metadata(step),
+            "tally": self.tally.to_meta(),
+            "best": self.best.to_meta(),
+            "model": self.experiment.metadata(step),
         }
         self.latest.save(step, self.state, meta)
         if not self.experiment.validation:
-            self.best.save_model(self.state, meta['model'])
+            self.best.save_model(self.state, meta["model"])
 
     def _finish(self, step: int) -> None:
         summary = report.summary(self.experiment, self.state, step, self.tally, self.best)

@@ -6,7 +6,7 @@ from typing import Any
 from crnn_jax.spec.errors import UserError
 from crnn_jax.spec.model_file import load_model
 
-WORKDIR_MODEL = 'model.safetensors'  # of the best evaluation so far
+WORKDIR_MODEL = "model.safetensors"  # of the best evaluation so far
 
 
 def open_model(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -23,10 +23,10 @@ def open_model(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, 
     best = os.path.join(path, WORKDIR_MODEL)
     if os.path.exists(best):
         return load_model(best)
-    if not os.path.isdir(os.path.join(path, 'checkpoints')):
+    if not os.path.isdir(os.path.join(path, "checkpoints")):
         raise UserError(
-            f'{os.fspath(path)}: a folder without checkpoints; a model is a .safetensors file or '
-            'the workdir of a training run'
+            f"{os.fspath(path)}: a folder without checkpoints; a model is a .safetensors file or "
+            "the workdir of a training run"
         )
     # orbax and what it needs load slowly, and a model file needs neither.
     from crnn_jax.training.checkpoints import read_variables

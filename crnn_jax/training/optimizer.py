@@ -11,10 +11,10 @@ from crnn_jax.spec.errors import UserError
 
 # What `config.freeze` may name, and the modules it means.
 STAGES = {
-    'cnn': tuple(f'conv{i}' for i in range(1, 8)) + ('bn3', 'bn5', 'bn7'),
-    'bi_lstm1': ('bi_lstm1', 'projection'),
-    'bi_lstm2': ('bi_lstm2',),
-    'logits': ('logits',),
+    "cnn": tuple(f"conv{i}" for i in range(1, 8)) + ("bn3", "bn5", "bn7"),
+    "bi_lstm1": ("bi_lstm1", "projection"),
+    "bi_lstm2": ("bi_lstm2",),
+    "logits": ("logits",),
 }
 
 
@@ -22,7 +22,7 @@ def frozen_modules(stages: Iterable[str]) -> tuple[str, ...]:
     """Module names of the stages that `config.freeze` lists."""
     for stage in stages:
         if stage not in STAGES:
-            raise UserError(f'config.freeze: {stage!r} is not one of {sorted(STAGES)}')
+            raise UserError(f"config.freeze: {stage!r} is not one of {sorted(STAGES)}")
     return tuple(name for stage in stages for name in STAGES[stage])
 
 
@@ -36,15 +36,15 @@ def make_schedule(config: Any, total_steps: int) -> optax.Schedule:
     warmup = min(config.warmup_steps, total_steps)
     rest = max(total_steps - warmup, 1)
     peak, final = config.learning_rate, config.learning_rate * config.final_fraction
-    if config.schedule == 'cosine':
+    if config.schedule == "cosine":
         after = optax.cosine_decay_schedule(peak, rest, alpha=config.final_fraction)
-    elif config.schedule == 'linear':
+    elif config.schedule == "linear":
         after = optax.linear_schedule(peak, final, rest)
-    elif config.schedule == 'constant':
+    elif config.schedule == "constant":
         after = optax.constant_schedule(peak)
     else:
         raise UserError(
-            f'config.optimizer.schedule: {config.schedule!r} is not cosine, linear or constant'
+            f"config.optimizer.schedule: {config.schedule!r} is not cosine, linear or constant"
         )
     if not warmup:
         return after
@@ -62,9 +62,9 @@ def make_optimizer(
       schedule: learning rate by step.
       frozen: module names (see `frozen_modules`).
     """
-    if config.name == 'adam':
+    if config.name == "adam":
         update = optax.adam(schedule, config.b1, config.b2)
-    elif config.name == 'adamw':
+    elif config.name == "adamw":
         update = optax.adamw(
             schedule,
             config.b1,
@@ -72,10 +72,10 @@ def make_optimizer(
             weight_decay=config.weight_decay,
             mask=lambda params: jax.tree.map(lambda p: jnp.ndim(p) > 1, params),
         )
-    elif config.name == 'sgd':
+    elif config.name == "sgd":
         update = optax.sgd(schedule, momentum=config.b1 or None)
     else:
-        raise UserError(f'config.optimizer.name: {config.name!r} is not adam, adamw or sgd')
+        raise UserError(f"config.optimizer.name: {config.name!r} is not adam, adamw or sgd")
     parts = [update]
     if config.clip_norm:
         parts.insert(0, optax.clip_by_global_norm(config.clip_norm))
@@ -85,8 +85,8 @@ def make_optimizer(
 
     def labels(params):
         return {
-            name: jax.tree.map(lambda _: 'frozen' if name in frozen else 'trained', sub)  # noqa: B023
+            name: jax.tree.map(lambda _: "frozen" if name in frozen else "trained", sub)  # noqa: B023
             for name, sub in params.items()
         }
 
-    return optax.multi_transform({'trained': chain, 'frozen': optax.set_to_zero()}, labels)
+    return optax.multi_transform({"trained": chain, "frozen": optax.set_to_zero()}, labels)

@@ -19,9 +19,9 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from crnn_jax.spec.errors import UserError
 
-AXIS = 'data'
+AXIS = "data"
 # What of a batch goes to the devices; text, ids and failures stay on the host.
-DEVICE_KEYS = ('image', 'width', 'label', 'label_length', 'mask')
+DEVICE_KEYS = ("image", "width", "label", "label_length", "mask")
 
 
 class Parallel:
@@ -32,11 +32,11 @@ class Parallel:
     """
 
     def __init__(self, mode: str, devices: list | None = None):
-        if mode not in ('jit', 'pmap'):
-            raise UserError(f'config.parallel: {mode!r} is not jit or pmap')
+        if mode not in ("jit", "pmap"):
+            raise UserError(f"config.parallel: {mode!r} is not jit or pmap")
         self.mode = mode
         self.devices = devices or jax.devices()
-        self.axis_name = AXIS if mode == 'pmap' else None
+        self.axis_name = AXIS if mode == "pmap" else None
         mesh = jax.make_mesh(
             (len(self.devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=self.devices
         )
@@ -47,7 +47,7 @@ class Parallel:
         """Every device takes the same number of samples, or the user is told."""
         if batch_size % len(self.devices):
             raise UserError(
-                f'config.batch_size: {batch_size} does not divide by {len(self.devices)} devices'
+                f"config.batch_size: {batch_size} does not divide by {len(self.devices)} devices"
             )
 
     def replicate(self, tree: Any) -> Any:
@@ -57,17 +57,16 @@ class Parallel:
     def shard(self, batch: Mapping[str, Any]) -> dict[str, Any]:
         """This host's slice of a batch, [b / hosts, ...], as global arrays on the devices."""
         arrays = {k: np.asarray(batch[k]) for k in DEVICE_KEYS}
-        if self.mode == 'pmap':
+        if self.mode == "pmap":
             local = len([d for d in self.devices if d.process_index == jax.process_index()])
             return {k: a.reshape(local, -1, *a.shape[1:]) for k, a in arrays.items()}
         return {
-            k: jax.make_array_from_process_local_data(self._by_sample, a)
-            for k, a in arrays.items()
+            k: jax.make_array_from_process_local_data(self._by_sample, a) for k, a in arrays.items()
         }
 
     def train_step(self, step: Callable) -> Callable:
         """Compiles `(state, batch) -> (state, metrics)`; the state's buffers are given away."""
-        if self.mode == 'pmap':
+        if self.mode == "pmap":
             return jax.pmap(
                 step, AXIS, in_axes=(None, 0), out_axes=(None, None), devices=self.devices
             )
@@ -82,7 +81,7 @@ class Parallel:
 
     def eval_step(self, step: Callable) -> Callable:
         """Compiles `(variables, batch) -> per-sample results`, results on every device."""
-        if self.mode == 'pmap':
+        if self.mode == "pmap":
             mapped = jax.pmap(step, AXIS, in_axes=(None, 0), devices=self.devices)
             return lambda variables, batch: {
                 k: v.reshape(-1, *v.shape[2:]) for k, v in mapped(variables, batch).items()

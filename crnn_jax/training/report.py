@@ -50,8 +50,8 @@ class Clock:
         now = time.perf_counter()
         self.last = max(now - self._start, 1e-9)
         values = {
-            'speed/images_per_second': round(images / self.last, 1),
-            'speed/waiting': round(self._waited / self.last, 4),
+            "speed/images_per_second": round(images / self.last, 1),
+            "speed/waiting": round(self._waited / self.last, 4),
         }
         self._start, self._waited = now, 0.0
         return values
@@ -61,45 +61,45 @@ def first_lines(experiment: Experiment, parallel: Parallel, variables: Any) -> I
     """Devices, data by reason, characters, size of the network, shapes."""
     kinds = sorted({d.device_kind for d in parallel.devices})
     yield (
-        f'{len(parallel.devices)} x {", ".join(kinds)}, jax {jax.__version__}, '
-        f'{experiment.model.dtype}, {parallel.mode}'
+        f"{len(parallel.devices)} x {', '.join(kinds)}, jax {jax.__version__}, "
+        f"{experiment.model.dtype}, {parallel.mode}"
     )
-    yield from source_lines('training', experiment.train, experiment.plan)
+    yield from source_lines("training", experiment.train, experiment.plan)
     for source in experiment.validation:
-        yield from source_lines('validation', source, experiment.evaluation_plan(source))
-    size = sum(leaf.size for leaf in jax.tree.leaves(variables['params']))
-    yield f'{experiment.config.model.name}: {size:,} parameters'
+        yield from source_lines("validation", source, experiment.evaluation_plan(source))
+    size = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
+    yield f"{experiment.config.model.name}: {size:,} parameters"
     yield from experiment.describe()
 
 
 def source_lines(role: str, source: Any, plan: Plan) -> Iterator[str]:
     """How many samples there are, and how many cannot be trained on, by reason."""
     unusable = plan.reasons.total()
-    yield f'{role}: {source.name}: {len(source):,} samples, {unusable:,} cannot be trained on'
+    yield f"{role}: {source.name}: {len(source):,} samples, {unusable:,} cannot be trained on"
     for line in plan.reasons.lines():
-        yield f'  {line}'
+        yield f"  {line}"
 
 
 def progress_text(row: dict[str, float], speed: dict[str, float]) -> str:
     """The middle of the progress line."""
     return (
-        f'loss {row["train/loss"]:.3f}  accuracy {row["train/accuracy"]:.3f}  '
-        f'{speed["speed/images_per_second"]:.0f} images/s  '
-        f'waiting for data {100 * speed["speed/waiting"]:.0f} %'
+        f"loss {row['train/loss']:.3f}  accuracy {row['train/accuracy']:.3f}  "
+        f"{speed['speed/images_per_second']:.0f} images/s  "
+        f"waiting for data {100 * speed['speed/waiting']:.0f} %"
     )
 
 
 def validation_lines(step: int, result: EvaluationResult) -> Iterator[str]:
     """What an evaluation found; a hint while nearly everything reads empty."""
     metrics = result.metrics()
-    count = max(metrics['count'], 1)
-    empty = metrics['empty'] / count
+    count = max(metrics["count"], 1)
+    empty = metrics["empty"] / count
     yield (
-        f'validation at step {step}: accuracy {metrics["accuracy"]:.4f} of {metrics["count"]}, '
-        f'CER {metrics.get("cer", float("nan")):.4f}, empty readings {100 * empty:.1f} %'
+        f"validation at step {step}: accuracy {metrics['accuracy']:.4f} of {metrics['count']}, "
+        f"CER {metrics.get('cer', float('nan')):.4f}, empty readings {100 * empty:.1f} %"
     )
     if empty > 0.5:
-        yield '  CTC plateau: usual until 20,000-60,000 pictures'
+        yield "  CTC plateau: usual until 20,000-60,000 pictures"
 
 
 def summary(
@@ -108,16 +108,16 @@ def summary(
     """The contents of summary.json."""
     device = jax.devices()[0]
     return {
-        'steps': step,
-        'images': step * experiment.config.batch_size,
-        'hours': round(tally.seconds / 3600, 4),
-        'best_step': best.step,
-        'validation': best.metrics,
-        'skipped_steps': tally.skipped,
-        'failed_samples': dict(tally.failed),
-        'hardware': f'{jax.device_count()} x {device.device_kind} ({platform.machine()})',
-        'versions': {'jax': jax.__version__, 'python': platform.python_version()},
-        'weights_sha256': weights_sha256(state.variables),
+        "steps": step,
+        "images": step * experiment.config.batch_size,
+        "hours": round(tally.seconds / 3600, 4),
+        "best_step": best.step,
+        "validation": best.metrics,
+        "skipped_steps": tally.skipped,
+        "failed_samples": dict(tally.failed),
+        "hardware": f"{jax.device_count()} x {device.device_kind} ({platform.machine()})",
+        "versions": {"jax": jax.__version__, "python": platform.python_version()},
+        "weights_sha256": weights_sha256(state.variables),
     }
 
 
@@ -132,8 +132,8 @@ def weights_sha256(variables: Any) -> str:
 
 def last_lines(values: dict[str, Any], workdir: Workdir) -> Iterator[str]:
     """How a finished run ended."""
-    if values['validation']:
+    if values["validation"]:
         yield (
-            f'best at step {values["best_step"]}: accuracy {values["validation"]["accuracy"]:.4f}'
+            f"best at step {values['best_step']}: accuracy {values['validation']['accuracy']:.4f}"
         )
-    yield f'finished: {values["steps"]} steps, {duration(values["hours"] * 3600)}, {workdir.model}'
+    yield f"finished: {values['steps']} steps, {duration(values['hours'] * 3600)}, {workdir.model}"

@@ -11,7 +11,7 @@ class StopRequest:
         self.asked = False
         self._before: dict[int, object] = {}
 
-    def __enter__(self) -> 'StopRequest':
+    def __enter__(self) -> "StopRequest":
         for number in (signal.SIGTERM, signal.SIGINT):
             self._before[number] = signal.signal(number, self._handle)
         return self

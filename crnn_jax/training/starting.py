@@ -20,7 +20,5 @@ def initial_variables(
     if not config.init_from:
         return model, variables, []
     source, metadata = open_model(config.init_from)
-    variables, lines = carry(
-        variables, experiment.charset, source, Charset.from_metadata(metadata)
-    )
+    variables, lines = carry(variables, experiment.charset, source, Charset.from_metadata(metadata))
     return model, variables, lines

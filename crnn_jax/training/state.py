@@ -32,7 +32,7 @@ class TrainState:
     @property
     def variables(self) -> Variables:
         """What evaluation reads with: the average where there is one."""
-        return self.ema or {'params': self.params, 'batch_stats': self.batch_stats}
+        return self.ema or {"params": self.params, "batch_stats": self.batch_stats}
 
 
 def init_variables(model: CRNN, seed: int) -> Variables:
@@ -51,8 +51,8 @@ def create_state(
     variables = jax.tree.map(jnp.array, variables)
     return TrainState(
         step=jnp.zeros((), jnp.int32),
-        params=variables['params'],
-        batch_stats=variables['batch_stats'],
-        opt_state=optimizer.init(variables['params']),
+        params=variables["params"],
+        batch_stats=variables["batch_stats"],
+        opt_state=optimizer.init(variables["params"]),
         ema=jax.tree.map(jnp.array, variables) if ema else {},
     )

@@ -45,34 +45,34 @@ def make_train_step(
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         def loss_fn(params):
             (logits, lengths), updates = model.apply(
-                {'params': params, 'batch_stats': state.batch_stats},
-                batch['image'],
-                batch['width'],
+                {"params": params, "batch_stats": state.batch_stats},
+                batch["image"],
+                batch["width"],
                 train=True,
-                mutable=['batch_stats'],
+                mutable=["batch_stats"],
             )
-            feasible = is_feasible(lengths, batch['label'], batch['label_length'])
-            usable = batch['mask'] & feasible
+            feasible = is_feasible(lengths, batch["label"], batch["label_length"])
+            usable = batch["mask"] & feasible
             losses = ctc_loss(
-                logits, lengths, batch['label'], batch['label_length'], blank_id=blank_id
+                logits, lengths, batch["label"], batch["label_length"], blank_id=blank_id
             )
             count = global_sum(jnp.sum(usable, dtype=jnp.float32), axis_name)
             total = jnp.sum(jnp.where(usable, losses, 0.0))
             sums = {
-                'loss_sum': total,
-                'correct': jnp.sum(_is_read(logits, lengths, batch, blank_id) & usable),
-                'infeasible': jnp.sum(batch['mask'] & ~feasible),
-                'pixels': jnp.asarray(batch['mask'].shape[0] * batch['image'].shape[2]),
-                'pixels_real': jnp.sum(batch['width']),
+                "loss_sum": total,
+                "correct": jnp.sum(_is_read(logits, lengths, batch, blank_id) & usable),
+                "infeasible": jnp.sum(batch["mask"] & ~feasible),
+                "pixels": jnp.asarray(batch["mask"].shape[0] * batch["image"].shape[2]),
+                "pixels_real": jnp.sum(batch["width"]),
             }
-            return total / jnp.maximum(count, 1.0), (updates['batch_stats'], sums, count)
+            return total / jnp.maximum(count, 1.0), (updates["batch_stats"], sums, count)
 
         grads, (batch_stats, sums, count) = jax.grad(loss_fn, has_aux=True)(state.params)
         grads = jax.tree.map(lambda g: global_sum(g, axis_name), grads)
         metrics = {k: global_sum(v.astype(jnp.float32), axis_name) for k, v in sums.items()}
         norm = optax.tree.norm(grads)
-        finite = jnp.isfinite(norm) & jnp.isfinite(metrics['loss_sum'])
-        metrics |= {'count': count, 'gradient_norm': norm, 'finite': finite}
+        finite = jnp.isfinite(norm) & jnp.isfinite(metrics["loss_sum"])
+        metrics |= {"count": count, "gradient_norm": norm, "finite": finite}
         return _advance(state, grads, batch_stats, metrics), metrics
 
     def _advance(state, grads, batch_stats, metrics):
@@ -82,10 +82,10 @@ def make_train_step(
         if ema:
             # Young averages forget faster, or the random start would weigh for thousands of steps.
             decay = jnp.minimum(ema_decay, (1.0 + state.step) / (10.0 + state.step))
-            new = {'params': params, 'batch_stats': batch_stats}
+            new = {"params": params, "batch_stats": batch_stats}
             ema = jax.tree.map(lambda a, b: decay * a + (1.0 - decay) * b, ema, new)
         # Without a usable sample there is no gradient, and Adam's momentum is not to move either.
-        taken = metrics['finite'] & (metrics['count'] > 0)
+        taken = metrics["finite"] & (metrics["count"] > 0)
         after = (params, batch_stats, opt_state, ema)
         before = (state.params, state.batch_stats, state.opt_state, state.ema)
         kept = jax.tree.map(lambda a, b: jnp.where(taken, a, b), after, before)
@@ -110,17 +110,17 @@ def make_eval_step(
     """
 
     def eval_step(variables: dict, batch: Batch) -> dict[str, jax.Array]:
-        logits, lengths = model.apply(variables, batch['image'], batch['width'], train=False)
+        logits, lengths = model.apply(variables, batch["image"], batch["width"], train=False)
         logits = emittable(logits, unknown_id=unknown_id)
         ids, id_lengths = greedy_decode(logits, lengths, blank_id=blank_id)
         return {
-            'ids': ids,
-            'id_lengths': id_lengths,
-            'log_prob': -ctc_loss(logits, lengths, ids, id_lengths, blank_id=blank_id),
-            'loss': ctc_loss(
-                logits, lengths, batch['label'], batch['label_length'], blank_id=blank_id
+            "ids": ids,
+            "id_lengths": id_lengths,
+            "log_prob": -ctc_loss(logits, lengths, ids, id_lengths, blank_id=blank_id),
+            "loss": ctc_loss(
+                logits, lengths, batch["label"], batch["label_length"], blank_id=blank_id
             ),
-            'feasible': is_feasible(lengths, batch['label'], batch['label_length']),
+            "feasible": is_feasible(lengths, batch["label"], batch["label_length"]),
         }
 
     return eval_step
@@ -129,8 +129,8 @@ def make_eval_step(
 def _is_read(logits, lengths, batch, blank_id):
     """bool [b]: whether the greedy reading is the label."""
     ids, id_lengths = greedy_decode(logits, lengths, blank_id=blank_id)
-    size = max(ids.shape[1], batch['label'].shape[1])
+    size = max(ids.shape[1], batch["label"].shape[1])
     ids = jnp.pad(ids, ((0, 0), (0, size - ids.shape[1])))
-    label = jnp.pad(batch['label'], ((0, 0), (0, size - batch['label'].shape[1])))
-    inside = jnp.arange(size)[None, :] < batch['label_length'][:, None]
-    return (id_lengths == batch['label_length']) & jnp.all((ids == label) | ~inside, axis=1)
+    label = jnp.pad(batch["label"], ((0, 0), (0, size - batch["label"].shape[1])))
+    inside = jnp.arange(size)[None, :] < batch["label_length"][:, None]
+    return (id_lengths == batch["label_length"]) & jnp.all((ids == label) | ~inside, axis=1)

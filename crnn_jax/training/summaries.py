@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 # Columns that differ between two runs of the same numbers.
-TIMES = ('time', 'images_per_second', 'waiting')
+TIMES = ("time", "images_per_second", "waiting")
 
 
 class Summaries:
@@ -19,7 +19,7 @@ class Summaries:
 
     def __init__(self, metrics: Path, tensorboard: Path | None, *, from_step: int):
         _cut_back(metrics, from_step)
-        self._file = metrics.open('a', encoding='utf-8')
+        self._file = metrics.open("a", encoding="utf-8")
         self._board = None
         if tensorboard is not None:
             from tensorboardX import SummaryWriter  # half a second, and no TensorFlow
@@ -28,8 +28,8 @@ class Summaries:
 
     def write(self, step: int, values: dict[str, Any]) -> None:
         """One row; names with a `/` form groups in TensorBoard."""
-        row = {'step': step, 'time': round(time.time(), 3), **values}
-        self._file.write(json.dumps(row) + '\n')
+        row = {"step": step, "time": round(time.time(), 3), **values}
+        self._file.write(json.dumps(row) + "\n")
         self._file.flush()
         if self._board:
             for name, value in values.items():
@@ -48,15 +48,15 @@ def _cut_back(path: Path, step: int) -> None:
     if not path.exists():
         return
     kept = []
-    for line in path.read_text(encoding='utf-8').splitlines():
+    for line in path.read_text(encoding="utf-8").splitlines():
         try:
             row = json.loads(line)
         except ValueError:
             continue
-        if row['step'] <= step:
-            kept.append(line + '\n')
-    partial = path.with_name(path.name + '.partial')
-    partial.write_text(''.join(kept), encoding='utf-8')
+        if row["step"] <= step:
+            kept.append(line + "\n")
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text("".join(kept), encoding="utf-8")
     partial.replace(path)
 
 
@@ -70,20 +70,20 @@ class Progress:
 
     def show(self, step: int, text: str, seconds_left: float) -> None:
         """The line that the next one takes the place of."""
-        line = f'step {step}/{self.total}  {text}  {duration(seconds_left)} left'
+        line = f"step {step}/{self.total}  {text}  {duration(seconds_left)} left"
         if self.stream.isatty():
-            self.stream.write('\r\x1b[K' + line)
+            self.stream.write("\r\x1b[K" + line)
             self._open = True
         else:
-            self.stream.write(line + '\n')
+            self.stream.write(line + "\n")
         self.stream.flush()
 
     def say(self, text: str) -> None:
         """A line that stays."""
         if self._open:
-            self.stream.write('\n')
+            self.stream.write("\n")
             self._open = False
-        self.stream.write(text + '\n')
+        self.stream.write(text + "\n")
         self.stream.flush()
 
 
@@ -91,4 +91,4 @@ def duration(seconds: float) -> str:
     """'1:02:03' or '02:03'."""
     minutes, seconds = divmod(int(seconds + 0.5), 60)
     hours, minutes = divmod(minutes, 60)
-    return f'{hours}:{minutes:02d}:{seconds:02d}' if hours else f'{minutes:02d}:{seconds:02d}'
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes:02d}:{seconds:02d}"

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-SUMS = ('loss_sum', 'correct', 'count', 'infeasible', 'pixels', 'pixels_real')
+SUMS = ("loss_sum", "correct", "count", "infeasible", "pixels", "pixels_real")
 
 
 class NotFinite(Exception):
@@ -45,34 +45,34 @@ class Tally:
         Raises:
           NotFinite: `max_not_finite` steps in a row (0: never).
         """
-        self.failed.update(reason for _, reason in batch['failed'])
-        self.recent = [*self.recent[-1:], [int(i) for i in batch['id'] if i >= 0]]
+        self.failed.update(reason for _, reason in batch["failed"])
+        self.recent = [*self.recent[-1:], [int(i) for i in batch["id"] if i >= 0]]
         self.steps += 1
-        if not metrics['finite']:
+        if not metrics["finite"]:
             self.skipped += 1
             self.skipped_in_row += 1
             if max_not_finite and self.skipped_in_row >= max_not_finite:
                 raise NotFinite(
-                    f'{self.skipped_in_row} steps in a row without a finite gradient; the last '
-                    f'two batches held the samples {self.recent}'
+                    f"{self.skipped_in_row} steps in a row without a finite gradient; the last "
+                    f"two batches held the samples {self.recent}"
                 )
             return
         self.skipped_in_row = 0
-        self.gradient_norm += float(metrics['gradient_norm'])
+        self.gradient_norm += float(metrics["gradient_norm"])
         for name in SUMS:
             self.sums[name] += float(metrics[name])
 
     def take(self) -> dict[str, float]:
         """Means over the steps since the last call, and counts of the whole run."""
-        sums, count = self.sums, max(self.sums['count'], 1.0)
+        sums, count = self.sums, max(self.sums["count"], 1.0)
         row = {
-            'loss': sums['loss_sum'] / count,
-            'accuracy': sums['correct'] / count,
-            'gradient_norm': self.gradient_norm / max(self.steps, 1),
-            'padding': 1.0 - sums['pixels_real'] / max(sums['pixels'], 1.0),
-            'infeasible': sums['infeasible'],
-            'skipped': self.skipped,
-            'failed': sum(self.failed.values()),
+            "loss": sums["loss_sum"] / count,
+            "accuracy": sums["correct"] / count,
+            "gradient_norm": self.gradient_norm / max(self.steps, 1),
+            "padding": 1.0 - sums["pixels_real"] / max(sums["pixels"], 1.0),
+            "infeasible": sums["infeasible"],
+            "skipped": self.skipped,
+            "failed": sum(self.failed.values()),
         }
         self.sums = dict.fromkeys(SUMS, 0.0)
         self.steps, self.gradient_norm = 0, 0.0
@@ -80,11 +80,11 @@ class Tally:
 
     def to_meta(self) -> dict[str, Any]:
         """JSON values; floats survive JSON exactly."""
-        meta = dataclasses.asdict(self) | {'failed': dict(self.failed)}
-        del meta['recent']
+        meta = dataclasses.asdict(self) | {"failed": dict(self.failed)}
+        del meta["recent"]
         return meta
 
     @classmethod
-    def from_meta(cls, meta: dict[str, Any]) -> 'Tally':
+    def from_meta(cls, meta: dict[str, Any]) -> "Tally":
         """The opposite of `to_meta`."""
-        return cls(**{**meta, 'failed': Counter(meta['failed'])})
+        return cls(**{**meta, "failed": Counter(meta["failed"])})

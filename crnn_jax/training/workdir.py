@@ -8,9 +8,9 @@ from crnn_jax.spec.errors import UserError
 from crnn_jax.training.open_model import WORKDIR_MODEL
 
 # These change nothing about the numbers of a run, so a resumed run takes their new values.
-FREE = ('log', 'checkpoint', 'data.workers', 'data.loader', 'data.cache')
+FREE = ("log", "checkpoint", "data.workers", "data.loader", "data.cache")
 # These may grow: the run goes on beyond its first end.
-GROWING = ('epochs', 'steps')
+GROWING = ("epochs", "steps")
 
 
 class Workdir:
@@ -22,14 +22,14 @@ class Workdir:
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
-        self.config = self.path / 'config.json'
-        self.table = self.path / 'table.txt'
-        self.metrics = self.path / 'metrics.jsonl'
-        self.tensorboard = self.path / 'tensorboard'
-        self.latest = self.path / 'checkpoints' / 'latest'
-        self.best = self.path / 'checkpoints' / 'best'
+        self.config = self.path / "config.json"
+        self.table = self.path / "table.txt"
+        self.metrics = self.path / "metrics.jsonl"
+        self.tensorboard = self.path / "tensorboard"
+        self.latest = self.path / "checkpoints" / "latest"
+        self.best = self.path / "checkpoints" / "best"
         self.model = self.path / WORKDIR_MODEL
-        self.summary = self.path / 'summary.json'
+        self.summary = self.path / "summary.json"
 
     def open(self, config: dict[str, Any], *, with_new_config: bool) -> None:
         """Makes the folder, or checks that it belongs to the same run, and stores the config.
@@ -40,7 +40,7 @@ class Workdir:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise UserError(f'--workdir={self.path}: {error.strerror}') from None
+            raise UserError(f"--workdir={self.path}: {error.strerror}") from None
         if self.config.exists() and not with_new_config:
             self._compare(read_json(self.config), config)
         write_json(self.config, config)
@@ -49,39 +49,39 @@ class Workdir:
         before, now = _flat(old), _flat(new)
         for key in sorted(set(before) | set(now)):
             was, is_ = before.get(key), now.get(key)
-            free = any(key == f or key.startswith(f + '.') for f in FREE)
+            free = any(key == f or key.startswith(f + ".") for f in FREE)
             grown = key in GROWING and was is not None and is_ is not None and is_ >= was
             if was != is_ and not free and not grown:
                 raise UserError(
-                    f'{self.path} was begun with config.{key}={was!r}, now it is {is_!r}; '
-                    'take another --workdir, or insist with --resume=with_new_config'
+                    f"{self.path} was begun with config.{key}={was!r}, now it is {is_!r}; "
+                    "take another --workdir, or insist with --resume=with_new_config"
                 )
 
     def finished_steps(self) -> int:
         """Steps of the finished run; 0 while it is not."""
-        return int(read_json(self.summary)['steps']) if self.summary.exists() else 0
+        return int(read_json(self.summary)["steps"]) if self.summary.exists() else 0
 
 
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object from a file; UserError in one line where it is none."""
     try:
-        return json.loads(path.read_text(encoding='utf-8'))
+        return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise UserError(f'{path}: {error}') from None
+        raise UserError(f"{path}: {error}") from None
 
 
 def write_json(path: Path, value: Any) -> None:
     """Writes JSON through a second name, so that the file is whole at any moment."""
-    partial = path.with_name(path.name + '.partial')
-    partial.write_text(json.dumps(value, indent=1, sort_keys=True) + '\n', encoding='utf-8')
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     partial.replace(path)
 
 
-def _flat(tree: dict[str, Any], prefix: str = '') -> dict[str, Any]:
+def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in tree.items():
         if isinstance(value, dict):
-            flat |= _flat(value, f'{prefix}{key}.')
+            flat |= _flat(value, f"{prefix}{key}.")
         else:
             flat[prefix + key] = list(value) if isinstance(value, tuple) else value
     return flat

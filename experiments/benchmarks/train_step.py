@@ -24,10 +24,10 @@ LABEL = 8
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--models', nargs='+', default=['crnn_small', 'crnn'])
-    parser.add_argument('--batches', nargs='+', type=int, default=[64])
-    parser.add_argument('--turns', type=int, default=15)
-    parser.add_argument('--json', help='also write the rows there')
+    parser.add_argument("--models", nargs="+", default=["crnn_small", "crnn"])
+    parser.add_argument("--batches", nargs="+", type=int, default=[64])
+    parser.add_argument("--turns", type=int, default=15)
+    parser.add_argument("--json", help="also write the rows there")
     args = parser.parse_args()
     xla_flags.set_for_cpu()
     cases = {(m, b): make_case(m, b) for m in args.models for b in args.batches}
@@ -37,22 +37,22 @@ def main() -> None:
             start = time.perf_counter()
             run()
             seconds[case].append(time.perf_counter() - start)
-        print(f'turn {turn + 1} of {args.turns}', file=sys.stderr)
+        print(f"turn {turn + 1} of {args.turns}", file=sys.stderr)
     rows = [
         {
-            'subject': 'crnn_jax',
-            'model': model,
-            'batch': batch,
-            'images_per_second': round(batch / statistics.median(times), 1),
+            "subject": "crnn_jax",
+            "model": model,
+            "batch": batch,
+            "images_per_second": round(batch / statistics.median(times), 1),
         }
         for (model, batch), times in seconds.items()
     ]
-    print('| subject | model | batch | images/s |\n|---|---|---|---|')
+    print("| subject | model | batch | images/s |\n|---|---|---|---|")
     for row in rows:
-        print('| ' + ' | '.join(str(value) for value in row.values()) + ' |')
-    print(f'{os.cpu_count()} cores, medians of {args.turns} turns')
+        print("| " + " | ".join(str(value) for value in row.values()) + " |")
+    print(f"{os.cpu_count()} cores, medians of {args.turns} turns")
     if args.json:
-        Path(args.json).write_text(json.dumps(rows, indent=1) + '\n')
+        Path(args.json).write_text(json.dumps(rows, indent=1) + "\n")
 
 
 def make_case(name: str, batch_size: int):
@@ -67,18 +67,20 @@ def make_case(name: str, batch_size: int):
     from crnn_jax.training.state import create_state, init_variables
     from crnn_jax.training.step import make_train_step
 
-    parallel = Parallel('jit', jax.devices()[:1])
+    parallel = Parallel("jit", jax.devices()[:1])
     model = CRNN(get_model_config(name, num_classes=CLASSES), parallel.axis_name)
     optimizer = optax.adam(1e-3)
     step = parallel.train_step(make_train_step(model, optimizer, blank_id=CLASSES - 1))
     rng = np.random.default_rng(0)
-    batch = parallel.shard({
-        'image': rng.integers(0, 256, (batch_size, 32, 100, 1), dtype=np.uint8),
-        'width': np.full(batch_size, 100, np.int32),
-        'label': rng.integers(0, CLASSES - 1, (batch_size, LABEL), dtype=np.int32),
-        'label_length': np.full(batch_size, LABEL, np.int32),
-        'mask': np.ones(batch_size, bool),
-    })
+    batch = parallel.shard(
+        {
+            "image": rng.integers(0, 256, (batch_size, 32, 100, 1), dtype=np.uint8),
+            "width": np.full(batch_size, 100, np.int32),
+            "label": rng.integers(0, CLASSES - 1, (batch_size, LABEL), dtype=np.int32),
+            "label_length": np.full(batch_size, LABEL, np.int32),
+            "mask": np.ones(batch_size, bool),
+        }
+    )
     state = create_state(init_variables(model, 0), optimizer, ema=False)
     held = [parallel.replicate(state)]
 
@@ -91,5 +93,5 @@ def make_case(name: str, batch_size: int):
     return run
 
 
-if __name__ == '__main__':
+if __name__ == "__main__":
     main()

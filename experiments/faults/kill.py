@@ -23,42 +23,42 @@ sys.path.insert(0, str(ROOT))
 
 from crnn_jax.training.summaries import TIMES  # noqa: E402
 
-SETTINGS = ('checkpoint.every_steps=7', 'log.every_steps=5', 'optimizer.ema=0.99')
+SETTINGS = ("checkpoint.every_steps=7", "log.every_steps=5", "optimizer.ema=0.99")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--kills', type=int, default=100)
-    parser.add_argument('--in_save', type=int, default=30, help='of these, while saving')
-    parser.add_argument('--kills_a_run', type=int, default=10)
-    parser.add_argument('--steps', type=int, default=600)
-    parser.add_argument('--seed', type=int, default=0)
-    parser.add_argument('--json', help='also write the result there')
+    parser.add_argument("--kills", type=int, default=100)
+    parser.add_argument("--in_save", type=int, default=30, help="of these, while saving")
+    parser.add_argument("--kills_a_run", type=int, default=10)
+    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", help="also write the result there")
     args = parser.parse_args()
     dice = random.Random(args.seed)
     with tempfile.TemporaryDirectory() as folder:
         base = Path(folder)
         command = Command(base, args.steps)
-        wanted = command.finish(base / 'unbroken')
-        result = {'runs': 0, 'equal': 0, 'kills': 0, 'in_save': 0, 'damaged': 0}
-        while result['kills'] < args.kills:
-            workdir = base / f'killed-{result["runs"]}'
-            for _ in range(min(args.kills_a_run, args.kills - result['kills'])):
-                in_save = result['in_save'] < args.in_save
+        wanted = command.finish(base / "unbroken")
+        result = {"runs": 0, "equal": 0, "kills": 0, "in_save": 0, "damaged": 0}
+        while result["kills"] < args.kills:
+            workdir = base / f"killed-{result['runs']}"
+            for _ in range(min(args.kills_a_run, args.kills - result["kills"])):
+                in_save = result["in_save"] < args.in_save
                 killed = command.kill(workdir, dice, in_save=in_save)
                 if killed is None:
                     break  # it was quicker and has finished
-                result['kills'] += 1
-                result['in_save'] += killed
+                result["kills"] += 1
+                result["in_save"] += killed
             got = command.finish(workdir)
-            result['runs'] += 1
-            result['equal'] += got == wanted
-            result['damaged'] += (workdir / 'log').read_text().count('is damaged')
+            result["runs"] += 1
+            result["equal"] += got == wanted
+            result["damaged"] += (workdir / "log").read_text().count("is damaged")
             print(json.dumps(result), flush=True)
             if got != wanted:
-                sys.exit(f'{workdir}: ended otherwise: {got[0]} instead of {wanted[0]}')
+                sys.exit(f"{workdir}: ended otherwise: {got[0]} instead of {wanted[0]}")
     if args.json:
-        Path(args.json).write_text(json.dumps(result | {'steps': args.steps}) + '\n')
+        Path(args.json).write_text(json.dumps(result | {"steps": args.steps}) + "\n")
 
 
 class Command:
@@ -66,65 +66,74 @@ class Command:
 
     def __init__(self, base: Path, steps: int):
         self.words = [
-            sys.executable, '-m', 'crnn_jax.main', f'--config={ROOT}/configs/tiny.py',
-            f'--config.steps={steps}', '--config.data.validation=synthetic*0.05',
-            *(f'--config.{setting}' for setting in SETTINGS),
+            sys.executable,
+            "-m",
+            "crnn_jax.main",
+            f"--config={ROOT}/configs/tiny.py",
+            f"--config.steps={steps}",
+            "--config.data.validation=synthetic*0.05",
+            *(f"--config.{setting}" for setting in SETTINGS),
         ]
         # Compiling is most of the time of so short a run.
         self.environment = os.environ | {
-            'JAX_COMPILATION_CACHE_DIR': str(base / 'xla'),
-            'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
-            'PYTHONPATH': str(ROOT),
+            "JAX_COMPILATION_CACHE_DIR": str(base / "xla"),
+            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+            "PYTHONPATH": str(ROOT),
         }
 
     def start(self, workdir: Path) -> subprocess.Popen:
         workdir.mkdir(exist_ok=True)
         return subprocess.Popen(
-            [*self.words, f'--workdir={workdir}'],
-            cwd=ROOT, env=self.environment, stderr=(workdir / 'log').open('a'),
+            [*self.words, f"--workdir={workdir}"],
+            cwd=ROOT,
+            env=self.environment,
+            stderr=(workdir / "log").open("a"),
         )
 
     def kill(self, workdir: Path, dice: random.Random, *, in_save: bool) -> bool | None:
         """Starts, kills; whether a checkpoint was being written then (None: it had finished)."""
         run = self.start(workdir)
-        latest = workdir / 'checkpoints' / 'latest'
+        latest = workdir / "checkpoints" / "latest"
         while not (latest.is_dir() and any(latest.iterdir())) and run.poll() is None:
             time.sleep(0.01)
         time.sleep(dice.uniform(0, 4))
-        while in_save and run.poll() is None and not list(latest.glob('*.partial')):
+        while in_save and run.poll() is None and not list(latest.glob("*.partial")):
             pass
         if in_save:
             time.sleep(dice.uniform(0, 0.03))
         run.send_signal(signal.SIGKILL)
         if run.wait() == 0:
             return None
-        return bool(list(latest.glob('*.partial')))
+        return bool(list(latest.glob("*.partial")))
 
     def finish(self, workdir: Path) -> tuple:
         """Runs to the end; everything of the result that must not depend on kills."""
         if self.start(workdir).wait() != 0:
-            sys.exit((workdir / 'log').read_text())
-        summary = json.loads((workdir / 'summary.json').read_text())
-        rows = [json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
+            sys.exit((workdir / "log").read_text())
+        summary = json.loads((workdir / "summary.json").read_text())
+        rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
         rows = [{k: v for k, v in row.items() if k not in TIMES} for row in rows]
-        return summary['weights_sha256'], state_of(workdir), json.dumps(rows)
+        return summary["weights_sha256"], state_of(workdir), json.dumps(rows)
 
 
 def state_of(workdir: Path) -> str:
     """Hash of every array of the newest checkpoint: weights, averages, optimizer state."""
     code = (
-        'import sys, pathlib, jax, orbax.checkpoint as ocp\n'
-        'from crnn_jax.training.report import weights_sha256\n'
-        'steps = sorted(pathlib.Path(sys.argv[1]).iterdir(), key=lambda p: int(p.name))\n'
+        "import sys, pathlib, jax, orbax.checkpoint as ocp\n"
+        "from crnn_jax.training.report import weights_sha256\n"
+        "steps = sorted(pathlib.Path(sys.argv[1]).iterdir(), key=lambda p: int(p.name))\n"
         'print(weights_sha256(ocp.StandardCheckpointer().restore(steps[-1] / "state")))'
     )
     done = subprocess.run(
-        [sys.executable, '-c', code, str(workdir / 'checkpoints' / 'latest')],
-        cwd=ROOT, env=os.environ | {'PYTHONPATH': str(ROOT)}, check=True, capture_output=True,
+        [sys.executable, "-c", code, str(workdir / "checkpoints" / "latest")],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        check=True,
+        capture_output=True,
         text=True,
     )
     return done.stdout.strip()
 
 
-if __name__ == '__main__':
+if __name__ == "__main__":
     main()

@@ -28,7 +28,7 @@ def _brute_force(logits, length, label, blank):
     return -np.log(total) if total else np.inf
 
 
-_loss = jax.jit(ctc_loss, static_argnames='blank_id')
+_loss = jax.jit(ctc_loss, static_argnames="blank_id")
 
 
 @settings(max_examples=60, deadline=None)
@@ -75,14 +75,12 @@ def test_loss_is_never_negative():
 
 def test_no_label_axis_at_all():
     logits = np.random.default_rng(0).normal(size=(1, T, K)).astype(np.float32)
-    loss = ctc_loss(
-        logits, np.array([T]), np.zeros((1, 0), np.int32), np.array([0]), blank_id=0
-    )
+    loss = ctc_loss(logits, np.array([T]), np.zeros((1, 0), np.int32), np.array([0]), blank_id=0)
     assert float(loss[0]) == pytest.approx(_brute_force(logits[0], T, [], 0), abs=1e-4)
 
 
 def test_values_and_gradients_are_tensorflows():
-    tf = pytest.importorskip('tensorflow')
+    tf = pytest.importorskip("tensorflow")
     rng = np.random.default_rng(0)
     logits = rng.normal(0, 3, (4, 12, 9)).astype(np.float32)
     lengths = np.array([12, 10, 9, 12], np.int32)
@@ -92,13 +90,17 @@ def test_values_and_gradients_are_tensorflows():
     with tf.GradientTape() as tape:
         variable = tf.Variable(logits)
         wanted = tf.nn.ctc_loss(
-            np.where(inside, labels, 0), variable, label_lengths, lengths,
-            logits_time_major=False, blank_index=0,
+            np.where(inside, labels, 0),
+            variable,
+            label_lengths,
+            lengths,
+            logits_time_major=False,
+            blank_index=0,
         )
         total = tf.reduce_sum(wanted)
-    gradient = jax.grad(
-        lambda x: ctc_loss(x, lengths, labels, label_lengths, blank_id=0).sum()
-    )(logits)
+    gradient = jax.grad(lambda x: ctc_loss(x, lengths, labels, label_lengths, blank_id=0).sum())(
+        logits
+    )
     got = ctc_loss(logits, lengths, labels, label_lengths, blank_id=0)
     np.testing.assert_allclose(got, wanted.numpy(), rtol=1e-5)
     np.testing.assert_allclose(gradient, tape.gradient(total, variable).numpy(), atol=2e-5)

@@ -17,7 +17,7 @@ PADDED = 96  # one shape, or every example would compile
 
 
 def _model(geometry):
-    return CRNN(get_model_config('crnn_tiny', num_classes=CLASSES, geometry=geometry))
+    return CRNN(get_model_config("crnn_tiny", num_classes=CLASSES, geometry=geometry))
 
 
 def _lively(model, seed=1):
@@ -25,7 +25,7 @@ def _lively(model, seed=1):
     variables = init_variables(model, seed)
     rng = np.random.default_rng(seed)
     noise = jax.tree.map(lambda a: rng.normal(0, 0.1, a.shape).astype(np.float32), variables)
-    noise['batch_stats'] = jax.tree.map(np.abs, noise['batch_stats'])  # variances stay positive
+    noise["batch_stats"] = jax.tree.map(np.abs, noise["batch_stats"])  # variances stay positive
     return jax.tree.map(jnp.add, variables, noise)
 
 
@@ -49,7 +49,7 @@ def _batch(pictures, fill=0):
     return image, np.array([p.shape[1] for p in pictures], np.int32)
 
 
-@pytest.mark.parametrize('geometry', GEOMETRIES)
+@pytest.mark.parametrize("geometry", GEOMETRIES)
 @settings(max_examples=20, deadline=None)
 @given(st.lists(st.integers(5, PADDED), min_size=3, max_size=3), st.integers(0, 10**6))
 def test_logits_do_not_depend_on_neighbours_order_or_padding(geometry, widths, seed):
@@ -64,8 +64,8 @@ def test_logits_do_not_depend_on_neighbours_order_or_padding(geometry, widths, s
         )
 
 
-@pytest.mark.parametrize('geometry', GEOMETRIES)
-@pytest.mark.parametrize('width', [33, 50, 63])
+@pytest.mark.parametrize("geometry", GEOMETRIES)
+@pytest.mark.parametrize("width", [33, 50, 63])
 def test_logits_alone_and_unpadded_are_those_in_a_padded_batch(geometry, width):
     pictures = _pictures(0, [width, PADDED, 20])
     together, lengths = APPLY[geometry](VARIABLES[geometry], *_batch(pictures))
@@ -76,8 +76,8 @@ def test_logits_alone_and_unpadded_are_those_in_a_padded_batch(geometry, width):
     np.testing.assert_allclose(alone[0], together[0, : int(length[0])], atol=1e-4, rtol=0)
 
 
-@pytest.mark.parametrize('geometry', GEOMETRIES)
-@pytest.mark.parametrize('train', [False, True])
+@pytest.mark.parametrize("geometry", GEOMETRIES)
+@pytest.mark.parametrize("train", [False, True])
 def test_gradient_with_respect_to_padded_columns_is_exactly_zero(geometry, train):
     model, variables = MODELS[geometry], VARIABLES[geometry]
     image, width = _batch(_pictures(3, [41, PADDED, 18]))
@@ -85,7 +85,7 @@ def test_gradient_with_respect_to_padded_columns_is_exactly_zero(geometry, train
     image = np.random.default_rng(0).normal(size=image.shape).astype(np.float32)
 
     def total(x):
-        (logits, lengths), _ = model.apply(variables, x, width, train=train, mutable='batch_stats')
+        (logits, lengths), _ = model.apply(variables, x, width, train=train, mutable="batch_stats")
         real = jnp.arange(logits.shape[1])[None, :] < lengths[:, None]
         return jnp.sum(jnp.where(real[..., None], jnp.sin(logits), 0))
 
@@ -95,14 +95,14 @@ def test_gradient_with_respect_to_padded_columns_is_exactly_zero(geometry, train
         assert np.abs(row[:, w - 3 : w]).max() > 0
 
 
-@pytest.mark.parametrize('geometry', GEOMETRIES)
+@pytest.mark.parametrize("geometry", GEOMETRIES)
 def test_training_moments_count_real_columns_of_real_samples_only(geometry):
     model, variables = MODELS[geometry], VARIABLES[geometry]
     image, width = _batch(_pictures(4, [41, 77]))
-    apply = jax.jit(lambda x, w: model.apply(variables, x, w, train=True, mutable='batch_stats'))
+    apply = jax.jit(lambda x, w: model.apply(variables, x, w, train=True, mutable="batch_stats"))
     _, alone = apply(image, width)
     filler = np.full_like(image, 200)
     _, padded = apply(np.concatenate([image, filler]), np.concatenate([width, 0 * width]))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), alone, padded)
     _, nothing = apply(filler, 0 * width)
-    jax.tree.map(np.testing.assert_array_equal, nothing['batch_stats'], variables['batch_stats'])
+    jax.tree.map(np.testing.assert_array_equal, nothing["batch_stats"], variables["batch_stats"])

@@ -16,38 +16,38 @@ from crnn_jax.spec.errors import UserError
 from crnn_jax.training.state import init_variables
 
 # Trained parameters and batch statistics: grey pictures, 36 characters and the blank.
-SIZES = {'crnn': 8_721_445, 'crnn_small': 2_187_813, 'crnn_tiny': 28_969}
+SIZES = {"crnn": 8_721_445, "crnn_small": 2_187_813, "crnn_tiny": 28_969}
 
 
 def _size(config):
     return sum(leaf.size for leaf in jax.tree.leaves(init_variables(CRNN(config), 0)))
 
 
-@pytest.mark.parametrize('name', sorted(VARIANTS))
+@pytest.mark.parametrize("name", sorted(VARIANTS))
 def test_number_of_parameters(name):
     assert _size(get_model_config(name, num_classes=37)) == SIZES[name]
 
 
 def test_full_network_is_as_large_as_crnn_tf2():
-    assert _size(get_model_config('crnn', num_classes=38, channels=3)) == 8_723_110
+    assert _size(get_model_config("crnn", num_classes=38, channels=3)) == 8_723_110
 
 
 def test_model_config_survives_a_round_trip_and_names_what_it_does_not_know():
-    config = get_model_config('crnn_small', num_classes=7, geometry='torch')
+    config = get_model_config("crnn_small", num_classes=7, geometry="torch")
     assert ModelConfig.from_dict(config.to_dict()) == config
-    with pytest.raises(UserError, match='crnn_huge'):
-        get_model_config('crnn_huge', num_classes=7)
-    with pytest.raises(UserError, match='colour'):
-        ModelConfig.from_dict({'num_classes': 7, 'colour': 1})
+    with pytest.raises(UserError, match="crnn_huge"):
+        get_model_config("crnn_huge", num_classes=7)
+    with pytest.raises(UserError, match="colour"):
+        ModelConfig.from_dict({"num_classes": 7, "colour": 1})
 
 
-@pytest.mark.parametrize('width', [7, 8])
-@pytest.mark.parametrize('stride', [1, 2])
-@pytest.mark.parametrize('geometry', ['keras', 'torch'])
+@pytest.mark.parametrize("width", [7, 8])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("geometry", ["keras", "torch"])
 def test_pool_equals_reduce_window(width, stride, geometry):
     x = nn.relu(np.random.default_rng(0).normal(size=(2, 4, width, 3)).astype(np.float32))
-    if geometry == 'keras':
-        padding = 'SAME'
+    if geometry == "keras":
+        padding = "SAME"
     else:
         padding = [(0, 0), (0, 0), (0, 0) if stride == 2 else (1, 1), (0, 0)]
     wanted = lax.reduce_window(x, -jnp.inf, lax.max, (1, 2, 2, 1), (1, 2, stride, 1), padding)
@@ -77,7 +77,7 @@ def test_lstm_and_its_hand_written_gradient():
         np.testing.assert_allclose(a, b, atol=1e-5)
 
 
-@pytest.mark.parametrize('reverse', [False, True])
+@pytest.mark.parametrize("reverse", [False, True])
 def test_lstm_starts_at_the_real_end_and_is_zero_behind_it(reverse):
     x = np.random.default_rng(0).normal(size=(7, 2, 4)).astype(np.float32)
     lengths = np.array([7, 4])
@@ -92,9 +92,7 @@ def test_lstm_starts_at_the_real_end_and_is_zero_behind_it(reverse):
 
 def test_forget_gate_starts_open():
     bias = LSTM(3).init(jax.random.key(0), np.zeros((2, 1, 4), np.float32), np.ones((2, 1), bool))
-    np.testing.assert_array_equal(
-        bias['params']['bias'], [0, 0, 0, 1, 1, 1, 0, 0, 0, 0, 0, 0]
-    )
+    np.testing.assert_array_equal(bias["params"]["bias"], [0, 0, 0, 1, 1, 1, 0, 0, 0, 0, 0, 0])
 
 
 def test_batch_norm_against_numpy():
@@ -103,9 +101,9 @@ def test_batch_norm_against_numpy():
     width = np.array([5, 2], np.int32)
     norm = MaskedBatchNorm(momentum=0.9, epsilon=1e-3)
     variables = norm.init(jax.random.key(0), x, width, train=False)
-    y, updates = norm.apply(variables, x, width, train=True, mutable='batch_stats')
+    y, updates = norm.apply(variables, x, width, train=True, mutable="batch_stats")
     real = np.concatenate([x[0].reshape(-1, 4), x[1, :, :2].reshape(-1, 4)])
     mean, var = real.mean(0), real.var(0)  # biased, as Keras's running variance
     np.testing.assert_allclose(y[0], (x[0] - mean) / np.sqrt(var + 1e-3), atol=1e-5)
-    np.testing.assert_allclose(updates['batch_stats']['mean'], 0.1 * mean, atol=1e-6)
-    np.testing.assert_allclose(updates['batch_stats']['var'], 0.9 + 0.1 * var, atol=1e-5)
+    np.testing.assert_allclose(updates["batch_stats"]["mean"], 0.1 * mean, atol=1e-6)
+    np.testing.assert_allclose(updates["batch_stats"]["var"], 0.9 + 0.1 * var, atol=1e-5)

@@ -11,24 +11,24 @@ from crnn_jax.training.checkpoints import Checkpoints, read_variables
 
 def _state(value):
     return {
-        'step': jnp.asarray(value, jnp.int32),
-        'params': {'a': jnp.full((3, 4), value, jnp.float32)},
-        'batch_stats': {'b': jnp.full((2,), value, jnp.float32)},
-        'ema': {},
+        "step": jnp.asarray(value, jnp.int32),
+        "params": {"a": jnp.full((3, 4), value, jnp.float32)},
+        "batch_stats": {"b": jnp.full((2,), value, jnp.float32)},
+        "ema": {},
     }
 
 
 @pytest.fixture
 def folder(tmp_path):
-    checkpoints = Checkpoints(tmp_path / 'checkpoints' / 'latest', keep=2)
+    checkpoints = Checkpoints(tmp_path / "checkpoints" / "latest", keep=2)
     for step in (1, 2, 3):
-        checkpoints.save(step, _state(step), {'of': step, 'model': {'name': step}})
+        checkpoints.save(step, _state(step), {"of": step, "model": {"name": step}})
     return tmp_path
 
 
 def _open(folder, said=None):
     say = print if said is None else said.append
-    return Checkpoints(folder / 'checkpoints' / 'latest', keep=2, say=say)
+    return Checkpoints(folder / "checkpoints" / "latest", keep=2, say=say)
 
 
 def test_round_trip_keeps_the_newest_two(folder):
@@ -36,11 +36,11 @@ def test_round_trip_keeps_the_newest_two(folder):
     assert checkpoints.steps() == [2, 3]
     state, meta = checkpoints.restore(_state(0))
     jax.tree.map(np.testing.assert_array_equal, state, _state(3))
-    assert meta['of'] == 3
+    assert meta["of"] == 3
 
 
 def _largest(step):
-    return max((p for p in step.rglob('d/*') if p.is_file()), key=lambda p: p.stat().st_size)
+    return max((p for p in step.rglob("d/*") if p.is_file()), key=lambda p: p.stat().st_size)
 
 
 def _flip(step):
@@ -60,57 +60,57 @@ def _lose(step):
 
 
 @pytest.mark.parametrize(
-    'damage',
-    [_flip, _cut, _lose, lambda s: (s / 'sha256.json').write_text('{')],
-    ids=['flipped bit', 'cut short', 'missing file', 'broken sums'],
+    "damage",
+    [_flip, _cut, _lose, lambda s: (s / "sha256.json").write_text("{")],
+    ids=["flipped bit", "cut short", "missing file", "broken sums"],
 )
 def test_damaged_newest_falls_back_with_a_line(folder, damage):
-    damage(folder / 'checkpoints' / 'latest' / '3')
+    damage(folder / "checkpoints" / "latest" / "3")
     said = []
     state, meta = _open(folder, said).restore(_state(0))
-    assert int(state['step']) == meta['of'] == 2
+    assert int(state["step"]) == meta["of"] == 2
     assert len(said) == 1
-    assert 'damaged' in said[0]
+    assert "damaged" in said[0]
 
 
 def test_what_was_not_written_to_its_end_does_not_count(folder):
-    latest = folder / 'checkpoints' / 'latest'
-    (latest / '9').mkdir()
-    (latest / '7.partial').mkdir()
+    latest = folder / "checkpoints" / "latest"
+    (latest / "9").mkdir()
+    (latest / "7.partial").mkdir()
     said = []
     checkpoints = _open(folder, said)
-    assert checkpoints.restore(_state(0))[1]['of'] == 3
-    assert 'sha256.json' in said[0]
+    assert checkpoints.restore(_state(0))[1]["of"] == 3
+    assert "sha256.json" in said[0]
     checkpoints.save(4, _state(4), {})
-    assert not (latest / '7.partial').exists()
+    assert not (latest / "7.partial").exists()
     assert checkpoints.steps() == [3, 4]
 
 
 def test_all_damaged_is_a_mistake_to_tell_not_a_fresh_start(folder):
     for step in (2, 3):
-        _flip(folder / 'checkpoints' / 'latest' / str(step))
-    with pytest.raises(UserError, match='every checkpoint is damaged'):
+        _flip(folder / "checkpoints" / "latest" / str(step))
+    with pytest.raises(UserError, match="every checkpoint is damaged"):
         _open(folder, []).restore(_state(0))
 
 
 def test_saving_again_replaces_a_damaged_step(folder):
-    _flip(folder / 'checkpoints' / 'latest' / '3')
+    _flip(folder / "checkpoints" / "latest" / "3")
     checkpoints = _open(folder, [])
-    checkpoints.save(3, _state(30), {'of': 30})
-    assert checkpoints.restore(_state(0))[1]['of'] == 30
+    checkpoints.save(3, _state(30), {"of": 30})
+    assert checkpoints.restore(_state(0))[1]["of"] == 30
 
 
 def test_failed_save_leaves_the_earlier_ones(folder, monkeypatch):
     checkpoints = _open(folder)
     with pytest.raises(TypeError):
-        checkpoints.save(4, _state(4), {'not': {'json', 'values'}})
+        checkpoints.save(4, _state(4), {"not": {"json", "values"}})
     assert checkpoints.steps() == [2, 3]
-    assert not list((folder / 'checkpoints' / 'latest').glob('*.partial'))
+    assert not list((folder / "checkpoints" / "latest").glob("*.partial"))
 
 
 def test_variables_of_a_workdir(folder):
     variables, metadata = read_variables(folder)
-    assert metadata == {'name': 3}
-    np.testing.assert_array_equal(variables['params']['a'], np.full((3, 4), 3))
-    with pytest.raises(UserError, match='no sound checkpoint'):
-        read_variables(folder / 'checkpoints')
+    assert metadata == {"name": 3}
+    np.testing.assert_array_equal(variables["params"]["a"], np.full((3, 4), 3))
+    with pytest.raises(UserError, match="no sound checkpoint"):
+        read_variables(folder / "checkpoints")

@@ -14,17 +14,17 @@ from crnn_jax.training.summaries import TIMES
 
 
 def _rows(workdir):
-    rows = [json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
+    rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     return [{k: v for k, v in row.items() if k not in TIMES} for row in rows]
 
 
 def _summary(workdir):
-    return json.loads((workdir / 'summary.json').read_text())
+    return json.loads((workdir / "summary.json").read_text())
 
 
 @pytest.fixture
 def finished(config, tmp_path):
-    workdir = tmp_path / 'unbroken'
+    workdir = tmp_path / "unbroken"
     train_and_evaluate(config, str(workdir))
     return workdir
 
@@ -50,32 +50,32 @@ class _StopAt:
 def test_stopped_twice_and_gone_on_with_equals_never_stopped(
     config, finished, tmp_path, monkeypatch, capsys
 ):
-    workdir = tmp_path / 'stopped'
+    workdir = tmp_path / "stopped"
     for polls in (5, 4):  # in the middle of a log line's window, of an epoch, between checkpoints
-        monkeypatch.setattr(loop, 'StopRequest', lambda polls=polls: _StopAt(polls))
+        monkeypatch.setattr(loop, "StopRequest", lambda polls=polls: _StopAt(polls))
         train_and_evaluate(config, str(workdir))
-        assert 'run again to go on' in capsys.readouterr().err
-        assert not (workdir / 'summary.json').exists()
+        assert "run again to go on" in capsys.readouterr().err
+        assert not (workdir / "summary.json").exists()
     monkeypatch.undo()
     train_and_evaluate(config, str(workdir))
-    assert 'going on from step' in capsys.readouterr().err
+    assert "going on from step" in capsys.readouterr().err
     assert _rows(workdir) == _rows(finished)
     assert len(_rows(workdir)) == 4 + 2  # log lines and evaluations
-    assert _summary(workdir)['weights_sha256'] == _summary(finished)['weights_sha256']
-    assert (workdir / 'model.safetensors').read_bytes() == (
-        finished / 'model.safetensors'
+    assert _summary(workdir)["weights_sha256"] == _summary(finished)["weights_sha256"]
+    assert (workdir / "model.safetensors").read_bytes() == (
+        finished / "model.safetensors"
     ).read_bytes()
 
 
 def test_finished_run_says_so_and_more_steps_extend_it(config, finished, capsys):
     assert train_and_evaluate(config, str(finished)) is None
-    assert 'finished at step 12' in capsys.readouterr().err
+    assert "finished at step 12" in capsys.readouterr().err
     with config.unlocked():
         config.steps = 14
     state = train_and_evaluate(config, str(finished))
     assert int(state.step) == 14
-    assert 'going on from step 12' in capsys.readouterr().err
-    assert _summary(finished)['steps'] == 14
+    assert "going on from step 12" in capsys.readouterr().err
+    assert _summary(finished)["steps"] == 14
 
 
 def test_another_config_is_refused_by_key_and_values(config, finished, capsys):
@@ -83,19 +83,19 @@ def test_another_config_is_refused_by_key_and_values(config, finished, capsys):
         config.steps = 14
         config.log.every_steps = 2  # a logging key is taken
         config.optimizer.learning_rate = 0.5
-    with pytest.raises(UserError, match=r'config.optimizer.learning_rate=0.001, now it is 0.5'):
+    with pytest.raises(UserError, match=r"config.optimizer.learning_rate=0.001, now it is 0.5"):
         train_and_evaluate(config, str(finished))
     train_and_evaluate(config, str(finished), with_new_config=True)
-    assert _summary(finished)['steps'] == 14
+    assert _summary(finished)["steps"] == 14
 
 
 def test_summary_and_model_file_tell_what_was_made(config, finished):
     summary = _summary(finished)
-    assert summary['images'] == 12 * 8
-    assert 0 <= summary['validation']['accuracy'] <= 1
-    variables, metadata = open_model(finished / 'model.safetensors')
-    assert metadata['charset'] == [*'0123456789', '<BLK>']
-    assert metadata['training']['step'] == summary['best_step']
+    assert summary["images"] == 12 * 8
+    assert 0 <= summary["validation"]["accuracy"] <= 1
+    variables, metadata = open_model(finished / "model.safetensors")
+    assert metadata["charset"] == [*"0123456789", "<BLK>"]
+    assert metadata["training"]["step"] == summary["best_step"]
     best, _ = open_model(finished)
     jax.tree.map(np.testing.assert_array_equal, variables, best)
 
@@ -103,52 +103,52 @@ def test_summary_and_model_file_tell_what_was_made(config, finished):
 def test_no_validation_at_all(config, tmp_path):
     with config.unlocked():
         config.steps = 2
-        config.data.validation = ''
-    train_and_evaluate(config, str(tmp_path / 'run'))
-    assert _summary(tmp_path / 'run')['validation'] == {}
-    assert (tmp_path / 'run' / 'model.safetensors').exists()
+        config.data.validation = ""
+    train_and_evaluate(config, str(tmp_path / "run"))
+    assert _summary(tmp_path / "run")["validation"] == {}
+    assert (tmp_path / "run" / "model.safetensors").exists()
 
 
 def test_start_from_another_model_with_another_table(config, finished, tmp_path, capsys):
     with config.unlocked():
         config.steps = 1
         config.init_from = str(finished)
-        config.charset.characters = '9876543210x'
+        config.charset.characters = "9876543210x"
         config.optimizer.learning_rate = 0.0
         config.optimizer.ema = 0.0
-    state = train_and_evaluate(config, str(tmp_path / 'new'))
+    state = train_and_evaluate(config, str(tmp_path / "new"))
     said = capsys.readouterr().err
-    assert '11 of 12 classes carried' in said
+    assert "11 of 12 classes carried" in said
     assert "new characters: 'x'" in said
     old, _ = open_model(finished)
-    kernel = np.asarray(state.params['logits']['kernel'])
-    np.testing.assert_array_equal(kernel[:, :10], old['params']['logits']['kernel'][:, 9::-1])
-    np.testing.assert_array_equal(kernel[:, 11], old['params']['logits']['kernel'][:, 10])
-    np.testing.assert_array_equal(state.params['conv1']['kernel'], old['params']['conv1']['kernel'])
+    kernel = np.asarray(state.params["logits"]["kernel"])
+    np.testing.assert_array_equal(kernel[:, :10], old["params"]["logits"]["kernel"][:, 9::-1])
+    np.testing.assert_array_equal(kernel[:, 11], old["params"]["logits"]["kernel"][:, 10])
+    np.testing.assert_array_equal(state.params["conv1"]["kernel"], old["params"]["conv1"]["kernel"])
 
 
 def test_frozen_stages_do_not_move(config, finished, tmp_path):
     with config.unlocked():
         config.steps = 2
         config.init_from = str(finished)
-        config.freeze = ('cnn', 'bi_lstm1')
+        config.freeze = ("cnn", "bi_lstm1")
         config.optimizer.ema = 0.0
-    state = train_and_evaluate(config, str(tmp_path / 'frozen'))
+    state = train_and_evaluate(config, str(tmp_path / "frozen"))
     old, _ = open_model(finished)
-    for name in ('conv1', 'bn3', 'bi_lstm1'):
-        jax.tree.map(np.testing.assert_array_equal, state.params[name], old['params'][name])
-    jax.tree.map(np.testing.assert_array_equal, state.batch_stats, old['batch_stats'])
-    assert not np.array_equal(state.params['logits']['bias'], old['params']['logits']['bias'])
+    for name in ("conv1", "bn3", "bi_lstm1"):
+        jax.tree.map(np.testing.assert_array_equal, state.params[name], old["params"][name])
+    jax.tree.map(np.testing.assert_array_equal, state.batch_stats, old["batch_stats"])
+    assert not np.array_equal(state.params["logits"]["bias"], old["params"]["logits"]["bias"])
 
 
 def test_run_without_finite_gradients_is_saved_and_ends(config, tmp_path, monkeypatch):
     with config.unlocked():
         config.optimizer.max_not_finite = 3
-        config.optimizer.learning_rate = float('nan')
-        config.data.validation = ''
-    with pytest.raises(loop.NotFinite, match=r'3 steps in a row .* samples \[\['):
-        train_and_evaluate(config, str(tmp_path / 'run'))
-    assert (tmp_path / 'run' / 'checkpoints' / 'latest').exists()
+        config.optimizer.learning_rate = float("nan")
+        config.data.validation = ""
+    with pytest.raises(loop.NotFinite, match=r"3 steps in a row .* samples \[\["):
+        train_and_evaluate(config, str(tmp_path / "run"))
+    assert (tmp_path / "run" / "checkpoints" / "latest").exists()
 
 
 def test_early_stop(config, tmp_path, capsys):
@@ -159,13 +159,13 @@ def test_early_stop(config, tmp_path, capsys):
         config.model.bn_momentum = 1.0
         config.evaluation.every_steps = 2
         config.evaluation.patience = 2
-    state = train_and_evaluate(config, str(tmp_path / 'run'))
+    state = train_and_evaluate(config, str(tmp_path / "run"))
     assert int(state.step) == 6
-    assert _summary(tmp_path / 'run')['best_step'] == 2
+    assert _summary(tmp_path / "run")["best_step"] == 2
 
 
 def test_batch_size_that_does_not_divide(config, tmp_path):
     with config.unlocked():
         config.batch_size = 12
-    with pytest.raises(UserError, match='batch_size: 12 does not divide by 8 devices'):
-        train_and_evaluate(config, str(tmp_path / 'run'))
+    with pytest.raises(UserError, match="batch_size: 12 does not divide by 8 devices"):
+        train_and_evaluate(config, str(tmp_path / "run"))

@@ -11,10 +11,19 @@ from crnn_jax.training.optimizer import frozen_modules, make_optimizer, make_sch
 
 
 def _config(**changes):
-    config = ConfigDict({
-        'name': 'adam', 'learning_rate': 0.1, 'schedule': 'cosine', 'warmup_steps': 0,
-        'final_fraction': 0.0, 'b1': 0.9, 'b2': 0.999, 'weight_decay': 0.0, 'clip_norm': 0.0,
-    })
+    config = ConfigDict(
+        {
+            "name": "adam",
+            "learning_rate": 0.1,
+            "schedule": "cosine",
+            "warmup_steps": 0,
+            "final_fraction": 0.0,
+            "b1": 0.9,
+            "b2": 0.999,
+            "weight_decay": 0.0,
+            "clip_norm": 0.0,
+        }
+    )
     config.update(changes)
     return config
 
@@ -25,7 +34,7 @@ def test_cosine_is_crnn_tf2s_decay():
     np.testing.assert_allclose([schedule(s) for s in (0, 25, 50, 100)], wanted, atol=1e-7)
 
 
-@pytest.mark.parametrize(('name', 'end'), [('cosine', 0.02), ('linear', 0.02), ('constant', 0.1)])
+@pytest.mark.parametrize(("name", "end"), [("cosine", 0.02), ("linear", 0.02), ("constant", 0.1)])
 def test_warm_up_then_to_the_final_fraction(name, end):
     schedule = make_schedule(_config(schedule=name, warmup_steps=10, final_fraction=0.2), 50)
     assert 0 < schedule(0) < schedule(5) < schedule(10) == pytest.approx(0.1)
@@ -33,29 +42,29 @@ def test_warm_up_then_to_the_final_fraction(name, end):
 
 
 def _update(optimizer, gradient):
-    params = {'logits': {'kernel': jnp.ones((2, 2)), 'bias': jnp.ones((2,))}}
-    grads = {'logits': {'kernel': jnp.full((2, 2), gradient), 'bias': jnp.full((2,), gradient)}}
+    params = {"logits": {"kernel": jnp.ones((2, 2)), "bias": jnp.ones((2,))}}
+    grads = {"logits": {"kernel": jnp.full((2, 2), gradient), "bias": jnp.full((2,), gradient)}}
     updates, _ = optimizer.update(grads, optimizer.init(params), params)
-    return updates['logits']
+    return updates["logits"]
 
 
 def test_gradients_are_cut_to_the_global_norm():
-    optimizer = make_optimizer(_config(name='sgd', b1=0.0, clip_norm=1.0), lambda _: 1.0)
+    optimizer = make_optimizer(_config(name="sgd", b1=0.0, clip_norm=1.0), lambda _: 1.0)
     updates = _update(optimizer, 100.0)
     assert optax.tree.norm(updates) == pytest.approx(1.0, rel=1e-5)
     assert optax.tree.norm(_update(optimizer, 0.1)) == pytest.approx(0.1 * 6**0.5, rel=1e-5)
 
 
 def test_weight_decay_touches_matrices_only():
-    updates = _update(make_optimizer(_config(name='adamw', weight_decay=0.5), lambda _: 0.1), 0.0)
-    np.testing.assert_allclose(updates['kernel'], -0.05)
-    np.testing.assert_allclose(updates['bias'], 0)
+    updates = _update(make_optimizer(_config(name="adamw", weight_decay=0.5), lambda _: 0.1), 0.0)
+    np.testing.assert_allclose(updates["kernel"], -0.05)
+    np.testing.assert_allclose(updates["bias"], 0)
 
 
 def test_unknown_names_are_told():
-    with pytest.raises(UserError, match='lion'):
-        make_optimizer(_config(name='lion'), lambda _: 0.1)
-    with pytest.raises(UserError, match='step'):
-        make_schedule(_config(schedule='step'), 10)
-    with pytest.raises(UserError, match='head'):
-        frozen_modules(('head',))
+    with pytest.raises(UserError, match="lion"):
+        make_optimizer(_config(name="lion"), lambda _: 0.1)
+    with pytest.raises(UserError, match="step"):
+        make_schedule(_config(schedule="step"), 10)
+    with pytest.raises(UserError, match="head"):
+        frozen_modules(("head",))

@@ -12,7 +12,7 @@ from crnn_jax.training.parallel import Parallel
 from crnn_jax.training.state import create_state, init_variables
 from crnn_jax.training.step import make_eval_step, make_train_step
 
-CONFIG = get_model_config('crnn_tiny', num_classes=11)
+CONFIG = get_model_config("crnn_tiny", num_classes=11)
 BLANK = 10
 VARIABLES = init_variables(CRNN(CONFIG), 0)
 
@@ -24,11 +24,11 @@ def _batch(seed=0, b=16):
     mask = np.arange(b) % 8 != 5
     mask[:3] = False  # all of the first device's samples are missing
     return {
-        'image': rng.integers(0, 256, (b, 32, 64, 1), dtype=np.uint8),
-        'width': np.where(mask, width, 0).astype(np.int32),
-        'label': rng.integers(0, 10, (b, 4)).astype(np.int32),
-        'label_length': rng.integers(0, 4, b).astype(np.int32),
-        'mask': mask,
+        "image": rng.integers(0, 256, (b, 32, 64, 1), dtype=np.uint8),
+        "width": np.where(mask, width, 0).astype(np.int32),
+        "label": rng.integers(0, 10, (b, 4)).astype(np.int32),
+        "label_length": rng.integers(0, 4, b).astype(np.int32),
+        "mask": mask,
     }
 
 
@@ -42,22 +42,22 @@ def _run(mode, devices, batch, *, optimizer=None, variables=VARIABLES):
     return jax.device_get(state), jax.device_get(metrics)
 
 
-@pytest.fixture(scope='module')
+@pytest.fixture(scope="module")
 def one_device():
-    return _run('jit', 1, _batch())
+    return _run("jit", 1, _batch())
 
 
-@pytest.mark.parametrize(('mode', 'devices'), [('jit', 2), ('jit', 8), ('pmap', 2), ('pmap', 8)])
+@pytest.mark.parametrize(("mode", "devices"), [("jit", 2), ("jit", 8), ("pmap", 2), ("pmap", 8)])
 def test_number_of_devices_changes_nothing(mode, devices, one_device):
     state, metrics = _run(mode, devices, _batch())
     wanted_state, wanted = one_device
-    np.testing.assert_allclose(metrics['loss_sum'], wanted['loss_sum'], rtol=1e-6)
-    np.testing.assert_allclose(metrics['gradient_norm'], wanted['gradient_norm'], rtol=1e-5)
-    for name in ('count', 'infeasible', 'pixels', 'pixels_real'):
+    np.testing.assert_allclose(metrics["loss_sum"], wanted["loss_sum"], rtol=1e-6)
+    np.testing.assert_allclose(metrics["gradient_norm"], wanted["gradient_norm"], rtol=1e-5)
+    for name in ("count", "infeasible", "pixels", "pixels_real"):
         assert metrics[name] == wanted[name], name
     # One plain SGD step: the parameters differ by 1e-2 times the gradients' difference.
-    bound = 1e-2 * 1e-5 * wanted['gradient_norm'] + 1e-7
-    for name in ('params', 'batch_stats', 'ema'):
+    bound = 1e-2 * 1e-5 * wanted["gradient_norm"] + 1e-7
+    for name in ("params", "batch_stats", "ema"):
         jax.tree.map(
             lambda a, b: np.testing.assert_allclose(a, b, atol=bound, rtol=1e-6),
             getattr(state, name),
@@ -66,53 +66,53 @@ def test_number_of_devices_changes_nothing(mode, devices, one_device):
 
 
 def test_batch_that_does_not_divide_gets_one_line():
-    with pytest.raises(Exception, match='batch_size: 12 does not divide by 8 devices'):
-        Parallel('jit', jax.devices()).check_batch_size(12)
+    with pytest.raises(Exception, match="batch_size: 12 does not divide by 8 devices"):
+        Parallel("jit", jax.devices()).check_batch_size(12)
 
 
 def test_loss_is_a_mean_over_usable_samples(one_device):
     batch = _batch()
-    batch['label'][6] = 1
-    batch['label_length'][6] = 4
-    batch['width'][6] = 20  # 4 frames, 7 needed
-    _, metrics = _run('jit', 1, batch)
-    assert metrics['infeasible'] == 1
-    assert metrics['count'] == one_device[1]['count'] - 1 == batch['mask'].sum() - 1
+    batch["label"][6] = 1
+    batch["label_length"][6] = 4
+    batch["width"][6] = 20  # 4 frames, 7 needed
+    _, metrics = _run("jit", 1, batch)
+    assert metrics["infeasible"] == 1
+    assert metrics["count"] == one_device[1]["count"] - 1 == batch["mask"].sum() - 1
     alone = {k: v.copy() for k, v in batch.items()}
-    alone['mask'][6] = False  # still normalises the batch, counts nothing
-    _, without = _run('jit', 1, alone)
-    np.testing.assert_allclose(metrics['loss_sum'], without['loss_sum'], rtol=1e-6)
+    alone["mask"][6] = False  # still normalises the batch, counts nothing
+    _, without = _run("jit", 1, alone)
+    np.testing.assert_allclose(metrics["loss_sum"], without["loss_sum"], rtol=1e-6)
 
 
-@pytest.mark.parametrize('fault', ['masked', 'not finite'])
+@pytest.mark.parametrize("fault", ["masked", "not finite"])
 def test_bad_batch_changes_nothing_but_the_step_number(fault):
     batch, variables = _batch(), VARIABLES
-    if fault == 'masked':
-        batch = batch | {'mask': np.zeros(16, bool), 'width': np.zeros(16, np.int32)}
+    if fault == "masked":
+        batch = batch | {"mask": np.zeros(16, bool), "width": np.zeros(16, np.int32)}
     else:
         variables = jax.tree.map(lambda a: a, VARIABLES)
-        variables['params']['logits']['bias'] = jnp.full((11,), jnp.nan)
-    state, metrics = _run('jit', 1, batch, optimizer=optax.adam(1e-2), variables=variables)
+        variables["params"]["logits"]["bias"] = jnp.full((11,), jnp.nan)
+    state, metrics = _run("jit", 1, batch, optimizer=optax.adam(1e-2), variables=variables)
     before = create_state(variables, optax.adam(1e-2), ema=True)
     assert state.step == 1
-    assert bool(metrics['finite']) == (fault == 'masked')
+    assert bool(metrics["finite"]) == (fault == "masked")
     jax.tree.map(np.testing.assert_array_equal, state.replace(step=before.step), before)
 
 
 def test_average_of_weights_moves_part_of_the_way(one_device):
     state, _ = one_device
-    before, after = VARIABLES['params']['logits']['bias'], state.params['logits']['bias']
+    before, after = VARIABLES["params"]["logits"]["bias"], state.params["logits"]["bias"]
     # The first step's decay is (1 + 0) / (10 + 0), not 0.5.
     np.testing.assert_allclose(
-        state.ema['params']['logits']['bias'], 0.1 * before + 0.9 * after, atol=1e-7
+        state.ema["params"]["logits"]["bias"], 0.1 * before + 0.9 * after, atol=1e-7
     )
 
 
 def test_evaluation_reads_without_the_unknown_class():
     batch = {k: jnp.asarray(v) for k, v in _batch().items()}
     variables = jax.tree.map(lambda a: a, VARIABLES)
-    variables['params']['logits']['bias'] = variables['params']['logits']['bias'].at[3].set(50)
+    variables["params"]["logits"]["bias"] = variables["params"]["logits"]["bias"].at[3].set(50)
     found = make_eval_step(CRNN(CONFIG), blank_id=BLANK)(variables, batch)
-    assert np.all(np.asarray(found['ids'])[np.asarray(batch['width']) > 20, 0] == 3)
+    assert np.all(np.asarray(found["ids"])[np.asarray(batch["width"]) > 20, 0] == 3)
     found = make_eval_step(CRNN(CONFIG), blank_id=BLANK, unknown_id=3)(variables, batch)
-    assert not np.any(np.asarray(found['ids']) == 3)
+    assert not np.any(np.asarray(found["ids"]) == 3)
