@@ -1,4 +1,5 @@
-# `make` alone lists the targets. The environment is made on first use and again when its pins change.
+# `make` alone lists the targets. The environment is made on first use and brought up to date when
+# its pins change.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -6,10 +7,11 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 CONFIG ?= configs/synthetic.py
 ARGS ?=
 
-# One test process a (logical) core, up to four: each imports JAX and compiles for itself. A file's tests stay in
-# one process, where they share what its fixtures trained and what JAX compiled.
+# One test process a (logical) core, up to four: each imports JAX and compiles for itself. A file's
+# tests stay in one process, where they share what its fixtures trained and what JAX compiled; files
+# come in the order of tests/conftest.py, not by their number of tests.
 TEST_JOBS ?= logical
-PYTEST := $(BIN)/python -m pytest -n $(TEST_JOBS) --maxprocesses 4 --dist loadfile
+PYTEST := $(BIN)/python -m pytest -n $(TEST_JOBS) --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help demo train test test-slow lint format lock

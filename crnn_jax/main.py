@@ -30,8 +30,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     workdir = values.workdir or default_workdir(path, config.data.train)
 
     xla_flags.set_for_cpu()
+    from crnn_jax.deploy import compilation_cache
     from crnn_jax.training.loop import NotFinite, train_and_evaluate
 
+    compilation_cache.enable()  # a run that goes on need not compile again
     try:
         train_and_evaluate(config, workdir, with_new_config=values.resume == "with_new_config")
     except NotFinite as error:

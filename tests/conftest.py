@@ -17,6 +17,7 @@ from crnn_jax import xla_flags
 
 xla_flags.set_for_cpu()  # as the commands do
 
+import hypothesis
 import jax
 import pytest
 
@@ -55,8 +56,18 @@ jax.config.update("jax_num_cpu_devices", NUM_DEVICES)
 # [b] + [b, t] is a mistake far more often than a wish.
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
+# No deadline: the first example compiles. In CI the same examples every time: a change is not
+# stopped by what another one broke.
+hypothesis.settings.register_profile("crnn_jax", deadline=None, derandomize="CI" in os.environ)
+hypothesis.settings.load_profile("crnn_jax")
+
 
 @pytest.fixture(scope="session")
 def root() -> Path:
     """The repository's top folder."""
     return ROOT
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whole training runs come first: the longest file, started last, would run alone."""
+    items.sort(key=lambda item: "training" not in item.path.parts)

@@ -91,11 +91,8 @@ class _Run:
         )
 
     def train(self) -> TrainState | None:
-        if self.workdir.finished_steps() >= self.total:
-            self.progress.say(
-                f"{self.workdir.path}: finished at step {self.workdir.finished_steps()}; "
-                "more epochs would extend it"
-            )
+        if finished := self.workdir.finished(self.total):
+            self.progress.say(f"{self.workdir.path}: {finished}")
             return None
         self._resume()
         begun = int(self.state.step)
@@ -130,8 +127,8 @@ class _Run:
         step, waiting = begun, None
         clock = report.Clock()
         augment = config.data.augment
-        stream = iter(
-            self._batches(experiment.plan, experiment.train, begun, self.total, augment=augment)
+        stream = self._batches(
+            experiment.plan, experiment.train, begun, self.total, augment=augment
         )
         while step < self.total:
             clock.wait()
@@ -197,9 +194,9 @@ class _Run:
     def _log(self, step: int, clock: "report.Clock") -> None:
         row = {"learning_rate": float(self.schedule(step - 1)), **self.tally.take()}
         row = {f"train/{name}": value for name, value in row.items()}
-        speed = clock.take(self.config.log.every_steps * self.config.batch_size)
+        speed = clock.take(self.config.batch_size)
         self.summaries.write(step, row | speed)
-        left = (self.total - step) / self.config.log.every_steps * clock.last
+        left = (self.total - step) * clock.seconds_a_step
         self.progress.show(step, report.progress_text(row, speed), left)
 
     def _evaluate(self, step: int) -> None:
@@ -214,6 +211,7 @@ class _Run:
             plan = self.experiment.evaluation_plan(source)
             stream = self._batches(plan, source, 0, plan.steps_per_epoch)
             result += evaluate_batches(predict, stream, source, self.experiment.charset)
+            result.note_reasons(source.name, plan.reasons.counts)
         metrics = result.metrics()
         self.summaries.write(step, {f"validation/{k}": v for k, v in metrics.items()})
         for line in report.validation_lines(step, result):

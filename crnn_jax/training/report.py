@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from crnn_jax.data.plan import Plan
+from crnn_jax.data.source import Reasons
 from crnn_jax.scoring.result import EvaluationResult
 from crnn_jax.training.experiment import Experiment
 from crnn_jax.training.parallel import Parallel
@@ -25,7 +26,8 @@ class Clock:
     def __init__(self) -> None:
         self._start = self._mark = self._saved = time.perf_counter()
         self._waited = 0.0
-        self.last = 0.0  # seconds between the last two log lines
+        self._steps = 0
+        self.seconds_a_step = 0.0  # by the last log line
 
     def wait(self) -> None:
         """A batch is asked for."""
@@ -34,10 +36,11 @@ class Clock:
     def work(self) -> None:
         """It has come."""
         self._waited += time.perf_counter() - self._mark
+        self._steps += 1
 
     def pause(self) -> None:
         """Leaves out what passed since the last log line (an evaluation)."""
-        self._start, self._waited = time.perf_counter(), 0.0
+        self._start, self._waited, self._steps = time.perf_counter(), 0.0, 0
 
     def since_last(self) -> float:
         """Seconds since the last call."""
@@ -45,15 +48,15 @@ class Clock:
         passed, self._saved = now - self._saved, now
         return passed
 
-    def take(self, images: int) -> dict[str, float]:
+    def take(self, batch_size: int) -> dict[str, float]:
         """Images a second and the share of waiting since the last call."""
-        now = time.perf_counter()
-        self.last = max(now - self._start, 1e-9)
+        passed, steps = max(time.perf_counter() - self._start, 1e-9), max(self._steps, 1)
+        self.seconds_a_step = passed / steps
         values = {
-            "speed/images_per_second": round(images / self.last, 1),
-            "speed/waiting": round(self._waited / self.last, 4),
+            "speed/images_per_second": round(steps * batch_size / passed, 1),
+            "speed/waiting": round(self._waited / passed, 4),
         }
-        self._start, self._waited = now, 0.0
+        self.pause()
         return values
 
 
@@ -77,6 +80,8 @@ def source_lines(role: str, source: Any, plan: Plan) -> Iterator[str]:
     unusable = plan.reasons.total()
     yield f"{role}: {source.name}: {len(source):,} samples, {unusable:,} cannot be trained on"
     for line in plan.reasons.lines():
+        yield f"  {line}"
+    for line in getattr(source, "notes", Reasons()).lines():
         yield f"  {line}"
 
 
@@ -109,6 +114,7 @@ def summary(
     device = jax.devices()[0]
     return {
         "steps": step,
+        "asked_steps": experiment.total_steps,  # more than `steps` after an early stop
         "images": step * experiment.config.batch_size,
         "hours": round(tally.seconds / 3600, 4),
         "best_step": best.step,

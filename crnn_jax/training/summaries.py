@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 # Columns that differ between two runs of the same numbers.
-TIMES = ("time", "images_per_second", "waiting")
+TIMES = ("time", "speed/images_per_second", "speed/waiting")
 
 
 class Summaries:

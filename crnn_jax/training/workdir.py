@@ -57,9 +57,14 @@ class Workdir:
                     "take another --workdir, or insist with --resume=with_new_config"
                 )
 
-    def finished_steps(self) -> int:
-        """Steps of the finished run; 0 while it is not."""
-        return int(read_json(self.summary)["steps"]) if self.summary.exists() else 0
+    def finished(self, total_steps: int) -> str:
+        """A line on the run that has finished, '' if it has not or so many steps extend it."""
+        if not self.summary.exists():
+            return ""
+        summary = read_json(self.summary)
+        if summary["asked_steps"] < total_steps:
+            return ""
+        return f"finished at step {summary['steps']}; more epochs would extend it"
 
 
 def read_json(path: Path) -> dict[str, Any]:

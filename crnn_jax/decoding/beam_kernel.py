@@ -1,0 +1,287 @@
+"""The prefix beam search itself, compiled by numba; `beam_search` is what to call.
+
+Every prefix that was ever kept is a node of a tree (parent, last class), found again through a
+hash over (parent, class) whose keys are compared in full: equal prefixes are one node, and their
+probabilities are added, never those of different ones. A prefix carries two numbers, log p of its
+alignments that end in a blank and of those that end in its last class (A. Hannun et al., arXiv
+1408.2873, algorithm 1; A. Graves, "Supervised Sequence Labelling with Recurrent Neural Networks",
+2012, section 7.5).
+
+What makes it quick: prefixes and classes are walked from the best to the worst, so the first
+candidate that cannot be kept ends the walk. That changes no result; only `min_log_prob` does.
+"""
+
+import math
+from typing import Any, NamedTuple
+
+import numba
+import numpy as np
+
+from crnn_jax.decoding.bounded_heap import offer, sort_descending
+from crnn_jax.decoding.constraint_kernel import child, lm_step
+from crnn_jax.decoding.prefix_table import find, insert
+
+# Where the smaller of two logs is lost in a float64's sum: ln(2 ** -53).
+LOST = -36.75
+
+
+class _Tree(NamedTuple):
+    """Every prefix that was ever kept; node 0 is the empty text."""
+
+    parent: Any  # int32 [nodes], -1 above the empty text
+    last: Any  # int32 [nodes], class id, -1 of the empty text
+    place: Any  # int32 [nodes], among the prefixes kept now; -1 where it is not
+    trie: Any  # int32 [nodes], node of the lexicon
+    state: Any  # int32 [nodes], of the language model
+    extra: Any  # float64 [nodes], all of the score that is not log p
+    keys: Any  # int64 [buckets], parent * k + class; -1 where the bucket is free
+    values: Any  # int32 [buckets], the node
+
+
+class _Kept(NamedTuple):
+    """The prefixes kept after a frame, best first."""
+
+    node: Any  # int32 [width]
+    blank: Any  # float64 [width], log p of the alignments that end in a blank
+    same: Any  # float64 [width], log p of those that end in the last class
+    total: Any  # float64 [width], of both
+    score: Any  # float64 [width], total + extra
+
+
+class _Heap(NamedTuple):
+    keys: Any  # float64
+    items: Any  # int64
+
+
+@numba.njit(nogil=True, cache=True)
+def search_rows(
+    log_probs, lengths, start, stop, width, blank_id, min_log_prob, trie, lm, weights, found
+):
+    """Searches the rows [start, stop) of a batch; see `beam_search.beam_search`.
+
+    Args:
+        log_probs: float32 [b, t, k].
+        lengths: int64 [b], at most t.
+        start, stop: the rows.
+        width: prefixes kept.
+        blank_id: class id of the blank.
+        min_log_prob: classes below it prolong no prefix in that frame.
+        trie: `Trie`; without nodes there is no lexicon.
+        lm: `Automaton`; without states there is no language model.
+        weights: (weight of the language model, bonus of a character).
+        found: (ids int32 [b, n, t], number of ids int32 [b, n], log p float64 [b, n], score
+            float64 [b, n]), to be filled; the number of ids is -1 where fewer than n texts are.
+    """
+    frames = 1
+    for row in range(start, stop):
+        frames = max(frames, lengths[row])
+    k = log_probs.shape[2]
+    nodes = frames * width + 1
+    buckets = 4
+    while buckets < 2 * nodes:
+        buckets *= 2
+    tree = _Tree(
+        np.empty(nodes, np.int32),
+        np.empty(nodes, np.int32),
+        np.empty(nodes, np.int32),
+        np.empty(nodes, np.int32),
+        np.empty(nodes, np.int32),
+        np.empty(nodes, np.float64),
+        np.empty(buckets, np.int64),
+        np.empty(buckets, np.int32),
+    )
+    now, after, new = _new_kept(width), _new_kept(width), _new_kept(width)
+    tokens = _Heap(np.empty(k, np.float64), np.empty(k, np.int64))
+    heap = _Heap(np.empty(width, np.float64), np.empty(width, np.int64))
+    # A prefix has one extension that may count for less than its class is worth (a repeat), so
+    # ahead of the class of rank width + 2 there are `width` better extensions of the same prefix.
+    # A lexicon or a language model may forbid those.
+    free = len(trie.label) == 0 and len(lm.end) == 0
+    limit = min(k - 1, width + 1) if free else k - 1
+
+    for row in range(start, stop):
+        tree.keys[:] = -1
+        tree.parent[0], tree.last[0], tree.place[0] = -1, -1, 0
+        tree.trie[0], tree.state[0], tree.extra[0] = 0, lm.start, 0.0
+        if len(trie.label) > 0:
+            tree.extra[0] = trie.best[0]
+        now.node[0], now.blank[0], now.same[0] = 0, 0.0, -np.inf
+        now.total[0], now.score[0] = 0.0, tree.extra[0]
+        kept, nodes = 1, 1
+        for t in range(lengths[row]):
+            frame = log_probs[row, t]
+            n_tokens = _best_classes(frame, blank_id, min_log_prob, tokens.keys, tokens.items, limit)
+            size = _stay(frame, blank_id, tree, now, kept, after, heap, width)
+            size = _prolong(
+                k, tokens, n_tokens, trie, lm, weights, tree, now, kept, heap, size, width
+            )
+            sort_descending(heap.keys, heap.items, size)
+            nodes = _advance(
+                k, frame, trie, lm, weights, tree, nodes, now, kept, after, new, heap, size, width
+            )
+            now, new, kept = new, now, size
+        _write(row, trie, lm, weights, tree, now, kept, heap, found)
+
+
+@numba.njit(nogil=True, cache=True, inline="always")
+def add_logs(a, b):
+    """log(exp(a) + exp(b)); -inf is log 0."""
+    if a < b:
+        a, b = b, a
+    # -inf - -inf is NaN, and no comparison with it holds.
+    if b - a > LOST:
+        return a + math.log1p(math.exp(b - a))
+    return a
+
+
+@numba.njit(nogil=True, cache=True)
+def _new_kept(width):
+    return _Kept(
+        np.empty(width, np.int32),
+        np.empty(width, np.float64),
+        np.empty(width, np.float64),
+        np.empty(width, np.float64),
+        np.empty(width, np.float64),
+    )
+
+
+@numba.njit(nogil=True, cache=True)
+def _best_classes(frame, blank_id, min_log_prob, keys, items, limit):
+    """Sorts the frame's best classes into `keys` and `items`; returns how many there are."""
+    size, least = 0, min_log_prob
+    for c in range(len(frame)):
+        log_prob = frame[c]
+        # This loop meets every class of every frame: most are refused by this comparison.
+        if log_prob >= least and c != blank_id:
+            size = offer(keys, items, size, limit, log_prob, c)
+            if size == limit:
+                least = max(least, keys[0])
+    sort_descending(keys, items, size)
+    return size
+
+
+@numba.njit(nogil=True, cache=True)
+def _stay(frame, blank_id, tree, now, kept, after, heap, width):
+    """Prefixes that stay: by a blank, by their last class, or written anew from their parent.
+
+    Their numbers are left in `after`, in the places of `now`. Returns the heap's size.
+    """
+    for i in range(kept):
+        node = now.node[i]
+        after.blank[i] = now.total[i] + frame[blank_id]
+        same = -np.inf
+        if node > 0:
+            c = tree.last[node]
+            same = now.same[i] + frame[c]
+            parent = tree.parent[node]
+            source = tree.place[parent]
+            if source >= 0:
+                # A class after itself needs a blank between.
+                before = now.blank[source] if tree.last[parent] == c else now.total[source]
+                same = add_logs(same, before + frame[c])
+        after.same[i] = same
+        after.total[i] = add_logs(after.blank[i], same)
+    size = 0
+    for i in range(kept - 1, -1, -1):  # from the worst: then few have to rise in the heap
+        score = after.total[i] + tree.extra[now.node[i]]
+        if score > -np.inf:
+            size = offer(heap.keys, heap.items, size, width, score, i)
+    return size
+
+
+@numba.njit(nogil=True, cache=True)
+def _prolong(k, tokens, n_tokens, trie, lm, weights, tree, now, kept, heap, size, width):
+    """Prefixes prolonged by a class: into the heap as width + place * k + class."""
+    has_trie, has_lm = len(trie.label) > 0, len(lm.end) > 0
+    lm_weight, bonus = weights
+    for i in range(kept):
+        node = now.node[i]
+        for j in range(n_tokens):
+            c, log_prob = tokens.items[j], tokens.keys[j]
+            # No lexicon and no language model adds to a score.
+            if size == width and now.score[i] + log_prob + bonus <= heap.keys[0]:
+                break
+            before = now.blank[i] if tree.last[node] == c else now.total[i]
+            score = before + log_prob + tree.extra[node] + bonus
+            if has_trie:
+                below = child(trie, tree.trie[node], c)
+                if below < 0:
+                    continue
+                score += trie.best[below] - trie.best[tree.trie[node]]
+            if has_lm:
+                score += lm_weight * lm_step(lm, tree.state[node], c)[0]
+            if score == -np.inf or (size == width and score <= heap.keys[0]):
+                continue
+            known = find(tree.keys, tree.values, node * k + c)
+            if known >= 0 and tree.place[known] >= 0:
+                continue  # already among those that stay
+            size = offer(heap.keys, heap.items, size, width, score, width + i * k + c)
+    return size
+
+
+@numba.njit(nogil=True, cache=True)
+def _advance(k, frame, trie, lm, weights, tree, nodes, now, kept, after, new, heap, size, width):
+    """Makes `new` what the heap holds, best first; returns the number of nodes then."""
+    for i in range(kept):
+        tree.place[now.node[i]] = -1
+    for r in range(size):
+        item = heap.items[r]
+        if item < width:
+            new.node[r] = now.node[item]
+            new.blank[r], new.same[r] = after.blank[item], after.same[item]
+            new.total[r] = after.total[item]
+        else:
+            i, c = divmod(item - width, k)
+            parent = now.node[i]
+            before = now.blank[i] if tree.last[parent] == c else now.total[i]
+            new.blank[r], new.same[r] = -np.inf, before + frame[c]
+            new.total[r] = new.same[r]
+            node = find(tree.keys, tree.values, parent * k + c)
+            if node < 0:
+                node = nodes
+                nodes += 1
+                insert(tree.keys, tree.values, parent * k + c, node)
+                tree.parent[node], tree.last[node] = parent, c
+                extra = tree.extra[parent] + weights[1]
+                if len(trie.label) > 0:
+                    below = child(trie, tree.trie[parent], c)
+                    extra += trie.best[below] - trie.best[tree.trie[parent]]
+                    tree.trie[node] = below
+                if len(lm.end) > 0:
+                    log_prob, tree.state[node] = lm_step(lm, tree.state[parent], c)
+                    extra += weights[0] * log_prob
+                tree.extra[node] = extra
+            new.node[r] = node
+        new.score[r] = heap.keys[r]
+    for r in range(size):
+        tree.place[new.node[r]] = r
+    return nodes
+
+
+@numba.njit(nogil=True, cache=True)
+def _write(row, trie, lm, weights, tree, now, kept, heap, found):
+    """Writes the best complete texts of a row into `found`."""
+    ids, id_lengths, log_probs, scores = found
+    size = 0
+    for i in range(kept):
+        node = now.node[i]
+        score = now.score[i]
+        if len(trie.label) > 0:
+            score += trie.word[tree.trie[node]] - trie.best[tree.trie[node]]
+        if len(lm.end) > 0:
+            score += weights[0] * lm.end[tree.state[node]]
+        if score > -np.inf:  # no word ends there
+            size = offer(heap.keys, heap.items, size, min(ids.shape[1], kept), score, i)
+    sort_descending(heap.keys, heap.items, size)
+    for r in range(size):
+        i = heap.items[r]
+        log_probs[row, r], scores[row, r] = min(now.total[i], 0.0), heap.keys[r]
+        n, node = 0, now.node[i]
+        while node > 0:
+            n, node = n + 1, tree.parent[node]
+        id_lengths[row, r] = n
+        node = now.node[i]
+        while node > 0:
+            n -= 1
+            ids[row, r, n] = tree.last[node]
+            node = tree.parent[node]

@@ -1,0 +1,105 @@
+import jax
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from crnn_jax.decoding.beam_search import beam_search
+from crnn_jax.decoding.beam_search_jax import beam_search_jax
+from crnn_jax.decoding.greedy import emittable
+from tests.testdata.brute_force import all_texts, log_softmax, peaked
+
+B, T, K = 3, 5, 3  # one shape for all examples: one compilation
+FULL = 40  # more texts than 5 frames of 3 classes can spell
+
+
+def texts(ids, lengths, log_prob):
+    """text -> log p for every row."""
+    ids, lengths, log_prob = (np.asarray(x) for x in (ids, lengths, log_prob))
+    rows = []
+    for i in range(len(ids)):
+        found = np.flatnonzero(np.isfinite(log_prob[i]))
+        row = {tuple(ids[i, j, : lengths[i, j]].tolist()): float(log_prob[i, j]) for j in found}
+        assert len(row) == len(found)
+        assert (np.diff(log_prob[i, found]) <= 0).all()
+        for j in range(ids.shape[1]):
+            assert (ids[i, j, lengths[i, j] :] == -1).all()
+        rows.append(row)
+    return rows
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.integers(0, 2**31),
+    st.sampled_from([0.0, 1.0, 4.0]),
+    st.lists(st.integers(0, T), min_size=B, max_size=B),
+    st.sampled_from([0, K - 1]),
+)
+def test_at_full_width_every_text_is_found_with_its_probability(seed, sharpness, lengths, blank_id):
+    log_probs = log_softmax(np.random.default_rng(seed).normal(size=(B, T, K)) * sharpness)
+    found = beam_search_jax(
+        log_probs, np.array(lengths, np.int32), width=FULL, blank_id=blank_id, top_paths=FULL
+    )
+    for i, row in enumerate(texts(*found)):
+        assert row == pytest.approx(all_texts(log_probs[i, : lengths[i]], blank_id), abs=1e-5)
+
+
+@pytest.mark.parametrize("width", [1, 4, 9])
+def test_the_same_as_on_the_host(width):
+    lengths = np.array([14, 9, 0, 14, 1, 13])
+    log_probs = peaked(width, 6, 14, 8, 7)
+    host = beam_search(log_probs, lengths, width=width, blank_id=7, top_paths=width, prune=0)
+    device = texts(
+        *beam_search_jax(
+            log_probs, lengths.astype(np.int32), width=width, blank_id=7, top_paths=width
+        )
+    )
+    for h, d in zip(host, device, strict=True):
+        assert d == pytest.approx({tuple(x.ids.tolist()): x.log_prob for x in h}, abs=1e-4)
+
+
+def test_no_nan_where_nothing_is_possible():
+    log_probs = log_softmax(np.zeros((B, T, K)))
+    log_probs[0] = -np.inf
+    log_probs[1, 3] = -np.inf
+    log_probs[2, :, 1:] = -np.inf
+    ids, lengths, log_prob = (
+        np.asarray(x)
+        for x in beam_search_jax(
+            log_probs, np.full(B, T, np.int32), width=4, blank_id=0, top_paths=2
+        )
+    )
+    assert (log_prob[:2] == -np.inf).all()
+    assert log_prob[2].tolist() == [pytest.approx(-T * np.log(3), abs=1e-4), -np.inf]
+    assert (ids == -1).all()
+    assert (lengths == 0).all()
+
+
+def test_a_forbidden_class_is_never_written():
+    masked = log_softmax(np.asarray(emittable(np.zeros((1, 2, 3), np.float32), unknown_id=1)))
+    found = beam_search_jax(masked, np.array([2], np.int32), width=9, blank_id=0, top_paths=9)
+    assert sorted(texts(*found)[0]) == [(), (2,)]
+
+
+def test_shapes_without_rows_or_frames():
+    for b, t in ((0, 5), (3, 0)):
+        ids, lengths, log_prob = beam_search_jax(
+            np.zeros((b, t, K), np.float32), np.zeros(b, np.int32), width=4, blank_id=0, top_paths=2
+        )
+        assert ids.shape == (b, 2, t)
+        assert lengths.tolist() == [[0, 0]] * b
+        assert log_prob.tolist() == [[0, -np.inf]] * b
+
+
+def test_more_paths_than_texts_kept():
+    with pytest.raises(ValueError, match="top_paths=5 of width=4"):
+        beam_search_jax(
+            np.zeros((1, 2, 3), np.float32), np.zeros(1, np.int32), width=4, blank_id=0, top_paths=5
+        )
+
+
+@pytest.mark.parametrize("platform", ["cpu", "cuda", "tpu"])
+def test_lowers_for_every_platform(platform):
+    shapes = (jax.ShapeDtypeStruct((2, 12, 37), np.float32), jax.ShapeDtypeStruct((2,), np.int32))
+    traced = beam_search_jax.trace(*shapes, width=10, blank_id=36, top_paths=3)
+    assert traced.lower(lowering_platforms=(platform,)).as_text()
