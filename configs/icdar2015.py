@@ -14,17 +14,18 @@ def get_config() -> ml_collections.ConfigDict:
     config = mjsynth.get_config()
     with config.unlocked():
         config.epochs = 20.0
-        config.batch_size = 64
+        config.batch_size = 32
         config.model.name = "crnn_small"
         config.preprocessing.width = 0
         config.preprocessing.max_width = 256
         config.data.train = "gt.txt"
         config.data.split = "hash"
-        config.data.boundaries = (40, 52, 64, 76, 88, 104, 120, 140, 164, 196, 256)
+        config.data.boundaries = (40, 56, 72, 88, 104, 128, 168, 256)
+        config.data.augment = "light"
         config.optimizer.warmup_steps = 100
         config.optimizer.ema = 0.99
         config.evaluation.every_steps = 0
         config.evaluation.batch_size = 64
         config.checkpoint.every_steps = 200
-        config.log.every_steps = 20
+        config.log.every_steps = 42
     return config

@@ -22,7 +22,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.steps = 0  # batches to train on; 0 where `epochs` says it
     config.batch_size = 256  # of all devices together, must divide by their number
     config.parallel = "jit"  # 'jit' (sharded global arrays) or 'pmap': the same numbers
-    config.init_from = ""  # model file or workdir to start from; known characters are carried
+    config.init_from = ""  # model file, workdir or 'en_36': known characters are carried
     config.freeze = ()  # stages that do not train: 'cnn', 'bi_lstm1', 'bi_lstm2', 'logits'
 
     config.model = model = ml_collections.ConfigDict()

@@ -15,7 +15,7 @@ def get_config() -> ml_collections.ConfigDict:
     with config.unlocked():
         config.epochs = 20.0
         config.batch_size = 32
-        config.init_from = "crnn_jax/weights/en_36.safetensors"
+        config.init_from = "en_36"
         config.model.name = "crnn_small"
         config.model.bn_momentum = 0.95
         config.preprocessing.width = 0

@@ -11,18 +11,17 @@ What makes it quick: prefixes and classes are walked from the best to the worst,
 candidate that cannot be kept ends the walk. That changes no result; only `min_log_prob` does.
 """
 
-import math
 from typing import Any, NamedTuple
 
 import numba
 import numpy as np
 
+from crnn_jax.decoding.add_logs import add_logs
 from crnn_jax.decoding.bounded_heap import offer, sort_descending
 from crnn_jax.decoding.constraint_kernel import child, lm_step
+from crnn_jax.decoding.language_model import Automaton
+from crnn_jax.decoding.lexicon import Trie
 from crnn_jax.decoding.prefix_table import find, insert
-
-# Where the smaller of two logs is lost in a float64's sum: ln(2 ** -53).
-LOST = -36.75
 
 
 class _Tree(NamedTuple):
@@ -55,8 +54,18 @@ class _Heap(NamedTuple):
 
 @numba.njit(nogil=True, cache=True)
 def search_rows(
-    log_probs, lengths, start, stop, width, blank_id, min_log_prob, trie, lm, weights, found
-):
+    log_probs: np.ndarray,
+    lengths: np.ndarray,
+    start: int,
+    stop: int,
+    width: int,
+    blank_id: int,
+    min_log_prob: float,
+    trie: Trie,
+    lm: Automaton,
+    weights: tuple[float, float],
+    found: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray],
+) -> None:
     """Searches the rows [start, stop) of a batch; see `beam_search.beam_search`.
 
     Args:
@@ -110,7 +119,9 @@ def search_rows(
         kept, nodes = 1, 1
         for t in range(lengths[row]):
             frame = log_probs[row, t]
-            n_tokens = _best_classes(frame, blank_id, min_log_prob, tokens.keys, tokens.items, limit)
+            n_tokens = _best_classes(
+                frame, blank_id, min_log_prob, tokens.keys, tokens.items, limit
+            )
             size = _stay(frame, blank_id, tree, now, kept, after, heap, width)
             size = _prolong(
                 k, tokens, n_tokens, trie, lm, weights, tree, now, kept, heap, size, width
@@ -121,17 +132,6 @@ def search_rows(
             )
             now, new, kept = new, now, size
         _write(row, trie, lm, weights, tree, now, kept, heap, found)
-
-
-@numba.njit(nogil=True, cache=True, inline="always")
-def add_logs(a, b):
-    """log(exp(a) + exp(b)); -inf is log 0."""
-    if a < b:
-        a, b = b, a
-    # -inf - -inf is NaN, and no comparison with it holds.
-    if b - a > LOST:
-        return a + math.log1p(math.exp(b - a))
-    return a
 
 
 @numba.njit(nogil=True, cache=True)

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from crnn_jax.decoding import compiled
-from crnn_jax.decoding.language_model import LanguageModel, automaton
+from crnn_jax.decoding.language_model import NO_MODEL, LanguageModel, checked
 from crnn_jax.decoding.lexicon import NO_TRIE, Lexicon
 from crnn_jax.spec.errors import UserError
 
@@ -98,16 +98,14 @@ def beam_search(
             raise UserError("a lexicon or a language model needs numba: pip install crnn_jax[beam]")
         return _on_device(log_probs, lengths, width, blank_id, top_paths)
     trie = NO_TRIE if lexicon is None else lexicon.trie
-    if lm is not None and len(lm.label[: lm.first[1]]) != log_probs.shape[2]:
-        raise ValueError(f"a language model of {lm.first[1]} classes for {log_probs.shape[2]}")
-    b, t, _ = log_probs.shape
+    b, t, k = log_probs.shape
+    model = NO_MODEL if lm is None else checked(lm.automaton(), k)
     found = (
         np.zeros((b, top_paths, t), np.int32),
         np.full((b, top_paths), -1, np.int32),
         np.zeros((b, top_paths)),
         np.zeros((b, top_paths)),
     )
-    model = automaton(lm)
     least = max(math.log(prune), IMPOSSIBLE) if prune > 0 else IMPOSSIBLE
     search_rows = compiled.kernels("beam_kernel").search_rows
 

@@ -24,7 +24,7 @@ LEAST = -1e8
 
 
 class _Beams(NamedTuple):
-    """The texts kept after a frame, best first; a place without a text has IMPOSSIBLE in both log p."""
+    """The texts kept after a frame, best first; where there is none both log p are IMPOSSIBLE."""
 
     ids: jax.Array  # int32 [b, w, t], -1 behind the text
     length: jax.Array  # int32 [b, w]
@@ -105,7 +105,9 @@ def _step(
     # is_parent[b, i, j]: text j is text i without its last class.
     is_parent = (parent_ids[:, :, None] == beams.ids[:, None]).all(axis=-1)
     is_parent &= beams.length[:, :, None] == beams.length[:, None] + 1
-    is_parent &= kept[:, :, None] & kept[:, None]  # a place without a text may hold an old one's ids
+    is_parent &= (
+        kept[:, :, None] & kept[:, None]
+    )  # a place without a text may hold an old one's ids
     has_parent = is_parent.any(axis=-1)
     parent = is_parent.argmax(axis=-1)  # --> [b, w]
 

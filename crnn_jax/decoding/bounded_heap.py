@@ -5,10 +5,11 @@ is at index 0, so that a candidate that is no better is refused by one compariso
 """
 
 import numba
+import numpy as np
 
 
 @numba.njit(nogil=True, cache=True, inline="always")
-def offer(keys, items, size, limit, key, item):
+def offer(keys: np.ndarray, items: np.ndarray, size: int, limit: int, key: float, item: int) -> int:
     """Keeps (key, item) if it is among the best `limit`; returns how many are kept now.
 
     A candidate that only equals the smallest kept one is refused: the earlier one stays.
@@ -31,7 +32,7 @@ def offer(keys, items, size, limit, key, item):
 
 
 @numba.njit(nogil=True, cache=True, inline="always")
-def sort_descending(keys, items, size):
+def sort_descending(keys: np.ndarray, items: np.ndarray, size: int) -> None:
     """Turns the heap into a list, best first."""
     for end in range(size - 1, 0, -1):
         key, item = keys[end], items[end]

@@ -2,9 +2,12 @@
 
 import numba
 
+from crnn_jax.decoding.language_model import Automaton
+from crnn_jax.decoding.lexicon import Trie
+
 
 @numba.njit(nogil=True, cache=True, inline="always")
-def child(trie, node, c):
+def child(trie: Trie, node: int, c: int) -> int:
     """The node of a `lexicon.Trie` after class `c`, -1 where no word goes on so."""
     low, stop = trie.first[node], trie.first[node + 1]
     place = _search(trie.label, low, stop, c)
@@ -12,7 +15,7 @@ def child(trie, node, c):
 
 
 @numba.njit(nogil=True, cache=True, inline="always")
-def lm_step(lm, state, c):
+def lm_step(lm: Automaton, state: int, c: int) -> tuple[float, int]:
     """(log p of class `c` after `state`, the state then) of a `language_model.Automaton`."""
     back_off = 0.0
     while state > 0:

@@ -4,17 +4,18 @@ A key is parent * classes + class, compared in full: no two prefixes are ever ta
 """
 
 import numba
+import numpy as np
 
 
 @numba.njit(nogil=True, cache=True, inline="always")
-def find(keys, values, key):
+def find(keys: np.ndarray, values: np.ndarray, key: int) -> int:
     """The node under a key, -1 where there is none."""
     bucket = _bucket(keys, key)
     return values[bucket] if keys[bucket] == key else -1
 
 
 @numba.njit(nogil=True, cache=True, inline="always")
-def insert(keys, values, key, node):
+def insert(keys: np.ndarray, values: np.ndarray, key: int, node: int) -> None:
     """Puts a node under a key that is not there yet; a quarter of the table has to be free."""
     bucket = _bucket(keys, key)
     keys[bucket], values[bucket] = key, node

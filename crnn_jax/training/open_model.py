@@ -1,16 +1,21 @@
-"""Opens what a user calls a model: a model file, or the workdir of a training run."""
+"""Opens what a user calls a model: a file, a run's workdir, or the name of one that ships."""
 
 import os
+from pathlib import Path
 from typing import Any
 
 from crnn_jax.spec.errors import UserError
 from crnn_jax.spec.model_file import load_model
 
 WORKDIR_MODEL = "model.safetensors"  # of the best evaluation so far
+SHIPPED = Path(__file__).resolve().parents[1] / "weights"
 
 
 def open_model(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Variables and metadata of a model file or a workdir.
+    """Variables and metadata of a model.
+
+    Args:
+      path: of a `.safetensors` file or a workdir; or 'en_36', a model that ships.
 
     Returns:
       (variables: nested dictionaries of float32 NumPy arrays, metadata), as `load_model`.
@@ -18,6 +23,8 @@ def open_model(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, 
     Raises:
       UserError: nothing is there, or it is damaged.
     """
+    if not os.path.exists(path) and (SHIPPED / f"{os.fspath(path)}.safetensors").exists():
+        return load_model(SHIPPED / f"{os.fspath(path)}.safetensors")
     if not os.path.isdir(path):
         return load_model(path)
     best = os.path.join(path, WORKDIR_MODEL)

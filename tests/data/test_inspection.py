@@ -22,7 +22,8 @@ from crnn_jax.spec.errors import UserError
 from crnn_jax.spec.preprocessing import Preprocessing
 from tests.data.conftest import write_picture
 
-SHARED = Path(__file__).resolve().parents[3] / "shared/data"
+# Real pictures are not part of the repository; where somebody has some, this names their folder.
+REAL = Path(os.environ.get("CRNN_JAX_REAL_DATA", "no such folder"))
 
 
 def look(*annotations, **options):
@@ -206,7 +207,7 @@ def rows_of(path):
 
 @pytest.mark.parametrize("name", ["icdar2015_train", "svt_train", "uw3_lines_ocropy", "captcha_v2"])
 def test_the_truth_about_real_sets(name, tmp_path, monkeypatch):
-    path = SHARED / name / "labels.tsv"
+    path = REAL / name / "labels.tsv"
     if not path.exists():
         pytest.skip(f"{path} is not there")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
@@ -222,7 +223,7 @@ def test_the_truth_about_real_sets(name, tmp_path, monkeypatch):
         if not set(label.lower()) <= set(alphabet):
             unknown += 1
             continue
-        with Image.open(SHARED / name / picture) as image:
+        with Image.open(REAL / name / picture) as image:
             natural = int(image.width * 32 / image.height + 0.5)
         width = min(max(natural, 32), 512)
         runs = sum(a == b for a, b in itertools.pairwise(label.lower()))
@@ -243,7 +244,7 @@ def test_the_truth_about_real_sets(name, tmp_path, monkeypatch):
 
 
 def test_an_example_of_crnn_tf2():
-    folder = SHARED / "crnn_tf2_example"
+    folder = REAL / "crnn_tf2_example"
     if not folder.exists():
         pytest.skip(f"{folder} is not there")
     charset = Charset.read(folder / "table.txt", ignore_case=True)

@@ -25,22 +25,31 @@ def digits(tmp_path_factory):
     return path
 
 
+@pytest.fixture(scope="session")
+def digits_config(digits):
+    """Makes configs/tiny.py on the digits: 5 batches of 8 an epoch, 12 steps."""
+
+    def make():
+        config = tiny.get_config()
+        with config.unlocked():
+            config.steps = 12
+            config.data.train = str(digits)
+            config.data.validation = str(digits)
+            config.data.cache = False
+            config.data.boundaries = ()  # one shape: compiling is most of these tests' time
+            config.preprocessing.width = 64
+            config.charset.table = ""
+            config.charset.characters = CHARACTERS
+            config.charset.ignore_case = False
+            config.optimizer.ema = 0.9
+            config.checkpoint.every_steps = 4
+            config.evaluation.every_steps = 6
+            config.log.every_steps = 3
+        return config
+
+    return make
+
+
 @pytest.fixture
-def config(digits):
-    """configs/tiny.py on the digits: 5 batches of 8 an epoch, 12 steps."""
-    config = tiny.get_config()
-    with config.unlocked():
-        config.steps = 12
-        config.data.train = str(digits)
-        config.data.validation = str(digits)
-        config.data.cache = False
-        config.data.boundaries = ()  # one shape: compiling is most of these tests' time
-        config.preprocessing.width = 64
-        config.charset.table = ""
-        config.charset.characters = CHARACTERS
-        config.charset.ignore_case = False
-        config.optimizer.ema = 0.9
-        config.checkpoint.every_steps = 4
-        config.evaluation.every_steps = 6
-        config.log.every_steps = 3
-    return config
+def config(digits_config):
+    return digits_config()

@@ -1,6 +1,7 @@
 """Whole runs on rendered digits: stopped and gone on with, extended, started from another model."""
 
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -22,11 +23,18 @@ def _summary(workdir):
     return json.loads((workdir / "summary.json").read_text())
 
 
-@pytest.fixture
-def finished(config, tmp_path):
-    workdir = tmp_path / "unbroken"
-    train_and_evaluate(config, str(workdir))
+@pytest.fixture(scope="module")
+def trained(digits_config, tmp_path_factory):
+    """A run that nothing stopped."""
+    workdir = tmp_path_factory.mktemp("run") / "unbroken"
+    train_and_evaluate(digits_config(), str(workdir))
     return workdir
+
+
+@pytest.fixture
+def finished(trained, tmp_path):
+    """A copy of it."""
+    return shutil.copytree(trained, tmp_path / "unbroken")
 
 
 class _StopAt:
@@ -169,3 +177,14 @@ def test_batch_size_that_does_not_divide(config, tmp_path):
         config.batch_size = 12
     with pytest.raises(UserError, match="batch_size: 12 does not divide by 8 devices"):
         train_and_evaluate(config, str(tmp_path / "run"))
+
+
+def test_numbers_are_a_function_of_the_seed_and_of_nothing_else(config, trained, tmp_path):
+    train_and_evaluate(config, str(tmp_path / "again"))
+    assert _rows(tmp_path / "again") == _rows(trained)
+    assert _summary(tmp_path / "again")["weights_sha256"] == _summary(trained)["weights_sha256"]
+    with config.unlocked():
+        config.seed = 1
+        config.steps = 3
+    train_and_evaluate(config, str(tmp_path / "other"))
+    assert _rows(tmp_path / "other")[0]["train/loss"] != _rows(trained)[0]["train/loss"]

@@ -1,0 +1,35 @@
+"""Makes the model file that ships of a run's best weights: parameters in half precision.
+
+    python experiments/pretrained/ship.py WORKDIR crnn_jax/weights/en_36.safetensors
+
+The file states how it was made: data, seed, steps, pictures, hours and hardware of the run.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from crnn_jax.spec.model_file import save_model
+from crnn_jax.training.open_model import open_model
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("workdir", type=Path)
+    parser.add_argument("output", type=Path)
+    args = parser.parse_args()
+    variables, metadata = open_model(args.workdir)
+    summary = json.loads((args.workdir / "summary.json").read_text())
+    told = ("steps", "images", "hours", "hardware", "versions")
+    training = metadata["training"] | {key: summary[key] for key in told}
+    # Where the data lay on the machine that trained is nobody's business.
+    training["data"] = Path(training["data"]).name
+    save_model(args.output, variables, metadata | {"training": training}, float16=True)
+    print(f"{args.output}: {args.output.stat().st_size / 1e6:.1f} MB, {training}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,146 @@
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from crnn_jax.decoding.beam_search import beam_search
+from crnn_jax.decoding.lexicon import Lexicon
+from crnn_jax.spec.charset import Charset
+from crnn_jax.spec.errors import UserError
+from tests.testdata.brute_force import all_texts, log_softmax, peaked
+
+TABLE = Charset.from_characters("abc")  # the blank is class 3
+WIDE = 4**6
+
+words = st.lists(st.text("abc", min_size=1, max_size=5), min_size=1, max_size=8)
+
+
+def words_of(lexicon, charset=TABLE):
+    cut = [lexicon.ids[a:b] for a, b in zip(lexicon.offsets, lexicon.offsets[1:], strict=False)]
+    return [charset.decode(ids) for ids in cut]
+
+
+def walk(trie, node=0, text=""):
+    """Every word the trie holds -> its log prior."""
+    found = {text: float(trie.word[node])} if trie.word[node] > -np.inf else {}
+    for child in range(trie.first[node], trie.first[node + 1]):
+        found.update(walk(trie, child, text + TABLE.symbols[trie.label[child]]))
+    assert trie.best[node] == max(found.values())
+    return found
+
+
+@settings(max_examples=100, deadline=None)
+@given(words, st.integers(0, 1000))
+def test_the_trie_holds_the_words_and_no_others(words, seed):
+    priors = np.random.default_rng(seed).normal(size=len(words)).astype(np.float32)
+    want = {}
+    for word, prior in zip(words, priors.tolist(), strict=True):
+        want[word] = max(prior, want.get(word, -math.inf))
+    lexicon = Lexicon.from_words(words, TABLE, priors)
+    assert walk(lexicon.trie) == want
+    assert dict(zip(words_of(lexicon), lexicon.log_prior.tolist(), strict=True)) == want
+    assert len(lexicon) == len(want)
+    assert set(walk(Lexicon.from_words(words, TABLE).trie).values()) == {0.0}
+
+
+def test_words_are_normalized_and_those_outside_the_table_counted():
+    table = Charset.from_characters("abcé", ignore_case=True)
+    lexicon = Lexicon.from_words(["Cab", "cab", "e\u0301A", "abd", "", "b"], table)
+    assert sorted(words_of(lexicon, table)) == ["b", "cab", "éa"]
+    assert lexicon.left_out == 2
+
+
+def test_special_classes_are_no_characters():
+    table = Charset(("<UNK>", "a", "<BLK>"), 2, 0)
+    assert words_of(Lexicon.from_words(["a", "\N{REPLACEMENT CHARACTER}"], table), table) == ["a"]
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.integers(0, 2**31),
+    st.integers(0, 6),
+    words,
+    st.booleans(),
+    st.sampled_from([0.0, 1.0, 4.0]),
+)
+def test_at_full_width_the_search_equals_brute_force(seed, t, words, with_priors, sharpness):
+    random = np.random.default_rng(seed)
+    log_probs = log_softmax(random.normal(size=(1, t, 4)) * sharpness)
+    priors = random.normal(size=len(words)) * 3 if with_priors else np.zeros(len(words))
+    lexicon = Lexicon.from_words(words, TABLE, priors)
+    truth = {TABLE.decode(ids): p for ids, p in all_texts(log_probs[0], 3).items()}
+    want = {w: truth[w] for w in words if w in truth}
+    (found,) = beam_search(
+        log_probs,
+        np.array([t]),
+        width=WIDE,
+        blank_id=3,
+        top_paths=WIDE,
+        prune=0,
+        lexicon=lexicon,
+    )
+    assert {TABLE.decode(h.ids): h.log_prob for h in found} == pytest.approx(want, abs=1e-5)
+    prior_of = walk(lexicon.trie)
+    for h in found:
+        assert h.score == pytest.approx(h.log_prob + prior_of[TABLE.decode(h.ids)], abs=1e-5)
+    scores = [h.score for h in found]
+    assert scores == sorted(scores, reverse=True)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(0, 2**31), words, st.integers(1, 6))
+def test_a_narrow_search_finds_only_words_and_never_claims_more(seed, words, width):
+    log_probs = peaked(seed, 1, 6, 4, 3)
+    lexicon = Lexicon.from_words(words, TABLE, np.arange(len(words)) * 0.5)
+    truth = {TABLE.decode(ids): p for ids, p in all_texts(log_probs[0], 3).items()}
+    (found,) = beam_search(
+        log_probs, np.array([6]), width=width, blank_id=3, top_paths=width, lexicon=lexicon
+    )
+    for h in found:
+        assert TABLE.decode(h.ids) in words
+        assert h.log_prob <= truth[TABLE.decode(h.ids)] + 1e-6
+
+
+def test_the_prior_of_a_word_is_seen_from_its_first_character():
+    # All but certain of "a", yet "ba" is a million times as usual; a narrow beam must keep "b".
+    log_probs = np.log(np.array([[[0.9, 0.09, 0.005, 0.005], [0.9, 0.05, 0.04, 0.01]]]))
+    lexicon = Lexicon.from_words(["aa", "ba", "a"], TABLE, np.log([1e-6, 1.0, 1e-6]))
+    ((best,),) = beam_search(log_probs, np.array([2]), width=1, blank_id=3, lexicon=lexicon)
+    assert TABLE.decode(best.ids) == "ba"
+
+
+def test_without_a_word_that_fits_the_list_is_empty():
+    lexicon = Lexicon.from_words(["aaa"], TABLE)  # wants five frames
+    log_probs = log_softmax(np.zeros((2, 5, 4)))
+    rows = beam_search(log_probs, np.array([4, 5]), width=9, blank_id=3, lexicon=lexicon)
+    assert [[TABLE.decode(h.ids) for h in row] for row in rows] == [[], ["aaa"]]
+
+
+def test_a_list_of_many_words_in_seconds():
+    random = np.random.default_rng(0)
+    letters = Charset.from_characters("abcdefghijklmnopqrstuvwxyz")
+    codes = random.integers(97, 123, (200_000, 8), dtype=np.uint8)
+    words = [row.tobytes().decode() for row in codes]
+    lexicon = Lexicon.from_words(words, letters)
+    assert len(lexicon) == len(set(words))
+    log_probs = log_softmax(np.zeros((1, 20, 27)))
+    log_probs[0, np.arange(8) * 2, codes[777] - 97] += 5
+    ((best,),) = beam_search(log_probs, np.array([20]), width=100, blank_id=26, lexicon=lexicon)
+    assert letters.decode(best.ids) in set(words)
+
+
+@pytest.mark.parametrize(
+    ("words", "priors", "error", "told"),
+    [
+        ([], None, UserError, "none of 0 words"),
+        (["xyz", ""], None, UserError, "none of 2 words is of the table's characters"),
+        (["a", "b"], np.zeros(1), ValueError, "2 finite log priors"),
+        (["a"], np.array([-np.inf]), ValueError, "finite"),
+        (["a\nb"], None, ValueError, "several lines"),
+    ],
+)
+def test_what_makes_no_sense_is_told(words, priors, error, told):
+    with pytest.raises(error, match=told):
+        Lexicon.from_words(words, TABLE, priors)
