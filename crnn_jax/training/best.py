@@ -19,10 +19,12 @@ class BestSoFar:
         self.checkpoints = Checkpoints(workdir.best, keep=1)
         self.step = 0
         self.metrics: dict[str, float] = {}
+        self.last: dict[str, float] = {}  # metrics of the newest evaluation, good or not
         self.since = 0  # evaluations without a better one
 
     def offer(self, step: int, metrics: dict[str, float]) -> bool:
         """Takes note of an evaluation; whether it is the best."""
+        self.last = dict(metrics)
         better = not self.metrics or _rank(metrics) > _rank(self.metrics)
         if better:
             self.step, self.metrics, self.since = step, dict(metrics), 0
@@ -47,11 +49,17 @@ class BestSoFar:
 
     def to_meta(self) -> dict[str, Any]:
         """JSON values for the checkpoint."""
-        return {"step": self.step, "metrics": self.metrics, "since": self.since}
+        return {
+            "step": self.step,
+            "metrics": self.metrics,
+            "last": self.last,
+            "since": self.since,
+        }
 
     def from_meta(self, meta: dict[str, Any]) -> None:
         """Takes back what `to_meta` gave."""
-        self.step, self.metrics, self.since = meta["step"], meta["metrics"], meta["since"]
+        self.step, self.metrics = meta["step"], meta["metrics"]
+        self.last, self.since = meta["last"], meta["since"]
 
 
 def _rank(metrics: dict[str, float]) -> tuple[float, float]:

@@ -102,6 +102,13 @@ class _Run:
         try:
             with StopRequest() as stop:
                 step = self._steps(begun, stop)
+        except jax.errors.JaxRuntimeError as error:
+            if "RESOURCE_EXHAUSTED" not in str(error):
+                raise
+            raise UserError(
+                f"out of memory with config.batch_size={self.config.batch_size}: take a smaller "
+                "one, the same command then goes on with --resume=with_new_config"
+            ) from None
         finally:
             self.summaries.close()
         if step < self.total and not self.best.exhausted(self.config.evaluation.patience):

@@ -1,6 +1,8 @@
 """What a run tells people: first lines, progress, validation, summary."""
 
 import hashlib
+import importlib.metadata
+import os
 import platform
 import time
 from collections.abc import Iterator
@@ -18,6 +20,9 @@ from crnn_jax.training.state import TrainState
 from crnn_jax.training.summaries import duration
 from crnn_jax.training.tally import Tally
 from crnn_jax.training.workdir import Workdir
+
+# What the numbers of a run depend on.
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "pillow")
 
 
 class Clock:
@@ -118,11 +123,14 @@ def summary(
         "images": step * experiment.config.batch_size,
         "hours": round(tally.seconds / 3600, 4),
         "best_step": best.step,
-        "validation": best.metrics,
+        "best_validation": best.metrics,
+        "last_validation": best.last,
         "skipped_steps": tally.skipped,
         "failed_samples": dict(tally.failed),
         "hardware": f"{jax.device_count()} x {device.device_kind} ({platform.machine()})",
-        "versions": {"jax": jax.__version__, "python": platform.python_version()},
+        "versions": {"python": platform.python_version()}
+        | {name: importlib.metadata.version(name) for name in PACKAGES},
+        "xla_flags": os.environ.get("XLA_FLAGS", ""),
         "weights_sha256": weights_sha256(state.variables),
     }
 
@@ -138,8 +146,6 @@ def weights_sha256(variables: Any) -> str:
 
 def last_lines(values: dict[str, Any], workdir: Workdir) -> Iterator[str]:
     """How a finished run ended."""
-    if values["validation"]:
-        yield (
-            f"best at step {values['best_step']}: accuracy {values['validation']['accuracy']:.4f}"
-        )
+    if best := values["best_validation"]:
+        yield (f"best at step {values['best_step']}: accuracy {best['accuracy']:.4f}")
     yield f"finished: {values['steps']} steps, {duration(values['hours'] * 3600)}, {workdir.model}"

@@ -100,7 +100,7 @@ def test_another_config_is_refused_by_key_and_values(config, finished, capsys):
 def test_summary_and_model_file_tell_what_was_made(config, finished):
     summary = _summary(finished)
     assert summary["images"] == 12 * 8
-    assert 0 <= summary["validation"]["accuracy"] <= 1
+    assert 0 <= summary["best_validation"]["accuracy"] <= 1
     variables, metadata = open_model(finished / "model.safetensors")
     assert metadata["charset"] == [*"0123456789", "<BLK>"]
     assert metadata["training"]["step"] == summary["best_step"]
@@ -113,7 +113,7 @@ def test_no_validation_at_all(config, tmp_path):
         config.steps = 2
         config.data.validation = ""
     train_and_evaluate(config, str(tmp_path / "run"))
-    assert _summary(tmp_path / "run")["validation"] == {}
+    assert _summary(tmp_path / "run")["best_validation"] == {}
     assert (tmp_path / "run" / "model.safetensors").exists()
 
 
@@ -188,3 +188,12 @@ def test_numbers_are_a_function_of_the_seed_and_of_nothing_else(config, trained,
         config.steps = 3
     train_and_evaluate(config, str(tmp_path / "other"))
     assert _rows(tmp_path / "other")[0]["train/loss"] != _rows(trained)[0]["train/loss"]
+
+
+def test_out_of_memory_is_one_line(config, tmp_path, monkeypatch):
+    def exhausted(*_):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating")
+
+    monkeypatch.setattr(loop.Parallel, "train_step", lambda *_: exhausted)
+    with pytest.raises(UserError, match=r"out of memory with config\.batch_size=8"):
+        train_and_evaluate(config, str(tmp_path / "run"))
