@@ -13,7 +13,7 @@ from configs import mjsynth
 def get_config() -> ml_collections.ConfigDict:
     config = mjsynth.get_config()
     with config.unlocked():
-        config.epochs = 20.0
+        config.epochs = 15.0
         config.batch_size = 32
         config.model.name = "crnn_small"
         config.preprocessing.width = 0

@@ -59,10 +59,10 @@ class _Run:
     def __init__(self, config: Any, workdir: Workdir, with_new_config: bool):
         self.config, self.workdir = config, workdir
         self.parallel = Parallel(config.parallel)
-        self.parallel.check_batch_size(config.batch_size)
+        self.parallel.check_batch_size("batch_size", config.batch_size)
+        self.parallel.check_batch_size("evaluation.batch_size", config.evaluation.batch_size)
         self.experiment: Experiment = make_experiment(config)
         workdir.open(config.to_dict(), with_new_config=with_new_config)
-        self.experiment.charset.write(workdir.table)
         self.total = self.experiment.total_steps
         self.progress = Progress(self.total)
         self.latest = Checkpoints(workdir.latest, config.checkpoint.keep, self.progress.say)
@@ -95,6 +95,7 @@ class _Run:
             self.progress.say(f"{self.workdir.path}: {finished}")
             return None
         self._resume()
+        self.workdir.begin(self.config.to_dict(), self.experiment.charset)
         begun = int(self.state.step)
         log = self.config.log
         board = self.workdir.tensorboard if log.tensorboard else None

@@ -43,11 +43,11 @@ class Parallel:
         self._replicated = NamedSharding(mesh, PartitionSpec())
         self._by_sample = NamedSharding(mesh, PartitionSpec(AXIS))
 
-    def check_batch_size(self, batch_size: int) -> None:
-        """Every device takes the same number of samples, or the user is told."""
-        if batch_size % len(self.devices):
+    def check_batch_size(self, key: str, batch_size: int) -> None:
+        """Every device takes the same number of samples, or the user is told the config's key."""
+        if batch_size < 1 or batch_size % len(self.devices):
             raise UserError(
-                f"config.batch_size: {batch_size} does not divide by {len(self.devices)} devices"
+                f"config.{key}: {batch_size} does not divide by {len(self.devices)} devices"
             )
 
     def replicate(self, tree: Any) -> Any:

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from crnn_jax.spec.charset import Charset
 from crnn_jax.spec.errors import UserError
 from crnn_jax.training.open_model import WORKDIR_MODEL
 
@@ -32,7 +33,7 @@ class Workdir:
         self.summary = self.path / "summary.json"
 
     def open(self, config: dict[str, Any], *, with_new_config: bool) -> None:
-        """Makes the folder, or checks that it belongs to the same run, and stores the config.
+        """Makes the folder, or checks that what was trained in it had the same config.
 
         Raises:
           UserError: it cannot be made, or it holds a run with another config.
@@ -41,9 +42,14 @@ class Workdir:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(f"--workdir={self.path}: {error.strerror}") from None
-        if self.config.exists() and not with_new_config:
+        # Before the first checkpoint there is nothing that another config could spoil.
+        if self.config.exists() and self.latest.exists() and not with_new_config:
             self._compare(read_json(self.config), config)
+
+    def begin(self, config: dict[str, Any], charset: Charset) -> None:
+        """Stores what the run is asked to do; only now, when nothing in it was found wrong."""
         write_json(self.config, config)
+        charset.write(self.table)
 
     def _compare(self, old: dict[str, Any], new: dict[str, Any]) -> None:
         before, now = _flat(old), _flat(new)

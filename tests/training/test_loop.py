@@ -97,6 +97,17 @@ def test_another_config_is_refused_by_key_and_values(config, finished, capsys):
     assert _summary(finished)["steps"] == 14
 
 
+def test_a_mistake_in_the_first_try_does_not_bind_the_second(config, tmp_path):
+    with config.unlocked():
+        config.steps = 1
+        config.optimizer.name = "lion"
+    with pytest.raises(UserError, match="lion"):
+        train_and_evaluate(config, str(tmp_path / "run"))
+    with config.unlocked():
+        config.optimizer.name = "adam"
+    assert int(train_and_evaluate(config, str(tmp_path / "run")).step) == 1
+
+
 def test_summary_and_model_file_tell_what_was_made(config, finished):
     summary = _summary(finished)
     assert summary["images"] == 12 * 8

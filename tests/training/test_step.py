@@ -67,7 +67,7 @@ def test_number_of_devices_changes_nothing(mode, devices, one_device):
 
 def test_batch_that_does_not_divide_gets_one_line():
     with pytest.raises(Exception, match="batch_size: 12 does not divide by 8 devices"):
-        Parallel("jit", jax.devices()).check_batch_size(12)
+        Parallel("jit", jax.devices()).check_batch_size("batch_size", 12)
 
 
 def test_loss_is_a_mean_over_usable_samples(one_device):
