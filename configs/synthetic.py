@@ -2,7 +2,9 @@
 
     python -m crnn_jax.main --config=configs/synthetic.py
 
-RESULT: to be measured.
+This run made `en_36`, the model that ships: 7,000 steps, 224,000 pictures, 1.2 hours on 2 x86-64
+cores that did other work too, with 3,662 faces (experiments/pretrained/fonts.txt). Letters and
+digits, ignoring case, greedy: IIIT5K test 74.3 % (95 % interval 72.7 to 75.8).
 """
 
 import ml_collections
