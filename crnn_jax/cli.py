@@ -34,6 +34,7 @@ COMMANDS = {
     "evaluate": ("evaluate", "score a model on annotated pictures"),
     "check": ("check", "look through data before training"),
     "synthesize": ("synthesize", "render a labelled data set"),
+    "language_model": ("language_model", "estimate a language model from texts"),
     "export": ("export", "convert a model to other runtimes' formats"),
     "import_weights": ("import_weights", "turn another CRNN's weights into a model file"),
     "sweep": ("sweep", "search over a config"),
@@ -89,6 +90,32 @@ class Parser(argparse.ArgumentParser):
         """Ends the program with one line on stderr and exit code 2."""
         print(f"{self.prog}: {_one_line(message)} (see --help)", file=sys.stderr)
         sys.exit(EXIT_MISTAKE)
+
+
+def add_decoder_flags(parser: Parser, default: str) -> None:
+    """Adds the flags that say how texts are found in the network's output."""
+    parser.add_argument(
+        "--decoder", default=default, help=f"greedy, beam or both (default: {default})"
+    )
+    parser.add_argument("--beam_width", type=int, help="texts kept from frame to frame (10)")
+    parser.add_argument("--top_paths", type=int, help="texts a picture: alternatives too (1)")
+    parser.add_argument(
+        "--lexicon",
+        help="file of words: beam search finds no others; a greedy text gives way to the word near "
+        "it that the picture makes most probable",
+    )
+    parser.add_argument(
+        "--distance", type=int, help="edits from a greedy text to a word of the lexicon (2)"
+    )
+    parser.add_argument("--lm", help="language model, for beam search: an ARPA file of characters")
+    parser.add_argument("--lm_weight", type=float, help="of its log-probabilities")
+    parser.add_argument("--length_bonus", type=float, help="nats a character, with --lm")
+
+
+def decoder_options(args: argparse.Namespace) -> dict[str, Any]:
+    """What was given of `add_decoder_flags`, as `open_decoder` takes it, without the name."""
+    names = ("beam_width", "top_paths", "lexicon", "distance", "lm", "lm_weight", "length_bonus")
+    return {name: value for name in names if (value := getattr(args, name)) is not None}
 
 
 def run(

@@ -1,9 +1,10 @@
 """Reads pictures of one word or text line each.
 
-  python -m crnn_jax.demo IMAGE_OR_FOLDER... [-m MODEL] [--decoder greedy] [--json]
+  python -m crnn_jax.demo IMAGE_OR_FOLDER... [-m MODEL] [--decoder greedy|beam|both] [--json]
 
-One line a picture: `Path: P, greedy: X, probability: 0.998`. Pictures that cannot be read get one
-line each on stderr; the exit code is then 2.
+One line a picture: `Path: P, greedy: X, beam search: Y, probability: 0.998`, of the decoders asked
+for; the probability is that of the last text. Pictures that cannot be read get one line each on
+stderr; the exit code is then 2.
 """
 
 import sys
@@ -23,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("image", nargs="*", help="picture, or folder of pictures")
     parser.add_argument("-i", "--images", nargs="+", default=[], help="the same, by a flag")
     parser.add_argument("-m", "--model", help="model file or workdir (default: the one that ships)")
-    parser.add_argument("--decoder", default="greedy", help="greedy")
+    cli.add_decoder_flags(parser, default="both")
     parser.add_argument("--json", action="store_true", help="JSON lines")
     parser.add_argument("-o", "--output", help="write there instead of stdout")
     answer = "the model file holds its characters"
@@ -37,20 +38,22 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     xla_flags.set_for_cpu()
     from crnn_jax.deploy import compilation_cache
+    from crnn_jax.deploy.decoder import Decoder, open_decoder
     from crnn_jax.deploy.pictures import PhotoWarning, list_images
-    from crnn_jax.deploy.recognizer import Recognizer, check_decoder
+    from crnn_jax.deploy.recognizer import Recognizer
 
-    check_decoder(args.decoder)
+    Decoder(args.decoder)  # a wrong name is told before anything is read
     paths = [path for named in args.image + args.images for path in list_images(named)]
     compilation_cache.enable()
     recognizer = Recognizer.load(args.model)
+    decoder = open_decoder(recognizer.charset, args.decoder, **cli.decoder_options(args))
     failed = False
     with cli.output(args.output) as stream, warnings.catch_warnings():
         warnings.filterwarnings("always", category=PhotoWarning)
         warnings.showwarning = _show_in_one_line
         for start in range(0, len(paths), AT_ONCE):
             some = paths[start : start + AT_ONCE]
-            readings = recognizer.read(some, args.decoder, errors="return")
+            readings = recognizer.read(some, decoder, errors="return")
             for path, reading in zip(some, readings, strict=True):
                 if isinstance(reading, UserError):
                     failed = True
@@ -62,7 +65,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _line(path: str, reading: Any) -> str:
-    return f"Path: {path}, greedy: {reading.text}, probability: {reading.confidence:.3f}"
+    texts = [] if reading.greedy is None else [f"greedy: {reading.greedy}"]
+    name = {"greedy": "greedy", "beam": "beam search"}[reading.decoder]
+    texts.append(f"{name}: {reading.text}")
+    return ", ".join([f"Path: {path}", *texts, f"probability: {reading.confidence:.3f}"])
 
 
 def _record(path: str, reading: Any) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from crnn_jax import cli, demo
+from crnn_jax import cli, demo, language_model
 from crnn_jax.deploy.recognizer import Recognizer
 from crnn_jax.models.config import get_model_config
 from crnn_jax.models.crnn import CRNN
@@ -54,16 +54,26 @@ def test_a_line_a_picture_in_the_order_of_names(call, folder, model):
     code, out, err = call(folder, "-m", model)
     assert code == 0
     paths = [str(folder / name) for name in ("a.jpg", "b.png", "c.PNG")]
-    readings = Recognizer.load(model).read(paths)
+    reader = Recognizer.load(model)
+    greedy, beam = reader.read(paths), reader.read(paths, "beam")
     assert out == [
-        f"Path: {path}, greedy: {reading.text}, probability: {reading.confidence:.3f}"
-        for path, reading in zip(paths, readings, strict=True)
+        f"Path: {path}, greedy: {g.text}, beam search: {b.text}, probability: {b.confidence:.3f}"
+        for path, g, b in zip(paths, greedy, beam, strict=True)
     ]
     assert err == []
 
 
+def test_one_decoder_alone(call, folder, model):
+    reader = Recognizer.load(model)
+    for name, words in (("greedy", "greedy"), ("beam", "beam search")):
+        _, (line,), _ = call(folder / "b.png", "-m", model, "--decoder", name)
+        (reading,) = reader.read(folder / "b.png", name)
+        want = f"{words}: {reading.text}, probability: {reading.confidence:.3f}"
+        assert line == f"Path: {folder / 'b.png'}, {want}"
+
+
 def test_json_lines(call, folder, model):
-    code, out, _ = call(folder / "b.png", "-m", model, "--json")
+    code, out, _ = call(folder / "b.png", "-m", model, "--decoder", "greedy", "--json")
     (record,) = map(json.loads, out)
     reading = Recognizer.load(model).read(folder / "b.png")[0]
     assert code == 0
@@ -72,6 +82,34 @@ def test_json_lines(call, folder, model):
     assert record["decoder"] == "greedy"
     assert "".join(c["text"] for c in record["characters"]) == reading.text
     assert record["characters"][0].keys() == {"text", "confidence", "x0", "x1"}
+
+
+def test_json_lines_of_both_decoders(call, folder, model):
+    words = ("-m", model, "--beam_width", 20, "--top_paths", 3, "--json")
+    _, (line,), _ = call(folder / "b.png", *words)
+    record = json.loads(line)
+    reader = Recognizer.load(model)
+    (reading,) = reader.read(folder / "b.png", "beam", beam_width=20, top_paths=3)
+    assert (record["decoder"], record["text"]) == ("beam", reading.text)
+    assert record["greedy"] == reader.read(folder / "b.png")[0].text
+    assert [text for text, _ in record["alternatives"]] == [t for t, _ in reading.alternatives]
+    assert len(record["alternatives"]) == 2
+
+
+def test_words_and_a_language_model(call, folder, model, tmp_path):
+    (text,) = (r.text for r in Recognizer.load(model).read(folder / "b.png"))
+    (tmp_path / "words.txt").write_text(f"{text.upper()}x\nother\n")
+    _, (line,), _ = call(
+        folder / "b.png", "-m", model, "--decoder", "beam", "--lexicon", tmp_path / "words.txt"
+    )
+    assert f"beam search: {text}x, " in line or "beam search: other, " in line
+    with pytest.raises(SystemExit):
+        cli.run(language_model.main, [str(tmp_path / "words.txt"), "-o", str(tmp_path / "lm")])
+    plain = call(folder / "b.png", "-m", model)[1]
+    helped = call(
+        folder / "b.png", "-m", model, "--lm", tmp_path / "lm", "--lm_weight", 9, "--length_bonus=3"
+    )[1]
+    assert helped != plain
 
 
 def test_output_to_a_file(call, folder, model, tmp_path):
@@ -124,7 +162,9 @@ def make_cut(tmp_path, model):
         (lambda f, m, t: [f / "b.png", "-m", make_cut(t, m)], "cut.safetensors: cut short"),
         (lambda f, m, t: [t, "-m", m], "no pictures in this folder"),
         (lambda f, m, t: [f / "b.png", "-m", m, "--nonsense"], "--nonsense"),
-        (lambda f, m, t: [f / "b.png", "-m", m, "--decoder", "beam"], "beam"),
+        (lambda f, m, t: [f / "b.png", "-m", m, "--decoder", "magic"], "greedy, beam, both"),
+        (lambda f, m, t: [f / "b.png", "-m", m, "--top_paths", 11], "--top_paths 11"),
+        (lambda f, m, t: [f / "b.png", "-m", m, "--lexicon", t / "no"], "no: cannot be read"),
         (lambda f, m, t: [f / "b.png", "-m", m, "-o", t / "no" / "x"], "cannot be written"),
     ],
 )

@@ -115,6 +115,46 @@ def test_a_part_of_the_file(call, data, model):
     assert sum(json.loads(out[0])["count"] for out in folds) == 9
 
 
+def test_each_decoder_and_both(call, data, model, tmp_path):
+    (tmp_path / "words.txt").write_text("zzz\n")
+    words = ("-a", data / "all.txt", "-m", model, "--json")
+    (greedy,) = map(json.loads, call(*words)[1])
+    (beam,) = map(json.loads, call(*words, "--decoder", "beam", "--beam-width", 4)[1])
+    assert (greedy["decoder"], beam["decoder"]) == ("greedy", "beam")
+    both = list(map(json.loads, call(*words, "--decoder", "both", "--beam-width", 4)[1]))
+    assert both == [greedy, beam]
+    few = ("--decoder", "both", "--lexicon", tmp_path / "words.txt", "-o", tmp_path / "rows.jsonl")
+    plain, constrained = map(json.loads, call(*words, *few)[1])
+    assert plain == greedy
+    assert constrained["accuracy"] == 0
+    rows = map(json.loads, (tmp_path / "rows.jsonl").read_text().splitlines())
+    assert "zzz" in {row["text"] for row in rows}
+    assert call(*words[:-1], "--decoder", "both")[1][0] == "greedy:"
+
+
+def test_how_sure_the_model_is(call, data, model):
+    (record,) = map(json.loads, call("-a", data / "all.txt", "-m", model, "--json")[1])
+    assert 0 < record["calibration_error"] < 1
+    assert record["accuracy_at_coverage"].keys() == {"0.5", "0.8", "0.9", "0.95"}
+    assert 0 <= record["coverage_at_99"] <= 1
+
+
+def test_calibration_is_stored_in_a_model(call, data, model, tmp_path):
+    words = ("-a", data / "all.txt", "--json")
+    (before,) = map(json.loads, call(*words, "-m", model)[1])
+    calibrated = tmp_path / "calibrated.safetensors"
+    code, out, err = call(*words, "-m", model, "--calibrate", calibrated)
+    assert code == 0
+    temperature = Recognizer.load(calibrated).temperature
+    assert err == [f"{calibrated}: temperature {temperature:.3f}"]
+    (after,) = map(json.loads, out)
+    assert after["accuracy"] == before["accuracy"]
+    assert after["calibration_error"] < before["calibration_error"]
+    (again,) = map(json.loads, call(*words, "-m", calibrated)[1])
+    for name in ("accuracy", "calibration_error", "coverage_at_99"):
+        assert again[name] == pytest.approx(after[name], rel=1e-4)
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
@@ -125,7 +165,9 @@ def test_a_part_of_the_file(call, data, model):
         (lambda d, m: ["-a", d / "all.txt", "-m", m, "--format", "x"], "format"),
         (lambda d, m: ["-a", d / "all.txt", "-m", m, "--images", d / "no"], "no such folder"),
         (lambda d, m: ["-a", d / "all.txt", "-m", m, "--images", d / "empty"], "no picture"),
-        (lambda d, m: ["-a", d / "all.txt", "-m", m, "--decoder", "beam"], "beam"),
+        (lambda d, m: ["-a", d / "all.txt", "-m", m, "--decoder", "magic"], "greedy, beam, both"),
+        (lambda d, m: ["-a", d / "all.txt", "-m", m, "--lm", d / "all.txt"], "language model"),
+        (lambda d, m: ["-a", d / "all.txt", "-m", m, "--calibrate", d / "n" / "x"], "written"),
         (lambda d, m: ["-a", d / "all.txt", "-m", m, "-b", "0"], "at least 1"),
         (lambda d, m: ["-a", d / "all.txt", "-m", m, "--nonsense"], "--nonsense"),
     ],

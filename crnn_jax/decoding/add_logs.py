@@ -15,5 +15,5 @@ def add_logs(a: float, b: float) -> float:
         a, b = b, a
     # -inf - -inf is NaN, and no comparison with it holds.
     if b - a > LOST:
-        return a + math.log1p(math.exp(b - a))
+        return a + math.log(1.0 + math.exp(b - a))
     return a

@@ -74,7 +74,7 @@ def search_rows(
         start, stop: the rows.
         width: prefixes kept.
         blank_id: class id of the blank.
-        min_log_prob: classes below it prolong no prefix in that frame.
+        min_log_prob: classes below it prolong no prefix in that frame, without a lexicon.
         trie: `Trie`; without nodes there is no lexicon.
         lm: `Automaton`; without states there is no language model.
         weights: (weight of the language model, bonus of a character).
@@ -104,9 +104,10 @@ def search_rows(
     heap = _Heap(np.empty(width, np.float64), np.empty(width, np.int64))
     # A prefix has one extension that may count for less than its class is worth (a repeat), so
     # ahead of the class of rank width + 2 there are `width` better extensions of the same prefix.
-    # A lexicon or a language model may forbid those.
-    free = len(trie.label) == 0 and len(lm.end) == 0
-    limit = min(k - 1, width + 1) if free else k - 1
+    # A language model orders them otherwise; a lexicon's trie names the classes itself.
+    limit = min(k - 1, width + 1) if len(lm.end) == 0 else k - 1
+    if len(trie.label) > 0:
+        limit = 0
 
     for row in range(start, stop):
         tree.keys[:] = -1
@@ -124,7 +125,7 @@ def search_rows(
             )
             size = _stay(frame, blank_id, tree, now, kept, after, heap, width)
             size = _prolong(
-                k, tokens, n_tokens, trie, lm, weights, tree, now, kept, heap, size, width
+                frame, tokens, n_tokens, trie, lm, weights, tree, now, kept, heap, size, width
             )
             sort_descending(heap.keys, heap.items, size)
             nodes = _advance(
@@ -149,7 +150,7 @@ def _new_kept(width):
 def _best_classes(frame, blank_id, min_log_prob, keys, items, limit):
     """Sorts the frame's best classes into `keys` and `items`; returns how many there are."""
     size, least = 0, min_log_prob
-    for c in range(len(frame)):
+    for c in range(len(frame) if limit > 0 else 0):
         log_prob = frame[c]
         # This loop meets every class of every frame: most are refused by this comparison.
         if log_prob >= least and c != blank_id:
@@ -166,56 +167,74 @@ def _stay(frame, blank_id, tree, now, kept, after, heap, width):
 
     Their numbers are left in `after`, in the places of `now`. Returns the heap's size.
     """
-    for i in range(kept):
-        node = now.node[i]
-        after.blank[i] = now.total[i] + frame[blank_id]
-        same = -np.inf
-        if node > 0:
-            c = tree.last[node]
-            same = now.same[i] + frame[c]
-            parent = tree.parent[node]
-            source = tree.place[parent]
-            if source >= 0:
-                # A class after itself needs a blank between.
-                before = now.blank[source] if tree.last[parent] == c else now.total[source]
-                same = add_logs(same, before + frame[c])
-        after.same[i] = same
-        after.total[i] = add_logs(after.blank[i], same)
+    nodes, blank, same, total = now.node, now.blank, now.same, now.total
+    parents, last, place, extra = tree.parent, tree.last, tree.place, tree.extra
+    after_blank, after_same, after_total = after.blank, after.same, after.total
+    keys, items = heap.keys, heap.items
+    of_blank = frame[blank_id]
     size = 0
     for i in range(kept - 1, -1, -1):  # from the worst: then few have to rise in the heap
-        score = after.total[i] + tree.extra[now.node[i]]
+        node = nodes[i]
+        stays = total[i] + of_blank
+        written = -np.inf
+        if node > 0:
+            c, parent = last[node], parents[node]
+            log_prob = frame[c]
+            written = same[i] + log_prob
+            source = place[parent]
+            if source >= 0:
+                # A class after itself needs a blank between.
+                before = blank[source] if last[parent] == c else total[source]
+                written = add_logs(written, before + log_prob)
+        both = add_logs(stays, written)
+        after_blank[i], after_same[i], after_total[i] = stays, written, both
+        score = both + extra[node]
         if score > -np.inf:
-            size = offer(heap.keys, heap.items, size, width, score, i)
+            size = offer(keys, items, size, width, score, i)
     return size
 
 
 @numba.njit(nogil=True, cache=True)
-def _prolong(k, tokens, n_tokens, trie, lm, weights, tree, now, kept, heap, size, width):
+def _prolong(frame, tokens, n_tokens, trie, lm, weights, tree, now, kept, heap, size, width):
     """Prefixes prolonged by a class: into the heap as width + place * k + class."""
+    # Names of their own for arrays and flags: numba counts a reference at every look into a tuple.
+    token_keys, token_items, keys, items = tokens.keys, tokens.items, heap.keys, heap.items
+    nodes, values, place, last = tree.keys, tree.values, tree.place, tree.last
+    best, labels = trie.best, trie.label
     has_trie, has_lm = len(trie.label) > 0, len(lm.end) > 0
     lm_weight, bonus = weights
+    k = len(frame)
+    here, first, count, extra = 0, 0, n_tokens, 0.0
     for i in range(kept):
-        node = now.node[i]
-        for j in range(n_tokens):
-            c, log_prob = tokens.items[j], tokens.keys[j]
-            # No lexicon and no language model adds to a score.
-            if size == width and now.score[i] + log_prob + bonus <= heap.keys[0]:
-                break
-            before = now.blank[i] if tree.last[node] == c else now.total[i]
-            score = before + log_prob + tree.extra[node] + bonus
+        node, total, blank = now.node[i], now.total[i], now.blank[i]
+        at_most = now.score[i] + bonus  # neither lexicon nor language model adds to a score
+        extra = tree.extra[node] + bonus
+        last_class = last[node]
+        if has_trie:
+            here = tree.trie[node]
+            first = trie.first[here]
+            count = trie.first[here + 1] - first
+            extra -= best[here]
+        for j in range(count):
             if has_trie:
-                below = child(trie, tree.trie[node], c)
-                if below < 0:
+                c = np.int64(labels[first + j])
+                log_prob = np.float64(frame[c])
+            else:
+                c, log_prob = token_items[j], token_keys[j]
+            if size == width and at_most + log_prob <= keys[0]:
+                if has_trie:
                     continue
-                score += trie.best[below] - trie.best[tree.trie[node]]
+                break  # what comes is no better
+            score = (blank if c == last_class else total) + log_prob + extra
+            if has_trie:
+                score += best[first + j]
             if has_lm:
                 score += lm_weight * lm_step(lm, tree.state[node], c)[0]
-            if score == -np.inf or (size == width and score <= heap.keys[0]):
+            if score == -np.inf or (size == width and score <= keys[0]):
                 continue
-            known = find(tree.keys, tree.values, node * k + c)
-            if known >= 0 and tree.place[known] >= 0:
-                continue  # already among those that stay
-            size = offer(heap.keys, heap.items, size, width, score, width + i * k + c)
+            known = find(nodes, values, node * k + c)
+            if known < 0 or place[known] < 0:  # else it is among those that stay
+                size = offer(keys, items, size, width, score, width + i * k + c)
     return size
 
 

@@ -69,7 +69,8 @@ def beam_search(
         width: texts kept from frame to frame, at least 1.
         blank_id: class id of the blank.
         top_paths: texts to return, at most `width` of them are found.
-        prune: classes below this probability prolong no text in their frame; 0 turns it off.
+        prune: classes below this probability prolong no text in their frame; 0 turns it off. A
+            lexicon turns it off too: the only word may have an improbable letter.
         lexicon: only its words are found.
         lm: prefers texts; see `language_model`.
         lm_weight: of the language model's log-probabilities, at least 0.

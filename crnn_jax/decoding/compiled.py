@@ -4,13 +4,16 @@ numba is an extra (`pip install crnn_jax[beam]`) and takes half a second to impo
 here runs before a beam search is asked for.
 """
 
+import atexit
 import concurrent.futures
 import functools
 import hashlib
 import importlib
 import importlib.util
 import os
+import shutil
 import sys
+import tempfile
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
@@ -31,7 +34,7 @@ def kernels(name: str) -> ModuleType:
     They lie in NUMBA_CACHE_DIR where the user has set it, else in the user's cache, in a folder
     named after their source: numba itself looks only at the file of the function that is called
     and not at those it calls, and would run what was compiled from an older version of them.
-    Where nothing can be written they are compiled in every process.
+    Where that cannot be written they are compiled in every process.
     """
     import numba
 
@@ -41,6 +44,13 @@ def kernels(name: str) -> ModuleType:
         print("compiling the beam search, once: about 20 s", file=sys.stderr)
     try:
         os.makedirs(folder, exist_ok=True)
+        usable = os.access(folder, os.W_OK)
+    except OSError:
+        usable = False
+    if not usable:
+        folder = tempfile.mkdtemp(prefix="crnn_jax-")
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    try:
         # Only while these functions are declared: other users of numba keep their own setting.
         numba.config.CACHE_DIR = folder
         return importlib.import_module(f"crnn_jax.decoding.{name}")

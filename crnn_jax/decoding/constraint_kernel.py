@@ -14,7 +14,7 @@ def child(trie: Trie, node: int, c: int) -> int:
     return place if place < stop and trie.label[place] == c else -1
 
 
-@numba.njit(nogil=True, cache=True, inline="always")
+@numba.njit(nogil=True, cache=True)
 def lm_step(lm: Automaton, state: int, c: int) -> tuple[float, int]:
     """(log p of class `c` after `state`, the state then) of a `language_model.Automaton`."""
     back_off = 0.0

@@ -2,7 +2,7 @@
 
 Synopsis:
 
-    model = NGram.estimate(lines, order=5)
+    model = NGram.estimate(lines, order=6)
     beam_search(log_probs, lengths, width=10, blank_id=36, lm=model.for_charset(charset))
 
     p(c | h) = (count(hc) + T(h) p(c | shorter h)) / (count(h) + T(h))
@@ -42,7 +42,7 @@ class NGram:
     entries: dict[str, tuple[float, float]]
 
     @classmethod
-    def estimate(cls, texts: Iterable[str], order: int = 5) -> "NGram":
+    def estimate(cls, texts: Iterable[str], order: int = 6) -> "NGram":
         """Counts and smooths.
 
         Args:

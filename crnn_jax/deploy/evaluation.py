@@ -4,6 +4,8 @@ result = evaluate_source(recognizer, open_annotation(recognizer, 'test.txt'))
 print(result.table())
 """
 
+import functools
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -14,7 +16,8 @@ from crnn_jax.data.loader import batches
 from crnn_jax.data.plan import Plan
 from crnn_jax.data.split import split as split_source
 from crnn_jax.data.usable import resized_widths
-from crnn_jax.deploy.recognizer import Recognizer
+from crnn_jax.deploy.decoder import Decoder
+from crnn_jax.deploy.recognizer import GREEDY, Recognizer
 from crnn_jax.scoring.evaluation import evaluate_batches
 from crnn_jax.scoring.result import EvaluationResult
 
@@ -51,7 +54,7 @@ def open_annotation(
 
 
 def evaluate_source(
-    recognizer: Recognizer, source: Any, batch_size: int = BATCH_SIZE
+    recognizer: Recognizer, source: Any, batch_size: int = BATCH_SIZE, decoder: Decoder = GREEDY
 ) -> EvaluationResult:
     """Reads every sample of a source once and counts.
 
@@ -59,11 +62,22 @@ def evaluate_source(
         recognizer: reads.
         source: from `open_annotation`, or any source of `crnn_jax.data`.
         batch_size: pictures read together; the result does not depend on it.
+        decoder: finds the texts.
 
     Returns:
         An `EvaluationResult` with one set; samples that training would leave out are in it, and
         counted by reason.
     """
+    plan = plan_of(recognizer, source, batch_size)
+    predict = functools.partial(recognizer.predict, decoder=decoder)
+    stream = batches_of(recognizer, source, plan)
+    result = evaluate_batches(predict, stream, source, recognizer.charset)
+    result.note_reasons(source.name, plan.reasons.counts)
+    return result
+
+
+def plan_of(recognizer: Recognizer, source: Any, batch_size: int = BATCH_SIZE) -> Plan:
+    """Every sample of a source once, in few array shapes."""
     preprocessing = recognizer.preprocessing
     boundaries: tuple[int, ...] = ()
     if preprocessing.free_width:
@@ -71,7 +85,7 @@ def evaluate_source(
         widths = resized_widths(sizes[sizes[:, 0] > 0], preprocessing)
         proposed = propose_boundaries(widths, SHAPES, COLUMNS)
         boundaries = tuple(min(width, preprocessing.max_width) for width in proposed)
-    plan = Plan(
+    return Plan(
         source,
         batch_size=batch_size,
         boundaries=boundaries,
@@ -80,7 +94,8 @@ def evaluate_source(
         shuffle=False,
         all=True,
     )
-    stream = batches(plan, source, preprocessing, stop=plan.steps_per_epoch)
-    result = evaluate_batches(recognizer.predict, stream, source, recognizer.charset)
-    result.note_reasons(source.name, plan.reasons.counts)
-    return result
+
+
+def batches_of(recognizer: Recognizer, source: Any, plan: Plan) -> Iterator[Any]:
+    """The batches of a plan."""
+    return batches(plan, source, recognizer.preprocessing, stop=plan.steps_per_epoch)

@@ -30,8 +30,10 @@ class Reading:
         confidence: p(text | picture) summed over all alignments, 0 to 1, calibrated by the
             model's temperature.
         characters: one entry a character of `text`; None where they were not asked for.
-        alternatives: (text, log p) of other readings, best first; greedy decoding has none.
-        decoder: 'greedy' or 'beam'.
+        alternatives: (text, log p) of other readings, best first by what the decoder goes by;
+            plain greedy decoding has none.
+        decoder: 'greedy' or 'beam', what gave the text.
+        greedy: what greedy decoding alone reads, where both decoders were asked for.
     """
 
     text: str
@@ -39,6 +41,7 @@ class Reading:
     characters: tuple[Character, ...] | None = None
     alternatives: tuple[tuple[str, float], ...] = ()
     decoder: str = "greedy"
+    greedy: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values; numbers are rounded to what they are good for."""
@@ -51,10 +54,12 @@ class Reading:
             }
             for character in self.characters or ()
         ]
+        beside = {} if self.greedy is None else {"greedy": self.greedy}
         return {
             "text": self.text,
             "confidence": self.confidence,
             "decoder": self.decoder,
+            **beside,
             "characters": None if self.characters is None else characters,
             "alternatives": [list(alternative) for alternative in self.alternatives],
         }

@@ -3,6 +3,7 @@
     recognizer = Recognizer.load()  # the model that ships; or load('my.safetensors')
     for reading in recognizer.read(['a.png', 'b.jpg']):
         print(reading.text, reading.confidence)
+    recognizer.read(paths, 'beam', beam_width=50, top_paths=5, lexicon='words.txt')
 
 A picture's reading does not depend on what it is read together with.
 """
@@ -20,6 +21,7 @@ from crnn_jax.decoding.alignment import align, pixel_spans
 from crnn_jax.decoding.confidence import sequence_log_prob
 from crnn_jax.decoding.greedy import emittable, greedy_decode
 from crnn_jax.deploy.batching import BatchPlan, plan_batches
+from crnn_jax.deploy.decoder import Decoded, Decoder, open_decoder
 from crnn_jax.deploy.pictures import Prepared, as_list, prepare_all
 from crnn_jax.deploy.reading import Character, Reading
 from crnn_jax.models.config import ModelConfig
@@ -32,7 +34,7 @@ from crnn_jax.spec.preprocessing import Preprocessing
 from crnn_jax.training.open_model import open_model
 
 SHIPPED = os.path.join(os.path.dirname(os.path.dirname(__file__)), "weights", "en_36.safetensors")
-DECODERS = ("greedy",)
+GREEDY = Decoder("greedy")
 
 
 class Recognizer:
@@ -70,7 +72,9 @@ class Recognizer:
         self.emits_unknown = bool(metadata.get("emit_unknown", False))
         unknown_id = -1 if self.emits_unknown else self.charset.unknown_id
         self._variables = jax.device_put(variables)
-        self._score, self._read = _programs(self.config, self.charset.blank_id, unknown_id)
+        self._score, self._emit, self._read = _programs(
+            self.config, self.charset.blank_id, unknown_id
+        )
 
     @classmethod
     def load(cls, path: str | os.PathLike[str] | None = None) -> "Recognizer":
@@ -88,17 +92,21 @@ class Recognizer:
     def read(
         self,
         images: ImageSource | Iterable[ImageSource],
-        decoder: str = "greedy",
+        decoder: str | Decoder = "greedy",
         errors: Literal["raise", "return"] = "raise",
+        **options: Any,
     ) -> list[Any]:
         """Reads pictures of one word or text line each.
 
         Args:
             images: paths, encoded files' bytes, Pillow pictures, or arrays [h w], [h w 1|3|4];
                 a single one will do.
-            decoder: 'greedy'.
+            decoder: 'greedy', 'beam', or 'both': beam search, with the greedy text beside it. Or
+                a `Decoder`: worth it where a lexicon or language model is used more than once.
             errors: of pictures that cannot be read: 'raise' the first, naming its index, or
                 'return' it (an `UnreadableImage`) in its place.
+            **options: beam_width, top_paths, lexicon (a file of words, or the words), lm (an ARPA
+                file), lm_weight, length_bonus, distance: see `decoder.open_decoder`.
 
         Returns:
             One `Reading` a picture, in the order given.
@@ -106,7 +114,7 @@ class Recognizer:
         Raises:
             UserError: a picture cannot be read, or there is no such decoder.
         """
-        check_decoder(decoder)
+        decoder = self._decoder(decoder, **options)
         if errors not in ("raise", "return"):
             raise ValueError(f"errors={errors!r}: 'raise' or 'return'")
         answers: list[Any] = prepare_all(as_list(images), self.preprocessing)
@@ -115,9 +123,9 @@ class Recognizer:
                 raise UserError(f"picture {index}: {prepared}") from prepared
         readable = [i for i, p in enumerate(answers) if isinstance(p, Prepared)]
         pictures = [answers[i] for i in readable]
-        for plan, output in self._run(pictures):
+        for plan, decoded in self._run(pictures, decoder):
             for place, reading in zip(
-                plan.indices, self._readings(plan, output, pictures), strict=True
+                plan.indices, self._readings(plan, decoded, pictures, decoder), strict=True
             ):
                 answers[readable[place]] = reading
         return answers
@@ -142,10 +150,43 @@ class Recognizer:
         widths = np.full(len(images), images.shape[2], np.int32)
         return np.asarray(self._call(self._score, images, widths)[0])
 
-    def predict(self, batch: Any) -> Prediction:
+    def predict(self, batch: Any, decoder: Decoder = GREEDY) -> Prediction:
         """Reads a batch of the data loaders; for `scoring.evaluation.evaluate_batches`."""
-        output = self._call(self._read, batch["image"], batch["width"], self.temperature)
-        return Prediction(output["ids"], output["id_lengths"], output["log_prob"])
+        started = self._start(batch["image"], batch["width"], decoder)
+        if decoder.is_plain:
+            return Prediction(started["ids"], started["id_lengths"], started["log_prob"])
+        decoded = self._finish(started, decoder)
+        return Prediction(decoded.ids[:, 0], decoded.id_lengths[:, 0], decoded.log_prob[:, 0])
+
+    def emitted(self, batch: Any) -> tuple[jax.Array, jax.Array]:
+        """What every decoder works on: logits float32 [b t k] without `<UNK>`, and frames [b]."""
+        return self._call(self._emit, batch["image"], batch["width"])
+
+    def _decoder(self, decoder: str | Decoder, **options: Any) -> Decoder:
+        if isinstance(decoder, Decoder):
+            if options:
+                raise ValueError(f"a decoder as it is takes no {', '.join(options)}")
+            return decoder
+        return open_decoder(self.charset, decoder, **options)
+
+    def _start(self, image: np.ndarray, width: np.ndarray, decoder: Decoder) -> Any:
+        """Sends a batch to the device; `_finish` waits for the answer."""
+        if decoder.is_plain:
+            return self._call(self._read, image, width, self.temperature)
+        return self._call(self._emit, image, width)
+
+    def _finish(self, started: Any, decoder: Decoder) -> Decoded:
+        if not decoder.is_plain:
+            logits, lengths = started
+            return decoder.decode(logits, lengths, self.temperature, blank_id=self.charset.blank_id)
+        out = {key: np.asarray(value) for key, value in started.items()}
+        return Decoded(
+            out["log_probs"],
+            out["lengths"],
+            out["ids"][:, None],
+            out["id_lengths"][:, None],
+            out["log_prob"][:, None],
+        )
 
     def _call(self, program: Any, *args: Any) -> Any:
         try:
@@ -154,9 +195,11 @@ class Recognizer:
             reason = str(error).split(" (https")[0]
             raise UserError(f"{self.name}: its weights do not fit its network: {reason}") from error
 
-    def _run(self, pictures: Sequence[Prepared]) -> Iterator[tuple[BatchPlan, dict[str, Any]]]:
+    def _run(
+        self, pictures: Sequence[Prepared], decoder: Decoder
+    ) -> Iterator[tuple[BatchPlan, Decoded]]:
         """Sends batches to the device, each before the answer to the one before is waited for."""
-        waiting: tuple[BatchPlan, dict[str, Any]] | None = None
+        waiting: tuple[BatchPlan, Any] | None = None
         widths = [picture.image.shape[1] for picture in pictures]
         for plan in plan_batches(widths, self.preprocessing.width):
             height, channels = self.preprocessing.height, self.preprocessing.channels
@@ -165,27 +208,23 @@ class Recognizer:
             for row, index in enumerate(plan.indices):
                 width[row] = widths[index]
                 batch[row, :, : width[row]] = pictures[index].image
-            started = self._call(self._read, batch, width, self.temperature)
+            started = self._start(batch, width, decoder)
             if waiting is not None:
-                yield waiting
+                yield waiting[0], self._finish(waiting[1], decoder)
             waiting = plan, started
         if waiting is not None:
-            yield waiting
+            yield waiting[0], self._finish(waiting[1], decoder)
 
     def _readings(
-        self, plan: BatchPlan, output: dict[str, Any], pictures: Sequence[Prepared]
+        self, plan: BatchPlan, decoded: Decoded, pictures: Sequence[Prepared], decoder: Decoder
     ) -> Iterator[Reading]:
         """One reading a picture of a batch, in the plan's order."""
-        out = {key: np.asarray(value) for key, value in output.items()}
+        ids, id_lengths = decoded.ids[:, 0], decoded.id_lengths[:, 0]
         aligned = align(
-            out["log_probs"],
-            out["lengths"],
-            out["ids"],
-            out["id_lengths"],
-            blank_id=self.charset.blank_id,
+            decoded.log_probs, decoded.lengths, ids, id_lengths, blank_id=self.charset.blank_id
         )
         for row, index in enumerate(plan.indices):
-            n = int(out["id_lengths"][row])
+            n = int(id_lengths[row])
             picture = pictures[index]
             spans = pixel_spans(
                 aligned.first[row, :n],
@@ -194,39 +233,48 @@ class Recognizer:
                 resized=picture.image.shape[1],
                 width=picture.given_width,
             )
-            texts = [self.charset.decode([i]) for i in out["ids"][row, :n]]
+            texts = [self.charset.decode([i]) for i in ids[row, :n]]
+            greedy = None
+            if decoded.greedy_ids is not None:
+                greedy = self.charset.decode(decoded.greedy_ids[row, : decoded.greedy_lengths[row]])
             yield Reading(
                 text="".join(texts),
-                confidence=math.exp(out["log_prob"][row]),
+                confidence=math.exp(decoded.log_prob[row, 0]),
                 characters=tuple(
                     Character(text, float(confidence), float(x0), float(x1))
                     for text, confidence, (x0, x1) in zip(
                         texts, aligned.confidence[row, :n], spans, strict=True
                     )
                 ),
+                alternatives=self._alternatives(decoded, row),
+                decoder=decoder.kind,
+                greedy=greedy,
             )
 
+    def _alternatives(self, decoded: Decoded, row: int) -> tuple[tuple[str, float], ...]:
+        """The other texts of a row, in the decoder's order."""
+        return tuple(
+            (self.charset.decode(decoded.ids[row, i, :n]), float(decoded.log_prob[row, i]))
+            for i, n in enumerate(decoded.id_lengths[row].tolist())
+            if i > 0 and n >= 0
+        )
 
-def check_decoder(decoder: str) -> None:
-    """Raises UserError where there is no decoder of this name."""
-    if decoder in ("beam", "both"):
-        raise UserError(f"--decoder {decoder}: beam search is not in this version; take greedy")
-    if decoder not in DECODERS:
-        raise UserError(f"--decoder {decoder}: there is {', '.join(DECODERS)}")
 
-
-def _programs(config: ModelConfig, blank_id: int, unknown_id: int) -> tuple[Any, Any]:
-    """Compiled functions: raw scores, and scores with their greedy reading."""
+def _programs(config: ModelConfig, blank_id: int, unknown_id: int) -> tuple[Any, Any, Any]:
+    """Compiled functions: raw scores, what decoders work on, and that with its greedy reading."""
     model = CRNN(config)
 
     def score(variables: Any, image: jax.Array, width: jax.Array) -> Any:
         return model.apply(variables, image, width, train=False)
 
+    def emit(variables: Any, image: jax.Array, width: jax.Array) -> Any:
+        logits, lengths = score(variables, image, width)
+        return emittable(logits, unknown_id=unknown_id), lengths
+
     def read(
         variables: Any, image: jax.Array, width: jax.Array, temperature: jax.Array
     ) -> dict[str, jax.Array]:
-        logits, lengths = score(variables, image, width)
-        logits = emittable(logits, unknown_id=unknown_id)
+        logits, lengths = emit(variables, image, width)
         ids, id_lengths = greedy_decode(logits, lengths, blank_id=blank_id)
         log_probs = jax.nn.log_softmax(logits / temperature, axis=-1)
         log_prob = sequence_log_prob(log_probs, lengths, ids, id_lengths, blank_id=blank_id)
@@ -238,4 +286,4 @@ def _programs(config: ModelConfig, blank_id: int, unknown_id: int) -> tuple[Any,
             "log_prob": log_prob,
         }
 
-    return jax.jit(score), jax.jit(read)
+    return jax.jit(score), jax.jit(emit), jax.jit(read)

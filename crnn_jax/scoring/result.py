@@ -14,6 +14,9 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+import numpy as np
+
+from crnn_jax.scoring import calibration
 from crnn_jax.scoring.intervals import wilson
 from crnn_jax.scoring.metrics import Sums
 
@@ -102,12 +105,14 @@ class EvaluationResult:
         """One record a set and, of several sets, one for all together.
 
         Each is `Sums.metrics` with the set's name under 'set', 95 % intervals as [low, high]
-        under 'accuracy_interval' and so on, and the counts of samples by reason under 'reasons'.
+        under 'accuracy_interval' and so on, `calibration.summary` of the rows, and the counts of
+        samples by reason under 'reasons'.
         """
         for name, sums in self._with_combined():
             record: dict[str, Any] = {"set": name} | sums.metrics()
             for metric, (attribute, _) in SHARES.items():
                 record[f"{metric}_interval"] = list(wilson(getattr(sums, attribute), sums.count))
+            record |= calibration.summary(*self.confidences(name))
             yield record | {"reasons": dict(sums.reasons)}
 
     def table(self) -> str:
@@ -122,7 +127,17 @@ class EvaluationResult:
             for metric in ("cer", "ned"):
                 cells.append(f"{100 * metrics[metric]:.2f}" if metric in metrics else "-")
             lines.append([*cells, str(sums.empty), str(sums.unreadable)])
-        return "\n".join([*_aligned(lines), *self._left_out()])
+        return "\n".join([*_aligned(lines), *self._left_out(), *self._how_sure()])
+
+    def confidences(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """(confidence float [n], right bool [n]) of a set's samples; of all sets for 'combined'.
+
+        A picture that could not be read has confidence 0.
+        """
+        every = name == COMBINED and COMBINED not in self.sets
+        rows = [row for row in self.rows if every or row.set == name]
+        confidence = np.nan_to_num(np.array([row.confidence for row in rows], float))
+        return confidence, np.array([row.text == row.label for row in rows], bool)
 
     def write_rows(self, stream: Any, *, as_json: bool) -> None:
         """Writes all samples to a text stream: JSON lines, or TSV with one line of headings."""
@@ -138,6 +153,15 @@ class EvaluationResult:
     def _with_combined(self) -> list[tuple[str, Sums]]:
         several = [(COMBINED, self.combined)] if len(self.sets) != 1 else []
         return [*self.sets.items(), *several]
+
+    def _how_sure(self) -> Iterator[str]:
+        for name, _ in self._with_combined():
+            told = calibration.summary(*self.confidences(name))
+            if told:
+                yield (
+                    f"{name}: confidence is off by {100 * told['calibration_error']:.1f} % on the "
+                    f"average; {100 * told['coverage_at_99']:.1f} % can be read with 99 % right"
+                )
 
     def _left_out(self) -> Iterator[str]:
         """What training would leave out or nothing could read: counted above all the same."""

@@ -202,8 +202,8 @@ def test_pruning_forbids_new_characters_only():
     # Class 2 is never written; the rare paths of class 1 still count.
     assert [best.ids.tolist()] + [h.ids.tolist() for h in others] == [[1], []]
     truth = all_texts(log_probs[0], 0)
-    assert best.log_prob == pytest.approx(truth[1,], abs=1e-9)
-    assert others[0].log_prob == pytest.approx(truth[()], abs=1e-9)
+    assert best.log_prob == pytest.approx(truth[1,], abs=1e-6)
+    assert others[0].log_prob == pytest.approx(truth[()], abs=1e-6)
 
 
 def test_a_forbidden_class_is_never_written():

@@ -147,15 +147,15 @@ def test_a_narrow_search_never_claims_more_than_the_truth(seed, texts, width, bo
 def test_a_model_of_words_prefers_them():
     table = Charset.from_characters("abcdefghijklmnopqrstuvwxyz")
     lm = NGram.estimate(["quiet", "quick", "queen"] * 10, 4).for_charset(table)
-    log_probs = np.full((1, 9, 27), 1e-4)
+    log_probs = np.full((1, 10, 27), 1e-4)
     for frame, c in zip(range(0, 9, 2), "quiet", strict=True):
         log_probs[0, frame, table.encode(c)[0]] = 0.9
-        log_probs[0, min(frame + 1, 8), 26] = 0.9
+        log_probs[0, frame + 1, 26] = 0.9
     log_probs[0, 2, table.encode("o")[0]] = 0.95  # the network has misread the second letter
     log_probs = np.log(log_probs / log_probs.sum(axis=-1, keepdims=True))
     plain, helped = (
         table.decode(
-            beam_search(log_probs, np.array([9]), width=10, blank_id=26, lm=model)[0][0].ids
+            beam_search(log_probs, np.array([10]), width=10, blank_id=26, lm=model)[0][0].ids
         )
         for model in (None, lm)
     )

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from crnn_jax.decoding.alignment import FIRST_CENTRE
+from crnn_jax.deploy.decoder import Decoder
 from crnn_jax.deploy.reading import Reading
 from crnn_jax.deploy.recognizer import Recognizer
 from crnn_jax.spec.charset import Charset
@@ -170,9 +171,12 @@ def test_a_whole_photo_gets_a_warning(recognizer, pictures):
 
 
 def test_an_unknown_decoder_is_told(recognizer):
-    for decoder in ("beam", "magic"):
-        with pytest.raises(UserError, match="greedy"):
-            recognizer.read([], decoder=decoder)
+    with pytest.raises(UserError, match="greedy, beam, both"):
+        recognizer.read([], decoder="magic")
+    with pytest.raises(TypeError, match="width"):
+        recognizer.read([], decoder="beam", width=3)
+    with pytest.raises(ValueError, match="takes no beam_width"):
+        recognizer.read([], Decoder("beam"), beam_width=3)
 
 
 def test_a_fixed_width_model(tmp_path):

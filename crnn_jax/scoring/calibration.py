@@ -1,0 +1,126 @@
+"""Whether a confidence is what it says: of readings with confidence 0.9, nine of ten are right.
+
+Synopsis:
+
+    expected_calibration_error(confidence, right)  # 0.02: off by 2 % on the average
+    coverage_at_precision(confidence, right, 0.99)  # 0.8: of 80 % one need look at 1 in 100
+    temperature = best_temperature(temperatures, log_probs, right)
+
+All take one entry a sample. A picture that could not be read has confidence 0 and is wrong.
+"""
+
+from typing import Any
+
+import numpy as np
+
+BINS = 15  # Guo et al.'s
+COVERAGES = (0.5, 0.8, 0.9, 0.95)
+PRECISION = 0.99
+FINE_STEPS = 1001
+# p = 1 and wrong would cost infinitely much; float32 has such p for what it is 1e-7 unsure of.
+SURE = -1e-6
+IMPOSSIBLE = -1e4  # for -inf, of which no mean can be taken
+
+
+def expected_calibration_error(confidence: np.ndarray, right: np.ndarray) -> float:
+    """How far confidence and accuracy are apart, averaged over the samples.
+
+    Args:
+        confidence: float [n], 0 to 1.
+        right: bool [n].
+
+    Returns:
+        The mean over the samples of |accuracy - mean confidence| of the sample's bin, of 15 bins
+        of equal width; 0 without samples.
+
+    References:
+        C. Guo et al., "On Calibration of Modern Neural Networks", ICML 2017, section 2.
+    """
+    if len(confidence) == 0:
+        return 0.0
+    place = np.minimum((np.asarray(confidence) * BINS).astype(int), BINS - 1)
+    surplus = np.bincount(place, np.asarray(right, float) - confidence, minlength=BINS)
+    return float(np.abs(surplus).sum() / len(confidence))
+
+
+def coverage_at_precision(confidence: np.ndarray, right: np.ndarray, precision: float) -> float:
+    """The largest share of samples that one threshold of confidence accepts at this precision.
+
+    Args:
+        confidence: float [n].
+        right: bool [n].
+        precision: share of the accepted that have to be right.
+
+    Returns:
+        Accepted samples / n; 0 where no threshold will do.
+    """
+    accepted, share_right = _by_threshold(confidence, right)
+    good = share_right >= precision
+    return float(accepted[good].max() / len(confidence)) if good.any() else 0.0
+
+
+def accuracy_at_coverage(confidence: np.ndarray, right: np.ndarray, coverage: float) -> float:
+    """Accuracy of the most confident samples, at least this share of all of them.
+
+    Samples of equal confidence are taken together. 0 without samples.
+    """
+    accepted, share_right = _by_threshold(confidence, right)
+    enough = accepted >= coverage * len(confidence) - 1e-9
+    return float(share_right[enough][0]) if enough.any() else 0.0
+
+
+def summary(confidence: np.ndarray, right: np.ndarray) -> dict[str, Any]:
+    """What an evaluation tells of its confidences, as JSON values; nothing without samples."""
+    if len(confidence) == 0:
+        return {}
+    return {
+        "calibration_error": expected_calibration_error(confidence, right),
+        "coverage_at_99": coverage_at_precision(confidence, right, PRECISION),
+        "accuracy_at_coverage": {
+            str(share): accuracy_at_coverage(confidence, right, share) for share in COVERAGES
+        },
+    }
+
+
+def best_temperature(
+    temperatures: np.ndarray, log_probs: np.ndarray, right: np.ndarray
+) -> tuple[float, float]:
+    """The temperature at which the confidences explain best which readings are right.
+
+    Args:
+        temperatures: float [g], rising: those that were tried.
+        log_probs: float [n, g], log p(text | picture) of each reading at each of them.
+        right: bool [n].
+
+    Returns:
+        (temperature, mean -log p(what happened) there, in nats). Between those that were tried,
+        log p is taken as linear in the temperature's log.
+
+    Raises:
+        ValueError: no samples, or other shapes.
+    """
+    if log_probs.shape != (len(right), len(temperatures)) or len(right) == 0:
+        raise ValueError(f"log_probs {log_probs.shape} of {len(right)} samples")
+    logs = np.log(temperatures)
+    log_probs = np.maximum(log_probs, IMPOSSIBLE)
+    losses = []
+    tried = np.linspace(logs[0], logs[-1], FINE_STEPS)
+    for log in tried:
+        upper = min(max(int(np.searchsorted(logs, log)), 1), len(logs) - 1)
+        part = (log - logs[upper - 1]) / (logs[upper] - logs[upper - 1])
+        log_prob = (1 - part) * log_probs[:, upper - 1] + part * log_probs[:, upper]
+        log_prob = np.minimum(log_prob, SURE)
+        losses.append(-np.where(right, log_prob, np.log(-np.expm1(log_prob))).mean())
+    best = int(np.argmin(losses))
+    return float(np.exp(tried[best])), float(losses[best])
+
+
+def _by_threshold(confidence: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """For every threshold, from the highest: (how many are accepted, which share is right)."""
+    order = np.argsort(-np.asarray(confidence), kind="stable")
+    sorted_confidence = np.asarray(confidence)[order]
+    counts = np.arange(1, len(order) + 1)
+    shares = np.cumsum(np.asarray(right, float)[order]) / counts
+    # No threshold cuts between equals.
+    last = np.append(sorted_confidence[1:] != sorted_confidence[:-1], True)[: len(order)]
+    return counts[last], shares[last]

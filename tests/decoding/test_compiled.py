@@ -1,0 +1,62 @@
+import os
+import pathlib
+import subprocess
+import sys
+import threading
+
+from crnn_jax.decoding import compiled
+
+ROOT = pathlib.Path(__file__).parents[2]
+CODE = """
+import sys, numpy as np
+from crnn_jax.decoding.beam_search import beam_search
+assert "numba" not in sys.modules
+beam_search(np.zeros((1, 2, 3)), np.array([2]), width=2, blank_id=0)
+import numba
+print(repr(numba.config.CACHE_DIR))
+"""
+
+
+def run(**changes):
+    env = {k: v for k, v in os.environ.items() if k != "NUMBA_CACHE_DIR"} | changes
+    done = subprocess.run(
+        [sys.executable, "-c", CODE], env=env, cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    return done.stdout.strip(), done.stderr.splitlines()
+
+
+def test_compiled_once_and_kept_in_the_users_cache(tmp_path):
+    setting, told = run(XDG_CACHE_HOME=str(tmp_path))
+    assert setting == "''"  # other users of numba keep their own
+    assert len(told) == 1
+    assert "compiling" in told[0]
+    kept = sorted((tmp_path / "crnn_jax" / "numba").rglob("*.nbc"))
+    assert kept
+    assert run(XDG_CACHE_HOME=str(tmp_path)) == ("''", [])
+    assert sorted((tmp_path / "crnn_jax" / "numba").rglob("*.nbc")) == kept
+
+
+def test_a_folder_the_user_named(tmp_path):
+    named = str(tmp_path / "named")
+    assert run(NUMBA_CACHE_DIR=named, XDG_CACHE_HOME=str(tmp_path))[0] == repr(named)
+    assert list(pathlib.Path(named).rglob("*.nbc"))
+    assert not (tmp_path / "crnn_jax").exists()
+
+
+def test_without_a_place_to_write_it_works_all_the_same(tmp_path):
+    (tmp_path / "file").write_text("not a folder")
+    _, told = run(XDG_CACHE_HOME=str(tmp_path / "file"))
+    assert "compiling" in told[0]
+
+
+def test_every_row_is_visited_once(monkeypatch):
+    for cores, count in ((1, 5), (3, 0), (3, 1), (3, 2), (3, 100)):
+        monkeypatch.setattr(compiled, "_cores", lambda cores=cores: cores)
+        lock, seen = threading.Lock(), []
+
+        def visit(start, stop, lock=lock, seen=seen):
+            with lock:
+                seen.extend(range(start, stop))
+
+        compiled.in_threads(visit, count)
+        assert sorted(seen) == list(range(count))

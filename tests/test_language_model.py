@@ -1,0 +1,64 @@
+import pytest
+
+from crnn_jax import cli, language_model
+from crnn_jax.decoding.ngram import NGram
+from crnn_jax.deploy.decoder_files import read_language_model
+from tests.testdata.tiny_model import write_tiny_model
+
+
+@pytest.fixture
+def call(capsys):
+    def call(*argv):
+        with pytest.raises(SystemExit) as stopped:
+            cli.run(language_model.main, [str(word) for word in argv])
+        out, err = capsys.readouterr()
+        return stopped.value.code, out.splitlines(), err.splitlines()
+
+    return call
+
+
+@pytest.fixture
+def text(tmp_path):
+    (path := tmp_path / "text.txt").write_text("The cat\n\nthe DOG sat\n")
+    return path
+
+
+def test_the_words_of_a_text(call, text, tmp_path):
+    code, out, err = call(text, text, "-o", tmp_path / "lm.arpa", "--order", 3)
+    assert (code, out) == (0, [])
+    want = NGram.estimate(["The", "cat", "the", "DOG", "sat"] * 2, 3)
+    got = read_language_model(tmp_path / "lm.arpa")
+    assert got.entries.keys() == want.entries.keys()
+    assert got.log_prob("The") == pytest.approx(want.log_prob("The"), rel=1e-5)
+    assert err == [f"{tmp_path / 'lm.arpa'}: {len(want.entries)} n-grams of 10 texts"]
+
+
+def test_lines_and_the_models_case(call, text, tmp_path):
+    model = write_tiny_model(tmp_path / "m.safetensors")
+    call(text, "-o", tmp_path / "lm.arpa", "-m", model, "--unit", "line")
+    want = NGram.estimate(["the cat", "", "the dog sat"], 6)
+    assert read_language_model(tmp_path / "lm.arpa").entries.keys() == want.entries.keys()
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (lambda t, o: [t], "--output"),
+        (lambda t, o: [t, "-o", o / "no" / "lm"], "cannot be written"),
+        (lambda t, o: [o / "none.txt", "-o", o / "lm"], "none.txt: cannot be read"),
+        (lambda t, o: [t, "-o", o / "lm", "--order", "0"], "--order 0"),
+        (lambda t, o: [t, "-o", o / "lm", "--unit", "page"], "--unit page"),
+        (lambda t, o: [t, "-o", o / "lm", "-m", o / "none"], "none: cannot be read"),
+    ],
+)
+def test_a_mistake_gets_one_line_and_exit_code_2(call, text, tmp_path, words, told):
+    code, out, err = call(*words(text, tmp_path))
+    assert (code, out) == (2, [])
+    (line,) = err
+    assert told in line
+
+
+def test_a_text_without_characters(call, tmp_path):
+    (tmp_path / "empty.txt").write_text("\n")
+    code, _, err = call(tmp_path / "empty.txt", "-o", tmp_path / "lm")
+    assert (code, err) == (2, ["error: a language model of texts without characters"])
