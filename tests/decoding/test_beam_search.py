@@ -10,7 +10,7 @@ from crnn_jax.decoding.beam_search import PRUNE, beam_search
 from crnn_jax.decoding.confidence import sequence_log_prob
 from crnn_jax.decoding.greedy import emittable
 from crnn_jax.spec.errors import UserError
-from tests.testdata.brute_force import all_texts, log_softmax, peaked
+from tests.testdata.brute_force import all_texts, log_softmax, peaked, plain_search, runner_up
 
 FULL = 4**6  # more texts than 6 frames of 4 classes can spell
 
@@ -63,33 +63,6 @@ def test_a_narrow_search_never_claims_more_than_the_truth(seed, shape, sharpness
     assert len({tuple(h.ids.tolist()) for h in found}) == len(found)
 
 
-def plain_search(log_probs, width, blank_id):
-    """The algorithm as its papers print it, with dictionaries of tuples."""
-    kept = {(): (0.0, -math.inf)}
-    for frame in np.asarray(log_probs, float):
-        after = {}
-
-        def add(text, place, log_prob, after=after):
-            pair = after.setdefault(text, [-math.inf, -math.inf])
-            pair[place] = float(np.logaddexp(pair[place], log_prob))
-
-        for text, (blank, same) in kept.items():
-            both = float(np.logaddexp(blank, same))
-            add(text, 0, both + frame[blank_id])
-            for c in range(len(frame)):
-                if c == blank_id:
-                    continue
-                if text and text[-1] == c:
-                    add(text, 1, same + frame[c])
-                    add(text + (c,), 1, blank + frame[c])
-                else:
-                    add(text + (c,), 1, both + frame[c])
-        best = sorted(after.items(), key=lambda item: -np.logaddexp(*item[1]))
-        kept = dict(best[:width])
-    scores = {text: float(np.logaddexp(*pair)) for text, pair in kept.items()}
-    return {text: score for text, score in scores.items() if score > -math.inf}
-
-
 @settings(max_examples=60, deadline=None)
 @given(seeds, st.integers(1, 20), st.integers(2, 12), st.integers(1, 24))
 @example(seed=0, t=30, k=40, width=20)
@@ -101,6 +74,12 @@ def test_walking_from_the_best_loses_nothing(seed, t, k, width):
     )
     got = {tuple(h.ids.tolist()): h.log_prob for h in found}
     assert got == pytest.approx(want, abs=1e-9, rel=1e-9)
+
+
+def test_a_repeat_does_not_hide_the_second_class():
+    ((best,),) = beam_search(runner_up(), np.array([3]), width=1, blank_id=0)
+    assert best.ids.tolist() == [1, 2]
+    assert math.exp(best.log_prob) == pytest.approx(0.4)
 
 
 @settings(max_examples=30, deadline=None)

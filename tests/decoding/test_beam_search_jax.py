@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from crnn_jax.decoding.beam_search import beam_search
 from crnn_jax.decoding.beam_search_jax import beam_search_jax
 from crnn_jax.decoding.greedy import emittable
-from tests.testdata.brute_force import all_texts, log_softmax, peaked
+from tests.testdata.brute_force import all_texts, log_softmax, peaked, runner_up
 
 B, T, K = 3, 5, 3  # one shape for all examples: one compilation
 FULL = 40  # more texts than 5 frames of 3 classes can spell
@@ -56,6 +56,14 @@ def test_the_same_as_on_the_host(width):
     )
     for h, d in zip(host, device, strict=True):
         assert d == pytest.approx({tuple(x.ids.tolist()): x.log_prob for x in h}, abs=1e-4)
+
+
+def test_a_repeat_does_not_hide_the_second_class():
+    ids, lengths, log_prob = beam_search_jax(
+        runner_up(), np.array([3], np.int32), width=1, blank_id=0
+    )
+    assert ids[0, 0, : lengths[0, 0]].tolist() == [1, 2]
+    assert np.exp(log_prob[0, 0]) == pytest.approx(0.4)
 
 
 def test_no_nan_where_nothing_is_possible():

@@ -12,7 +12,7 @@ from crnn_jax.decoding.lexicon import Lexicon
 from crnn_jax.decoding.ngram import BEGIN, END, UNKNOWN, NGram
 from crnn_jax.spec.charset import Charset
 from crnn_jax.spec.errors import UserError
-from tests.testdata.brute_force import all_texts, log_softmax, peaked
+from tests.testdata.brute_force import all_texts, log_softmax, peaked, plain_search
 
 TABLE = Charset.from_characters("abc")  # the blank is class 3
 WIDE = 4**6
@@ -142,6 +142,47 @@ def test_a_narrow_search_never_claims_more_than_the_truth(seed, texts, width, bo
         text = TABLE.decode(h.ids)
         score = h.log_prob + model.log_prob(text) + bonus * len(text)
         assert h.score == pytest.approx(score, abs=1e-4)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.integers(0, 2**31),
+    texts,
+    st.integers(1, 8),
+    st.sampled_from([-2.0, 0.0, 3.0]),
+    st.one_of(st.none(), st.lists(st.text("abc", min_size=1, max_size=4), min_size=1, max_size=9)),
+)
+def test_walking_from_the_best_loses_nothing(seed, texts, width, bonus, words):
+    log_probs = peaked(seed, 1, 8, 4, 3)
+    model = NGram.estimate([*texts, "ab"], 3)
+    priors = np.random.default_rng(seed).normal(size=len(words or ())) * 2
+    lexicon = Lexicon.from_words(words, TABLE, priors) if words else None
+
+    def extra(ids):
+        text = TABLE.decode(ids)
+        gained = sum(
+            model._log_prob((BEGIN + text)[max(0, i - 1) : i + 2]) for i in range(len(text))
+        )
+        fitting = [0.0] if words is None else [-math.inf]
+        for word, prior in zip(words or (), priors, strict=True):
+            fitting += [prior] if word.startswith(text) else []
+        return 0.7 * gained + bonus * len(text) + max(fitting)
+
+    (found,) = beam_search(
+        log_probs,
+        np.array([8]),
+        width=width,
+        blank_id=3,
+        top_paths=width,
+        prune=0,
+        lexicon=lexicon,
+        lm=model.for_charset(TABLE),
+        lm_weight=0.7,
+        length_bonus=bonus,
+    )
+    want = {TABLE.decode(i): p for i, p in plain_search(log_probs[0], width, 3, extra).items()}
+    want = {text: p for text, p in want.items() if words is None or text in words}
+    assert {TABLE.decode(h.ids): h.log_prob for h in found} == pytest.approx(want, abs=1e-5)
 
 
 def test_a_model_of_words_prefers_them():

@@ -22,6 +22,38 @@ def all_texts(log_probs: np.ndarray, blank_id: int) -> dict[tuple[int, ...], flo
     return {text: math.log(p) for text, p in total.items() if p > 0}
 
 
+def plain_search(
+    log_probs: np.ndarray, width: int, blank_id: int, extra=lambda text: 0.0
+) -> dict[tuple[int, ...], float]:
+    """The texts a beam search keeps and their log p, as its papers print it: with dictionaries.
+
+    `extra` is what a lexicon or a language model adds to the log p of a beginning of a text.
+    """
+    kept = {(): (0.0, -math.inf)}
+    for frame in np.asarray(log_probs, float):
+        after: dict[tuple[int, ...], list[float]] = {}
+
+        def add(text, place, log_prob, after=after):
+            pair = after.setdefault(text, [-math.inf, -math.inf])
+            pair[place] = float(np.logaddexp(pair[place], log_prob))
+
+        for text, (blank, same) in kept.items():
+            both = float(np.logaddexp(blank, same))
+            add(text, 0, both + frame[blank_id])
+            for c in range(len(frame)):
+                if c == blank_id:
+                    continue
+                if text and text[-1] == c:
+                    add(text, 1, same + frame[c])
+                    add(text + (c,), 1, blank + frame[c])
+                else:
+                    add(text + (c,), 1, both + frame[c])
+        best = sorted(after.items(), key=lambda item: -np.logaddexp(*item[1]) - extra(item[0]))
+        kept = {text: pair for text, pair in best[:width] if extra(text) > -math.inf}
+    scores = {text: float(np.logaddexp(*pair)) for text, pair in kept.items()}
+    return {text: score for text, score in scores.items() if score > -math.inf}
+
+
 def log_softmax(x: np.ndarray) -> np.ndarray:
     """Over the last axis; float32, as a network gives it."""
     x = np.asarray(x, float)
@@ -38,3 +70,14 @@ def peaked(seed: int, b: int, t: int, k: int, blank_id: int) -> np.ndarray:
     height = random.uniform(0, 12, (b, t, 1))
     np.put_along_axis(logits, best, np.take_along_axis(logits, best, 2) + height, 2)
     return log_softmax(logits)
+
+
+def runner_up() -> np.ndarray:
+    """Log-probabilities [1, 3, 3] (blank 0): a search of width 1 has to look at the second class.
+
+    "1" is certain after a frame, after two by a blank as much as by its repeat; then "11" and "1"
+    share the best class between them, and "12" of the second-best is ahead of both.
+    """
+    frames = [[0.0, 1.0, 0.0], [0.5, 0.5, 0.0], [0.1, 0.5, 0.4]]
+    with np.errstate(divide="ignore"):
+        return np.log(np.array([frames], np.float32))
