@@ -118,7 +118,6 @@ class NGram:
 
         def state(context: str) -> int:
             """Of the longest end of a context that something is known about."""
-            context = context[max(0, len(context) - self.order + 1) :]
             while context not in state_of:
                 context = context[1:]
             return state_of[context]
