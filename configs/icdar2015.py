@@ -2,7 +2,18 @@
 
     python -m crnn_jax.main --config=configs/icdar2015.py --config.data.train=train/gt.txt
 
-RESULT: to be measured.
+From scratch these few pictures do not teach it to read; from the model that ships they help:
+
+    ... --config.init_from=en_36 --config.epochs=6 --config.optimizer.learning_rate=3e-4
+
+| 462 held out (a tenth, by hash), 43 with characters it lacks | exact | letters and digits | CER |
+|---|---|---|---|
+| from scratch, 15 epochs, 15 minutes | 7.4 % (5.3-10.1) | 7.4 % | 67.0 % |
+| en_36 as it ships | 37.2 % (32.9-41.7) | 39.6 % (35.3-44.1) | 34.1 % |
+| from en_36, 6 epochs, 8 minutes | 45.2 % (40.8-49.8) | 47.2 % (42.7-51.7) | 28.5 % |
+
+On 2 x86-64 cores that did other work too; 95 % intervals; the last weights, nothing chosen on the
+held-out pictures.
 """
 
 import ml_collections
