@@ -11,45 +11,16 @@ What makes it quick: prefixes and classes are walked from the best to the worst,
 candidate that cannot be kept ends the walk. That changes no result; only `min_log_prob` does.
 """
 
-from typing import Any, NamedTuple
-
 import numba
 import numpy as np
 
 from crnn_jax.decoding.add_logs import add_logs
+from crnn_jax.decoding.beam_memory import new_heap, new_kept, new_tree
 from crnn_jax.decoding.bounded_heap import offer, sort_descending
 from crnn_jax.decoding.constraint_kernel import child, lm_step
 from crnn_jax.decoding.language_model import Automaton
 from crnn_jax.decoding.lexicon import Trie
 from crnn_jax.decoding.prefix_table import find, insert
-
-
-class _Tree(NamedTuple):
-    """Every prefix that was ever kept; node 0 is the empty text."""
-
-    parent: Any  # int32 [nodes], -1 above the empty text
-    last: Any  # int32 [nodes], class id, -1 of the empty text
-    place: Any  # int32 [nodes], among the prefixes kept now; -1 where it is not
-    trie: Any  # int32 [nodes], node of the lexicon
-    state: Any  # int32 [nodes], of the language model
-    extra: Any  # float64 [nodes], all of the score that is not log p
-    keys: Any  # int64 [buckets], parent * k + class; -1 where the bucket is free
-    values: Any  # int32 [buckets], the node
-
-
-class _Kept(NamedTuple):
-    """The prefixes kept after a frame, best first."""
-
-    node: Any  # int32 [width]
-    blank: Any  # float64 [width], log p of the alignments that end in a blank
-    same: Any  # float64 [width], log p of those that end in the last class
-    total: Any  # float64 [width], of both
-    score: Any  # float64 [width], total + extra
-
-
-class _Heap(NamedTuple):
-    keys: Any  # float64
-    items: Any  # int64
 
 
 @numba.njit(nogil=True, cache=True)
@@ -85,23 +56,10 @@ def search_rows(
     for row in range(start, stop):
         frames = max(frames, lengths[row])
     k = log_probs.shape[2]
-    nodes = frames * width + 1
-    buckets = 4
-    while buckets < 2 * nodes:
-        buckets *= 2
-    tree = _Tree(
-        np.empty(nodes, np.int32),
-        np.empty(nodes, np.int32),
-        np.empty(nodes, np.int32),
-        np.empty(nodes, np.int32),
-        np.empty(nodes, np.int32),
-        np.empty(nodes, np.float64),
-        np.empty(buckets, np.int64),
-        np.empty(buckets, np.int32),
-    )
-    now, after, new = _new_kept(width), _new_kept(width), _new_kept(width)
-    tokens = _Heap(np.empty(k, np.float64), np.empty(k, np.int64))
-    heap = _Heap(np.empty(width, np.float64), np.empty(width, np.int64))
+    tree = new_tree(frames * width + 1)
+    now, after, new = new_kept(width), new_kept(width), new_kept(width)
+    tokens = new_heap(k)
+    heap = new_heap(width)
     # A prefix has one extension that may count for less than its class is worth (a repeat), so
     # ahead of the class of rank width + 2 there are `width` better extensions of the same prefix.
     # A language model orders them otherwise; a lexicon's trie names the classes itself.
@@ -133,17 +91,6 @@ def search_rows(
             )
             now, new, kept = new, now, size
         _write(row, trie, lm, weights, tree, now, kept, heap, found)
-
-
-@numba.njit(nogil=True, cache=True)
-def _new_kept(width):
-    return _Kept(
-        np.empty(width, np.int32),
-        np.empty(width, np.float64),
-        np.empty(width, np.float64),
-        np.empty(width, np.float64),
-        np.empty(width, np.float64),
-    )
 
 
 @numba.njit(nogil=True, cache=True)
@@ -204,7 +151,7 @@ def _prolong(frame, tokens, n_tokens, trie, lm, weights, tree, now, kept, heap, 
     has_trie, has_lm = len(trie.label) > 0, len(lm.end) > 0
     lm_weight, bonus = weights
     k = len(frame)
-    here, first, count, extra = 0, 0, n_tokens, 0.0
+    here, first, count = 0, 0, n_tokens
     for i in range(kept):
         node, total, blank = now.node[i], now.total[i], now.blank[i]
         at_most = now.score[i] + bonus  # neither lexicon nor language model adds to a score
