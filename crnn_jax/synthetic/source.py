@@ -74,6 +74,7 @@ class SyntheticSource:
         self.max_aspect = float(config.max_aspect)
         self.name = f"synthetic:{config.style}"
         self.reasons = Reasons()
+        self.notes = Reasons()
         self.writer = Writer(word_list(config.words), self.style, charset)
         columns = characters_for(charset.characters, charset.ignore_case)
         self._path = open_atlas(config.fonts, columns, config.cache)

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from crnn_jax.data.plan import Plan
-from crnn_jax.data.source import Reasons
+from crnn_jax.data.source import Source
 from crnn_jax.scoring.result import EvaluationResult
 from crnn_jax.training.experiment import Experiment
 from crnn_jax.training.parallel import Parallel
@@ -80,13 +80,13 @@ def first_lines(experiment: Experiment, parallel: Parallel, variables: Any) -> I
     yield from experiment.describe()
 
 
-def source_lines(role: str, source: Any, plan: Plan) -> Iterator[str]:
+def source_lines(role: str, source: Source, plan: Plan) -> Iterator[str]:
     """How many samples there are, and how many cannot be trained on, by reason."""
     unusable = plan.reasons.total()
     yield f"{role}: {source.name}: {len(source):,} samples, {unusable:,} cannot be trained on"
     for line in plan.reasons.lines():
         yield f"  {line}"
-    for line in getattr(source, "notes", Reasons()).lines():
+    for line in source.notes.lines():
         yield f"  {line}"
 
 
