@@ -48,7 +48,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.data = data = ml_collections.ConfigDict()
     data.train = "annotation_train.txt"  # annotation files 'a.txt,b.txt*2' (*2: twice) or folder
     data.validation = ""  # the same; '' for none, or for the part that `split` takes
-    data.split = "none"  # validation out of train: 'hash' 10 % by path, 'k/5' every fifth by name
+    data.split = "none"  # validation out of train: '10%' by hash of the path, 'k/5' every fifth
     data.images = ""  # folder that paths start at; '' for the annotation file's own
     data.format = "auto"  # 'mjsynth', 'icdar', 'simple', 'tsv', 'name' or package.module:function
     data.unknown = "unusable"  # characters outside the table: 'unusable', 'strip' or 'map' to <UNK>
