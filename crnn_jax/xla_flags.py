@@ -1,7 +1,8 @@
 """XLA settings that pay, for commands to set before JAX is imported; the library sets none.
 
 On CPU, jaxlib 0.10 hands float32 products and convolutions to YNNPACK, which trains this network
-10 to 15 % slower than XLA's own (measured on 2 x86-64 cores, full and half width).
+10 to 15 % slower than XLA's own (an earlier form of it, measured on 2 x86-64 cores at full and
+half width).
 """
 
 import importlib.metadata
