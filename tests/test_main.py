@@ -1,7 +1,6 @@
 """The train command as a user runs it: help, mistakes, a run that SIGTERM stops."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -95,7 +94,9 @@ def test_help_needs_nothing_heavy(root):
     assert done.stdout.strip() == "set()"
 
 
-def test_sigterm_saves_and_says_how_far(root, tmp_path):
+@pytest.fixture
+def endless_run(root, tmp_path):
+    """A small run that has taken its first steps, and its log."""
     arguments = ["--config=configs/tiny.py", f"--workdir={tmp_path}", "--config.steps=100000"]
     log = tmp_path / "log"
     with log.open("w") as stream:
@@ -107,13 +108,37 @@ def test_sigterm_saves_and_says_how_far(root, tmp_path):
             while "step 5/" not in log.read_text() and time.monotonic() < deadline:
                 assert run.poll() is None, log.read_text()
                 time.sleep(0.1)
-            os.kill(run.pid, signal.SIGTERM)
-            assert run.wait(60) == 0
+            yield run, log
         finally:
             run.kill()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_and_says_how_far(endless_run, tmp_path, number):
+    run, log = endless_run
+    run.send_signal(number)
+    assert run.wait(60) == 0
     last = log.read_text().splitlines()[-1]
     step = int(last.split()[3])
     assert last == f"stopped at step {step} of 100000, run again to go on"
     assert (tmp_path / "checkpoints" / "latest" / str(step)).is_dir()
     rows = (tmp_path / "metrics.jsonl").read_text().splitlines()
     assert json.loads(rows[-1])["step"] <= step
+
+
+def test_a_second_ctrl_c_leaves_at_once():
+    """Nothing is waited for, not even the step that runs."""
+    code = (
+        "import os, signal, time\n"
+        "from crnn_jax.training.signals import StopRequest\n"
+        "with StopRequest() as stop:\n"
+        "    os.kill(os.getpid(), signal.SIGINT)\n"
+        "    assert stop.asked\n"
+        "    print('asked', flush=True)\n"
+        "    os.kill(os.getpid(), signal.SIGINT)\n"
+        "    time.sleep(60)\n"
+    )
+    words = [sys.executable, "-c", code]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=30, check=False)
+    assert done.stdout == "asked\n"
+    assert done.returncode == 130

@@ -7,6 +7,9 @@ import numpy as np
 from crnn_jax.spec.errors import UserError
 from crnn_jax.spec.preprocessing import Preprocessing
 
+MOST_CELLS = 2048  # the search for boundaries takes the square of it
+WIDEST = 4096  # pixels: 1,023 frames; a line of text of height 32 is rarely longer
+
 
 def bucket_widths(boundaries: Sequence[int], preprocessing: Preprocessing) -> tuple[int, ...]:
     """The widths in pixels that batches may have, in ascending order.
@@ -42,11 +45,11 @@ def propose_boundaries(widths: np.ndarray, count: int = 12, multiple: int = 4) -
     widths = np.asarray(widths, np.int64)
     if not widths.size:
         return ()
-    cells = -(-widths // multiple)  # a picture of w pixels fits boundaries from this cell on
-    first, last = int(cells.min()), int(cells.max())
-    number = np.bincount(cells - first, minlength=last - first + 1)
+    # a picture of w pixels fits boundaries from its cell on; a boundary where none ends is no help
+    cell, number = np.unique(-(-widths // multiple), return_counts=True)
+    if cell.size > MOST_CELLS:
+        return propose_boundaries(widths, count, 2 * multiple)
     up_to = np.concatenate(([0], np.cumsum(number)))
-    cell = np.arange(first, last + 1)
     # cost[k, j]: total pixels where the first j cells are held by k + 1 buckets, the last of
     # which ends at cell j. Real pixels are the same everywhere, so least total is least padding.
     best = cell * up_to[1:]
@@ -66,7 +69,7 @@ def propose_boundaries(widths: np.ndarray, count: int = 12, multiple: int = 4) -
 
 
 def propose_max_width(widths: np.ndarray, multiple: int = 16) -> int:
-    """A bound in pixels that squeezes at most one picture in a thousand.
+    """A bound in pixels that squeezes at most one picture in a thousand, or those beyond WIDEST.
 
     Args:
         widths: integer [n], n > 0, widths in pixels at the network's height.
@@ -76,4 +79,4 @@ def propose_max_width(widths: np.ndarray, multiple: int = 16) -> int:
     most, widest = int(ranked[int(0.999 * ranked.size)]), int(ranked[-1])
     if widest <= 1.25 * most:  # then all of them may as well fit
         most = widest
-    return -(-most // multiple) * multiple
+    return min(-(-most // multiple) * multiple, WIDEST)

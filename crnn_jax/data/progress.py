@@ -28,6 +28,7 @@ class Progress:
     def __call__(self, done: int) -> None:
         """`done` of the total are done; the first call starts the clock."""
         now = time.monotonic()
+        self.total = max(self.total, done)  # evaluation also asks for those training leaves out
         if self._started is None:
             self._started, self._first, self._said = now, done, now
             return

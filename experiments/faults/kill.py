@@ -8,6 +8,7 @@ and metrics.jsonl (but for its times) must be equal to the last bit.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import random
@@ -32,19 +33,21 @@ def main() -> None:
     parser.add_argument("--in_save", type=int, default=30, help="of these, while saving")
     parser.add_argument("--kills_a_run", type=int, default=10)
     parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--pause", type=float, default=10.0, help="kills come within so many s")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", help="also write the result there")
     args = parser.parse_args()
     dice = random.Random(args.seed)
     with tempfile.TemporaryDirectory() as folder:
         base = Path(folder)
-        command = Command(base, args.steps)
+        command = Command(base, args.steps, args.pause)
         wanted = command.finish(base / "unbroken")
         result = {"runs": 0, "equal": 0, "kills": 0, "in_save": 0, "damaged": 0}
         while result["kills"] < args.kills:
             workdir = base / f"killed-{result['runs']}"
             for _ in range(min(args.kills_a_run, args.kills - result["kills"])):
-                in_save = result["in_save"] < args.in_save
+                missing = args.in_save - result["in_save"]
+                in_save = dice.random() * (args.kills - result["kills"]) < missing
                 killed = command.kill(workdir, dice, in_save=in_save)
                 if killed is None:
                     break  # it was quicker and has finished
@@ -64,7 +67,8 @@ def main() -> None:
 class Command:
     """The one command that begins, goes on with and ends a run."""
 
-    def __init__(self, base: Path, steps: int):
+    def __init__(self, base: Path, steps: int, pause: float):
+        self.pause = pause
         self.words = [
             sys.executable,
             "-m",
@@ -92,19 +96,27 @@ class Command:
 
     def kill(self, workdir: Path, dice: random.Random, *, in_save: bool) -> bool | None:
         """Starts, kills; whether a checkpoint was being written then (None: it had finished)."""
+        since = time.time()  # what an earlier kill left half-written does not count
         run = self.start(workdir)
         latest = workdir / "checkpoints" / "latest"
-        while not (latest.is_dir() and any(latest.iterdir())) and run.poll() is None:
-            time.sleep(0.01)
-        time.sleep(dice.uniform(0, 4))
-        while in_save and run.poll() is None and not list(latest.glob("*.partial")):
+        time.sleep(dice.uniform(0, self.pause))
+        while in_save and run.poll() is None and not self.saving(latest, since):
             pass
         if in_save:
             time.sleep(dice.uniform(0, 0.03))
         run.send_signal(signal.SIGKILL)
         if run.wait() == 0:
             return None
-        return bool(list(latest.glob("*.partial")))
+        return self.saving(latest, since)
+
+    @staticmethod
+    def saving(latest: Path, since: float) -> bool:
+        """Whether a checkpoint is being written that was begun after that time."""
+        for partial in latest.glob("*.partial"):
+            with contextlib.suppress(FileNotFoundError):  # it has just been renamed
+                if partial.stat().st_mtime > since:
+                    return True
+        return False
 
     def finish(self, workdir: Path) -> tuple:
         """Runs to the end; everything of the result that must not depend on kills."""

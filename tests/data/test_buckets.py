@@ -42,6 +42,16 @@ def test_proposed_boundaries_are_the_best(widths, count):
     assert total(widths, boundaries) == best
 
 
+def test_widths_all_over_the_place_cost_little():
+    widths = np.arange(1, 200_000, 9)
+    boundaries = propose_boundaries(widths, 5)
+    assert len(boundaries) == 5
+    assert 199_990 <= boundaries[-1] <= 200_064
+    # evenly spread widths want evenly spread boundaries
+    np.testing.assert_allclose(np.diff(boundaries), 40_000, rtol=0.01)
+    assert propose_boundaries(np.array([8, 160_000]), 5) == (8, 160_000)
+
+
 def test_no_pictures_no_boundaries():
     assert propose_boundaries(np.array([], int)) == ()
 
@@ -53,3 +63,4 @@ def test_a_proposed_max_width_squeezes_few():
     assert propose_max_width(np.array([100] * 2998 + [500] * 2)) == 112
     assert propose_max_width(np.array([100] * 2998 + [125] * 2)) == 128
     assert propose_max_width(np.array([100] * 2998 + [126] * 2)) == 112
+    assert propose_max_width(np.array([100, 160_000])) == 4096
