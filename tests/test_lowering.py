@@ -1,0 +1,75 @@
+"""Every config's training step, evaluation step and decoders lower for GPUs and TPUs, on a CPU.
+
+Lowering is what can fail for a platform before a device is needed: an operation it lacks, a dtype.
+"""
+
+import functools
+import importlib
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from crnn_jax.decoding.beam_search_jax import beam_search_jax
+from crnn_jax.decoding.confidence import sequence_log_prob
+from crnn_jax.decoding.greedy import greedy_decode
+from crnn_jax.models.config import get_model_config
+from crnn_jax.models.crnn import CRNN
+from crnn_jax.training.optimizer import make_optimizer, make_schedule
+from crnn_jax.training.state import create_state, init_variables
+from crnn_jax.training.step import make_eval_step, make_train_step
+
+PLATFORMS = ("cuda", "tpu")
+CONFIGS = sorted(p.stem for p in (Path(__file__).resolve().parents[1] / "configs").glob("*.py"))
+CLASSES = 37
+
+
+def struct(shape, dtype):
+    return jax.ShapeDtypeStruct(shape, dtype)
+
+
+def lower(function, *arguments):
+    return jax.jit(function).trace(*arguments).lower(lowering_platforms=PLATFORMS)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("name", CONFIGS)
+def test_steps(name, dtype):
+    config = importlib.import_module(f"configs.{name}").get_config()
+    options = {"dtype": dtype, "bn_momentum": config.model.bn_momentum}
+    channels = config.preprocessing.channels
+    model = CRNN(
+        get_model_config(config.model.name, num_classes=CLASSES, channels=channels, **options)
+    )
+    optimizer = make_optimizer(config.optimizer, make_schedule(config.optimizer, 1000))
+    variables = jax.eval_shape(lambda: init_variables(model, 0))
+    ema = config.optimizer.ema
+    state = jax.eval_shape(lambda v: create_state(v, optimizer, ema=bool(ema)), variables)
+    b, n = config.batch_size, 16
+    width = config.preprocessing.width or config.preprocessing.max_width
+    batch = {
+        "image": struct((b, config.preprocessing.height, width, channels), jnp.uint8),
+        "width": struct((b,), jnp.int32),
+        "label": struct((b, n), jnp.int32),
+        "label_length": struct((b,), jnp.int32),
+        "mask": struct((b,), bool),
+    }
+    step = make_train_step(model, optimizer, blank_id=CLASSES - 1, ema_decay=ema)
+    after, _ = jax.eval_shape(step, state, batch)
+    # What goes out must be able to come in again, or the second step compiles anew.
+    assert jax.tree.map(lambda a: (a.shape, a.dtype), after) == jax.tree.map(
+        lambda a: (a.shape, a.dtype), state
+    )
+    lower(step, state, batch)
+    lower(make_eval_step(model, blank_id=CLASSES - 1), variables, batch)
+
+
+def test_decoders():
+    logits, lengths = struct((8, 24, CLASSES), jnp.float32), struct((8,), jnp.int32)
+    ids = struct((8, 24), jnp.int32)
+    blank = CLASSES - 1
+    lower(functools.partial(greedy_decode, blank_id=blank), logits, lengths)
+    lower(functools.partial(sequence_log_prob, blank_id=blank), logits, lengths, ids, lengths)
+    search = functools.partial(beam_search_jax, width=10, blank_id=blank, top_paths=3)
+    lower(search, logits, lengths)
