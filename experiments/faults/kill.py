@@ -1,6 +1,6 @@
 """Kills a small real run by SIGKILL again and again; it must end as if nothing had happened.
 
-    python experiments/faults/kill.py [--kills 100] [--in_save 30] [--steps 600] [--json FILE]
+    python experiments/faults/kill.py [--kills 100] [--in_save 30] [--steps 300] [--json FILE]
 
 One run is left alone. Others are killed at random moments, some of them while a checkpoint is being
 written, and started again by the same command until they finish. Weights, averages, optimizer state
@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--in_save", type=int, default=30, help="of these, while saving")
     parser.add_argument("--kills_a_run", type=int, default=10)
-    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--pause", type=float, default=10.0, help="kills come within so many s")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", help="also write the result there")
@@ -101,7 +101,7 @@ class Command:
         latest = workdir / "checkpoints" / "latest"
         time.sleep(dice.uniform(0, self.pause))
         while in_save and run.poll() is None and not self.saving(latest, since):
-            pass
+            time.sleep(0.001)
         if in_save:
             time.sleep(dice.uniform(0, 0.03))
         run.send_signal(signal.SIGKILL)
