@@ -35,7 +35,7 @@ def get_config() -> ml_collections.ConfigDict:
 
     config.charset = charset = ml_collections.ConfigDict()
     charset.table = "example/table.txt"  # one character a line, line number its class; or ''
-    charset.characters = ""  # the characters themselves where there is no table; the blank is added
+    charset.characters = ""  # the characters themselves; both '': those of the training labels
     charset.ignore_case = True  # labels are folded to the table's case (MJSynth's way)
 
     config.preprocessing = preprocessing = ml_collections.ConfigDict()
@@ -46,12 +46,15 @@ def get_config() -> ml_collections.ConfigDict:
     preprocessing.max_width = 512  # pixels; with free width wider pictures are squeezed
 
     config.data = data = ml_collections.ConfigDict()
-    data.train = "annotation_train.txt"  # annotation files 'a.txt,b.txt*2' (*2: twice) or folder
+    # Annotation files, folders of pictures or with an LMDB or ArrayRecord shards: 'a.txt,lmdb*2'
+    # (*2: twice an epoch).
+    data.train = "annotation_train.txt"
     data.validation = ""  # the same; '' for none, or for the part that `split` takes
     data.split = "none"  # validation out of train: '10%' by hash of the path, 'k/5' every fifth
     data.images = ""  # folder that paths start at; '' for the annotation file's own
     data.format = "auto"  # 'mjsynth', 'icdar', 'simple', 'tsv', 'name' or package.module:function
     data.unknown = "unusable"  # characters outside the table: 'unusable', 'strip' or 'map' to <UNK>
+    data.replay = 0.0  # rendered words as a share of the training samples: against forgetting
     data.boundaries = ()  # pixels, bucket widths with free width; () for one shape
     data.max_label_length = 32  # characters; longer labels are not trained on
     data.augment = "none"  # 'none', 'light' or 'strong', of training pictures only
@@ -79,6 +82,7 @@ def get_config() -> ml_collections.ConfigDict:
     optimizer.b2 = 0.999  # Adam's second moment
     optimizer.weight_decay = 0.0  # adamw's, on matrices only
     optimizer.clip_norm = 5.0  # global norm that gradients are cut to; 0 for none
+    optimizer.accumulate = 1  # batches whose gradients are averaged to one update: saves memory
     optimizer.ema = 0.0  # decay of the average of weights that is evaluated and kept; 0 for none
     optimizer.max_not_finite = 20  # steps in a row without a finite gradient end the run; 0 never
 

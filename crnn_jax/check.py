@@ -1,12 +1,15 @@
 """Looks through data before training: what can be used, what cannot and why, what to do next.
 
   python -m crnn_jax.check -a TRAIN [VALIDATION ...] [--table T] [--images DIR] [--json] [-o FILE]
+  python -m crnn_jax.check --config=configs/words.py --config.data.train=TRAIN
 
 Tells for every set the samples that cannot be trained on by reason with examples, oddities of
 labels, duplicates, the tightest samples, histograms; then characters, overlap of the sets, a
-proposal for table, widths of batches and max_width, and the command to train with.
+proposal for table, widths of batches and max_width, and the command to train with. With --config:
+what that run would do.
 """
 
+import sys
 from collections.abc import Sequence
 
 from crnn_jax import cli
@@ -14,6 +17,9 @@ from crnn_jax import cli
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Checks as the flags say; returns the exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if any(word.startswith("--config") for word in words):
+        return _preview(words)
     parser = cli.Parser("check", __doc__)
     parser.add_argument(
         "-a",
@@ -51,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--buckets", type=int, default=12, help="widths to propose, at most")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of text")
     parser.add_argument("-o", "--output", help="write to this file")
-    args = parser.parse_args(argv)
+    args = parser.parse_args(words)
     if args.buckets < 1:
         parser.error(f"--buckets {args.buckets}: at least 1")
 
@@ -80,6 +86,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         else:
             for line in text_of(report):
                 print(line, file=stream)
+    return 0
+
+
+def _preview(words: list[str]) -> int:
+    """Tells what the same words would do as arguments of crnn_jax.main."""
+    from crnn_jax import settings
+
+    run = settings.parse(words)
+    from crnn_jax.training.preview import preview
+
+    for line in preview(run.config, run.workdir):
+        print(line)
     return 0
 
 

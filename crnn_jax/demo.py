@@ -5,6 +5,10 @@
 One line a picture: `Path: P, greedy: X, beam search: Y, probability: 0.998`, of the decoders asked
 for; the probability is that of the last text. Pictures that cannot be read get one line each on
 stderr; the exit code is then 2.
+
+  python -m crnn_jax.demo FOLDER --write-annotations labels.tsv --min-confidence 0.95
+
+also writes what it is sure of as an annotation file, to be looked through instead of typed.
 """
 
 import sys
@@ -27,6 +31,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     cli.add_decoder_flags(parser, default="both")
     parser.add_argument("--json", action="store_true", help="JSON lines")
     parser.add_argument("-o", "--output", help="write there instead of stdout")
+    about = "write the last texts as an annotation file too, PATH TAB TEXT"
+    parser.add_argument("--write_annotations", metavar="FILE", help=about)
+    about = "with --write_annotations: leave out what is read with less (0)"
+    parser.add_argument("--min_confidence", type=float, metavar="P", help=about)
     answer = "the model file holds its characters"
     parser.add_settled("-t", "--table_path", "--table", answer=answer)
     parser.add_settled("-w", "--img_width", answer="the model file knows how to resize")
@@ -35,10 +43,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_intermixed_args(argv)  # flags may stand between pictures
     if not args.image + args.images:
         parser.error("which pictures? name files or folders")
+    if args.min_confidence is not None and args.write_annotations is None:
+        parser.error("--min_confidence goes with --write_annotations")
 
     xla_flags.set_for_cpu()
     from crnn_jax.deploy import compilation_cache
     from crnn_jax.deploy.decoder import Decoder, open_decoder
+    from crnn_jax.deploy.labelling import Labels
     from crnn_jax.deploy.pictures import PhotoWarning, list_images
     from crnn_jax.deploy.recognizer import Recognizer
 
@@ -47,6 +58,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     compilation_cache.enable()
     recognizer = Recognizer.load(args.model)
     decoder = open_decoder(recognizer.charset, args.decoder, **cli.decoder_options(args))
+    labels = None
+    if args.write_annotations is not None:
+        labels = Labels(args.write_annotations, args.min_confidence or 0.0)
     failed = False
     with cli.output(args.output) as stream, warnings.catch_warnings():
         warnings.filterwarnings("always", category=PhotoWarning)
@@ -55,12 +69,17 @@ def main(argv: Sequence[str] | None = None) -> int:
             some = paths[start : start + AT_ONCE]
             readings = recognizer.read(some, decoder, errors="return")
             for path, reading in zip(some, readings, strict=True):
+                if labels is not None:
+                    labels.add(path, reading)
                 if isinstance(reading, UserError):
                     failed = True
                     print(f"error: {reading}", file=sys.stderr)
                     continue
                 line = _record(path, reading) if args.json else _line(path, reading)
                 print(line, file=stream, flush=True)
+    if labels is not None:
+        labels.write()
+        print(labels, file=sys.stderr)
     return cli.EXIT_MISTAKE if failed else 0
 
 

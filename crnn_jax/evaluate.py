@@ -1,56 +1,98 @@
 """Scores a model on annotated pictures: every sample counts, what cannot be read counts as wrong.
 
   python -m crnn_jax.evaluate -a ANNOTATION... [-m MODEL] [--decoder greedy|beam|both] [--json]
-      [-o FILE] [--calibrate MODEL]
+      [-o FOLDER_OR_FILE] [--report DIR] [--compare OTHER_MODEL] [--calibrate MODEL]
+  python -m crnn_jax.evaluate --compare A/predictions.tsv B/predictions.tsv [-o FOLDER_OR_FILE]
 
 Prints, for each annotation file and for all together, the shares read exactly, ignoring case, and
 by letters and digits alone, with 95 % intervals; edits per character (CER) and the mean of 1 -
 normalised edit distance (1-NED); and how far confidences are from the share that is right.
+With --compare, also which of two models is right where, and whether that may be chance.
 With --calibrate, confidences are first brought as near to it as one temperature can.
 """
 
+import argparse
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from crnn_jax import cli, xla_flags
+
+OUTPUT = """FOLDER: result.json, result.md, predictions.tsv; FILE: every sample with its reading
+(of both: beam search's) as TSV, or JSON lines for .json(l); the tables for .md"""
+COMPARE = "a second model, or its predictions.tsv; two such files need no -a and no model"
+CALIBRATE = """find the temperature of confidences on these annotation files (validation data,
+never the test set), write the model with it there, and evaluate that"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Evaluates as the flags say; returns the exit code."""
-    parser = cli.Parser("evaluate", __doc__)
-    parser.add_argument(
-        "-a",
-        "--annotation",
-        "--annotation_paths",
-        nargs="+",
-        required=True,
-        metavar="ANNOTATION",
-        help="annotation file, or folder labelled by its file names",
+    args = _arguments(argv)
+    from crnn_jax.scoring.comparison import compare
+    from crnn_jax.scoring.output import require_writable, write_outputs
+    from crnn_jax.scoring.predictions import open_predictions
+
+    if args.annotation is None:
+        a, b = map(open_predictions, args.compare)
+        told = compare(a, b)
+        _print_comparison(args, told)
+        write_outputs(args.output, a, dict(zip("AB", args.compare, strict=True)), told, b)
+        return 0
+    xla_flags.set_for_cpu()
+    from crnn_jax.deploy import compilation_cache
+    from crnn_jax.deploy.protocol import Protocol
+
+    compilation_cache.enable()
+    protocol = Protocol(
+        *(args.annotation, args.decoder, cli.decoder_options(args), args.batch_size),
+        *(args.format, args.images, args.split),
     )
+    trial = protocol.open(args.model)
+    read_other = protocol.open_other(args.compare[0]) if args.compare else None
+    require_writable(args.output, args.report)
+    if args.calibrate is not None:
+        temperature = trial.calibrate(args.calibrate)
+        print(f"{args.calibrate}: temperature {temperature:.3f}", file=sys.stderr)
+    results = {}
+    for decoder in trial.decoders:
+        result = results[decoder.name] = trial.evaluate(decoder)
+        if args.json:
+            for record in result.to_json():
+                print(cli.json_line({"decoder": decoder.name} | record))
+        else:
+            head = f"{decoder.name}:\n" if args.decoder == "both" else ""
+            print(head + result.table())
+    name, result = list(results.items())[-1]
+    about = {"model": args.model or "the one that ships", "decoder": name}
+    other: Any = None
+    comparison: Any = None
+    if read_other is not None:
+        about["compared with (B)"] = args.compare[0]
+        _print_comparison(args, comparison := compare(result, other := read_other()))
+    write_outputs(args.output, result, about, comparison, other)
+    if args.report:
+        print(f"report: {trial.report(args.report, result, about, comparison)}", file=sys.stderr)
+    return 0
+
+
+def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = cli.Parser("evaluate", __doc__)
+    about = "annotation file, or folder labelled by its file names"
+    names = ("-a", "--annotation", "--annotation_paths")
+    parser.add_argument(*names, nargs="+", metavar="ANNOTATION", help=about)
     parser.add_argument("-m", "--model", help="model file or workdir (default: the one that ships)")
     parser.add_argument("--images", default="", help="folder at which the paths start")
     parser.add_argument("--format", default="auto", help="of the annotation files")
-    parser.add_argument(
-        "--split",
-        default="",
-        help="as data.split in training ('10%%', '0/5'): only what that keeps for validation",
-    )
+    about = "as data.split in training ('10%%', '0/5'): only what that keeps for validation"
+    parser.add_argument("--split", default="", help=about)
     cli.add_decoder_flags(parser, default="greedy")
-    parser.add_argument(
-        "-b", "--batch_size", type=int, default=64, help="pictures at once, for speed or memory"
-    )
+    about = "pictures at once, for speed or memory"
+    parser.add_argument("-b", "--batch_size", type=int, default=64, help=about)
     parser.add_argument("--json", action="store_true", help="JSON lines instead of a table")
-    parser.add_argument(
-        "-o",
-        "--output",
-        help="every sample with its reading (of both: beam search's): TSV, JSON lines for .json(l)",
-    )
-    parser.add_argument(
-        "--calibrate",
-        metavar="MODEL",
-        help="find the temperature of confidences on these annotation files (validation data, "
-        "never the test set), write the model with it there, and evaluate that",
-    )
+    parser.add_argument("-o", "--output", help=OUTPUT)
+    parser.add_argument("--report", metavar="DIR", help="write an HTML report there")
+    parser.add_argument("--compare", nargs="+", default=[], metavar="B", help=COMPARE)
+    parser.add_argument("--calibrate", metavar="MODEL", help=CALIBRATE)
     answer = "the model file holds its characters"
     parser.add_settled("-t", "--table_path", "--table", answer=answer)
     parser.add_settled("-w", "--img_width", answer="the model file knows how to resize")
@@ -58,46 +100,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if args.batch_size < 1:
         parser.error(f"-b {args.batch_size}: at least 1")
+    if args.annotation is None and len(args.compare) != 2:
+        parser.error("which samples? name them by -a/--annotation, or --compare two predictions")
+    if args.annotation is None and args.report:
+        parser.error("--report shows pictures: name them by -a/--annotation")
+    if args.annotation is not None and len(args.compare) > 1:
+        parser.error(f"--compare {' '.join(args.compare)}: one beside -a, the other is -m")
+    return args
 
-    xla_flags.set_for_cpu()
-    from crnn_jax.deploy import compilation_cache
-    from crnn_jax.deploy.decoder import Decoder, open_decoder
-    from crnn_jax.deploy.evaluation import evaluate_source, open_annotation
-    from crnn_jax.deploy.recognizer import Recognizer
-    from crnn_jax.scoring.result import EvaluationResult
 
-    Decoder(args.decoder)  # a wrong name is told before anything is read
-    compilation_cache.enable()
-    recognizer = Recognizer.load(args.model)
-    # All files are looked at before the first is read: a wrong name is told at once.
-    sources = [
-        open_annotation(recognizer, path, form=args.format, images=args.images, split=args.split)
-        for path in args.annotation
-    ]
-    name = "beam" if args.decoder == "both" else args.decoder
-    decoders = [open_decoder(recognizer.charset, name, **cli.decoder_options(args))]
-    if args.decoder == "both":
-        decoders.insert(0, Decoder("greedy"))
-    if args.calibrate is not None:
-        from crnn_jax.deploy.calibration import calibrate, save_calibrated
-
-        recognizer.temperature = calibrate(recognizer, sources, decoders[-1], args.batch_size)
-        save_calibrated(recognizer.name, args.calibrate, recognizer.temperature)
-        print(f"{args.calibrate}: temperature {recognizer.temperature:.3f}", file=sys.stderr)
-    result = EvaluationResult()
-    for decoder in decoders:
-        result = EvaluationResult()
-        for source in sources:
-            result += evaluate_source(recognizer, source, args.batch_size, decoder)
-        if args.json:
-            for record in result.to_json():
-                print(cli.json_line({"decoder": decoder.name} | record))
-        else:
-            print(f"{decoder.name}:\n{result.table()}" if len(decoders) > 1 else result.table())
-    if args.output is not None:
-        with cli.output(args.output) as stream:
-            result.write_rows(stream, as_json=args.output.endswith((".json", ".jsonl")))
-    return 0
+def _print_comparison(args: argparse.Namespace, comparison: Any) -> None:
+    record = {"compare": args.compare, "sets": comparison.to_json()}
+    print(cli.json_line(record) if args.json else comparison.table())
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from crnn_jax import cli, demo, language_model
+from crnn_jax.data.files import FileSource
 from crnn_jax.deploy.recognizer import Recognizer
 from crnn_jax.models.config import get_model_config
 from crnn_jax.models.crnn import CRNN
@@ -166,6 +167,15 @@ def make_cut(tmp_path, model):
         (lambda f, m, t: [f / "b.png", "-m", m, "--top_paths", 11], "--top_paths 11"),
         (lambda f, m, t: [f / "b.png", "-m", m, "--lexicon", t / "no"], "no: cannot be read"),
         (lambda f, m, t: [f / "b.png", "-m", m, "-o", t / "no" / "x"], "cannot be written"),
+        (lambda f, m, t: [f / "b.png", "-m", m, "--min_confidence", 0.9], "--write_annotations"),
+        (
+            lambda f, m, t: [f / "b.png", "-m", m, "--write_annotations", t / "no" / "x"],
+            "cannot be written",
+        ),
+        (
+            lambda f, m, t: [f, "-m", m, "--write_annotations", t / "x", "--min_confidence", 95],
+            "want 0 to 1",
+        ),
     ],
 )
 def test_a_mistake_gets_one_line_and_exit_code_2(call, folder, model, tmp_path, words, told):
@@ -201,3 +211,35 @@ def test_first_picture_in_the_time_of_importing_jax_and_two_seconds(tmp_path, fo
     seconds(*read)
     assert list((tmp_path / "cache" / "crnn_jax" / "xla").glob("*/*"))
     assert seconds(*read) < seconds("-c", "import jax, flax.linen") + 2
+
+
+def test_what_it_read_becomes_an_annotation_file(call, folder, model, tmp_path):
+    (folder / "deep").mkdir()
+    (folder / "deep" / "broken.png").write_bytes(b"no picture")
+    try:
+        file = tmp_path / "labels.tsv"
+        _, out, _ = call(folder, "-m", model, "--json")
+        confidence = sorted(json.loads(line)["confidence"] for line in out)
+        limit = (confidence[0] + confidence[1]) / 2
+        words = ("--write-annotations", file, "--min-confidence", limit)
+        code, again, err = call(folder, "-m", model, "--json", *words)
+    finally:
+        (folder / "deep" / "broken.png").unlink()
+        (folder / "deep").rmdir()
+    assert (code, again) == (2, out)  # for the broken one
+    assert err[-1] == f"{file}: 2 of 4; left out: 1 below {limit:g}, 1 unreadable"
+    read = {json.loads(line)["path"]: json.loads(line)["text"] for line in out}
+    source = FileSource(file, Recognizer.load(model).charset)
+    assert source.format == "tsv"
+    assert len(source) == 2
+    for i in range(2):
+        assert not os.path.isabs(source.written_path(i))
+        assert source.text(i) == read[os.path.normpath(source.path(i))]
+
+
+def test_an_annotation_file_is_never_written_over(call, folder, model, tmp_path):
+    (tmp_path / "labels.tsv").write_text("by hand\tyes\n")
+    code, out, (line,) = call(folder, "-m", model, "--write_annotations", tmp_path / "labels.tsv")
+    assert (code, out) == (2, [])
+    assert "labels.tsv: is there already" in line
+    assert (tmp_path / "labels.tsv").read_text() == "by hand\tyes\n"

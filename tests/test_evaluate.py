@@ -1,11 +1,13 @@
 import json
 import pathlib
+import re
 
 import pytest
 from PIL import Image
 
 from crnn_jax import cli, evaluate
 from crnn_jax.deploy.recognizer import Recognizer
+from crnn_jax.spec.charset import Charset
 from tests.testdata.tiny_model import noise_pictures, write_tiny_model
 
 
@@ -155,6 +157,85 @@ def test_calibration_is_stored_in_a_model(call, data, model, tmp_path):
         assert again[name] == pytest.approx(after[name], rel=1e-4)
 
 
+def test_by_length_and_by_shape(call, data, model):
+    (record,) = map(json.loads, call("-a", data / "all.txt", "-m", model, "--json")[1])
+    for groups in (record["by_length"], record["by_aspect"]):
+        assert sum(group["count"] for group in groups.values()) == 9
+        assert sum(group["count"] * group["accuracy"] for group in groups.values()) == 6
+    assert record["by_aspect"]["unknown"]["count"] == 2  # what nothing can be read of
+    assert record["by_length"]["3"]["count"] >= 2
+
+
+def test_a_folder_of_results(call, data, model, tmp_path):
+    words = ("-a", data / "all.txt", data / "some.txt", "-m", model)
+    assert call(*words, "-o", tmp_path / "results")[0] == 0
+    whole = json.loads((tmp_path / "results" / "result.json").read_text())
+    assert [r["count"] for r in whole["sets"]] == [9, 2, 11]
+    assert whole["sets"][2]["set_mean"]["accuracy"] == pytest.approx((6 / 9 + 2 / 2) / 2)
+    assert "| combined | 11 |" in (tmp_path / "results" / "result.md").read_text()
+    assert len((tmp_path / "results" / "predictions.tsv").read_text().splitlines()) == 12
+
+
+def test_two_models_on_the_same_samples(call, data, model, tmp_path):
+    """B is the same network with characters in another order: it reads nothing right."""
+    turned = Charset.from_characters("zyxwvutsrqponmlkjihgfedcba9876543210", ignore_case=True)
+    other = write_tiny_model(tmp_path / "b.safetensors", turned)
+    words = ("-a", data / "all.txt", "-m", model)
+    code, out, _ = call(*words, "--compare", other, "--json", "-o", tmp_path / "a")
+    assert code == 0
+    compared = json.loads(out[1])
+    assert compared["compare"] == [other]
+    (record,) = compared["sets"]
+    assert record["accuracy"] == {
+        "both": 0,
+        "only_a": 6,
+        "only_b": 0,
+        "none": 3,
+        "count": 9,
+        "difference": -6 / 9,
+        "difference_interval": record["accuracy"]["difference_interval"],
+        "mcnemar_p": 2 / 2**6,
+    }
+    # The same from files: of both, and of one beside a model.
+    assert call("-a", data / "all.txt", "-m", other, "-o", tmp_path / "b")[0] == 0
+    for b in (tmp_path / "b", tmp_path / "a" / "predictions_b.tsv"):
+        code, (line,), _ = call("--compare", tmp_path / "a" / "predictions.tsv", b, "--json")
+        assert code == 0
+        assert json.loads(line)["sets"] == compared["sets"]
+    again = call(*words, "--compare", tmp_path / "b", "--json")[1]
+    assert json.loads(again[1])["sets"] == compared["sets"]
+    _, out, _ = call("--compare", tmp_path / "a", tmp_path / "b", "-o", tmp_path / "c")
+    assert out[1].split()[1:6] == ["exact", "0", "6", "0", "3"]
+    assert "McNemar" in (tmp_path / "c" / "result.md").read_text()
+
+
+def test_a_report(call, data, model, tmp_path):
+    code, _, err = call("-a", data / "all.txt", "-m", model, "--report", tmp_path / "new" / "r")
+    file = tmp_path / "new" / "r" / "report.html"
+    assert (code, err) == (0, [f"report: {file}"])
+    text = file.read_text()
+    assert text.count("<article") == 3  # every mistake has its card
+    reading = Recognizer.load(model).read(data / "6.png")[0]
+    card = next(c for c in text.split("<article") if "6.png" in c)
+    assert card.count('class="chip') == card.count('class="span"') == len(reading.characters)
+    assert card.count("<image") == 1
+    widths = [float(w) for w in re.findall(r'class="span" x="[^"]*" width="([^"]*)"', card)]
+    scale = float(re.search(r'<image[^>]* width="(\d+)"', card)[1])
+    given = Image.open(data / "6.png")
+    want = [(c.x1 - c.x0) * scale / given.width for c in reading.characters]
+    given.close()
+    assert widths == pytest.approx(want, abs=0.06)
+
+
+def test_a_report_of_beam_search_and_of_two_models(call, data, model, tmp_path):
+    words = ("-a", data / "all.txt", "-m", model, "--decoder", "beam", "--beam-width", 4)
+    file = tmp_path / "r.html"
+    assert call(*words, "--report", file, "--compare", model)[0] == 0
+    text = file.read_text()
+    assert "<b>beam</b>" in text
+    assert "McNemar" in text
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
@@ -169,6 +250,14 @@ def test_calibration_is_stored_in_a_model(call, data, model, tmp_path):
         (lambda d, m: ["-a", d / "all.txt", "-m", m, "--lm", d / "all.txt"], "language model"),
         (lambda d, m: ["-a", d / "all.txt", "-m", m, "--calibrate", d / "n" / "x"], "written"),
         (lambda d, m: ["-a", d / "all.txt", "-m", m, "-b", "0"], "at least 1"),
+        (lambda d, m: ["-a", d / "all.txt", "-m", m, "-o", d / "n" / "x.tsv"], "cannot be written"),
+        (lambda d, m: ["-a", d / "all.txt", "-m", m, "--report", d / "0.png" / "r"], "written"),
+        (lambda d, m: ["-a", d / "all.txt", "-m", m, "--compare", d / "no"], "no: cannot be read"),
+        (lambda d, m: ["-a", d / "all.txt", "-m", m, "--compare", d / "x.tsv"], "cannot be read"),
+        (lambda d, m: ["-a", d / "all.txt", "-m", m, "--compare", m, m], "one beside -a"),
+        (lambda d, m: ["--compare", m], "which samples"),
+        (lambda d, m: ["--compare", m, d / "all.txt"], "no predictions"),
+        (lambda d, m: ["--compare", "a.tsv", "b.tsv", "--report", "r"], "--report"),
         (lambda d, m: ["-a", d / "all.txt", "-m", m, "--nonsense"], "--nonsense"),
     ],
 )

@@ -4,6 +4,7 @@ import functools
 import itertools
 import os
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -43,6 +44,7 @@ class FileSource:
     """
 
     windowed = False
+    statuses: tuple[str, ...] = STATUS  # what a status byte of the index stands for
 
     def __init__(
         self,
@@ -88,7 +90,10 @@ class FileSource:
         key = {"root": os.path.abspath(self.root), "format": self.format}
         paths = cache_paths(self.name, "sizes", key) if self._keeps else []
         usable = int(np.count_nonzero(self.index.status == 0))
-        return Headers(self.path, len(self), usable, paths, self.lines.stamp())
+        return Headers(self.content, len(self), usable, paths, self._stamp())
+
+    def _stamp(self) -> list[Any]:
+        return self.lines.stamp()
 
     def _head(self) -> list[str]:
         """The first lines, blank ones left out."""
@@ -128,7 +133,7 @@ class FileSource:
         """The same of some samples."""
         reasons = Reasons()
         status = self.index.status[ids]
-        for k, reason in enumerate(STATUS[1:], 1):
+        for k, reason in enumerate(self.statuses[1:], 1):
             own = ids[status == k]
             reasons.add(reason, map(self.where, own[:EXAMPLES].tolist()), own.size)
         return reasons
@@ -160,6 +165,10 @@ class FileSource:
         """Where a sample's picture lies."""
         return os.path.join(self.root, self.line(index)[0])
 
+    def content(self, index: int) -> str | bytes:
+        """A sample's picture as `decode_image` takes it: a path, or the encoded bytes."""
+        return self.path(index)
+
     def identity(self, index: int) -> str:
         """The same: a picture's path is its name for people."""
         return self.path(index)
@@ -182,7 +191,7 @@ class FileSource:
         pictures: list[np.ndarray | str] = []
         for i in np.asarray(ids, np.int64).tolist():
             try:
-                picture = decode_image(self.path(i), self.channels)
+                picture = decode_image(self.content(i), self.channels)
             except UnreadableImage as error:
                 pictures.append(error.reason)
                 continue

@@ -27,7 +27,7 @@ class Headers:
     """Sizes of n pictures.
 
     Args:
-        path_of: id -> the picture's path.
+        content_of: id -> the picture's path, or its bytes.
         count: n.
         expected: how many of them will be asked for, for the progress line.
         cache: paths of `cache_paths`; none keeps nothing.
@@ -36,13 +36,13 @@ class Headers:
 
     def __init__(
         self,
-        path_of: Callable[[int], str],
+        content_of: Callable[[int], str | bytes],
         count: int,
         expected: int,
         cache: list[str],
         stamp: object,
     ) -> None:
-        self._path_of = path_of
+        self._content_of = content_of
         self._cache, self._stamp = cache, stamp
         self._sizes = np.full((count, 2), UNKNOWN, np.int32)
         found = load(cache, stamp)
@@ -88,7 +88,7 @@ class Headers:
         sizes = np.empty((ids.size, 2), np.int32)
         for j, i in enumerate(ids.tolist()):
             try:
-                sizes[j] = image_size(self._path_of(i))
+                sizes[j] = image_size(self._content_of(i))
             except UnreadableImage as error:
                 sizes[j] = 0, -REASONS.index(error.reason)
         return sizes

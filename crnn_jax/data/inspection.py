@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 
 from crnn_jax.data.buckets import propose_boundaries, propose_max_width
+from crnn_jax.data.characters import characters_of, folded, table_of
 from crnn_jax.data.files import FileSource
 from crnn_jax.data.plan import Plan
 from crnn_jax.data.progress import Progress
 from crnn_jax.data.source import Reasons
+from crnn_jax.data.stored import open_stored
 from crnn_jax.data.survey import Survey, overlap, survey
 from crnn_jax.data.usable import CHUNK, described, trainable
 from crnn_jax.spec.charset import Charset
@@ -68,13 +70,14 @@ def inspect(annotations: Sequence[str], options: Options) -> dict[str, Any]:
     Raises:
         UserError: naming file and line.
     """
-    counted = [_characters(name, options) for name in annotations]
+    counted = [
+        characters_of(name, format=options.format, images=options.images) for name in annotations
+    ]
     everything = sum(counted, Counter())
     if options.table:
         charset = Charset.read(options.table, options.ignore_case)
     elif everything:
-        charset = Charset.from_characters(_folded(everything, options.ignore_case))
-        charset = dataclasses.replace(charset, ignore_case=options.ignore_case)
+        charset = table_of(everything, options.ignore_case)
     else:
         raise UserError(f"{annotations[0]}: no label has any character")
     sources = [_open(name, charset, options) for name in annotations]
@@ -101,23 +104,9 @@ def inspect(annotations: Sequence[str], options: Options) -> dict[str, Any]:
 
 
 def _open(name: str, charset: Charset, options: Options) -> FileSource:
-    return FileSource(
+    return open_stored(
         name, charset, format=options.format, images=options.images, unknown="unusable", cache=True
     )
-
-
-def _characters(name: str, options: Options) -> Counter[str]:
-    """Every character of a set's labels (NFC), counted."""
-    nothing = Charset.from_characters("\U0010fffd")  # a private character: all others are unknown
-    source = FileSource(
-        name, nothing, format=options.format, images=options.images, unknown="strip", cache=True
-    )
-    return source.index.unknown
-
-
-def _folded(characters: Counter[str], ignore_case: bool) -> str:
-    folded = {c.lower() if ignore_case and len(c.lower()) == 1 else c for c in characters}
-    return "".join(sorted(folded))
 
 
 def _about_characters(counted: Counter[str], charset: Charset, options: Options) -> dict[str, Any]:
@@ -129,7 +118,7 @@ def _about_characters(counted: Counter[str], charset: Charset, options: Options)
         "counts": dict(counted.most_common()),
         "unknown": unknown,
         "never": [c for c in charset.characters if c not in occurring],
-        "proposed": _folded(counted, options.ignore_case),
+        "proposed": folded(counted, options.ignore_case),
     }
 
 

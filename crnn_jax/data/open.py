@@ -2,17 +2,20 @@
 
 import os
 import re
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from crnn_jax.data.characters import characters_of, table_of
 from crnn_jax.data.files import FileSource
 from crnn_jax.data.mixture import MixedSource
 from crnn_jax.data.named import load
 from crnn_jax.data.plan import Plan
 from crnn_jax.data.source import Source
 from crnn_jax.data.split import Subset, split
+from crnn_jax.data.stored import open_stored
 from crnn_jax.data.usable import trainable
 from crnn_jax.spec.charset import Charset
 from crnn_jax.spec.errors import UserError
@@ -31,8 +34,9 @@ def open_sources(
 
     Args:
         config: with `seed`, `synthetic` and data.{train, validation, images, format, unknown,
-            split, max_label_length, cache}. `train` and `validation` name annotation files,
-            folders labelled by their file names, and 'synthetic'; several with commas, each
+            split, replay, max_label_length, cache}. `train` and `validation` name annotation files,
+            folders labelled by their file names, LMDB folders, folders of ArrayRecord shards,
+            and 'synthetic'; several with commas, each
             with a weight if wanted: 'a.txt,b.txt*2,synthetic*0.5'. With `validation` empty,
             `split` tells what is kept from the training files ('' or 'none', '10%', 'k/n').
         charset: turns labels into class ids.
@@ -49,6 +53,8 @@ def open_sources(
     if not data.train:
         raise UserError("data.train='': name an annotation file, a folder, or 'synthetic'")
     names = parse_names(data.train, "data.train")
+    if data.replay < 0:
+        raise UserError(f"data.replay={data.replay}: a share of the training samples, 0 for none")
     train: list[Source] = []
     validation: list[Source] = []
     part = data.split if data.split not in ("", "none") and not data.validation else ""
@@ -67,6 +73,10 @@ def open_sources(
             raise UserError(f"data.validation: {name}*{weight:g}: every sample counts once")
         validation.append(source if weight == 1 else MixedSource([source], [weight], seed))
     weights = [weight for _, weight in names]
+    if data.replay:
+        own = sum(weight * len(source) for weight, source in zip(weights, train, strict=True))
+        train.append(_open(SYNTHETIC, config, charset, preprocessing, config.seed))
+        weights.append(data.replay * own / len(train[-1]))
     if weights == [1.0]:
         return train[0], validation
     able = [_trainable(s, preprocessing, geometry, data.max_label_length) for s in train]
@@ -76,15 +86,29 @@ def open_sources(
 def charset_of(config: Any) -> Charset:
     """The characters that `config.charset` states, by a table file or themselves.
 
+    Where it states neither they are those of the training labels.
+
     Raises:
-        UserError: both or neither are given, or the table is none.
+        UserError: both are given, the table is none, or there are no labels to take them from.
     """
     wanted = config.charset
-    if bool(wanted.table) == bool(wanted.characters):
-        raise UserError("charset.table, charset.characters: set one of the two")
+    if wanted.table and wanted.characters:
+        raise UserError("charset.table, charset.characters: set one of the two, or none")
+    if not wanted.table and not wanted.characters:
+        return _charset_of_labels(config)
     if wanted.table:
         return Charset.read(wanted.table, ignore_case=wanted.ignore_case)
     return Charset.from_characters(wanted.characters, ignore_case=wanted.ignore_case)
+
+
+def _charset_of_labels(config: Any) -> Charset:
+    data = config.data
+    names = [n for n, _ in parse_names(data.train, "data.train") if n != SYNTHETIC]
+    counted = [characters_of(n, format=data.format, images=data.images) for n in names]
+    everything = sum(counted, Counter())
+    if not everything:
+        raise UserError("charset.table='': no labels to take the characters from; name a table")
+    return table_of(everything, config.charset.ignore_case)
 
 
 def preprocessing_of(config: Any) -> Preprocessing:
@@ -148,7 +172,7 @@ def _open(name: str, config: Any, charset: Charset, preprocessing: Preprocessing
     if name == SYNTHETIC:
         return load(RENDERED, "data.train")(config.synthetic, charset, seed=seed)
     data = config.data
-    source = FileSource(
+    source = open_stored(
         name,
         charset,
         format=data.format,

@@ -112,6 +112,7 @@ class Plan:
             if getattr(source, "drawn", True):
                 window = RENDERED_BATCHES * batch_size
             self.num_samples = len(source)
+            self.reasons.update(source.reasons)  # of files mixed with rendered words
         else:
             self._usable, self.reasons = trainable(
                 source, preprocessing, geometry, max_label_length

@@ -11,6 +11,7 @@ import numpy as np
 
 from crnn_jax.data.files import FileSource
 from crnn_jax.data.source import EXAMPLES, Reasons
+from crnn_jax.spec.images import UnreadableImage
 
 NOT_NFC = "label not in NFC (composed when read)"
 ODD_SPACE = "odd white space in the label"
@@ -52,7 +53,7 @@ def survey(source: FileSource, read_bytes: bool = False) -> Survey:
         place = os.path.abspath(os.path.join(source.root, path))
         paths[i] = _hash(place.encode("utf-8", "surrogatepass"))
         if read_bytes:
-            contents[i] = _hash_of_file(place)
+            contents[i] = _hash_of_content(source, i)
         if not label.isascii() and not unicodedata.is_normalized("NFC", label):
             notes.add(NOT_NFC, [source.where(i)])
         if _ODD_SPACE.search(label):
@@ -119,9 +120,12 @@ def _hash(data: bytes) -> int:
     return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little") or 1
 
 
-def _hash_of_file(path: str) -> int:
+def _hash_of_content(source: FileSource, index: int) -> int:
     try:
-        with open(path, "rb") as file:
+        content = source.content(index)
+        if isinstance(content, bytes):
+            return _hash(content)
+        with open(content, "rb") as file:
             return _hash(file.read())
-    except (OSError, ValueError):
+    except (OSError, ValueError, UnreadableImage):
         return 0

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from crnn_jax.data.buckets import propose_boundaries
-from crnn_jax.data.files import FileSource
 from crnn_jax.data.loader import batches
 from crnn_jax.data.plan import Plan
 from crnn_jax.data.split import split as split_source
+from crnn_jax.data.stored import open_stored
 from crnn_jax.data.usable import resized_widths
 from crnn_jax.deploy.decoder import Decoder
 from crnn_jax.deploy.recognizer import GREEDY, Recognizer
@@ -41,7 +41,7 @@ def open_annotation(
     Raises:
         UserError: naming file and line.
     """
-    source = FileSource(
+    source = open_stored(
         path,
         recognizer.charset,
         format=form,
@@ -73,6 +73,7 @@ def evaluate_source(
     stream = batches_of(recognizer, source, plan)
     result = evaluate_batches(predict, stream, source, recognizer.charset)
     result.note_reasons(source.name, plan.reasons.counts)
+    result.note_aspects(source.name, source.sizes(np.arange(len(source))))
     return result
 
 

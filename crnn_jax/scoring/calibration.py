@@ -9,7 +9,7 @@ Synopsis:
 All take one entry a sample. A picture that could not be read has confidence 0 and is wrong.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -41,6 +41,34 @@ def expected_calibration_error(confidence: np.ndarray, right: np.ndarray) -> flo
     place = np.minimum((np.asarray(confidence) * BINS).astype(int), BINS - 1)
     surplus = np.bincount(place, np.asarray(right, float) - confidence, minlength=BINS)
     return float(np.abs(surplus).sum() / len(confidence))
+
+
+class Bin(NamedTuple):
+    """Samples of like confidence, low <= confidence < high (the last holds 1 too)."""
+
+    low: float
+    high: float
+    samples: int
+    right: int
+    confidence: float  # their mean
+
+
+def reliability(confidence: np.ndarray, right: np.ndarray, bins: int = 10) -> list[Bin]:
+    """Samples by confidence, in bins of equal width; those without samples are left out."""
+    confidence, right = np.asarray(confidence, float), np.asarray(right, bool)
+    place = np.minimum((confidence * bins).astype(int), bins - 1)
+    found = []
+    for k in np.unique(place).tolist():
+        own = place == k
+        mean = float(confidence[own].mean())
+        found.append(Bin(k / bins, (k + 1) / bins, int(own.sum()), int(right[own].sum()), mean))
+    return found
+
+
+def threshold_curve(confidence: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(share of the samples kept, share of these that are right), thresholds falling."""
+    kept, share_right = _by_threshold(confidence, right)
+    return kept / max(len(confidence), 1), share_right
 
 
 def coverage_at_precision(confidence: np.ndarray, right: np.ndarray, precision: float) -> float:

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from crnn_jax.scoring.result import EvaluationResult, Row
+from crnn_jax.scoring.result import EvaluationResult
+from crnn_jax.scoring.row import Row
 from crnn_jax.spec.charset import Charset
 
 

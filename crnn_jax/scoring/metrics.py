@@ -48,6 +48,13 @@ def alphanumeric(text: str) -> str:
     return "".join(c for c in text.lower() if c.isalnum())
 
 
+SHARES = {  # metric -> (attribute of `Sums` that counts it, heading of its column)
+    "accuracy": ("exact", "exact"),
+    "accuracy_ignore_case": ("ignore_case", "ignoring case"),
+    "accuracy_alphanumeric": ("alphanumeric", "alphanumeric"),
+}
+
+
 @dataclasses.dataclass
 class Sums:
     """Sums and counts over samples; `a + b` is that of both.

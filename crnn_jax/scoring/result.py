@@ -12,47 +12,19 @@ import dataclasses
 import json
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from crnn_jax.scoring import calibration
+from crnn_jax.scoring.groups import by_aspect, by_length
 from crnn_jax.scoring.intervals import wilson
-from crnn_jax.scoring.metrics import Sums
+from crnn_jax.scoring.metrics import SHARES, Sums
+from crnn_jax.scoring.row import COLUMNS, Row, to_cell
+from crnn_jax.scoring.tables import HEADINGS, aligned, mean_cells, percent, sums_cells
 
-SHARES = {  # metric -> (attribute of Sums that counts it, heading of its column)
-    "accuracy": ("exact", "exact"),
-    "accuracy_ignore_case": ("ignore_case", "ignoring case"),
-    "accuracy_alphanumeric": ("alphanumeric", "alphanumeric"),
-}
+MEANS = (*SHARES, "cer", "ned")  # what is averaged over sets
 COMBINED = "combined"
-
-
-class Row(NamedTuple):
-    """One sample.
-
-    Attributes:
-        id: its number in the source.
-        path: what a person finds it by.
-        set: name of the file or source it belongs to.
-        label: what stands in the picture.
-        text: what was read; None if the picture could not be read.
-        confidence: p(text | picture), NaN if the picture could not be read.
-        reason: why it could not be read; None where it could.
-    """
-
-    id: int
-    path: str
-    set: str
-    label: str
-    text: str | None
-    confidence: float
-    reason: str | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """As plain JSON values; confidence is null where there is none."""
-        known = None if math.isnan(self.confidence) else self.confidence
-        return self._asdict() | {"confidence": known, "right": self.text == self.label}
 
 
 @dataclasses.dataclass
@@ -62,10 +34,12 @@ class EvaluationResult:
     Attributes:
         sets: name -> sums over that set.
         rows: the samples in the order they were read; hosts and sets one after the other.
+        aspects: (set, id) -> width / height of the picture, where `note_aspects` told.
     """
 
     sets: dict[str, Sums] = dataclasses.field(default_factory=dict)
     rows: list[Row] = dataclasses.field(default_factory=list)
+    aspects: dict[tuple[str, int], float] = dataclasses.field(default_factory=dict)
 
     def add(self, row: Row, loss: float = math.nan) -> None:
         """Counts one sample; `loss` is its CTC loss in nats, NaN where there is none."""
@@ -87,10 +61,21 @@ class EvaluationResult:
         for reason, count in reasons.items():
             noted[reason] = max(noted[reason], count)
 
+    def note_aspects(self, name: str, sizes: np.ndarray) -> None:
+        """Notes how wide a set's pictures are.
+
+        Args:
+            name: of the set.
+            sizes: int [n, 2], height and width of the samples 0, 1, ...; height 0: not known.
+        """
+        for i, (height, width) in enumerate(sizes.tolist()):
+            if height > 0:
+                self.aspects[name, i] = width / height
+
     def __add__(self, other: "EvaluationResult") -> "EvaluationResult":
         names = [*self.sets, *(name for name in other.sets if name not in self.sets)]
         sets = {n: self.sets.get(n, Sums()) + other.sets.get(n, Sums()) for n in names}
-        return EvaluationResult(sets, self.rows + other.rows)
+        return EvaluationResult(sets, self.rows + other.rows, self.aspects | other.aspects)
 
     @property
     def combined(self) -> Sums:
@@ -101,61 +86,63 @@ class EvaluationResult:
         """Flat metrics of all sets together, as `Sums.metrics`, for logs."""
         return self.combined.metrics()
 
+    def set_mean(self) -> dict[str, float]:
+        """Shares of 1 averaged over the sets, each of the same weight however many samples it has.
+
+        Benchmarks are told so as often as by sample; the two differ where sets differ in size. A
+        share that a set does not have (no characters, no losses) is averaged over the others.
+        """
+        every = [sums.metrics() for sums in self.sets.values()]
+        found = {name: [m[name] for m in every if name in m] for name in MEANS}
+        return {name: sum(values) / len(values) for name, values in found.items() if values}
+
     def to_json(self) -> Iterator[dict[str, Any]]:
         """One record a set and, of several sets, one for all together.
 
         Each is `Sums.metrics` with the set's name under 'set', 95 % intervals as [low, high]
-        under 'accuracy_interval' and so on, `calibration.summary` of the rows, and the counts of
-        samples by reason under 'reasons'.
+        under 'accuracy_interval' and so on, `calibration.summary` of the rows, the same by label
+        length and by aspect ratio under 'by_length' and 'by_aspect', and the counts of samples by
+        reason under 'reasons'. The record for all together has `set_mean` too.
         """
-        for name, sums in self._with_combined():
-            record: dict[str, Any] = {"set": name} | sums.metrics()
-            for metric, (attribute, _) in SHARES.items():
-                record[f"{metric}_interval"] = list(wilson(getattr(sums, attribute), sums.count))
+        for name, sums in self.with_combined():
+            record: dict[str, Any] = {"set": name} | _with_intervals(sums)
             record |= calibration.summary(*self.confidences(name))
+            for key, groups in self.groups(name).items():
+                record[key] = {group: _with_intervals(s) for group, s in groups.items()}
+            if len(self.sets) > 1 and name == COMBINED:
+                record["set_mean"] = self.set_mean()
             yield record | {"reasons": dict(sums.reasons)}
+
+    def groups(self, name: str) -> dict[str, dict[str, Sums]]:
+        """'by_length' and, where pictures' sizes are known, 'by_aspect' of a set or 'combined'."""
+        rows = self.rows_of(name)
+        found = {"by_length": by_length(rows)}
+        if any((row.set, row.id) in self.aspects for row in rows):
+            found["by_aspect"] = by_aspect(rows, self.aspects)
+        return found
 
     def table(self) -> str:
         """The result for people: a line a set, shares in percent with their 95 % intervals."""
-        headings = ["set", "count", *(heading for _, heading in SHARES.values())]
-        lines = [[*headings, "CER %", "1-NED %", "empty", "unreadable"]]
-        for name, sums in self._with_combined():
-            cells = [name, str(sums.count)]
-            for attribute, _ in SHARES.values():
-                cells.append(_percent_with_interval(getattr(sums, attribute), sums.count))
-            metrics = sums.metrics()
-            for metric in ("cer", "ned"):
-                cells.append(f"{100 * metrics[metric]:.2f}" if metric in metrics else "-")
-            lines.append([*cells, str(sums.empty), str(sums.unreadable)])
-        return "\n".join([*_aligned(lines), *self._left_out(), *self._how_sure()])
+        notes = [*self.reason_notes(), *self._mean_note(), *self.confidence_notes()]
+        return "\n".join([*aligned(list(self.cells(mean=False))), *notes])
 
-    def confidences(self, name: str) -> tuple[np.ndarray, np.ndarray]:
-        """(confidence float [n], right bool [n]) of a set's samples; of all sets for 'combined'.
+    def cells(self, *, mean: bool) -> Iterator[list[str]]:
+        """The same as cells, headings first; with `mean`, several sets' mean is the last line."""
+        yield ["set", *HEADINGS]
+        for name, sums in self.with_combined():
+            yield [name, *sums_cells(sums)]
+        if mean and len(self.sets) > 1:
+            yield ["mean of the sets", *mean_cells(self.set_mean())]
 
-        A picture that could not be read has confidence 0.
-        """
-        every = name == COMBINED and COMBINED not in self.sets
-        rows = [row for row in self.rows if every or row.set == name]
-        confidence = np.nan_to_num(np.array([row.confidence for row in rows], float))
-        return confidence, np.array([row.text == row.label for row in rows], bool)
+    def reason_notes(self) -> Iterator[str]:
+        """What training would leave out or nothing could read: counted all the same."""
+        for name, sums in self.sets.items():
+            for reason, count in sums.reasons.most_common():
+                yield f"{name}: {count} of {sums.count}: {reason} (in the counts above)"
 
-    def write_rows(self, stream: Any, *, as_json: bool) -> None:
-        """Writes all samples to a text stream: JSON lines, or TSV with one line of headings."""
-        if not as_json:
-            stream.write("\t".join((*Row._fields, "right")) + "\n")
-        for row in self.rows:
-            record = row.to_json()
-            if as_json:
-                stream.write(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
-            else:
-                stream.write("\t".join(_tsv_cell(value) for value in record.values()) + "\n")
-
-    def _with_combined(self) -> list[tuple[str, Sums]]:
-        several = [(COMBINED, self.combined)] if len(self.sets) != 1 else []
-        return [*self.sets.items(), *several]
-
-    def _how_sure(self) -> Iterator[str]:
-        for name, _ in self._with_combined():
+    def confidence_notes(self) -> Iterator[str]:
+        """How far confidences can be relied on."""
+        for name, _ in self.with_combined():
             told = calibration.summary(*self.confidences(name))
             if told:
                 yield (
@@ -163,33 +150,47 @@ class EvaluationResult:
                     f"average; {100 * told['coverage_at_99']:.1f} % can be read with 99 % right"
                 )
 
-    def _left_out(self) -> Iterator[str]:
-        """What training would leave out or nothing could read: counted above all the same."""
-        for name, sums in self.sets.items():
-            for reason, count in sums.reasons.most_common():
-                yield f"{name}: {count} of {sums.count}: {reason} (in the counts above)"
+    def _mean_note(self) -> Iterator[str]:
+        if len(self.sets) > 1:
+            mean = self.set_mean()
+            names = {metric: heading for metric, (_, heading) in SHARES.items()}
+            names |= {"cer": "CER", "ned": "1-NED"}
+            told = [f"{names[m]} {percent(v)}" for m, v in mean.items()]
+            yield f"mean of the {len(self.sets)} sets, in %: {', '.join(told)}"
+
+    def rows_of(self, name: str) -> list[Row]:
+        """The samples of a set; of all sets for 'combined'."""
+        every = name == COMBINED and COMBINED not in self.sets
+        return [row for row in self.rows if every or row.set == name]
+
+    def confidences(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """(confidence float [n], right bool [n]) of a set's samples; of all sets for 'combined'.
+
+        A picture that could not be read has confidence 0.
+        """
+        rows = self.rows_of(name)
+        confidence = np.nan_to_num(np.array([row.confidence for row in rows], float))
+        return confidence, np.array([row.right for row in rows], bool)
+
+    def write_rows(self, stream: Any, *, as_json: bool) -> None:
+        """Writes all samples to a text stream: JSON lines, or TSV with one line of headings."""
+        if not as_json:
+            stream.write("\t".join(COLUMNS) + "\n")
+        for row in self.rows:
+            record = row.to_json()
+            if as_json:
+                stream.write(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
+            else:
+                stream.write("\t".join(to_cell(value) for value in record.values()) + "\n")
+
+    def with_combined(self) -> list[tuple[str, Sums]]:
+        """The sets and, unless there is exactly one, 'combined'."""
+        several = [(COMBINED, self.combined)] if len(self.sets) != 1 else []
+        return [*self.sets.items(), *several]
 
 
-def _percent_with_interval(right: int, count: int) -> str:
-    if count == 0:
-        return "-"
-    low, high = wilson(right, count)
-    return f"{100 * right / count:.2f} ({100 * low:.1f}-{100 * high:.1f})"
-
-
-def _aligned(lines: list[list[str]]) -> Iterator[str]:
-    """Columns of one width: the first to the left, numbers to the right."""
-    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    for line in lines:
-        cells = [cell.rjust(width) for cell, width in zip(line, widths, strict=True)]
-        yield "  ".join([line[0].ljust(widths[0]), *cells[1:]])
-
-
-def _tsv_cell(value: Any) -> str:
-    """A value of one cell: no TAB and no line end may stay in it."""
-    if value is None:
-        return ""
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    escaped = str(value).replace("\\", "\\\\").replace("\t", "\\t")
-    return escaped.replace("\n", "\\n").replace("\r", "\\r")
+def _with_intervals(sums: Sums) -> dict[str, Any]:
+    record = sums.metrics()
+    for metric, (attribute, _) in SHARES.items():
+        record[f"{metric}_interval"] = list(wilson(getattr(sums, attribute), sums.count))
+    return record

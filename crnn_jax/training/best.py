@@ -6,6 +6,7 @@ import jax
 import numpy as np
 
 from crnn_jax.spec.model_file import save_model
+from crnn_jax.training import hosts
 from crnn_jax.training.checkpoints import Checkpoints
 from crnn_jax.training.state import TrainState
 from crnn_jax.training.workdir import Workdir
@@ -44,6 +45,8 @@ class BestSoFar:
 
     def save_model(self, state: TrainState, metadata: dict[str, Any]) -> None:
         """The workdir's model file alone."""
+        if not hosts.first():
+            return
         variables = jax.tree.map(np.asarray, state.variables)
         save_model(self.workdir.model, variables, metadata)
 

@@ -20,6 +20,7 @@ import jax
 import numpy as np
 
 from crnn_jax.spec.errors import UserError
+from crnn_jax.training import hosts
 
 SUMS = "sha256.json"
 META = "meta.json"
@@ -40,7 +41,7 @@ class Checkpoints:
         return sorted(int(path.name) for path in self.directory.iterdir() if path.name.isdigit())
 
     def save(self, step: int, state: Any, meta: dict[str, Any]) -> None:
-        """Writes a step and removes the oldest beyond `keep`.
+        """Writes a step and removes the oldest beyond `keep`; all processes of a run call it.
 
         Args:
           step: names the folder.
@@ -52,19 +53,28 @@ class Checkpoints:
         """
         final = self.directory / str(step)
         partial = self.directory / f"{step}.partial"
-        for leftover in self.directory.glob("*.partial"):
-            shutil.rmtree(leftover)
-        partial.mkdir(parents=True)
+        if hosts.first():
+            for leftover in self.directory.glob("*.partial"):
+                shutil.rmtree(leftover)
+            partial.mkdir(parents=True)
+        hosts.wait(f"{partial} is there")
         try:
             with _checkpointer() as checkpointer:
-                checkpointer.save(partial / "state", state)
-            (partial / META).write_text(json.dumps(meta), encoding="utf-8")
-            _write_synced(partial / SUMS, json.dumps(_sums(partial, sync=True), indent=0))
+                checkpointer.save(partial / "state", state)  # of all processes: each its part
+            if hosts.first():
+                self._complete(partial, final, meta)
         except BaseException:
-            shutil.rmtree(partial, ignore_errors=True)
+            if hosts.first():
+                shutil.rmtree(partial, ignore_errors=True)
             raise
+        hosts.wait(f"{final} is whole")
+
+    def _complete(self, partial: Path, final: Path, meta: dict[str, Any]) -> None:
+        """Checksums, the rename that makes a step count, and the removal of those beyond `keep`."""
+        (partial / META).write_text(json.dumps(meta), encoding="utf-8")
+        _write_synced(partial / SUMS, json.dumps(_sums(partial, sync=True), indent=0))
         # The same or a later step was passed over as damaged, or this one would not be written.
-        for later in (s for s in self.steps() if s >= step):
+        for later in (s for s in self.steps() if s >= int(final.name)):
             shutil.rmtree(self.directory / str(later))
         partial.rename(final)
         _sync_folder(self.directory)

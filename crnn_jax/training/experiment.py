@@ -1,6 +1,7 @@
 """What a config means: characters, sources, the plan of batches, the network."""
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 from crnn_jax.data.open import charset_of, open_sources, plan_of, preprocessing_of
@@ -64,8 +65,12 @@ class Experiment:
         return lines
 
 
-def make_experiment(config: Any) -> Experiment:
+def make_experiment(config: Any, kept_table: Path | None = None) -> Experiment:
     """Reads character table and annotations.
+
+    Args:
+      config: a locked ConfigDict, see configs/.
+      kept_table: of the run that this one goes on with; taken where the config names no characters.
 
     Raises:
       UserError: whatever in the config or the data cannot be used.
@@ -74,7 +79,11 @@ def make_experiment(config: Any) -> Experiment:
         raise UserError(
             f"config.steps={config.steps} and config.epochs={config.epochs}: set one, 0 the other"
         )
-    charset, preprocessing = charset_of(config), preprocessing_of(config)
+    if kept_table and not config.charset.table and not config.charset.characters:
+        charset = Charset.read(kept_table, ignore_case=config.charset.ignore_case)
+    else:
+        charset = charset_of(config)
+    preprocessing = preprocessing_of(config)
     if preprocessing.height != HEIGHT:
         raise UserError(
             f"config.preprocessing.height={preprocessing.height}: the network takes {HEIGHT}"

@@ -48,18 +48,27 @@ def carry(
             raise UserError(f"init_from: {name} is {theirs} there and {mine} here")
     places = {symbol: i for i, symbol in enumerate(source_charset.symbols)}
     pairs = [(i, places[s]) for i, s in enumerate(charset.symbols) if s in places]
+    # A model that ignores case has seen capitals too, under the name of their small letters.
+    capitals = [
+        (i, places[s.lower()])
+        for i, s in enumerate(charset.symbols)
+        if source_charset.ignore_case and s not in places and s.lower() in places
+    ]
     result = {}
     for path, value in fresh.items():
         if path in head:
             value = np.array(value)
-            to, come = (np.array(side, np.int64) for side in zip(*pairs, strict=True))
+            to, come = (np.array(side, np.int64) for side in zip(*pairs, *capitals, strict=True))
             value[..., to] = np.asarray(old[path])[..., come]
         else:
             value = np.asarray(old[path])
         result[path] = value
-    new = [s for s in charset.symbols if s not in places]
+    folded = {charset.symbols[i] for i, _ in capitals}
+    new = [s for s in charset.symbols if s not in places and s not in folded]
     gone = [s for s in source_charset.symbols if s not in charset.symbols]
     lines = [f"init_from: {len(pairs)} of {charset.num_classes} classes carried"]
+    if folded:
+        lines.append(f"init_from: {len(folded)} capitals start as their small letters")
     if new:
         lines.append(f"init_from: new characters: {' '.join(map(repr, new))}")
     if gone:

@@ -6,6 +6,7 @@ Step i is dispatched before the numbers of step i - 1 are fetched, so the device
 host. All that a checkpoint does not hold is a pure function of (config, step).
 """
 
+import io
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,7 +19,7 @@ from crnn_jax.data.source import Source
 from crnn_jax.scoring.evaluation import Prediction, evaluate_batches
 from crnn_jax.scoring.result import EvaluationResult
 from crnn_jax.spec.errors import UserError
-from crnn_jax.training import report
+from crnn_jax.training import hosts, report
 from crnn_jax.training.best import BestSoFar
 from crnn_jax.training.checkpoints import Checkpoints
 from crnn_jax.training.experiment import Experiment, make_experiment
@@ -61,10 +62,14 @@ class _Run:
         self.parallel = Parallel(config.parallel)
         self.parallel.check_batch_size("batch_size", config.batch_size)
         self.parallel.check_batch_size("evaluation.batch_size", config.evaluation.batch_size)
-        self.experiment: Experiment = make_experiment(config)
+        self.experiment: Experiment = make_experiment(config, workdir.kept_table())
+        if jax.process_count() > 1:
+            hosts.require_equal("config", str(config))
+            hosts.require_equal("training data", self.experiment.plan.fingerprint())
         workdir.open(config.to_dict(), with_new_config=with_new_config)
         self.total = self.experiment.total_steps
-        self.progress = Progress(self.total)
+        # One of several processes speaks for all; what goes wrong in another ends it with a line.
+        self.progress = Progress(self.total, None if hosts.first() else io.StringIO())
         self.latest = Checkpoints(workdir.latest, config.checkpoint.keep, self.progress.say)
         self.best = BestSoFar(workdir)
         self.tally = Tally()
@@ -95,11 +100,12 @@ class _Run:
             self.progress.say(f"{self.workdir.path}: {finished}")
             return None
         self._resume()
-        self.workdir.begin(self.config.to_dict(), self.experiment.charset)
+        if hosts.first():
+            self.workdir.begin(self.config.to_dict(), self.experiment.charset)
         begun = int(self.state.step)
-        log = self.config.log
-        board = self.workdir.tensorboard if log.tensorboard else None
-        self.summaries = Summaries(self.workdir.metrics, board, from_step=begun)
+        board = self.workdir.tensorboard if self.config.log.tensorboard else None
+        files = (self.workdir.metrics, board) if hosts.first() else (None, None)
+        self.summaries = Summaries(*files, from_step=begun)
         try:
             with StopRequest() as stop:
                 step = self._steps(begun, stop)
@@ -135,8 +141,9 @@ class _Run:
         step, waiting = begun, None
         clock = report.Clock()
         augment = config.data.augment
+        host = (jax.process_index(), jax.process_count())
         stream = self._batches(
-            experiment.plan, experiment.train, begun, self.total, augment=augment
+            experiment.plan, experiment.train, begun, self.total, host=host, augment=augment
         )
         while step < self.total:
             clock.wait()
@@ -148,7 +155,8 @@ class _Run:
             if waiting is not None:
                 self._count(*waiting)
             waiting = (step, batch, metrics)
-            asked = stop.asked  # once: a signal may come at any line below
+            # Once: a signal may come at any line below.
+            asked = hosts.stop_asked(stop.asked, step)
             last = step == self.total or asked
             evaluates = step % evaluate_every == 0 or step == self.total
             saves = step % config.checkpoint.every_steps == 0 or evaluates or last
@@ -167,7 +175,14 @@ class _Run:
         return step
 
     def _batches(
-        self, plan: Plan, source: Source, start: int, stop: int, *, augment: str | None = None
+        self,
+        plan: Plan,
+        source: Source,
+        start: int,
+        stop: int,
+        *,
+        host: tuple[int, int],
+        augment: str | None = None,
     ) -> Iterator[Batch]:
         data = self.config.data
         drivers = {"threads": loader.batches, "tf": tf_loader.batches}
@@ -180,7 +195,7 @@ class _Run:
             start=start,
             stop=stop,
             workers=data.workers,
-            host=(jax.process_index(), jax.process_count()),
+            host=host,
             augment=augment,
             seed=self.config.seed,
         )
@@ -200,6 +215,7 @@ class _Run:
             raise
 
     def _log(self, step: int, clock: "report.Clock") -> None:
+        self.tally.share(hosts.gather)
         row = {"learning_rate": float(self.schedule(step - 1)), **self.tally.take()}
         row = {f"train/{name}": value for name, value in row.items()}
         speed = clock.take(self.config.batch_size)
@@ -211,13 +227,14 @@ class _Run:
         variables = self.state.variables
 
         def predict(batch: Batch) -> Prediction:
-            found = self.eval_step(variables, self.parallel.shard(batch))
+            found = self.eval_step(variables, self.parallel.shard(batch, whole=True))
             return Prediction(found["ids"], found["id_lengths"], found["log_prob"], found["loss"])
 
         result = EvaluationResult()
         for source in self.experiment.validation:
             plan = self.experiment.evaluation_plan(source)
-            stream = self._batches(plan, source, 0, plan.steps_per_epoch)
+            # Every process reads all of it, so that all know every answer and agree on the best.
+            stream = self._batches(plan, source, 0, plan.steps_per_epoch, host=(0, 1))
             result += evaluate_batches(predict, stream, source, self.experiment.charset)
             result.note_reasons(source.name, plan.reasons.counts)
         metrics = result.metrics()
@@ -225,21 +242,24 @@ class _Run:
         for line in report.validation_lines(step, result):
             self.progress.say(line)
         if self.best.offer(step, metrics):
-            self.best.save(step, self.state, self.experiment.metadata(step))
+            self.best.save(step, self.parallel.savable(self.state), self.experiment.metadata(step))
 
     def _save(self, step: int, clock: "report.Clock | None") -> None:
         if clock is not None:
             self.tally.seconds += clock.since_last()
+        self.tally.share(hosts.gather)
         meta = {
             "tally": self.tally.to_meta(),
             "best": self.best.to_meta(),
             "model": self.experiment.metadata(step),
         }
-        self.latest.save(step, self.state, meta)
+        self.latest.save(step, self.parallel.savable(self.state), meta)
         if not self.experiment.validation:
             self.best.save_model(self.state, meta["model"])
 
     def _finish(self, step: int) -> None:
+        if not hosts.first():
+            return
         summary = report.summary(self.experiment, self.state, step, self.tally, self.best)
         write_json(self.workdir.summary, summary)
         for line in report.last_lines(summary, self.workdir):

@@ -58,10 +58,19 @@ def make_optimizer(
     """The optimizer; weight decay touches matrices only, frozen modules get no update.
 
     Args:
-      config: `config.optimizer`: name, b1, b2, weight_decay, clip_norm (0: no clipping).
+      config: `config.optimizer`: name, b1, b2, weight_decay, clip_norm (0: no clipping),
+        accumulate (batches an update; their gradients are averaged, then clipped).
       schedule: learning rate by step.
       frozen: module names (see `frozen_modules`).
     """
+    if config.accumulate < 1:
+        raise UserError(f"config.optimizer.accumulate={config.accumulate}: at least 1")
+    by_step, batches = schedule, config.accumulate
+    if batches > 1:  # optax counts updates, the config steps
+
+        def schedule(updates):
+            return by_step(updates * batches)
+
     if config.name == "adam":
         update = optax.adam(schedule, config.b1, config.b2)
     elif config.name == "adamw":
@@ -80,6 +89,8 @@ def make_optimizer(
     if config.clip_norm:
         parts.insert(0, optax.clip_by_global_norm(config.clip_norm))
     chain = optax.chain(*parts)
+    if batches > 1:
+        chain = optax.MultiSteps(chain, batches).gradient_transformation()
     if not frozen:
         return chain
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from crnn_jax.spec.errors import UserError
@@ -54,9 +55,23 @@ class Parallel:
         """The same arrays on every device."""
         return jax.device_put(tree, self._replicated)
 
-    def shard(self, batch: Mapping[str, Any]) -> dict[str, Any]:
-        """This host's slice of a batch, [b / hosts, ...], as global arrays on the devices."""
+    def savable(self, tree: Any) -> Any:
+        """The arrays as ones of all processes: under 'pmap' each process holds its own copy."""
+        if self.mode == "pmap" and jax.process_count() > 1:
+            return self.replicate(jax.device_get(tree))
+        return tree
+
+    def shard(self, batch: Mapping[str, Any], *, whole: bool = False) -> dict[str, Any]:
+        """This host's slice of a batch, [b / hosts, ...], as global arrays on the devices.
+
+        Args:
+          batch: that slice, or with `whole` all of the batch, of which the slice is taken.
+        """
         arrays = {k: np.asarray(batch[k]) for k in DEVICE_KEYS}
+        if whole:
+            size = len(arrays["mask"]) // jax.process_count()
+            part = slice(jax.process_index() * size, (jax.process_index() + 1) * size)
+            arrays = {k: a[part] for k, a in arrays.items()}
         if self.mode == "pmap":
             local = len([d for d in self.devices if d.process_index == jax.process_index()])
             return {k: a.reshape(local, -1, *a.shape[1:]) for k, a in arrays.items()}
@@ -84,10 +99,17 @@ class Parallel:
         if self.mode == "pmap":
             mapped = jax.pmap(step, AXIS, in_axes=(None, 0), devices=self.devices)
             return lambda variables, batch: {
-                k: v.reshape(-1, *v.shape[2:]) for k, v in mapped(variables, batch).items()
+                k: _joined(v) for k, v in mapped(variables, batch).items()
             }
         return jax.jit(
             step,
             in_shardings=(self._replicated, self._by_sample),
             out_shardings=self._replicated,
         )
+
+
+def _joined(parts: jax.Array) -> Any:
+    """[devices, b, ...] of all processes as [devices * b, ...] in each."""
+    if jax.process_count() > 1:
+        parts = multihost_utils.process_allgather(parts, tiled=True)
+    return parts.reshape(-1, *parts.shape[2:])

@@ -1,7 +1,13 @@
-"""SIGTERM and Ctrl-C ask a run to save and stop; a second Ctrl-C leaves at once."""
+"""SIGTERM and Ctrl-C ask a run to save and stop; a second Ctrl-C leaves at once.
+
+Of several processes JAX's preemption service listens for SIGTERM (`hosts.stop_asked`); a handler of
+our own would take its place, so there Ctrl-C is passed on as SIGTERM.
+"""
 
 import os
 import signal
+
+import jax
 
 
 class StopRequest:
@@ -12,7 +18,8 @@ class StopRequest:
         self._before: dict[int, object] = {}
 
     def __enter__(self) -> "StopRequest":
-        for number in (signal.SIGTERM, signal.SIGINT):
+        own = (signal.SIGTERM, signal.SIGINT) if jax.process_count() == 1 else (signal.SIGINT,)
+        for number in own:
             self._before[number] = signal.signal(number, self._handle)
         return self
 
@@ -23,4 +30,6 @@ class StopRequest:
     def _handle(self, number: int, _frame: object) -> None:
         if self.asked and number == signal.SIGINT:
             os._exit(130)  # no clean-up: the user has asked twice, and checkpoints are atomic
+        if jax.process_count() > 1:
+            os.kill(os.getpid(), signal.SIGTERM)
         self.asked = True

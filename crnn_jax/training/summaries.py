@@ -11,16 +11,17 @@ TIMES = ("time", "speed/images_per_second", "speed/waiting")
 
 
 class Summaries:
-    """Appends rows {'step': .., name: value} to metrics.jsonl and TensorBoard.
+    """Appends rows {'step': .., name: value} to metrics.jsonl and TensorBoard, each where given.
 
     A resumed run cuts both back to its checkpoint's step, so that the files end as those of a run
     that was never stopped.
     """
 
-    def __init__(self, metrics: Path, tensorboard: Path | None, *, from_step: int):
-        _cut_back(metrics, from_step)
-        self._file = metrics.open("a", encoding="utf-8")
-        self._board = None
+    def __init__(self, metrics: Path | None, tensorboard: Path | None, *, from_step: int):
+        self._file, self._board = None, None
+        if metrics is not None:
+            _cut_back(metrics, from_step)
+            self._file = metrics.open("a", encoding="utf-8")
         if tensorboard is not None:
             from tensorboardX import SummaryWriter  # half a second, and no TensorFlow
 
@@ -29,8 +30,9 @@ class Summaries:
     def write(self, step: int, values: dict[str, Any]) -> None:
         """One row; names with a `/` form groups in TensorBoard."""
         row = {"step": step, "time": round(time.time(), 3), **values}
-        self._file.write(json.dumps(row) + "\n")
-        self._file.flush()
+        if self._file:
+            self._file.write(json.dumps(row) + "\n")
+            self._file.flush()
         if self._board:
             for name, value in values.items():
                 if isinstance(value, int | float):
@@ -38,7 +40,8 @@ class Summaries:
 
     def close(self) -> None:
         """Closes both files."""
-        self._file.close()
+        if self._file:
+            self._file.close()
         if self._board:
             self._board.close()
 

@@ -6,7 +6,7 @@ was stopped between two log lines writes the same line as one that was not.
 
 import dataclasses
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 SUMS = ("loss_sum", "correct", "count", "infeasible", "pixels", "pixels_real")
@@ -26,6 +26,7 @@ class Tally:
       gradient_norm: sum over these steps.
       skipped, skipped_in_row: steps without a finite gradient, in all and just now.
       failed: samples that could not be read, in all, by reason.
+      failed_here: of these, what this process has not yet told the others (not stored).
       seconds: of training, over all processes of the run.
       recent: ids of the samples of the last two batches (for the report; not stored).
     """
@@ -38,6 +39,7 @@ class Tally:
     failed: Counter = dataclasses.field(default_factory=Counter)
     seconds: float = 0.0
     recent: list[list[int]] = dataclasses.field(default_factory=list)
+    failed_here: Counter = dataclasses.field(default_factory=Counter)
 
     def add(self, batch: Mapping[str, Any], metrics: dict[str, Any], max_not_finite: int) -> None:
         """Counts one step.
@@ -45,7 +47,7 @@ class Tally:
         Raises:
           NotFinite: `max_not_finite` steps in a row (0: never).
         """
-        self.failed.update(reason for _, reason in batch["failed"])
+        self.failed_here.update(reason for _, reason in batch["failed"])
         self.recent = [*self.recent[-1:], [int(i) for i in batch["id"] if i >= 0]]
         self.steps += 1
         if not metrics["finite"]:
@@ -61,6 +63,12 @@ class Tally:
         self.gradient_norm += float(metrics["gradient_norm"])
         for name in SUMS:
             self.sums[name] += float(metrics[name])
+
+    def share(self, gather: Callable[[dict], list[dict]]) -> None:
+        """Adds what all processes could not read since the last call."""
+        for counts in gather(dict(self.failed_here)):
+            self.failed.update(counts)
+        self.failed_here.clear()
 
     def take(self) -> dict[str, float]:
         """Means over the steps since the last call, and counts of the whole run."""
@@ -81,7 +89,7 @@ class Tally:
     def to_meta(self) -> dict[str, Any]:
         """JSON values; floats survive JSON exactly."""
         meta = dataclasses.asdict(self) | {"failed": dict(self.failed)}
-        del meta["recent"]
+        del meta["recent"], meta["failed_here"]
         return meta
 
     @classmethod

@@ -63,6 +63,14 @@ class Workdir:
                     "take another --workdir, or insist with --resume=with_new_config"
                 )
 
+    def kept_table(self) -> Path | None:
+        """The character table of the run that was begun here; None in a new workdir.
+
+        Where the config names no table it is made from the labels, once: more labels later must
+        not change the classes of weights that there are.
+        """
+        return self.table if self.latest.exists() and self.table.exists() else None
+
     def finished(self, total_steps: int) -> str:
         """A line on the run that has finished, '' if it has not or so many steps extend it."""
         if not self.summary.exists():

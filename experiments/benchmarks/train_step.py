@@ -1,97 +1,194 @@
-"""Training steps a second: forward, CTC loss, gradient and Adam on pictures of 32 x 100, float32.
+"""Training steps a second, beside other frameworks: forward, CTC loss, gradient and Adam, float32.
 
+    pip install torch tensorflow-cpu    # only for this; what is missing is skipped
     python experiments/benchmarks/train_step.py [--models crnn crnn_small] [--batches 64]
 
-Batches are random and in memory: data loading is not measured. The configurations take turns, one
-step each, so that a busy moment hits all of them; the median over the turns is printed.
+Batches of 32 x 100 grey pictures are random and in memory: data loading is not measured. Everybody
+starts from the same weights, and that the first losses agree is checked. On a GPU PyTorch runs with
+cuDNN, in float32 and with AMP, beside our float32 and bfloat16. Subjects take turns.
 """
 
 import argparse
-import json
 import os
-import statistics
 import sys
-import time
+from collections.abc import Callable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import numpy as np
 
 from crnn_jax import xla_flags
+from experiments.benchmarks import report, turns
+from experiments.benchmarks.forward import CLASSES, WIDTH, devices, make_all, random_model
 
-CLASSES = 37
 LABEL = 8
+CLOSE = 1e-3  # of the first loss, relative
+
+Batch = dict[str, np.ndarray]
+Step = Callable[[Batch], float]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--models", nargs="+", default=["crnn_small", "crnn"])
     parser.add_argument("--batches", nargs="+", type=int, default=[64])
+    parser.add_argument("--subjects", nargs="+", default=list(SUBJECTS), choices=list(SUBJECTS))
     parser.add_argument("--turns", type=int, default=15)
     parser.add_argument("--json", help="also write the rows there")
     args = parser.parse_args()
     xla_flags.set_for_cpu()
-    cases = {(m, b): make_case(m, b) for m in args.models for b in args.batches}
-    seconds: dict = {case: [] for case in cases}
-    for turn in range(args.turns):
-        for case, run in cases.items():
-            start = time.perf_counter()
-            run()
-            seconds[case].append(time.perf_counter() - start)
-        print(f"turn {turn + 1} of {args.turns}", file=sys.stderr)
-    rows = [
-        {
-            "subject": "crnn_jax",
-            "model": model,
-            "batch": batch,
-            "images_per_second": round(batch / statistics.median(times), 1),
-        }
-        for (model, batch), times in seconds.items()
-    ]
-    print("| subject | model | batch | images/s |\n|---|---|---|---|")
-    for row in rows:
-        print("| " + " | ".join(str(value) for value in row.values()) + " |")
-    print(f"{os.cpu_count()} cores, medians of {args.turns} turns")
-    if args.json:
-        Path(args.json).write_text(json.dumps(rows, indent=1) + "\n")
+    rows = []
+    for name in args.models:
+        for size in args.batches:
+            steps = make_all(random_model(name), args.subjects, SUBJECTS)
+            batch = random_batch(size)
+            compare({subject: step(batch) for subject, step in steps.items()})
+            runs = {s: (lambda step=step, b=batch: step(b)) for s, step in steps.items()}
+            seconds = turns.take_turns(runs, args.turns, f"{name}, batch {size}")
+            rows += turns.rows_of(seconds, size, model=name, batch=size)
+    packages = ["jax", "jaxlib", "optax", "tensorflow-cpu", "tensorflow", "keras", "torch"]
+    note = f"32 x {WIDTH}, medians of {args.turns} turns; {devices()}"
+    report.show(rows, args.json, packages, note)
 
 
-def make_case(name: str, batch_size: int):
-    """A function that takes one step and waits for it; compiled and warm."""
+def random_batch(size: int) -> Batch:
+    """Noise, labelled at random."""
+    rng = np.random.default_rng(0)
+    return {
+        "image": rng.integers(0, 256, (size, 32, WIDTH, 1), dtype=np.uint8),
+        "width": np.full(size, WIDTH, np.int32),
+        "label": rng.integers(0, CLASSES - 1, (size, LABEL), dtype=np.int32),
+        "label_length": np.full(size, LABEL, np.int32),
+        "mask": np.ones(size, bool),
+    }
+
+
+def compare(losses: dict[str, float]) -> None:
+    """Ends the benchmark where a subject begins with another loss."""
+    expected = losses.get("crnn_jax")
+    for subject, loss in losses.items():
+        if expected is None or "bfloat16" in subject or "AMP" in subject:
+            continue
+        if not abs(loss - expected) < CLOSE * abs(expected):
+            sys.exit(f"{subject}: begins with loss {loss:.5g}, ours with {expected:.5g}")
+
+
+def ours(variables: dict, metadata: dict, **changes: object) -> Step:
     import jax
-    import numpy as np
     import optax
 
-    from crnn_jax.models.config import get_model_config
+    from crnn_jax.models.config import ModelConfig
     from crnn_jax.models.crnn import CRNN
     from crnn_jax.training.parallel import Parallel
-    from crnn_jax.training.state import create_state, init_variables
+    from crnn_jax.training.state import create_state
     from crnn_jax.training.step import make_train_step
 
     parallel = Parallel("jit", jax.devices()[:1])
-    model = CRNN(get_model_config(name, num_classes=CLASSES), parallel.axis_name)
+    config = ModelConfig.from_dict({**metadata["model"], **changes})
+    model = CRNN(config, parallel.axis_name)
     optimizer = optax.adam(1e-3)
-    step = parallel.train_step(make_train_step(model, optimizer, blank_id=CLASSES - 1))
-    rng = np.random.default_rng(0)
-    batch = parallel.shard(
-        {
-            "image": rng.integers(0, 256, (batch_size, 32, 100, 1), dtype=np.uint8),
-            "width": np.full(batch_size, 100, np.int32),
-            "label": rng.integers(0, CLASSES - 1, (batch_size, LABEL), dtype=np.int32),
-            "label_length": np.full(batch_size, LABEL, np.int32),
-            "mask": np.ones(batch_size, bool),
-        }
-    )
-    state = create_state(init_variables(model, 0), optimizer, ema=False)
-    held = [parallel.replicate(state)]
+    program = parallel.train_step(make_train_step(model, optimizer, blank_id=CLASSES - 1))
+    held = [parallel.replicate(create_state(variables, optimizer, ema=False))]
 
-    def run() -> None:
-        held[0], metrics = step(held[0], batch)
-        jax.block_until_ready((held[0], metrics))
+    def step(batch: Batch) -> float:
+        held[0], metrics = program(held[0], parallel.shard(batch))
+        jax.block_until_ready(held[0])
+        return float(metrics["loss_sum"] / metrics["count"])
 
-    run()
-    run()
-    return run
+    return step
 
+
+def ours_bfloat16(variables: dict, metadata: dict) -> Step | None:
+    import jax
+
+    if jax.default_backend() == "cpu":
+        return None
+    return ours(variables, metadata, dtype="bfloat16")
+
+
+def keras(variables: dict, metadata: dict) -> Step:
+    import keras as framework
+    import tensorflow as tf
+
+    from crnn_jax.deploy import keras_twin
+
+    twin = keras_twin.build((variables, metadata))
+    optimizer = framework.optimizers.Adam(1e-3)
+    optimizer.build(twin.trainable_variables)
+
+    @tf.function
+    def program(image: tf.Tensor, label: tf.Tensor, label_length: tf.Tensor) -> tf.Tensor:
+        with tf.GradientTape() as tape:
+            logits = twin(image, training=True)
+            frames = tf.fill([tf.shape(logits)[0]], tf.shape(logits)[1])
+            each = tf.nn.ctc_loss(
+                label, logits, label_length, frames, logits_time_major=False, blank_index=-1
+            )
+            loss = tf.reduce_mean(each)
+        gradients = tape.gradient(loss, twin.trainable_variables)
+        optimizer.apply_gradients(zip(gradients, twin.trainable_variables, strict=True))
+        return loss
+
+    def step(batch: Batch) -> float:
+        arrays = (tf.constant(batch[key]) for key in ("image", "label", "label_length"))
+        return float(program(*arrays))
+
+    return step
+
+
+def pytorch(
+    variables: dict, metadata: dict, *, compiled: bool = False, amp: bool = False
+) -> Step | None:
+    import torch
+
+    from experiments.benchmarks.torch_net import TorchCRNN
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    if amp and device == "cpu":
+        return None
+    net = TorchCRNN(metadata["model"])
+    net.take(variables)
+    net = net.train().to(device, memory_format=torch.channels_last)
+    optimizer = torch.optim.Adam(net.parameters(), 1e-3)
+    # zero_infinity and the mean over samples, not over their lengths, as everybody else here.
+    criterion = torch.nn.CTCLoss(CLASSES - 1, reduction="none", zero_infinity=True)
+    program = torch.compile(net, dynamic=False) if compiled else net
+
+    def step(batch: Batch) -> float:
+        images, labels, lengths = (
+            torch.from_numpy(batch[key]).to(device) for key in ("image", "label", "label_length")
+        )
+        optimizer.zero_grad(set_to_none=True)
+        with torch.autocast(device, torch.bfloat16, enabled=amp):
+            logits = program(images)
+        log_probs = logits.float().log_softmax(2).transpose(0, 1)
+        frames = torch.full((len(images),), log_probs.shape[0], dtype=torch.int32)
+        loss = criterion(log_probs, labels, frames, lengths.cpu()).mean()
+        loss.backward()
+        optimizer.step()
+        return float(loss.detach())
+
+    return step
+
+
+def pytorch_compiled(variables: dict, metadata: dict) -> Step | None:
+    return pytorch(variables, metadata, compiled=True)
+
+
+def pytorch_amp(variables: dict, metadata: dict) -> Step | None:
+    return pytorch(variables, metadata, compiled=True, amp=True)
+
+
+SUBJECTS: dict[str, Callable[[dict, dict], Step | None]] = {
+    "crnn_jax": ours,
+    "crnn_jax, bfloat16": ours_bfloat16,
+    "keras, tf.function": keras,
+    "pytorch, eager": pytorch,
+    "pytorch, torch.compile": pytorch_compiled,
+    "pytorch, torch.compile, AMP": pytorch_amp,
+}
 
 if __name__ == "__main__":
     main()

@@ -5,7 +5,7 @@ import pytest
 
 from crnn_jax.data import open as open_module
 from crnn_jax.data.files import FileSource
-from crnn_jax.data.open import open_sources, parse_names
+from crnn_jax.data.open import charset_of, open_sources, parse_names, plan_of
 from crnn_jax.data.split import Subset, split
 from crnn_jax.spec.errors import UserError
 from crnn_jax.spec.preprocessing import Preprocessing
@@ -14,12 +14,14 @@ from tests.data.conftest import DrawnSource, write_picture
 RULE = Preprocessing(width=100)
 
 
-def config_of(train, **data):
+def config_of(train, charset=None, **data):
     keys = {
         'train': str(train), 'validation': '', 'images': '', 'format': 'auto', 'split': '',
-        'unknown': 'unusable', 'boundaries': (), 'max_label_length': 0, 'cache': False,
+        'unknown': 'unusable', 'replay': 0.0, 'boundaries': (), 'max_label_length': 0, 'cache': False,
     }  # fmt: skip
-    return SimpleNamespace(seed=0, synthetic=None, data=SimpleNamespace(**(keys | data)))
+    return SimpleNamespace(
+        seed=0, synthetic=None, charset=charset, data=SimpleNamespace(**(keys | data))
+    )
 
 
 def opened(words, train, **data):
@@ -156,6 +158,42 @@ def test_rendered_words_by_name(words, monkeypatch):
     assert len(mixed) == 120
     with pytest.raises(UserError, match="no file to part"):
         opened(words, "synthetic", split="10%")
+
+
+def test_replay_mixes_rendered_words_in(words, tmp_path, monkeypatch):
+    monkeypatch.setattr(open_module, "RENDERED", f"{__name__}:Rendered")
+    lines = words.path.read_text().splitlines()
+    bad = tmp_path / "bad.tsv"
+    bad.write_text("\n".join([*lines, "missing.png\tA1"]) + "\n")
+    train, _ = opened(words, bad, images=str(words.path.parent), replay=0.5)
+    assert abs(len(train) - 150) <= 1
+    which, _ = train.locate(np.arange(len(train)))
+    assert np.bincount(which).tolist() == [100, len(train) - 100]
+    # What the files lack is still told.
+    assert train.reasons.total() == 1
+    config = SimpleNamespace(**vars(config_of(bad)), batch_size=8)
+    config.model = SimpleNamespace(geometry="keras")
+    assert plan_of(config, train, RULE, evaluation=False).reasons.total() == 1
+    with pytest.raises(UserError, match=r"data\.replay=-1"):
+        opened(words, bad, replay=-1)
+
+
+def test_without_a_table_the_characters_are_those_of_the_labels(tmp_path):
+    one, two = tmp_path / "one.tsv", tmp_path / "two.tsv"
+    one.write_text("a.png\tBad\nb.png\tcab\n")
+    two.write_text("c.png\t\u00e9\n")
+    wanted = SimpleNamespace(table="", characters="", ignore_case=False)
+    config = config_of(f"{one},{two}*3,synthetic", wanted)
+    assert charset_of(config).characters == tuple("Babcd\u00e9")
+    wanted.ignore_case = True
+    assert charset_of(config).characters == tuple("abcd\u00e9")
+    wanted.characters = "xyz"
+    assert charset_of(config).characters == tuple("xyz")
+    wanted.table = "table.txt"
+    with pytest.raises(UserError, match="set one of the two"):
+        charset_of(config)
+    with pytest.raises(UserError, match="no labels to take the characters from"):
+        charset_of(config_of("synthetic", SimpleNamespace(table="", characters="")))
 
 
 def test_subsets_of_subsets(words):

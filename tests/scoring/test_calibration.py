@@ -8,7 +8,9 @@ from crnn_jax.scoring.calibration import (
     best_temperature,
     coverage_at_precision,
     expected_calibration_error,
+    reliability,
     summary,
+    threshold_curve,
 )
 
 samples = st.lists(
@@ -93,3 +95,22 @@ def test_certain_and_wrong_costs_much_but_not_all():
 def test_no_samples():
     with pytest.raises(ValueError, match="0 samples"):
         best_temperature(np.array([1.0, 2.0]), np.zeros((0, 2)), np.zeros(0, bool))
+
+
+def test_reliability_counts_every_sample_once():
+    confidence = np.array([0.0, 0.05, 0.1, 0.15, 0.99, 1.0])
+    right = np.array([False, True, False, True, True, True])
+    bins = reliability(confidence, right)
+    assert [(b.low, b.high, b.samples, b.right) for b in bins] == [
+        (0.0, 0.1, 2, 1),
+        (0.1, 0.2, 2, 1),
+        (0.9, 1.0, 2, 2),
+    ]
+    assert bins[1].confidence == pytest.approx(0.125)
+    assert reliability(confidence[:0], right[:0]) == []
+
+
+def test_threshold_curve_ends_at_the_accuracy():
+    kept, share = threshold_curve(np.array([0.2, 0.9, 0.9, 0.5]), np.array([0, 1, 0, 1], bool))
+    assert kept.tolist() == [0.5, 0.75, 1.0]
+    assert share.tolist() == [0.5, 2 / 3, 0.5]

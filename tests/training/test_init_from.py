@@ -34,6 +34,18 @@ def test_columns_follow_their_symbols():
     ]
 
 
+def test_capitals_start_as_the_small_letters_of_a_model_that_ignores_case():
+    folding, new = Charset.from_characters("ab", ignore_case=True), Charset.from_characters("AaX")
+    assert new.symbols[:3] == ("A", "a", "X")
+    carried, lines = carry(_variables(4, 100), new, _variables(3, 0), folding)
+    np.testing.assert_array_equal(carried["params"]["logits"]["bias"], [0, 0, 102, 2])
+    assert "init_from: 1 capitals start as their small letters" in lines
+    assert "init_from: new characters: 'X'" in lines
+    exact = Charset.from_characters("ab")
+    carried, _ = carry(_variables(4, 100), new, _variables(3, 0), exact)
+    assert carried["params"]["logits"]["bias"][0] == 100
+
+
 def test_another_network_is_refused_by_name():
     charset = Charset.from_characters("abc")
     with pytest.raises(UserError, match=r"logits/kernel is \(3,\) there and \(2,\) here"):

@@ -22,6 +22,7 @@ def _config(**changes):
             "b2": 0.999,
             "weight_decay": 0.0,
             "clip_norm": 0.0,
+            "accumulate": 1,
         }
     )
     config.update(changes)
@@ -68,3 +69,19 @@ def test_unknown_names_are_told():
         make_schedule(_config(schedule="step"), 10)
     with pytest.raises(UserError, match="head"):
         frozen_modules(("head",))
+
+
+def test_gradients_of_several_batches_make_one_update():
+    config = _config(name="sgd", b1=0.0, learning_rate=1.0, schedule="linear", accumulate=2)
+    optimizer = make_optimizer(config, make_schedule(config, 8))
+    params = {"logits": {"bias": jnp.ones((2,))}}
+    state = optimizer.init(params)
+    taken = []
+    for gradient in (1.0, 3.0, 2.0, 6.0):
+        grads = {"logits": {"bias": jnp.full((2,), gradient)}}
+        updates, state = optimizer.update(grads, state, params)
+        taken.append(float(updates["logits"]["bias"][0]))
+    # The second update comes at step 2 of 8, where the rate has fallen to three quarters.
+    np.testing.assert_allclose(taken, [0.0, -2.0, 0.0, -0.75 * 4.0], atol=1e-6)
+    with pytest.raises(UserError, match=r"optimizer\.accumulate=0: at least 1"):
+        make_optimizer(_config(accumulate=0), lambda step: 0.1)

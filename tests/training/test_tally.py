@@ -28,12 +28,16 @@ def test_means_are_sums_divided_once():
     tally = Tally()
     tally.add(BATCH, _metrics(loss=2.0, count=4.0), 0)
     tally.add(BATCH, _metrics(loss=7.0, count=1.0), 0)
+    tally.share(lambda counts: [counts, {"missing file": 3}])  # another process told so
     row = tally.take()
     assert row["loss"] == 9.0 / 5.0
     assert row["accuracy"] == 2.0 / 5.0
     assert row["padding"] == 0.25
     assert row["gradient_norm"] == 3.0
-    assert row["infeasible"] == row["failed"] == 2
+    assert row["infeasible"] == 2
+    assert row["failed"] == 2 + 3
+    tally.share(lambda counts: [counts])
+    assert tally.failed == {"unreadable picture": 2, "missing file": 3}  # told once
     assert tally.take()["loss"] == 0.0
 
 

@@ -1,0 +1,185 @@
+"""LMDB as deep-text-recognition-benchmark and parseq write it.
+
+    num-samples       b'7224612'
+    image-000000001   an encoded picture
+    label-000000001   its text, UTF-8
+
+Keys count from 1; sets that count from 0 are read too. The file is opened read-only and without
+its lock, so that sets on read-only disks can be used and nobody who reads is in another's way.
+"""
+
+import os
+import threading
+import weakref
+from collections.abc import Iterator
+from typing import Any
+
+from crnn_jax.data.records import MISSING_LABEL
+from crnn_jax.data.source import Reasons
+from crnn_jax.spec.errors import UserError
+from crnn_jax.spec.images import MISSING, UnreadableImage
+
+DATA = "data.mdb"
+TOGETHER = 10_000  # labels of one transaction
+SPARE_PAGES = 16  # a sound file may lack some at its end: freed before they were written
+BEYOND = "record beyond num-samples, left out"
+LOST = "record that num-samples counts and nobody wrote"
+
+
+def is_lmdb(path: str | os.PathLike[str]) -> bool:
+    """Whether a folder holds an LMDB."""
+    return os.path.isfile(os.path.join(path, DATA))
+
+
+class LmdbRecords:
+    """The records of an LMDB folder.
+
+    Args:
+        path: of the folder.
+
+    Raises:
+        UserError: lmdb is not installed; the file is damaged, cut short, or of another kind.
+    """
+
+    form = "lmdb"
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = os.fspath(path)
+        self._environment: Any = None
+        with self._open().begin() as transaction:
+            said = transaction.get(b"num-samples")
+            if said is None or not said.strip().isdigit():
+                raise UserError(
+                    f"{self.path}: no number under 'num-samples'; want an LMDB with image-%09d, "
+                    f"label-%09d and num-samples, as deep-text-recognition-benchmark writes it"
+                )
+            count = int(said)
+            highest = _highest(transaction)
+            zero = transaction.get(_key("label", 0)) is not None
+        # One that counts from 0 ends before num-samples; in others a number 0 is a stray record.
+        self._first = 0 if zero and highest < count else 1
+        end = max(0, highest + 1 - self._first)
+        self._length = min(count, end)
+        self._lost, self._beyond = max(0, count - end), max(0, end - count)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A worker process opens the file for itself, when it first reads.
+        return {**self.__dict__, "_environment": None}
+
+    def _open(self) -> Any:
+        if self._environment is None:
+            self._environment = _shared(self.path)
+        return self._environment.lmdb
+
+    def __len__(self) -> int:
+        return self._length
+
+    def stamp(self) -> list[Any]:
+        """Place, size and time of the file."""
+        stat = os.stat(os.path.join(self.path, DATA))
+        return [os.path.abspath(self.path), stat.st_size, stat.st_mtime_ns]
+
+    def labels(self) -> Iterator[bytes | str]:
+        """Every label in order; they lie side by side."""
+        for begin in range(0, self._length, TOGETHER):
+            numbers = range(begin, min(begin + TOGETHER, self._length))
+            # Short transactions: while one is open its thread cannot begin another.
+            with self._open().begin() as transaction:
+                found = [transaction.get(self._key("label", i)) for i in numbers]
+            for label in found:
+                yield MISSING_LABEL if label is None else label
+
+    def label(self, number: int) -> bytes | str:
+        """One of them."""
+        found = self._get("label", number)
+        return MISSING_LABEL if found is None else found
+
+    def picture(self, number: int) -> bytes:
+        """An encoded picture. Raises UnreadableImage where there is none."""
+        found = self._get("image", number)
+        if found is None:
+            raise UnreadableImage(MISSING, self.key(number))
+        return found
+
+    def key(self, number: int) -> str:
+        """'image-000000001'."""
+        return self._key("image", number).decode()
+
+    def lost(self) -> Reasons:
+        """What `num-samples` counts beyond the last record."""
+        reasons = Reasons()
+        reasons.add(LOST, [f"{self.path}: the last is {self.key(self._length - 1)}"], self._lost)
+        return reasons
+
+    def notes(self) -> Reasons:
+        """Records that `num-samples` does not count."""
+        notes = Reasons()
+        notes.add(BEYOND, [os.path.join(self.path, self.key(self._length))], self._beyond)
+        return notes
+
+    def _key(self, kind: str, number: int) -> bytes:
+        return _key(kind, number + self._first)
+
+    def _get(self, kind: str, number: int) -> bytes | None:
+        with self._open().begin() as transaction:
+            return transaction.get(self._key(kind, number))
+
+
+def _key(kind: str, number: int) -> bytes:
+    return b"%s-%09d" % (kind.encode(), number)
+
+
+def _highest(transaction: Any) -> int:
+    """The largest number of any label; -1 where there is none."""
+    cursor = transaction.cursor()
+    # '.' follows '-': the place behind every label.
+    found = cursor.prev() if cursor.set_range(b"label.") else cursor.last()
+    kind, _, number = cursor.key().partition(b"-")
+    return int(number) if found and kind == b"label" and number.isdigit() else -1
+
+
+class _Environment:
+    """An open LMDB: a process may open each file only once."""
+
+    def __init__(self, path: str) -> None:
+        try:
+            import lmdb
+        except ImportError:
+            raise UserError(
+                f"{path}: LMDB needs the package lmdb: pip install lmdb, or crnn_jax[lmdb]"
+            ) from None
+        try:
+            self.lmdb = lmdb.open(
+                path,
+                readonly=True,
+                lock=False,
+                create=False,
+                readahead=False,  # neighbours on disk are not what a shuffled plan asks for next
+            )
+        except lmdb.Error as error:
+            raise UserError(f"{path}: cannot be opened as LMDB: {error}") from None
+        # Reading a page that is not there ends the process without a word.
+        page = self.lmdb.stat()["psize"]
+        want = (self.lmdb.info()["last_pgno"] + 1) * page
+        have = os.path.getsize(os.path.join(path, DATA))
+        if have < want - SPARE_PAGES * page:
+            self.lmdb.close()
+            raise UserError(
+                f"{os.path.join(path, DATA)}: cut short: {have:,} of {want:,} bytes are there"
+            )
+
+
+_opened: "weakref.WeakValueDictionary[tuple[Any, ...], _Environment]"
+_opened = weakref.WeakValueDictionary()
+_opening = threading.Lock()
+
+
+def _shared(path: str) -> _Environment:
+    """The environment of a folder, opened once a process (and anew behind a fork)."""
+    stat = os.stat(os.path.join(path, DATA))
+    key = (os.getpid(), stat.st_dev, stat.st_ino)
+    with _opening:
+        found = _opened.get(key)
+        if found is None:
+            found = _opened[key] = _Environment(path)
+    return found

@@ -1,0 +1,128 @@
+"""Any annotation file as a TFDS data set in ArrayRecord shards: a few large files to copy and read.
+
+    path, written, left_out = write_shards('labels.txt', 'shards')   # shards/words/1.0.0
+    tfds.builder_from_directory(path).as_data_source('train')        # for others
+    config.data.train = path                                         # for us
+
+Records keep the annotation's order, its labels as they are written and the pictures' bytes: reading
+them gives the batches that the files give. TFDS is imported with this module, TensorFlow never.
+"""
+
+import contextlib
+import io
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import tensorflow_datasets as tfds
+
+from crnn_jax.data.files import FileSource
+from crnn_jax.data.progress import Progress
+from crnn_jax.data.source import Reasons
+from crnn_jax.data.tfds_source import is_array_record
+from crnn_jax.spec.charset import Charset
+from crnn_jax.spec.errors import UserError
+from crnn_jax.spec.images import MISSING, NO_ACCESS, NO_FILE
+
+NO_CHARACTER = Charset.from_characters("\U0010fffd")  # labels are copied, not encoded
+
+
+class Words(tfds.core.GeneratorBasedBuilder):
+    """Pictures of words or text lines, labelled.
+
+    Args:
+        source: the samples, already opened; None where a written set is only to be read.
+        **options: of TFDS: data_dir, file_format.
+    """
+
+    VERSION = tfds.core.Version("1.0.0")
+
+    def __init__(self, source: FileSource | None = None, **options: Any) -> None:
+        self._source = source
+        self.written = 0
+        self.left_out = Reasons()
+        super().__init__(**options)
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        features = {
+            "image": tfds.features.Image(shape=(None, None, 3)),  # the file's bytes, RGB to others
+            "label": tfds.features.Text(),
+            "path": tfds.features.Text(),  # as the annotation writes it
+        }
+        return tfds.core.DatasetInfo(
+            builder=self,
+            description="Words and text lines: crnn_jax.shards",
+            features=tfds.features.FeaturesDict(features),
+            disable_shuffling=True,  # the plan shuffles; the order is the annotation's
+        )
+
+    def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
+        del dl_manager  # there is nothing to download
+        return {"train": self._generate_examples()}
+
+    def _generate_examples(self) -> Iterator[tuple[int, dict[str, Any]]]:
+        source = self._source
+        assert source is not None
+        progress = Progress("pictures read", len(source))
+        progress(0)
+        for number in range(len(source)):
+            path, label = source.line(number)
+            picture = _bytes_of(source.path(number))
+            if isinstance(picture, str):
+                self.left_out.add(picture, [source.where(number)])
+            else:
+                yield number, {"image": picture, "label": label, "path": path}
+                self.written += 1
+            progress(number + 1)
+
+
+def write_shards(
+    annotation: str | os.PathLike[str],
+    folder: str | os.PathLike[str],
+    *,
+    format: str = "auto",  # noqa: A002 (the config's own name for it)
+    images: str = "",
+    shards: int = 0,
+) -> tuple[str, int, Reasons]:
+    """Writes the samples of an annotation file, or of a folder labelled by its file names.
+
+    Args:
+        annotation: path of the file or folder.
+        folder: TFDS's data_dir; the set comes to `folder`/words/1.0.0, which must not be there.
+        format, images: as in `FileSource`.
+        shards: files to write; 0 leaves it to TFDS (by size).
+
+    Returns:
+        (path of the set, records written, files that could not be read by reason).
+
+    Raises:
+        UserError: naming file and line; the folder holds such a set; no picture can be read.
+    """
+    source = FileSource(annotation, NO_CHARACTER, format=format, images=images, unknown="strip")
+    source.require_pictures()
+    place = os.path.join(folder, Words.name, str(Words.VERSION))
+    if os.path.exists(place):
+        what = "a set" if is_array_record(place) else "something"
+        raise UserError(f"{place}: holds {what} already; name another folder")
+    tfds.disable_progress_bar()  # ours tells the time left
+    builder = Words(source, data_dir=os.fspath(folder), file_format="array_record")
+    options = tfds.download.DownloadConfig(num_shards=shards or None)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):  # it speaks of downloading
+            builder.download_and_prepare(download_config=options)
+    except OSError as error:
+        raise UserError(f"{place}: cannot be written: {error.strerror or error}") from None
+    return os.fspath(builder.data_path), builder.written, builder.left_out
+
+
+def _bytes_of(path: str) -> bytes | str:
+    """A file's bytes, or why it cannot be read; what they hold is looked at when it is read."""
+    try:
+        return Path(path).read_bytes()
+    except (FileNotFoundError, ValueError):  # ValueError: a NUL in the name
+        return MISSING
+    except PermissionError:
+        return NO_ACCESS
+    except OSError:
+        return NO_FILE

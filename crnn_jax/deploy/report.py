@@ -1,0 +1,56 @@
+"""Reads a report's mistakes once more, now with the place and confidence of each character.
+
+    write_evaluation_report('report', recognizer, decoder, result, {'model': 'a.safetensors'})
+
+An evaluation keeps no alignments: of a million samples only the few hundred shown need one.
+"""
+
+import warnings
+from collections.abc import Mapping
+
+from crnn_jax.deploy.decoder import Decoder
+from crnn_jax.deploy.pictures import PhotoWarning
+from crnn_jax.deploy.reading import Reading
+from crnn_jax.deploy.recognizer import Recognizer
+from crnn_jax.scoring.comparison import Comparison
+from crnn_jax.scoring.report.cards import Mark
+from crnn_jax.scoring.report.choice import choose, mistakes
+from crnn_jax.scoring.report.page import write_report
+from crnn_jax.scoring.result import EvaluationResult
+
+
+def write_evaluation_report(
+    path: str,
+    recognizer: Recognizer,
+    decoder: Decoder,
+    result: EvaluationResult,
+    about: Mapping[str, str],
+    comparison: Comparison | None = None,
+) -> str:
+    """Writes the HTML report of a result.
+
+    Args:
+        path: a folder, or the HTML file itself.
+        recognizer, decoder: what the result was read with.
+        result: its rows' paths are those of the pictures.
+        about: what was evaluated, name -> value.
+        comparison: with a second model.
+
+    Returns:
+        The file's path.
+    """
+    chosen = choose(mistakes(result.rows))
+    rows = [mistake.row for mistake in chosen if mistake.row.text is not None]
+    with warnings.catch_warnings():
+        # Whole photos are shown with all the others; the evaluation did not complain either.
+        warnings.simplefilter("ignore", PhotoWarning)
+        readings = recognizer.read([row.path for row in rows], decoder, errors="return")
+    marks = {}
+    for row, reading in zip(rows, readings, strict=True):
+        # A picture may have changed since, or an equal score fallen the other way: the report
+        # shows what was counted, without an alignment of something else.
+        if isinstance(reading, Reading) and reading.text == row.text:
+            marks[row.set, row.id] = [
+                Mark(c.text, c.confidence, c.x0, c.x1) for c in reading.characters or ()
+            ]
+    return write_report(path, result, about, chosen, marks, comparison)

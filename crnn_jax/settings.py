@@ -1,0 +1,117 @@
+"""The command line of a training run: `--config=FILE`, changes to it, and where to run.
+
+run = settings.parse(['--config=configs/words.py', '--config.data.train=labels.txt'])
+run.config, run.workdir
+"""
+
+import os
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from absl import flags
+from ml_collections import config_flags
+
+from crnn_jax.spec.errors import UserError
+
+
+class Run(NamedTuple):
+    """What the flags say.
+
+    Attributes:
+        config: the locked config with its changes.
+        workdir: folder of the run.
+        with_new_config: go on although the workdir's run was begun with another config.
+        joining: (distributed, coordinator, processes, process), see `training.hosts.join`.
+    """
+
+    config: Any
+    workdir: str
+    with_new_config: bool
+    joining: tuple[bool, str, int, int]
+
+
+def parse(arguments: list[str]) -> Run:
+    """Reads the flags; every mistake is a UserError of one line."""
+    values = _flags()
+    config = _config(values, arguments)
+    path = config_flags.get_config_filename(values["config"])
+    return Run(
+        config,
+        values.workdir or default_workdir(path, config.data.train),
+        values.resume == "with_new_config",
+        (values.distributed, values.coordinator, values.processes, values.process),
+    )
+
+
+def help_text() -> str:
+    """What `--help` prints of the flags."""
+    return _flags().get_help()
+
+
+def default_workdir(config_file: str, train: str) -> str:
+    """runs/<config>-<data>."""
+    data = Path(train.partition(",")[0].partition("*")[0])
+    # Annotation files are often called labels.tsv; then the folder tells them apart.
+    told = data.parent.name if data.stem in ("labels", "gt", "annotation") else data.stem
+    return os.path.join("runs", f"{Path(config_file).stem}-{told or data.stem}")
+
+
+def _flags() -> flags.FlagValues:
+    values = flags.FlagValues()
+    config_flags.DEFINE_config_file(
+        "config", None, "Config file; --config.key=value changes it.", flag_values=values
+    )
+    flags.DEFINE_string(
+        "workdir", "", "Folder of the run; runs/<config>-<data> if not given.", flag_values=values
+    )
+    flags.DEFINE_bool(
+        "distributed",
+        default=False,
+        help="One process of many, told by Slurm, Open MPI, Cloud TPU or GKE where the others are.",
+        flag_values=values,
+    )
+    flags.DEFINE_string(
+        "coordinator",
+        "",
+        "The same by hand: address:port of the first; then --processes and --process too.",
+        flag_values=values,
+    )
+    flags.DEFINE_integer("processes", 0, "How many processes there are.", flag_values=values)
+    flags.DEFINE_integer("process", -1, "Which of them this is, from 0.", flag_values=values)
+    flags.DEFINE_enum(
+        "resume",
+        "auto",
+        ["auto", "with_new_config"],
+        "with_new_config: go on although the config is not the one that the run was begun with.",
+        flag_values=values,
+    )
+    return values
+
+
+def _config(values: flags.FlagValues, arguments: list[str]) -> Any:
+    """Fills the flags and returns the config, with every mistake as one line."""
+    sys.argv[1:] = arguments  # where ml_collections looks for what changes a config
+    # Configs import each other as `configs.x`, from wherever the command is run.
+    for word in arguments:
+        if word.startswith("--config="):
+            folder = Path(word.removeprefix("--config=").partition(":")[0]).resolve().parent
+            sys.path.insert(0, str(folder.parent))
+    try:
+        rest = values(["crnn_jax.main", *arguments])[1:]
+        config = values.config
+        if config is not None:
+            config.lock()  # a file that could not be loaded says so on first use
+    except SyntaxError as error:
+        raise UserError(f"{error.filename}:{error.lineno}: no config file: {error.msg}") from None
+    except (KeyError, AttributeError) as error:
+        told = str(error.args[0]).strip("\"'").replace("\n", "; ")
+        raise UserError(f"unknown config key {told}") from None
+    except (flags.Error, TypeError, ValueError, OSError) as error:
+        told = str(error).removeprefix("Configuration is not available because of an ")
+        raise UserError(" ".join(told.split())) from None
+    if rest:
+        raise UserError(f"unexpected {rest[0]!r}; a setting is --config.key=value")
+    if config is None:
+        raise UserError("which config? --config=configs/NAME.py")
+    return config

@@ -1,0 +1,206 @@
+"""Pictures a second through the network alone, beside the same network in other frameworks.
+
+    pip install torch onnx onnxruntime tensorflow-cpu   # only for this; what is missing is skipped
+    python experiments/benchmarks/forward.py [--models crnn crnn_small] [--batches 1 16 64 256]
+
+All have the same weights and get the same uint8 pictures of 32 x 100 in host memory; the time ends
+with the logits in host memory. That the logits are ours is checked first. On a GPU PyTorch runs
+with cuDNN, in float32 and with AMP, beside our float32 and bfloat16. Subjects take turns.
+"""
+
+import argparse
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import numpy as np
+
+from crnn_jax import xla_flags
+from experiments.benchmarks import report, turns
+
+CLASSES = 37
+WIDTH = 100
+CLOSE = 2e-3  # logits of different frameworks in float32, of a network with random weights
+
+Forward = Callable[[np.ndarray], np.ndarray]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--models", nargs="+", default=["crnn", "crnn_small"])
+    parser.add_argument("--batches", nargs="+", type=int, default=[1, 16, 64, 256])
+    parser.add_argument("--subjects", nargs="+", default=list(SUBJECTS), choices=list(SUBJECTS))
+    parser.add_argument("--turns", type=int, default=15)
+    parser.add_argument("--json", help="also write the rows there")
+    args = parser.parse_args()
+    xla_flags.set_for_cpu()
+    rows = []
+    for name in args.models:
+        model = random_model(name)
+        forwards = make_all(model, args.subjects, SUBJECTS)
+        for batch in args.batches:
+            images = np.random.default_rng(0).integers(0, 256, (batch, 32, WIDTH, 1), np.uint8)
+            compare(forwards, images)
+            runs = {s: (lambda f=f, x=images: f(x)) for s, f in forwards.items()}
+            seconds = turns.take_turns(runs, args.turns, f"{name}, batch {batch}")
+            rows += turns.rows_of(seconds, batch, model=name, batch=batch)
+    packages = ["jax", "jaxlib", "tensorflow-cpu", "tensorflow", "keras", "torch", "onnxruntime"]
+    note = f"32 x {WIDTH}, medians of {args.turns} turns; {devices()}"
+    report.show(rows, args.json, packages, note)
+
+
+def devices() -> str:
+    """The device that JAX uses."""
+    import jax
+
+    return f"{jax.devices()[0].platform} {jax.devices()[0].device_kind}"
+
+
+def random_model(name: str) -> tuple[dict, dict]:
+    """(variables, metadata) with fresh weights."""
+    import jax
+
+    from crnn_jax.models.config import get_model_config
+    from crnn_jax.models.crnn import CRNN
+    from crnn_jax.spec.charset import Charset
+    from crnn_jax.spec.preprocessing import Preprocessing
+    from crnn_jax.training.state import init_variables
+
+    config = get_model_config(name, num_classes=CLASSES)
+    charset = Charset.from_characters("abcdefghijklmnopqrstuvwxyz0123456789")
+    metadata = {
+        "format": 1,
+        "model": config.to_dict(),
+        **charset.to_metadata(),
+        "preprocessing": Preprocessing(width=WIDTH).to_metadata(),
+    }
+    return jax.tree.map(np.asarray, init_variables(CRNN(config), 0)), metadata
+
+
+def make_all(
+    model: tuple[dict, dict], wanted: list[str], makers: Mapping[str, Callable]
+) -> dict[str, Callable]:
+    """Subject -> what it runs, of those that are installed."""
+    made = {}
+    for subject in wanted:
+        try:
+            run = makers[subject](*model)
+        except ImportError as error:
+            print(f"{subject}: not installed ({error.name})", file=sys.stderr)
+            continue
+        if run is None:
+            print(f"{subject}: only on a GPU", file=sys.stderr)
+            continue
+        made[subject] = run
+    return made
+
+
+def compare(forwards: dict[str, Forward], images: np.ndarray) -> None:
+    """Ends the benchmark where a subject computes something else."""
+    expected = forwards["crnn_jax"](images) if "crnn_jax" in forwards else None
+    for subject, forward in forwards.items():
+        found = forward(images)
+        if expected is None or "bfloat16" in subject or "AMP" in subject:
+            continue
+        off = float(np.abs(found - expected).max())
+        if found.shape != expected.shape or off > CLOSE:
+            sys.exit(f"{subject}: logits differ from ours by {off:.2g}; nothing to compare")
+
+
+def ours(variables: dict, metadata: dict, **changes: object) -> Forward:
+    import jax
+
+    from crnn_jax.models.config import ModelConfig
+    from crnn_jax.models.crnn import CRNN
+
+    network = CRNN(ModelConfig.from_dict({**metadata["model"], **changes}))
+    held = jax.device_put(variables)
+    program = jax.jit(lambda v, x, w: network.apply(v, x, w, train=False)[0])
+
+    def forward(images: np.ndarray) -> np.ndarray:
+        return np.asarray(program(held, images, np.full(len(images), images.shape[2], np.int32)))
+
+    return forward
+
+
+def ours_bfloat16(variables: dict, metadata: dict) -> Forward | None:
+    import jax
+
+    if jax.default_backend() == "cpu":
+        return None
+    return ours(variables, metadata, dtype="bfloat16")
+
+
+def keras(variables: dict, metadata: dict) -> Forward:
+    import tensorflow as tf
+
+    from crnn_jax.deploy import keras_twin
+
+    twin = keras_twin.build((variables, metadata))
+    signature = tf.TensorSpec([None, 32, WIDTH, 1], tf.uint8)
+    program = tf.function(lambda x: twin(x, training=False), input_signature=[signature])
+    return lambda images: program(tf.constant(images)).numpy()
+
+
+def pytorch(
+    variables: dict, metadata: dict, *, compiled: bool = False, amp: bool = False
+) -> Forward | None:
+    import torch
+
+    from experiments.benchmarks.torch_net import TorchCRNN
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    if amp and device == "cpu":
+        return None
+    net = TorchCRNN(metadata["model"])
+    net.take(variables)
+    net = net.eval().to(device, memory_format=torch.channels_last)
+    # A program for every batch size, as ours: a free one is slower.
+    program = torch.compile(net, dynamic=False) if compiled else net
+
+    def forward(images: np.ndarray) -> np.ndarray:
+        with torch.inference_mode(), torch.autocast(device, torch.bfloat16, enabled=amp):
+            return program(torch.from_numpy(images).to(device)).float().cpu().numpy()
+
+    return forward
+
+
+def pytorch_compiled(variables: dict, metadata: dict) -> Forward | None:
+    return pytorch(variables, metadata, compiled=True)
+
+
+def pytorch_amp(variables: dict, metadata: dict) -> Forward | None:
+    return pytorch(variables, metadata, compiled=True, amp=True)
+
+
+def onnxruntime(variables: dict, metadata: dict) -> Forward:
+    import onnx  # noqa: F401 (the exporter needs it)
+    import onnxruntime as runtime
+
+    from crnn_jax.deploy.onnx_model import export_onnx
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "crnn.onnx")
+        export_onnx((variables, metadata), path)
+        session = runtime.InferenceSession(path, providers=runtime.get_available_providers())
+    name = session.get_inputs()[0].name
+    return lambda images: session.run(None, {name: images})[0]
+
+
+SUBJECTS: dict[str, Callable[[dict, dict], Forward | None]] = {
+    "crnn_jax": ours,
+    "crnn_jax, bfloat16": ours_bfloat16,
+    "keras, tf.function": keras,
+    "pytorch, eager": pytorch,
+    "pytorch, torch.compile": pytorch_compiled,
+    "pytorch, torch.compile, AMP": pytorch_amp,
+    "onnxruntime": onnxruntime,
+}
+
+if __name__ == "__main__":
+    main()
