@@ -97,7 +97,10 @@ def get_config() -> ml_collections.ConfigDict:
 
     config.log = log = ml_collections.ConfigDict()
     log.every_steps = 100  # rows of metrics.jsonl, progress lines
-    log.tensorboard = True  # scalars in the workdir's tensorboard/
+    log.tensorboard = True  # scalars and pictures in the workdir's tensorboard/
+    log.pictures = 24  # of each validation set with label and reading, an evaluation; 0 for none
+    log.histograms = False  # of all weights at each evaluation
+    log.profile = ()  # steps (from, to) that JAX's profiler records: (20, 25)
 
     config.lock()
     return config

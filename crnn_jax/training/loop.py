@@ -25,6 +25,8 @@ from crnn_jax.training.checkpoints import Checkpoints
 from crnn_jax.training.experiment import Experiment, make_experiment
 from crnn_jax.training.optimizer import frozen_modules, make_optimizer, make_schedule
 from crnn_jax.training.parallel import Parallel
+from crnn_jax.training.pictures import FirstBatch, sheet
+from crnn_jax.training.profile import Profile
 from crnn_jax.training.signals import StopRequest
 from crnn_jax.training.starting import initial_variables
 from crnn_jax.training.state import TrainState, create_state
@@ -140,12 +142,14 @@ class _Run:
         evaluate_every = config.evaluation.every_steps or per_epoch
         step, waiting = begun, None
         clock = report.Clock()
+        profile = Profile(config.log.profile, self.workdir.tensorboard)
         augment = config.data.augment
         host = (jax.process_index(), jax.process_count())
         stream = self._batches(
             experiment.plan, experiment.train, begun, self.total, host=host, augment=augment
         )
         while step < self.total:
+            profile.before(step)
             clock.wait()
             batch = next(stream)
             clock.work()
@@ -172,6 +176,7 @@ class _Run:
                 self._save(step, clock)
             if asked or self.best.exhausted(config.evaluation.patience):
                 break
+        profile.stop()
         return step
 
     def _batches(
@@ -235,10 +240,16 @@ class _Run:
             plan = self.experiment.evaluation_plan(source)
             # Every process reads all of it, so that all know every answer and agree on the best.
             stream = self._batches(plan, source, 0, plan.steps_per_epoch, host=(0, 1))
-            result += evaluate_batches(predict, stream, source, self.experiment.charset)
+            first = FirstBatch(predict)
+            result += evaluate_batches(first, stream, source, self.experiment.charset)
+            if self.summaries.shows and self.config.log.pictures:
+                samples = first.samples(source, self.experiment.charset, self.config.log.pictures)
+                self.summaries.picture(step, f"validation/{source.name}", sheet(samples))
             result.note_reasons(source.name, plan.reasons.counts)
         metrics = result.metrics()
         self.summaries.write(step, {f"validation/{k}": v for k, v in metrics.items()})
+        if self.config.log.histograms:
+            self.summaries.histograms(step, variables)
         for line in report.validation_lines(step, result):
             self.progress.say(line)
         if self.best.offer(step, metrics):

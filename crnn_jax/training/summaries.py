@@ -6,6 +6,9 @@ import time
 from pathlib import Path
 from typing import Any, TextIO
 
+import jax
+import numpy as np
+
 # Columns that differ between two runs of the same numbers.
 TIMES = ("time", "speed/images_per_second", "speed/waiting")
 
@@ -37,6 +40,23 @@ class Summaries:
             for name, value in values.items():
                 if isinstance(value, int | float):
                     self._board.add_scalar(name, value, step)
+
+    @property
+    def shows(self) -> bool:
+        """Whether there is a TensorBoard to show pictures and histograms in."""
+        return self._board is not None
+
+    def picture(self, step: int, name: str, image: np.ndarray) -> None:
+        """uint8 [h w 3] for TensorBoard."""
+        if self._board:
+            self._board.add_image(name, image, step, dataformats="HWC")
+
+    def histograms(self, step: int, variables: Any) -> None:
+        """The distribution of every array for TensorBoard."""
+        if self._board:
+            for path, leaf in jax.tree_util.tree_leaves_with_path(variables):
+                name = "/".join(key.key for key in path)
+                self._board.add_histogram(name, np.asarray(leaf, np.float32), step)
 
     def close(self) -> None:
         """Closes both files."""
