@@ -8,6 +8,7 @@ orbax restores damaged arrays without a word, so a step counts only when its `sh
 and every file matches. A step is written under another name and renamed when all of it is on disk.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -24,6 +25,7 @@ from crnn_jax.training import hosts
 
 SUMS = "sha256.json"
 META = "meta.json"
+ROOM = 1.2  # a checkpoint is a little larger than its arrays
 
 
 class Checkpoints:
@@ -59,6 +61,7 @@ class Checkpoints:
             partial.mkdir(parents=True)
         hosts.wait(f"{partial} is there")
         try:
+            _require_room(partial, state)
             with _checkpointer() as checkpointer:
                 checkpointer.save(partial / "state", state)  # of all processes: each its part
             if hosts.first():
@@ -132,6 +135,13 @@ def read_variables(workdir: str | os.PathLike) -> tuple[dict[str, Any], dict[str
             variables = state.get("ema") or {k: state[k] for k in ("params", "batch_stats")}
             return jax.tree.map(np.asarray, variables), meta["model"]
     raise UserError(f"{workdir}: no sound checkpoint in checkpoints/best or checkpoints/latest")
+
+
+def _require_room(folder: Path, state: Any) -> None:
+    """Raises OSError where the disk is too full: orbax would say so in a hundred lines."""
+    needed = ROOM * sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+    if shutil.disk_usage(folder).free < needed:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
 
 
 def _checkpointer():

@@ -7,7 +7,7 @@ host. All that a checkpoint does not hold is a pure function of (config, step).
 """
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -53,7 +53,11 @@ def train_and_evaluate(
       UserError: config, data or workdir cannot be used.
       NotFinite: too many steps in a row without a finite gradient; the state before is saved.
     """
-    return _Run(config, Workdir(workdir), with_new_config).train()
+    place = Workdir(workdir)
+    try:
+        return _Run(config, place, with_new_config).train()
+    finally:
+        place.release()
 
 
 class _Run:
@@ -76,6 +80,7 @@ class _Run:
         self.best = BestSoFar(workdir)
         self.tally = Tally()
         self.shapes: set[tuple[int, ...]] = set()
+        self.ending = False  # the last step is taken: what cannot be saved now is lost
 
         frozen = frozen_modules(config.freeze)
         self.schedule = make_schedule(config.optimizer, self.total)
@@ -161,7 +166,7 @@ class _Run:
             waiting = (step, batch, metrics)
             # Once: a signal may come at any line below.
             asked = hosts.stop_asked(stop.asked, step)
-            last = step == self.total or asked
+            self.ending = last = step == self.total or asked
             evaluates = step % evaluate_every == 0 or step == self.total
             saves = step % config.checkpoint.every_steps == 0 or evaluates or last
             if step % config.log.every_steps == 0 or saves:
@@ -216,6 +221,7 @@ class _Run:
         try:
             self.tally.add(batch, jax.device_get(metrics), self.config.optimizer.max_not_finite)
         except NotFinite:
+            self.ending = True
             self._save(step, None)
             raise
 
@@ -253,7 +259,8 @@ class _Run:
         for line in report.validation_lines(step, result):
             self.progress.say(line)
         if self.best.offer(step, metrics):
-            self.best.save(step, self.parallel.savable(self.state), self.experiment.metadata(step))
+            state, metadata = self.parallel.savable(self.state), self.experiment.metadata(step)
+            self._write(step, lambda: self.best.save(step, state, metadata))
 
     def _save(self, step: int, clock: "report.Clock | None") -> None:
         if clock is not None:
@@ -264,9 +271,21 @@ class _Run:
             "best": self.best.to_meta(),
             "model": self.experiment.metadata(step),
         }
-        self.latest.save(step, self.parallel.savable(self.state), meta)
+        state = self.parallel.savable(self.state)
+        self._write(step, lambda: self.latest.save(step, state, meta))
         if not self.experiment.validation:
-            self.best.save_model(self.state, meta["model"])
+            self._write(step, lambda: self.best.save_model(state, meta["model"]))
+
+    def _write(self, step: int, save: Callable[[], None]) -> None:
+        """Saves; a full disk is told, and does not end a run that could still be saved later."""
+        try:
+            save()
+        except (OSError, UserError) as error:
+            if self.ending or jax.process_count() > 1:
+                raise UserError(f"step {step} could not be saved: {error}") from None
+            self.progress.say(
+                f"step {step} could not be saved: {error}; training goes on, earlier ones stay"
+            )
 
     def _finish(self, step: int) -> None:
         if not hosts.first():

@@ -1,10 +1,11 @@
 """What a run writes while it goes: metrics.jsonl, TensorBoard scalars, one progress line."""
 
 import json
+import os
 import sys
 import time
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, BinaryIO, TextIO
 
 import jax
 import numpy as np
@@ -21,10 +22,12 @@ class Summaries:
     """
 
     def __init__(self, metrics: Path | None, tensorboard: Path | None, *, from_step: int):
-        self._file, self._board = None, None
+        self._file: BinaryIO | None = None
+        self._board = None
+        self._waiting: list[str] = []  # rows that a full disk has not taken
         if metrics is not None:
             _cut_back(metrics, from_step)
-            self._file = metrics.open("a", encoding="utf-8")
+            self._file = metrics.open("ab", buffering=0)
         if tensorboard is not None:
             from tensorboardX import SummaryWriter  # half a second, and no TensorFlow
 
@@ -34,12 +37,24 @@ class Summaries:
         """One row; names with a `/` form groups in TensorBoard."""
         row = {"step": step, "time": round(time.time(), 3), **values}
         if self._file:
-            self._file.write(json.dumps(row) + "\n")
-            self._file.flush()
+            self._waiting.append(json.dumps(row) + "\n")
+            self._append(self._file)
         if self._board:
             for name, value in values.items():
                 if isinstance(value, int | float):
                     self._board.add_scalar(name, value, step)
+
+    def _append(self, file: BinaryIO) -> None:
+        """Writes what waits, whole or not at all."""
+        end, data = os.fstat(file.fileno()).st_size, "".join(self._waiting).encode()
+        try:
+            whole = file.write(data) == len(data)  # the last bytes of a disk are taken in silence
+        except OSError:
+            whole = False
+        if whole:
+            self._waiting.clear()
+        else:
+            file.truncate(end)
 
     @property
     def shows(self) -> bool:

@@ -1,11 +1,13 @@
 """The folder of a run: what it was asked to do, so that the same command goes on with it."""
 
+import fcntl
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from crnn_jax.spec.charset import Charset
 from crnn_jax.spec.errors import UserError
+from crnn_jax.training import hosts
 from crnn_jax.training.open_model import WORKDIR_MODEL
 
 # These change nothing about the numbers of a run, so a resumed run takes their new values.
@@ -31,6 +33,7 @@ class Workdir:
         self.best = self.path / "checkpoints" / "best"
         self.model = self.path / WORKDIR_MODEL
         self.summary = self.path / "summary.json"
+        self._lock: TextIO | None = None
 
     def open(self, config: dict[str, Any], *, with_new_config: bool) -> None:
         """Makes the folder, or checks that what was trained in it had the same config.
@@ -40,16 +43,36 @@ class Workdir:
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
+            self._hold()
         except OSError as error:
             raise UserError(f"--workdir={self.path}: {error.strerror}") from None
         # Before the first checkpoint there is nothing that another config could spoil.
         if self.config.exists() and self.latest.exists() and not with_new_config:
             self._compare(read_json(self.config), config)
 
+    def _hold(self) -> None:
+        """Keeps other runs out until this process ends, however it ends."""
+        if not hosts.first():
+            return
+        self._lock = (self.path / ".lock").open("a")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._lock.close()
+            raise UserError(f"--workdir={self.path}: another run is at work in it") from None
+
+    def release(self) -> None:
+        """Lets other runs in."""
+        if self._lock:
+            self._lock.close()
+
     def begin(self, config: dict[str, Any], charset: Charset) -> None:
         """Stores what the run is asked to do; only now, when nothing in it was found wrong."""
-        write_json(self.config, config)
-        charset.write(self.table)
+        try:
+            write_json(self.config, config)
+            charset.write(self.table)
+        except OSError as error:
+            raise UserError(f"--workdir={self.path}: {error.strerror}") from None
 
     def _compare(self, old: dict[str, Any], new: dict[str, Any]) -> None:
         before, now = _flat(old), _flat(new)
