@@ -1,0 +1,83 @@
+"""What the docs say of keys, files and commands is so.
+
+python tests/test_docs.py     # writes the table of docs/configs.md anew
+"""
+
+import contextlib
+import importlib
+import re
+import shlex
+import tokenize
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+START, END = "<!-- keys -->", "<!-- end of keys -->"
+
+
+def key_table() -> str:
+    """Every key of configs/mjsynth.py with its value there and its comment, as Markdown."""
+    rows = ["| key | in `mjsynth.py` | what it is |", "|---|---|---|"]
+    with tokenize.open(ROOT / "configs" / "mjsynth.py") as file:
+        lines = file.read().splitlines()
+    above = ""
+    for line in lines:
+        comment = re.fullmatch(r"\s+# (.*)", line)
+        key = re.fullmatch(r"    ([\w.]+) = (.+?)(?:  # (.*))?", line)
+        if comment:
+            above = f"{above} {comment[1]}".strip()
+        elif key and "ConfigDict" not in line:
+            name = key[1].removeprefix("config.")
+            told = " ".join(filter(None, (above, key[3]))).replace("|", "\\|")
+            rows.append(f"| `{name}` | `{key[2]}` | {told} |")
+            above = ""
+        else:
+            above = ""
+    return "\n".join(rows)
+
+
+def test_the_table_of_keys_is_that_of_the_reference_config():
+    text = (ROOT / "docs" / "configs.md").read_text(encoding="utf-8")
+    assert text.split(START)[1].split(END)[0].strip() == key_table()
+    assert text.count("| `optimizer.") > 5
+
+
+@pytest.mark.parametrize("path", DOCS, ids=lambda path: path.name)
+def test_links_lead_somewhere(path):
+    text = path.read_text(encoding="utf-8")
+    links = re.findall(r"\]\(([^)#]+)[^)]*\)", text)
+    missing = [link for link in links if "://" not in link and not (path.parent / link).exists()]
+    assert missing == []
+
+
+def commands():
+    """(file, command line) of every command of ours in the docs' code blocks."""
+    for path in DOCS:
+        blocks = re.findall(
+            r"```(?:bash|sh)\n(.*?)```", path.read_text(encoding="utf-8"), re.DOTALL
+        )
+        for block in blocks:
+            for line in block.replace("\\\n", " ").splitlines():
+                if "-m crnn_jax." in line:
+                    yield path.name, line.split("-m ", 1)[1]
+
+
+@pytest.mark.parametrize(("name", "line"), list(commands()))
+def test_commands_have_the_flags_that_the_docs_give_them(name, line, capsys):
+    """A flag that no longer exists stays in a README for years."""
+    module, *words = shlex.split(line, comments=True)
+    with contextlib.suppress(SystemExit):  # some return the code instead
+        importlib.import_module(module).main(["--help"])
+    told = capsys.readouterr().out.replace("-", "_")
+    flags = [w.partition("=")[0].replace("-", "_") for w in words if w.startswith("-")]
+    flags = [f for f in flags if not f.startswith("__config.")]
+    assert [f for f in flags if not re.search(rf"(?<!\w){re.escape(f.lstrip('_'))}\b", told)] == []
+
+
+if __name__ == "__main__":
+    page = ROOT / "docs" / "configs.md"
+    before, _, rest = page.read_text(encoding="utf-8").partition(START)
+    after = rest.partition(END)[2]
+    page.write_text(f"{before}{START}\n{key_table()}\n{END}{after}", encoding="utf-8")
