@@ -1,0 +1,60 @@
+"""Opens a page to try a model in: drop, paste or photograph a word.
+
+    python -m crnn_jax.app [-m MODEL] [--host 127.0.0.1] [--port 7860] [--examples FOLDER]
+
+Needs gradio (pip install 'crnn_jax[app]'), no internet. Only this machine can open the page unless
+--host says otherwise.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+
+from crnn_jax import cli
+
+LARGEST = "20mb"  # of a file that is dropped on the page
+# The pictures of a source tree, where this is one.
+SHIPPED = os.path.join(os.path.dirname(os.path.dirname(__file__)), "example", "images")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Serves the page until it is stopped; returns the exit code."""
+    parser = cli.Parser("app", __doc__)
+    parser.add_argument("-m", "--model", help="model file or workdir (default: the one that ships)")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (127.0.0.1)")
+    parser.add_argument("--port", type=int, default=7860, help="port to listen on (7860)")
+    parser.add_argument("--examples", default="", help="folder of pictures to offer")
+    args = parser.parse_args(argv)
+    if not 0 < args.port < 65536:
+        parser.error(f"--port {args.port}: 1 to 65535")
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+
+    from crnn_jax import xla_flags
+    from crnn_jax.spec.errors import UserError
+
+    xla_flags.set_for_cpu()
+    from crnn_jax.deploy import compilation_cache
+    from crnn_jax.deploy.page import page
+    from crnn_jax.deploy.pictures import list_images
+    from crnn_jax.deploy.recognizer import Recognizer
+
+    compilation_cache.enable()
+    folder = args.examples or (SHIPPED if os.path.isdir(SHIPPED) else "")
+    examples = list_images(folder) if folder else []
+    blocks = page(Recognizer.load(args.model), examples)
+    print(f"http://{args.host}:{args.port}", file=sys.stderr, flush=True)
+    try:
+        blocks.launch(
+            server_name=args.host,
+            server_port=args.port,
+            max_file_size=LARGEST,
+            allowed_paths=sorted({os.path.dirname(path) for path in examples}),
+            quiet=True,
+        )
+    except OSError as error:
+        raise UserError(f"--port {args.port}: {error}") from None
+    return 0
+
+
+if __name__ == "__main__":
+    cli.run(main)
