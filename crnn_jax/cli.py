@@ -34,6 +34,7 @@ COMMANDS = {
     "evaluate": ("evaluate", "score a model on annotated pictures"),
     "check": ("check", "look through data before training"),
     "synthesize": ("synthesize", "render a labelled data set"),
+    "shards": ("shards", "write a set into ArrayRecord shards"),
     "language_model": ("language_model", "estimate a language model from texts"),
     "export": ("export", "convert a model to other runtimes' formats"),
     "import_weights": ("import_weights", "turn another CRNN's weights into a model file"),

@@ -1,4 +1,4 @@
-"""Seconds from a command to its answer in a fresh process: help, version, loading, one picture read.
+"""Seconds from a command to its answer in a fresh process: help, loading, one picture read.
 
     python experiments/benchmarks/cold_start.py [--turns 7] [--json FILE]
 

@@ -6,8 +6,9 @@ Every picture is read alone; then all of them again in batches of several sizes,
 and in a random one, and each beside a picture of the greatest width. Ours through `Recognizer`.
 The same weights in Keras and PyTorch as these are used without masks: a batch is padded to its
 widest picture with grey, which is 0 behind the normalising, or with the picture's last column.
-Counted are texts (greedy) that differ from the picture's own alone. Without FOLDER words are
-rendered by the project itself.
+Counted are texts (greedy) that differ from the picture's own alone. The weights never saw padding:
+a network trained with it is less thrown off by it. Without FOLDER words are rendered by the project
+itself.
 """
 
 import argparse

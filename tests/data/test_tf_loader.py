@@ -57,7 +57,8 @@ def test_both_loaders_give_the_same_batches(broken, host):
 def config_of(words, **data):
     keys = {
         'train': str(words.path), 'validation': '', 'images': '', 'format': 'auto',
-        'split': '0/5', 'unknown': 'unusable', 'boundaries': (64, 96), 'max_label_length': 0,
+        'split': '0/5', 'unknown': 'unusable', 'replay': 0.0, 'boundaries': (64, 96),
+        'max_label_length': 0,
         'cache': False, 'augment': 'none',
     }  # fmt: skip
     return SimpleNamespace(
