@@ -11,7 +11,7 @@ Synopsis:
 """
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -33,9 +33,15 @@ class _Beams(NamedTuple):
     same: jax.Array  # float32 [b, w], log p of those that end in the last class
 
 
-@functools.partial(jax.jit, static_argnames=("width", "blank_id", "top_paths"))
+@functools.partial(jax.jit, static_argnames=("width", "blank_id", "top_paths", "by_sorting"))
 def beam_search_jax(
-    log_probs: jax.Array, lengths: jax.Array, *, width: int, blank_id: int, top_paths: int = 1
+    log_probs: jax.Array,
+    lengths: jax.Array,
+    *,
+    width: int,
+    blank_id: int,
+    top_paths: int = 1,
+    by_sorting: bool = False,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """The most probable texts of every row.
 
@@ -45,6 +51,8 @@ def beam_search_jax(
         width: texts kept from frame to frame.
         blank_id: class id of the blank.
         top_paths: texts to return, at most `width`.
+        by_sorting: finds the best by a sort, for exports: TensorFlow cannot load a `lax.top_k` of
+            free shapes.
 
     Returns:
         ids int32 [b, top_paths, t], best first, -1 behind each text; their lengths int32
@@ -63,7 +71,8 @@ def beam_search_jax(
     limit = min(k - 1, width + 1)
     classes = jnp.arange(k, dtype=jnp.int32)
     without_blank = jnp.where((classes == blank_id)[None, None, :], -jnp.inf, log_probs)
-    token_log_prob, token = lax.top_k(without_blank, limit)  # --> [b, t, limit] twice
+    top_k = _top_k_by_sorting if by_sorting else lax.top_k
+    token_log_prob, token = top_k(without_blank, limit)  # --> [b, t, limit] twice
 
     first = (jnp.arange(width, dtype=jnp.int32) == 0)[None, :]
     start = _Beams(
@@ -76,7 +85,7 @@ def beam_search_jax(
 
     def step(beams, frame):
         log_prob, best, best_log_prob, index = frame
-        after = _step(beams, log_prob, best.astype(jnp.int32), best_log_prob, blank_id)
+        after = _step(beams, log_prob, best.astype(jnp.int32), best_log_prob, blank_id, top_k)
         real = index < lengths  # [b]
         chosen = [
             jnp.where(real.reshape((b,) + (1,) * (new.ndim - 1)), new, old)
@@ -93,8 +102,20 @@ def beam_search_jax(
     return ids, length, jnp.where(found, jnp.minimum(total, 0.0), -jnp.inf)
 
 
+def _top_k_by_sorting(x: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
+    """`lax.top_k`: of equals the first."""
+    place = lax.broadcasted_iota(jnp.int32, x.shape, x.ndim - 1)
+    falling, place = lax.sort((-x, place), num_keys=1, is_stable=True)
+    return -falling[..., :k], place[..., :k]
+
+
 def _step(
-    beams: _Beams, log_prob: jax.Array, token: jax.Array, token_log_prob: jax.Array, blank_id: int
+    beams: _Beams,
+    log_prob: jax.Array,
+    token: jax.Array,
+    token_log_prob: jax.Array,
+    blank_id: int,
+    top_k: Any,
 ) -> _Beams:
     """One frame: its log-probabilities [b, k] and best classes [b, n] with theirs."""
     b, w, t = beams.ids.shape
@@ -133,7 +154,7 @@ def _step(
     n = token.shape[1]
     stays = jnp.logaddexp(blank, same)
     score = jnp.concatenate([stays, prolonged.reshape(b, w * n)], axis=1)
-    score, choice = lax.top_k(jnp.maximum(score, IMPOSSIBLE), w)
+    score, choice = top_k(jnp.maximum(score, IMPOSSIBLE), w)
     new = choice >= w
     source = jnp.where(new, (choice - w) // max(n, 1), choice)
     c = jnp.take_along_axis(token, jnp.where(new, (choice - w) % max(n, 1), 0), axis=1)

@@ -1,0 +1,97 @@
+"""Turns another CRNN's weights into a model file, for `demo -m`, `evaluate -m` and all the rest.
+
+  python -m crnn_jax.import_weights WEIGHTS --table table.txt -o model.safetensors
+  python -m crnn_jax.import_weights crnn.pth --alphabet 0123456789abcdefghijklmnopqrstuvwxyz -o M
+
+WEIGHTS is of CRNN.tf2: .h5 (weights or a whole model, named or numbered layers), .weights.h5,
+.keras, a SavedModel's folder; or of crnn.pytorch: .pth or .safetensors of its state_dict. No code
+that a file holds is run. The model file carries the source's preprocessing: CRNN.tf2's RGB or grey
+(as the weights are), x / 255, free width; crnn.pytorch's 100 x 32, (x / 255 - 0.5) / 0.5.
+"""
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from crnn_jax import cli
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Imports what the flags name; returns the exit code."""
+    parser = cli.Parser("import_weights", __doc__)
+    parser.add_argument("weights", help="file, or a SavedModel's folder")
+    parser.add_argument(
+        "-t", "--table", "--table_path", help="CRNN.tf2's table file: one character a line"
+    )
+    parser.add_argument(
+        "--alphabet",
+        help="instead of a table: the characters in the order of their classes, without the blank",
+    )
+    parser.add_argument("-o", "--output", required=True, help="model file to write (.safetensors)")
+    parser.add_argument(
+        "-w",
+        "--width",
+        "--img_width",
+        type=int,
+        help="pixels every picture was stretched to, 0 for free width (default: the source's; "
+        "100 for CRNN.tf2 before its version 0.1)",
+    )
+    parser.add_argument(
+        "--ignore_case",
+        choices=("yes", "no"),
+        help="labels were folded to one case (default: yes where the characters have only one)",
+    )
+    parser.add_argument("--float16", action="store_true", help="half the size, 3 digits a weight")
+    parser.add_argument("--json", action="store_true", help="say what was read as one JSON line")
+    args = parser.parse_args(argv)
+    if args.width is not None and args.width < 0:
+        parser.error(f"--width {args.width}: pixels, or 0 for free width")
+    ignore_case = None if args.ignore_case is None else args.ignore_case == "yes"
+
+    from crnn_jax.deploy.foreign import import_weights
+    from crnn_jax.spec.model_file import save_model
+
+    imported = import_weights(
+        args.weights,
+        table=args.table,
+        alphabet=args.alphabet,
+        ignore_case=ignore_case,
+        width=args.width,
+    )
+    save_model(args.output, imported.variables, imported.metadata, float16=args.float16)
+    for note in imported.notes:
+        print(f"note: {note}", file=sys.stderr)
+    print(cli.json_line(_record(imported, args.output)) if args.json else _text(imported))
+    if not args.json:
+        print(f"written: {args.output}")
+    return 0
+
+
+def _record(imported: Any, output: str) -> dict[str, Any]:
+    return {
+        "path": output,
+        "source": imported.source,
+        "used": imported.used,
+        "unused": imported.unused,
+        "notes": imported.notes,
+        "model": imported.metadata["model"],
+        "preprocessing": imported.metadata["preprocessing"],
+    }
+
+
+def _text(imported: Any) -> str:
+    model, image = imported.metadata["model"], imported.metadata["preprocessing"]
+    colour = "grey" if image["channels"] == 1 else "RGB"
+    width = f"{image['width']} px wide" if image["width"] else "of free width"
+    scaled = f"(x - {image['mean']:g}) / {image['scale']:g}"
+    lines = [
+        f"a network of {imported.source}: {model['num_classes']} classes, {model['hidden']} units",
+        f"reads {colour} pictures {width}, as {scaled}",
+        f"used {len(imported.used)} arrays: {', '.join(imported.used)}",
+        f"not used {len(imported.unused)}: {', '.join(imported.unused) or 'none'}",
+    ]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,232 @@
+"""Files made to break a reader: none runs anything, each ends in one line."""
+
+import contextlib
+import json
+import os
+import pickle
+import zipfile
+
+import numpy as np
+import pytest
+
+from crnn_jax.deploy.foreign import import_weights
+from crnn_jax.deploy.pth import read_pth
+from crnn_jax.spec.errors import UserError
+from crnn_jax.spec.safetensors import write_safetensors
+from tests.testdata.foreign_networks import ALPHABET
+
+PROTO, STOP = b"\x80\x02", b"."
+
+
+def text(value):
+    raw = value.encode()
+    return b"X" + len(raw).to_bytes(4, "little") + raw
+
+
+def number(value):
+    raw = value.to_bytes(9, "little", signed=True)
+    return b"\x8a" + bytes([len(raw)]) + raw
+
+
+def numbers(*values):
+    return b"(" + b"".join(map(number, values)) + b"t"
+
+
+def storage(kind="FloatStorage", key="0", length=6):
+    parts = text("storage") + f"ctorch\n{kind}\n".encode() + text(key) + text("cpu")
+    return b"(" + parts + number(length) + b"tQ"
+
+
+def tensor(block=None, offset=0, size=(2, 3), stride=(3, 1)):
+    """The pickle of one tensor, as PyTorch writes it."""
+    arguments = (block or storage()) + number(offset) + numbers(*size) + numbers(*stride)
+    hooks = b"\x89ccollections\nOrderedDict\n)R"
+    return b"ctorch._utils\n_rebuild_tensor_v2\n(" + arguments + hooks + b"tR"
+
+
+def dictionary(**values):
+    return PROTO + b"}" + b"".join(text(k) + v + b"s" for k, v in values.items()) + STOP
+
+
+def zipped(path, pickled, blocks=None, method=zipfile.ZIP_STORED):
+    blocks = {"0": np.arange(6, dtype="<f4").tobytes()} if blocks is None else blocks
+    with zipfile.ZipFile(path, "w", method) as archive:
+        archive.writestr("archive/data.pkl", pickled)
+        for key, block in blocks.items():
+            archive.writestr(f"archive/data/{key}", block)
+    return path
+
+
+def legacy(path, pickled, length, keys=("0",)):
+    """PyTorch's format before 1.6: pickles one after the other, then the storages."""
+    magic = pickle.dumps(0x1950A86A20F9469CFC6C, 2) + pickle.dumps(1001, 2)
+    system = pickle.dumps({"little_endian": True}, 2)
+    blocks = length.to_bytes(8, "little", signed=True) + np.arange(6, dtype="<f4").tobytes()
+    path.write_bytes(magic + system + pickled + pickle.dumps(list(keys), 2) + blocks)
+    return path
+
+
+def test_a_tensor_as_it_is_written(tmp_path):
+    read = read_pth(zipped(tmp_path / "x.pth", dictionary(a=tensor(), b=tensor(stride=(1, 2)))))
+    np.testing.assert_array_equal(read["a"], [[0, 1, 2], [3, 4, 5]])
+    np.testing.assert_array_equal(read["b"], [[0, 2, 4], [1, 3, 5]])
+    read = read_pth(legacy(tmp_path / "y.pth", dictionary(a=tensor()), 6))
+    np.testing.assert_array_equal(read["a"], [[0, 1, 2], [3, 4, 5]])
+
+
+@pytest.mark.parametrize("length", [5, 7, -1, 1 << 40, (1 << 63) - 1])
+def test_lengths_that_lie_in_the_old_format(tmp_path, length):
+    path = legacy(tmp_path / "lies.pth", dictionary(a=tensor()), length)
+    with pytest.raises(UserError, match=r"lies\.pth: damaged"):
+        read_pth(path)
+    for keys in ((), ("1",), (["0"],), (7,)):
+        path = legacy(tmp_path / "lies.pth", dictionary(a=tensor()), 6, keys)
+        with pytest.raises(UserError, match=r"lies\.pth: damaged"):
+            read_pth(path)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"offset": 1},
+        {"offset": -1},
+        {"offset": 1 << 62},
+        {"size": (3, 3)},
+        {"size": (-2, -3)},
+        {"size": (1 << 35, 1 << 35)},
+        {"size": (1 << 30, 6), "stride": (0, 1)},
+        {"stride": (3, -1)},
+        {"stride": (1 << 61, 1)},
+        {"size": (2,)},
+        {"size": (1,) * 70, "stride": (1,) * 70},
+        {"block": storage(length=7)},
+        {"block": storage(length=1 << 60)},
+        {"block": storage(key="1")},
+        {"block": storage(key="../data.pkl")},
+        {"block": storage(kind="DoubleStorage")},
+        {"block": storage(kind="MadeUpStorage")},
+        {"block": number(3)},
+    ],
+)
+def test_sizes_that_lie(tmp_path, changes):
+    path = zipped(tmp_path / "lies.pth", dictionary(a=tensor(**changes)))
+    with pytest.raises(UserError, match=r"lies\.pth: (damaged|holds no tensors)"):
+        read_pth(path)
+
+
+class Payload:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.path}",)
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+@pytest.mark.parametrize("form", ["zip", "legacy"])
+def test_code_in_a_pickle_does_not_run(tmp_path, protocol, form):
+    ran = tmp_path / "ran"
+    evil = pickle.dumps({"cnn.conv0.weight": Payload(ran)}, protocol)
+    path = tmp_path / "evil.pth"
+    if form == "zip":
+        zipped(path, evil)
+    else:
+        legacy(path, evil, 6)
+    with pytest.raises(UserError, match=r"evil\.pth: its pickle wants to run '(posix|nt)\.system'"):
+        import_weights(path, alphabet=ALPHABET)
+    assert not ran.exists()
+    pickle.loads(evil)  # noqa: S301 - the payload does work where pickles are run
+    assert ran.exists()
+
+
+@pytest.mark.parametrize(
+    ("pickled", "said"),
+    [
+        (PROTO + b"cbuiltins\neval\n" + text("1") + b"\x85R" + STOP, "builtins.eval"),
+        (PROTO + b"ctorch._utils\n_rebuild_tensor_v2\n}b" + STOP, "Python objects"),
+        (PROTO + b"(ios\nsystem\n" + STOP, "INST|cannot be read"),
+        (PROTO + b"\x82\x01" + STOP, "EXT1"),
+        (PROTO + text("a") * 3, "cannot be read"),
+        (PROTO + b"j\xff\xff\xff\x7f" + STOP, "cannot be read"),
+        (PROTO + b"r\xff\xff\xff\x7f" + STOP, "cannot be read"),
+        (PROTO + b"X\xff\xff\xff\xff" + STOP, "cannot be read"),
+        (PROTO + b"}" + b")" + b"\x85" * 100_000 + b"Ns" + STOP, "cannot be read"),
+        (PROTO + number(1) + b"R" + STOP, "cannot be read"),
+        (dictionary(a=number(1)), "no tensors"),
+        (b"", "cannot be read"),
+    ],
+)
+def test_other_pickles(tmp_path, pickled, said):
+    with pytest.raises(UserError, match=said):
+        read_pth(zipped(tmp_path / "x.pth", pickled))
+
+
+def test_a_zip_that_unpacks_to_more(tmp_path):
+    path = zipped(tmp_path / "x.pth", dictionary(a=tensor()), method=zipfile.ZIP_DEFLATED)
+    with pytest.raises(UserError, match="compressed"):
+        read_pth(path)
+    with zipfile.ZipFile(tmp_path / "y.pth", "w") as archive:
+        archive.writestr("letter.txt", "no weights")
+    with pytest.raises(UserError, match="none of PyTorch's"):
+        read_pth(tmp_path / "y.pth")
+
+
+def _whole(path):
+    """A network that imports, in the old format or the new."""
+    torch = pytest.importorskip("torch", reason="makes the file to import")
+    from tests.testdata.foreign_networks import torch_net
+
+    new = path.name == "new.pth"
+    torch.save(torch_net().state_dict(), path, _use_new_zipfile_serialization=new)
+    import_weights(path, alphabet=ALPHABET)
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize("name", ["new.pth", "old.pth"])
+def test_cut_short_anywhere(tmp_path, name):
+    content = _whole(tmp_path / name)
+    for share in (0, 0.001, 0.02, 0.1, 0.5, 0.9, 0.999):
+        (tmp_path / "cut.pth").write_bytes(content[: int(len(content) * share)])
+        with pytest.raises(UserError, match=r"cut\.pth: "):
+            import_weights(tmp_path / "cut.pth", alphabet=ALPHABET)
+
+
+@pytest.mark.parametrize("name", ["new.pth", "old.pth"])
+def test_bytes_that_flipped_end_in_one_line_or_in_other_numbers(tmp_path, name):
+    content = _whole(tmp_path / name)
+    random = np.random.default_rng(0)
+    for _ in range(60):
+        broken = bytearray(content)
+        for place in random.integers(0, min(len(content), 6000), 3):
+            broken[place] = random.integers(256)
+        (tmp_path / "broken.pth").write_bytes(broken)
+        with contextlib.suppress(UserError):
+            import_weights(tmp_path / "broken.pth", alphabet=ALPHABET)
+
+
+def test_safetensors_of_something_else(tmp_path):
+    path = tmp_path / "other.safetensors"
+    write_safetensors(path, {"model.embed.weight": np.zeros((2, 2), np.float32)}, {})
+    with pytest.raises(UserError, match=r"no cnn\.conv0\.weight.*model\.embed\.weight"):
+        import_weights(path, alphabet=ALPHABET)
+    write_safetensors(path, {"a": np.zeros(2, np.float32)}, {"crnn_jax": json.dumps({})})
+    with pytest.raises(UserError, match="is a model file already"):
+        import_weights(path, alphabet=ALPHABET)
+
+
+def test_what_is_no_weights_at_all(tmp_path):
+    with pytest.raises(UserError, match=r"none\.pth: cannot be read"):
+        import_weights(tmp_path / "none.pth", alphabet=ALPHABET)
+    for content in (
+        b"",
+        b"hello, world",
+        b"PK\x03\x04",
+        b"\x80",
+        b"\x80\x02.",
+        b"\x89HDF\r\n\x1a\n",
+    ):
+        (tmp_path / "x.pth").write_bytes(content)
+        with pytest.raises(UserError, match=r"x\.pth: "):
+            import_weights(tmp_path / "x.pth", alphabet=ALPHABET)
+    with pytest.raises(UserError, match="no SavedModel"):
+        import_weights(tmp_path, alphabet=ALPHABET)

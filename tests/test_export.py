@@ -1,0 +1,92 @@
+import json
+
+import pytest
+
+from crnn_jax import cli, export
+from crnn_jax.deploy.export_plan import ExportPlan
+from crnn_jax.deploy.loaded_model import LoadedModel
+from tests.testdata.exports import write_annotated
+from tests.testdata.tiny_model import write_tiny_model
+
+
+@pytest.fixture
+def model(tmp_path):
+    return write_tiny_model(tmp_path / "tiny.safetensors")
+
+
+@pytest.fixture
+def call(capsys, monkeypatch):
+    monkeypatch.setattr("crnn_jax.xla_flags.set_for_cpu", lambda: None)
+
+    def call(*argv):
+        """(exit code, lines of stdout, lines of stderr) of the command."""
+        with pytest.raises(SystemExit) as stopped:
+            cli.run(export.main, [str(word) for word in argv])
+        out, err = capsys.readouterr()
+        return stopped.value.code, out.splitlines(), err.splitlines()
+
+    return call
+
+
+@pytest.fixture
+def annotation(tmp_path, model):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    return write_annotated(folder, LoadedModel.open(model))
+
+
+def test_a_file_that_reads_the_same(call, model, annotation, tmp_path):
+    out = tmp_path / "word.stablehlo"
+    code, lines, _ = call("-o", out, "-m", model, "--format", "stablehlo", "--verify", annotation)
+    assert code == 0
+    assert lines[0] == str(out)
+    assert "arrays: 6 of 6 texts the same, 100.00 % (at least 100 %): passed" in lines
+    assert "1 pictures cannot be read and count as wrong" in lines
+    told = json.loads((tmp_path / "word.stablehlo.parity.json").read_text())
+    assert (told["passed"], told["pictures"], told["arrays"]["pictures"]) == (True, 7, 6)
+    assert told["arrays"]["accuracy_of_the_model"] == pytest.approx(4 / 7)
+    written = (tmp_path / "word.stablehlo.parity.txt").read_text().splitlines()
+    assert written == lines[1:]
+    # Once more: what is there stays.
+    code, _, err = call("-o", out, "-m", model, "--format", "stablehlo")
+    assert (code, err) == (2, [f"error: {out} exists; --overwrite replaces it"])
+
+
+def test_a_file_that_reads_otherwise(call, model, annotation, tmp_path, monkeypatch):
+    """It is that of another network."""
+
+    def export_another(self, model, path):
+        from crnn_jax.deploy.stablehlo import write_stablehlo
+
+        params = dict(model.variables["params"])
+        params["logits"] = {k: v[..., ::-1] for k, v in params["logits"].items()}
+        other = LoadedModel.of(model.variables | {"params": params}, model.metadata)
+        write_stablehlo(other, path)
+
+    monkeypatch.setattr(ExportPlan, "_export", export_another)
+    out = tmp_path / "word.stablehlo"
+    code, lines, _ = call("-o", out, "-m", model, "--format", "stablehlo", "--verify", annotation)
+    assert code == 1
+    assert any(line.endswith("(at least 100 %): FAILED") for line in lines)
+    assert not json.loads((tmp_path / "word.stablehlo.parity.json").read_text())["passed"]
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["--format", "tflite", "--post", "beam_search"], "error: --post beam_search: "),
+        (["--format", "pickle"], "crnn-jax export: argument --format: invalid choice"),
+        (["-m", "nowhere.safetensors"], "error: nowhere.safetensors: "),
+        (["--beam_width", "0"], "crnn-jax export: --batch, --width and --limit are at least 0"),
+    ],
+)
+def test_mistakes_are_one_line(call, tmp_path, words, complaint):
+    code, out, err = call("-o", tmp_path / "out", *words)
+    assert (code, out, len(err)) == (2, [], 1)
+    assert err[0].startswith(complaint)
+    assert not (tmp_path / "out").exists()
+
+
+def test_flags_of_crnn_tf2(call, model, tmp_path):
+    _, _, err = call("-o", tmp_path / "x", "-t", "table.txt", "--format", "onnx", "-m", model)
+    assert err[0] == "note: -t is not needed: the model file holds its characters"

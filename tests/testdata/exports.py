@@ -1,0 +1,54 @@
+"""A tiny model as exports take it, with pictures of several widths to compare on."""
+
+import dataclasses
+import functools
+from pathlib import Path
+
+import jax
+import numpy as np
+from PIL import Image
+
+from crnn_jax.deploy.loaded_model import LoadedModel
+from crnn_jax.spec.charset import Charset
+from tests.testdata.tiny_model import CHARSET, noise_pictures, tiny_metadata, tiny_variables
+
+
+def tiny_model(table: Charset = CHARSET, **changes) -> LoadedModel:
+    """The tiny network with random weights; `changes` as in `tiny_metadata`."""
+    variables, _ = tiny_variables(
+        table.num_classes, changes.get("preprocessing", {}).get("channels", 1)
+    )
+    return LoadedModel.of(variables, tiny_metadata(table, **changes), "tiny")
+
+
+def calm(model: LoadedModel) -> LoadedModel:
+    """The same with weights as small as trained ones: texts are less certain, roundings small."""
+    params = dict(model.variables["params"])
+    for name, factor in (("bi_lstm1", 3), ("bi_lstm2", 3), ("logits", 8)):
+        params[name] = jax.tree.map(lambda a, f=factor: a / f, params[name])
+    return dataclasses.replace(model, variables=model.variables | {"params": params})
+
+
+@functools.cache
+def resized(count: int = 4) -> list[np.ndarray]:
+    """uint8 [32 w 1] of several widths."""
+    rule = tiny_model().preprocessing
+    return [rule.resize(picture[..., None]) for picture in noise_pictures(count)]
+
+
+def write_annotated(folder: Path, model: LoadedModel, count: int = 6) -> str:
+    """Pictures, two of three labelled by what the model reads, and a damaged one at the end."""
+    from crnn_jax.deploy.parity_reference import Reference
+
+    pictures = noise_pictures(count)
+    images = [model.preprocessing.resize(picture[..., None]) for picture in pictures]
+    _, texts = Reference(model, "greedy", 1).read(images)
+    lines = []
+    for i, (picture, text) in enumerate(zip(pictures, texts, strict=True)):
+        Image.fromarray(picture).save(folder / f"{i}.png")
+        lines.append(f"{i}.png\t{text if i % 3 else 'wrong'}\n")
+    (folder / "damaged.png").write_bytes(b"no picture")
+    lines.append("damaged.png\tdamaged\n")
+    path = folder / "labels.tsv"
+    path.write_text("".join(lines))
+    return str(path)
