@@ -10,8 +10,12 @@ import zipfile
 from typing import Any
 
 import numpy as np
-from ai_edge_litert.interpreter import Interpreter
 from PIL import Image, ImageOps
+
+try:
+    from ai_edge_litert.interpreter import Interpreter
+except ImportError:  # where TensorFlow is, it has one too
+    from tensorflow.lite import Interpreter
 
 
 def load(path: str) -> tuple[Any, Any]:
