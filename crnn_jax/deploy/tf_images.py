@@ -35,7 +35,7 @@ def decode_image(encoded: Any, channels: int) -> Any:
         default=lambda: _refuse("not a JPEG, PNG, GIF or BMP"),
         exclusive=True,
     )
-    image = tf.ensure_shape(image, [None, None, 3])
+    image = tf.ensure_shape(image, [None, None, 3])  # a check at run time, too
     return upright(_grey(image) if channels == 1 else image, orientation(encoded))
 
 
@@ -95,12 +95,9 @@ def _gif(encoded: Any) -> Any:
 
 def _bmp(encoded: Any) -> Any:
     width, height = _integers(encoded, 18, 4, 2)
-    depth = _integers(encoded, 28, 2, 1)[0]
-    # TensorFlow takes the indices of a palette for levels.
-    levels = tf.debugging.assert_greater_equal(depth, tf.constant(24, tf.int64))
-    with tf.control_dependencies([levels, *_bounded(width, height)]):
-        image = tf.io.decode_bmp(encoded)
-    return image[..., :3]
+    with tf.control_dependencies(_bounded(width, height)):
+        # Of a palette TensorFlow gives the indices, one channel, which `decode_image` refuses.
+        return tf.io.decode_bmp(encoded)[..., :3]
 
 
 def _starts(encoded: Any, magic: bytes) -> Any:
