@@ -17,7 +17,8 @@ RULE = Preprocessing(width=100)
 def config_of(train, charset=None, **data):
     keys = {
         'train': str(train), 'validation': '', 'images': '', 'format': 'auto', 'split': '',
-        'unknown': 'unusable', 'replay': 0.0, 'boundaries': (), 'max_label_length': 0, 'cache': False,
+        'unknown': 'unusable', 'replay': 0.0, 'boundaries': (),
+        'max_label_length': 0, 'cache': False,
     }  # fmt: skip
     return SimpleNamespace(
         seed=0, synthetic=None, charset=charset, data=SimpleNamespace(**(keys | data))
