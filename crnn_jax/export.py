@@ -32,9 +32,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--beam_width", type=int, default=10, help="of --post beam_search (10)")
     parser.add_argument(
         "--via",
-        choices=("jax", "keras"),
+        choices=("jax", "jax2tf", "keras"),
         default="jax",
-        help="saved_model: the program as JAX lowers it, or ordinary TensorFlow operations",
+        help="saved_model: the program as JAX lowers it, for TensorFlow 2.18 and later; the same "
+        "by jax2tf, for the newest; or ordinary TensorFlow operations",
     )
     parser.add_argument(
         "--quantize",

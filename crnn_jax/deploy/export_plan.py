@@ -34,7 +34,7 @@ class ExportPlan:
         format: a key of `POSTS`.
         post: one of the format's; None: its usual one.
         beam_width: texts that a beam search keeps from frame to frame.
-        via: of a SavedModel: 'jax' or 'keras'.
+        via: of a SavedModel: 'jax', 'jax2tf' or 'keras'.
         quantize: of TFLite: 'none', 'float16' or 'dynamic'.
         batch, width: fixed sizes for TFLite; 0: free.
         layout: of ONNX: 'standard' or 'opencv'.
@@ -128,7 +128,7 @@ class ExportPlan:
             batch=1 if opencv else self.batch,
             width=fixed if opencv else self.width,
             precision="float32" if self.quantize == "none" else self.quantize,
-            same_search=self.via == "jax",
+            same_search=self.via != "keras",
         )
 
     def _export(self, model: LoadedModel, path: str) -> None:

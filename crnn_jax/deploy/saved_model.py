@@ -25,12 +25,12 @@ def write_saved_model(
         folder: made here; must not hold a version yet.
         post: one of `export_functions.POSTS`.
         beam_width: texts that 'beam_search' keeps from frame to frame.
-        via: 'jax', or 'keras' for ordinary TensorFlow operations.
+        via: 'jax', 'jax2tf', or 'keras' for ordinary TensorFlow operations.
     """
     import tensorflow as tf
 
     from crnn_jax.deploy.serving import Network, Server
-    from crnn_jax.deploy.tf_networks import JaxNetwork, TensorNetwork
+    from crnn_jax.deploy.tf_networks import Jax2TfNetwork, JaxNetwork, TensorNetwork
 
     network: Network
     if via == "keras":
@@ -38,7 +38,7 @@ def write_saved_model(
 
         network = TensorNetwork(model, build((model.variables, model.metadata)), post, beam_width)
     else:
-        network = JaxNetwork(model, post, beam_width)
+        network = (Jax2TfNetwork if via == "jax2tf" else JaxNetwork)(model, post, beam_width)
     server = Server(model, network, post)
     path = os.path.join(folder, VERSION)
     tf.saved_model.save(server, path, signatures=server.signatures())

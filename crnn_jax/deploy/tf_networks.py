@@ -6,9 +6,9 @@ import jax
 import numpy as np
 import tensorflow as tf
 
-from crnn_jax.deploy.export_functions import beam_texts, network
+from crnn_jax.deploy.export_functions import beam_texts, network, width_constraint
 from crnn_jax.deploy.loaded_model import LoadedModel
-from crnn_jax.deploy.program import export_program
+from crnn_jax.deploy.program import PLATFORMS, export_program
 from crnn_jax.deploy.tf_decoding import emittable
 
 
@@ -29,26 +29,14 @@ class JaxNetwork(tf.Module):
     ) -> None:
         super().__init__()
         self._pads_width = model.preprocessing.free_width
-        score = network(model.config)
-
-        def function(variables: Any, images: Any, widths: Any) -> Any:
-            logits, frames = score(variables, images, widths)
-            if post != "beam_search":
-                return logits, frames
-            ids, _ = beam_texts(
-                logits,
-                frames,
-                beam_width=beam_width,
-                blank_id=model.charset.blank_id,
-                unknown_id=model.unknown_id,
-            )
-            return logits, frames, ids
-
-        program = export_program(function, model, variables_inside=False, batch=batch, width=width)
         # Flattening by JAX gives the order of the program's arguments.
         self.parameters = [
             tf.Variable(array, trainable=False) for array in jax.tree.leaves(model.variables)
         ]
+        self._lower(model, _function(model, post, beam_width), batch, width)
+
+    def _lower(self, model: LoadedModel, function: Any, batch: int, width: int) -> None:
+        program = export_program(function, model, variables_inside=False, batch=batch, width=width)
         self._taken = program.module_kept_var_idx  # of parameters, images, widths
         self._attributes = {
             "version": program.calling_convention_version,
@@ -84,6 +72,48 @@ class JaxNetwork(tf.Module):
         found = xla.call_module([given[i] for i in self._taken], **self._attributes)
         names = ("logits", "frames", "ids")[: len(found)]
         return dict(zip(names, found, strict=True))
+
+
+class Jax2TfNetwork(JaxNetwork):
+    """The same by `jax2tf.convert`, whose programs ask for a TensorFlow as new as JAX."""
+
+    def _lower(self, model: LoadedModel, function: Any, batch: int, width: int) -> None:
+        from jax.experimental import jax2tf
+
+        rule, tree = model.preprocessing, jax.tree.structure(model.variables)
+        sizes = f"({batch or 'b'}, {rule.height}, {width or 'w'}, {rule.channels})"
+        self._converted = jax2tf.convert(
+            lambda leaves, *arrays: function(jax.tree.unflatten(tree, leaves), *arrays),
+            polymorphic_shapes=[None, sizes, f"({batch or 'b'},)"],
+            polymorphic_constraints=[] if width else [width_constraint(model.config)],
+            native_serialization_platforms=PLATFORMS,
+            with_gradient=False,
+        )
+
+    def exactly(self, images: Any, widths: Any) -> dict[str, Any]:
+        """The same with arrays as they are."""
+        found = self._converted(self.parameters, images, widths)
+        return dict(zip(("logits", "frames", "ids"), found, strict=False))
+
+
+def _function(model: LoadedModel, post: str, beam_width: int) -> Any:
+    """(variables, images, widths) -> logits, frames, and with a beam search ids."""
+    score = network(model.config)
+
+    def function(variables: Any, images: Any, widths: Any) -> Any:
+        logits, frames = score(variables, images, widths)
+        if post != "beam_search":
+            return logits, frames
+        ids, _ = beam_texts(
+            logits,
+            frames,
+            beam_width=beam_width,
+            blank_id=model.charset.blank_id,
+            unknown_id=model.unknown_id,
+        )
+        return logits, frames, ids
+
+    return function
 
 
 class TensorNetwork(tf.Module):

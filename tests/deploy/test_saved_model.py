@@ -143,6 +143,17 @@ def test_beam_search(model, tmp_path):
     assert (out["confidence"].numpy() > 0).all()
 
 
+def test_by_jax2tf(model, tmp_path):
+    model = calm(model)
+    write_saved_model(model, str(tmp_path), post="beam_search", beam_width=4, via="jax2tf")
+    out = load(str(tmp_path))["serving_default"](images=tf.constant(resized()[0][None]))
+    logits, texts = Reference(model, "beam_search", 4).read(resized())
+    np.testing.assert_allclose(out["logits"][0], logits[0], atol=NEAR)
+    assert out["text"][0].numpy().decode() == texts[0]
+    variables = tf.train.list_variables(str(tmp_path / "1" / "variables" / "variables"))
+    assert sum(np.prod(shape) for _, shape in variables) > 20_000  # not constants in the graph
+
+
 def test_ordinary_operations(model, tmp_path, reference):
     write_saved_model(model, str(tmp_path), post="beam_search", beam_width=100, via="keras")
     assert b"XlaCallModule" not in (tmp_path / "1" / "saved_model.pb").read_bytes()
