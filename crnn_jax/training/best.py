@@ -13,7 +13,10 @@ from crnn_jax.training.workdir import Workdir
 
 
 class BestSoFar:
-    """Higher exact accuracy, then lower CER, then earlier."""
+    """Higher exact accuracy, then lower CER, then later: of equals the one that was trained longer.
+
+    A small validation set knows few values, and is soon read without a mistake.
+    """
 
     def __init__(self, workdir: Workdir):
         self.workdir = workdir
@@ -24,14 +27,13 @@ class BestSoFar:
         self.since = 0  # evaluations without a better one
 
     def offer(self, step: int, metrics: dict[str, float]) -> bool:
-        """Takes note of an evaluation; whether it is the best."""
+        """Takes note of an evaluation; whether it is the best, or as good."""
         self.last = dict(metrics)
-        better = not self.metrics or _rank(metrics) > _rank(self.metrics)
-        if better:
-            self.step, self.metrics, self.since = step, dict(metrics), 0
-        else:
-            self.since += 1
-        return better
+        rank, best = _rank(metrics), _rank(self.metrics) if self.metrics else ()
+        self.since = 0 if rank > best else self.since + 1
+        if rank >= best:
+            self.step, self.metrics = step, dict(metrics)
+        return rank >= best
 
     def exhausted(self, patience: int) -> bool:
         """Whether `patience` evaluations in a row (0: any number) brought nothing better."""

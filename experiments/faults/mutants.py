@@ -1,0 +1,119 @@
+"""How many random mistakes in the code do the tests notice?
+
+    git clone . SCRATCH && cd SCRATCH    # its files are changed while this runs
+    pip install cosmic-ray
+    python experiments/faults/mutants.py --count 200 --share 0/1 --out mutants.jsonl
+
+Draws places in data/, models/, decoding/ and training/ by a seed, makes one of cosmic-ray's
+changes at each (a comparison turned round, a number one off, a loop that does not run ...), and
+runs the tests: those of the file, of its room, of the commands, until one fails. A row of the
+output is a mutant; rows that are there already are not made again. `--share i/n` makes every n-th
+one, so that several clones work side by side.
+"""
+
+import argparse
+import ast
+import json
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOMS = ("data", "models", "decoding", "training")
+COMMANDS = ("tests/test_main.py", "tests/test_check.py", "tests/test_evaluate.py")
+LONGEST = 900  # seconds that one stage of tests may take; one that hangs is noticed too
+
+Mutant = tuple[str, tuple[int, int], str, int]  # module, place, operator, its occurrence
+
+
+def mutants(path: Path) -> Iterator[Mutant]:
+    """All changes of one file but those to type annotations, which change nothing that runs."""
+    from cosmic_ray import plugins
+    from cosmic_ray.ast import ast_nodes, get_ast_from_path
+
+    nodes = list(ast_nodes(get_ast_from_path(path)))
+    types = list(annotations(ast.parse(path.read_text("utf-8"))))
+    for name in plugins.operator_names():
+        operator = plugins.get_operator(name)
+        if operator.arguments():
+            continue
+        places = (place for node in nodes for place in operator().mutation_positions(node))
+        for occurrence, (start, _) in enumerate(places):
+            if not any(low <= tuple(start) < high for low, high in types):
+                yield str(path), tuple(start), name, occurrence
+
+
+def annotations(tree: ast.Module) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
+    for node in ast.walk(tree):
+        for name in ("annotation", "returns"):
+            if (kind := getattr(node, name, None)) is not None:
+                yield (kind.lineno, kind.col_offset), (kind.end_lineno, kind.end_col_offset)
+
+
+def draw(count: int, seed: int) -> list[Mutant]:
+    """So many places, each as likely as another, and one of the changes possible at each."""
+    places: dict[tuple[str, tuple[int, int]], list[Mutant]] = {}
+    for room in ROOMS:
+        for path in sorted(Path("crnn_jax", room).rglob("*.py")):
+            for mutant in mutants(path):
+                places.setdefault(mutant[:2], []).append(mutant)
+    dice = random.Random(seed)
+    return [dice.choice(places[place]) for place in dice.sample(sorted(places), count)]
+
+
+def stages(module: str) -> list[list[str]]:
+    """The tests to run, nearest first."""
+    room, name = Path(module).parts[1], Path(module).stem
+    near, folder = Path(f"tests/{room}/test_{name}.py"), f"tests/{room}"
+    return [[str(near)]] * near.is_file() + [[folder, f"--ignore={near}"], list(COMMANDS)]
+
+
+def outcome(mutant: Mutant) -> tuple[str, str]:
+    """What became of it ('killed by ...' or 'survived'), and the change as a diff."""
+    from cosmic_ray import mutating, plugins
+
+    module, _, name, occurrence = mutant
+    with mutating.use_mutation(Path(module), plugins.get_operator(name)(), occurrence):
+        difference = subprocess.check_output(["git", "diff", "-U0", module], text=True)
+        changed = "\n".join(difference.splitlines()[4:])
+        for tests in stages(module):
+            command = [sys.executable, "-B", "-m", "pytest", "-x", "-q", "-m", "not slow", *tests]
+            try:
+                done = subprocess.run(
+                    command, check=False, capture_output=True, text=True, timeout=LONGEST
+                )
+            except subprocess.TimeoutExpired:
+                return f"killed by time in {tests[0]}", changed
+            if done.returncode:
+                failed = [line for line in done.stdout.splitlines() if line.startswith("FAILED")]
+                return f"killed by {failed[0][7:150] if failed else tests[0]}", changed
+    return "survived", changed
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--count", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--share", default="0/1", help="every n-th mutant, beginning with the i-th")
+    parser.add_argument("--out", type=Path, default=Path("mutants.jsonl"))
+    args = parser.parse_args()
+    first, every = map(int, args.share.split("/"))
+    done = args.out.read_text("utf-8").splitlines() if args.out.exists() else []
+    known = {json.loads(line)["index"] for line in done}
+    with args.out.open("a", encoding="utf-8") as out:
+        for index, mutant in enumerate(draw(args.count, args.seed)):
+            if index % every != first or index in known:
+                continue
+            began = time.perf_counter()
+            result, changed = outcome(mutant)
+            seconds = round(time.perf_counter() - began, 1)
+            place = f"{mutant[0]}:{mutant[1][0]}"
+            row = {"index": index, "place": place, "change": changed, "outcome": result}
+            print(json.dumps({**row, "seconds": seconds}), file=out, flush=True)
+            print(f"{index}: {place}  {result}  ({seconds} s)", flush=True)
+
+
+if __name__ == "__main__":
+    main()
