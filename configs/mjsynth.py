@@ -21,6 +21,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.seed = 0  # of everything random: first weights, order of data, augmentation
     config.epochs = 5.0  # passes over the training data; 0 where `steps` says it
     config.steps = 0  # batches to train on; 0 where `epochs` says it
+    config.least_steps = 0  # `epochs` of a small set that make fewer steps are raised to these
     config.batch_size = 256  # of all devices together, must divide by their number
     config.parallel = "jit"  # 'jit' (sharded global arrays) or 'pmap': the same numbers
     config.init_from = ""  # model file, workdir or 'en_36': known characters are carried
@@ -87,7 +88,7 @@ def get_config() -> ml_collections.ConfigDict:
     optimizer.max_not_finite = 20  # steps in a row without a finite gradient end the run; 0 never
 
     config.evaluation = evaluation = ml_collections.ConfigDict()
-    evaluation.every_steps = 5_000  # 0 for once an epoch
+    evaluation.every_steps = 5_000  # 0 for once an epoch, at most 20 times a run
     evaluation.batch_size = 256  # of all devices together
     evaluation.patience = 0  # evaluations without a better one end the run; 0 never
 

@@ -7,7 +7,9 @@ Needs gradio (pip install 'crnn_jax[app]'), no internet. Only this machine can o
 """
 
 import os
+import signal
 import sys
+import tempfile
 from collections.abc import Sequence
 
 from crnn_jax import cli
@@ -41,18 +43,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     compilation_cache.enable()
     folder = args.examples or (SHIPPED if os.path.isdir(SHIPPED) else "")
     examples = list_images(folder) if folder else []
-    blocks = page(Recognizer.load(args.model), examples)
-    print(f"http://{args.host}:{args.port}", file=sys.stderr, flush=True)
-    try:
-        blocks.launch(
-            server_name=args.host,
-            server_port=args.port,
-            max_file_size=LARGEST,
-            allowed_paths=sorted({os.path.dirname(path) for path in examples}),
-            quiet=True,
-        )
-    except OSError as error:
-        raise UserError(f"--port {args.port}: {error}") from None
+    recognizer = Recognizer.load(args.model)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # what was sent is removed then, too
+    with tempfile.TemporaryDirectory(prefix="crnn_jax_page_") as sent:
+        os.environ["GRADIO_TEMP_DIR"] = sent
+        blocks = page(recognizer, examples)
+        print(f"http://{args.host}:{args.port}", file=sys.stderr, flush=True)
+        try:
+            blocks.launch(
+                server_name=args.host,
+                server_port=args.port,
+                max_file_size=LARGEST,
+                allowed_paths=examples,
+                quiet=True,
+            )
+        except OSError as error:
+            raise UserError(f"--port {args.port}: {error}") from None
     return 0
 
 

@@ -6,10 +6,15 @@ TEXT are UTF-8 files. The model is an n-gram with Witten-Bell's smoothing, writt
 format; KenLM's files over characters are read as well.
 """
 
+import itertools
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from crnn_jax import cli
+
+MAX_LINE = 1 << 28  # bytes; some texts are one line, text8's has 100 MB
+_BLANKS = {ord("\t"): " ", ord("\r"): " "}  # an ARPA file cannot hold them, nor can a picture
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -31,19 +36,40 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"--unit {args.unit}: word or line")
 
     from crnn_jax.decoding.ngram import NGram
-    from crnn_jax.deploy.decoder_files import read_lines, write_language_model
+    from crnn_jax.deploy.decoder_files import write_language_model
     from crnn_jax.spec.charset import Charset
     from crnn_jax.training.open_model import open_model
 
-    lines = [line for path in args.text for line in read_lines(path)]
+    charset = None
     if args.model is not None:
         charset = Charset.from_metadata(open_model(args.model)[1])
-        lines = [charset.normalize(line) for line in lines]
-    texts = lines if args.unit == "line" else [word for line in lines for word in line.split()]
+    counted = itertools.count()
+    texts = (
+        text
+        for path in args.text
+        for text, _ in zip(_texts(path, args.unit, charset), counted, strict=False)
+    )
     model = NGram.estimate(texts, args.order)
     write_language_model(args.output, model)
-    print(f"{args.output}: {len(model.entries)} n-grams of {len(texts)} texts", file=sys.stderr)
+    print(f"{args.output}: {len(model.entries)} n-grams of {next(counted)} texts", file=sys.stderr)
     return 0
+
+
+def _texts(path: str, unit: str, charset: Any) -> Iterator[str]:
+    """A file's words or lines, one line of it in memory at a time."""
+    from crnn_jax.spec.errors import UserError
+    from crnn_jax.spec.user_files import text_lines
+
+    for number, line in enumerate(text_lines(path, MAX_LINE), 1):
+        if charset is not None:
+            try:
+                line = charset.normalize(line)
+            except UserError as error:
+                raise UserError(f"{path}:{number}: {error}") from error
+        if unit == "line":
+            yield line.translate(_BLANKS)
+        else:
+            yield from line.split()
 
 
 if __name__ == "__main__":

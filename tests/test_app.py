@@ -1,13 +1,17 @@
 """The page reads a picture that is put on it, in a browser, without internet."""
 
+import json
 import os
 import re
 import shutil
 import socket
+import struct
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
+import zlib
 
 import numpy as np
 import pytest
@@ -27,7 +31,8 @@ def recognizer():
 
 @pytest.fixture
 def picture(root):
-    return Image.open(sorted((root / "example" / "images").glob("*Hotel*"))[0])
+    with Image.open(sorted((root / "example" / "images").glob("*Hotel*"))[0]) as opened:
+        return opened.copy()
 
 
 def test_what_the_page_shows(recognizer, picture):
@@ -48,6 +53,16 @@ def test_what_the_page_shows(recognizer, picture):
         answer(recognizer, picture, "beam", 10, " ".join(map(str, range(100_001))))
 
 
+def png_of(side):
+    """A PNG that says it has so many pixels and has none."""
+    header = struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
+    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(b"")), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        for name, data in chunks
+    )
+
+
 def test_odd_pictures(recognizer):
     from crnn_jax.deploy.page import answer
 
@@ -55,6 +70,27 @@ def test_odd_pictures(recognizer):
         for mode in ("L", "RGBA", "P"):
             drawn = answer(recognizer, Image.new(mode, size), "greedy", 10, "")[2]
             assert drawn.shape[1] <= 1600
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ({"picture": b""}, "this picture cannot be read: empty file"),
+        ({"picture": b"no picture"}, "this picture cannot be read: not a picture"),
+        ({"picture": png_of(65_535)}, "this picture cannot be read: over 50 megapixels"),
+        ({"picture": ""}, "this picture cannot be read: missing file"),
+        ({"decoder": "beam", "width": 1e9}, "a beam of 1000000000.0; from 2 to 100 here"),
+        ({"decoder": "beam", "width": float("nan")}, "a beam of nan; from 2 to 100 here"),
+        ({"words": "ab" * 51}, "a word of 102 letters; at most 100 here"),
+        ({"words": "\0 \u202e"}, "none of 2 words is of the table's characters"),
+    ],
+)
+def test_what_is_beyond_the_pages_bounds_gets_one_line(recognizer, picture, asked, told):
+    from crnn_jax.deploy.page import answer
+
+    question = {"picture": picture, "decoder": "greedy", "width": 10, "words": ""} | asked
+    with pytest.raises(UserError, match=f"^{re.escape(told)}|{re.escape(told)}$"):
+        answer(recognizer, **question)
 
 
 @pytest.fixture
@@ -65,6 +101,8 @@ def address(root, tmp_path):
         port = free.getsockname()[1]
     words = [sys.executable, "-m", "crnn_jax.app", f"--port={port}"]
     environment = {k: v for k, v in os.environ.items() if "proxy" not in k.lower()}
+    (sent := tmp_path / "sent").mkdir()
+    environment["TMPDIR"] = str(sent)
     log = tmp_path / "log"
     with log.open("w") as stream:
         run = subprocess.Popen(words, cwd=root, env=environment, stdout=stream, stderr=stream)
@@ -83,6 +121,37 @@ def address(root, tmp_path):
     finally:
         run.terminate()
         run.wait()
+    assert list(sent.iterdir()) == []  # what was sent is gone with the page
+
+
+def test_nothing_but_pictures_goes_out_and_nothing_too_large_comes_in(address, root):
+    def ask(place, data=None, kind="application/json"):
+        headers = {} if data is None else {"Content-Type": kind}
+        request = urllib.request.Request(f"{address}/gradio_api/{place}", data, headers)
+        try:
+            with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request) as told:
+                return told.status, told.read().decode("utf-8", "replace")
+        except urllib.error.HTTPError as error:
+            return error.code, ""
+
+    images = root / "example" / "images"
+    assert ask(f"file={min(images.iterdir())}")[0] == 200
+    for outside in ("/etc/passwd", f"{images}/../table.txt", f"{root}/README.md"):
+        assert ask(f"file={outside}")[0] == 403
+
+    def send(data):
+        head = (
+            b'--x\r\nContent-Disposition: form-data; name="files"; filename="../../a.png"\r\n\r\n'
+        )
+        whole = head + data + b"\r\n--x--\r\n"
+        return ask("upload", whole, "multipart/form-data; boundary=x")
+
+    assert send(b"\0" * (21 << 20))[0] == 413
+    (path,) = json.loads(send(png_of(65_535))[1])
+    sent = {"path": path, "meta": {"_type": "gradio.FileData"}}
+    question = json.dumps({"data": [sent, "greedy", 10, ""]}).encode()
+    event = json.loads(ask("call/read", question)[1])["event_id"]
+    assert "this picture cannot be read: over 50 megapixels" in ask(f"call/read/{event}")[1]
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")

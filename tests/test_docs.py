@@ -1,12 +1,9 @@
-"""What the docs say of keys, files and commands is so.
+"""What the docs say of keys and files is so; of commands: tests/test_commands.py.
 
 python tests/test_docs.py     # writes the table of docs/configs.md anew
 """
 
-import contextlib
-import importlib
 import re
-import shlex
 import tokenize
 from pathlib import Path
 
@@ -50,34 +47,6 @@ def test_links_lead_somewhere(path):
     links = re.findall(r"\]\(([^)#]+)[^)]*\)", text)
     missing = [link for link in links if "://" not in link and not (path.parent / link).exists()]
     assert missing == []
-
-
-def commands():
-    """(file, command line) of every command of ours in the docs' code blocks."""
-    for path in DOCS:
-        blocks = re.findall(
-            r"```(?:bash|sh)\n(.*?)```", path.read_text(encoding="utf-8"), re.DOTALL
-        )
-        for block in blocks:
-            for line in block.replace("\\\n", " ").splitlines():
-                if "-m crnn_jax." in line:
-                    yield path.name, line.split("-m ", 1)[1]
-
-
-@pytest.mark.parametrize(("name", "line"), list(commands()))
-def test_commands_have_the_flags_that_the_docs_give_them(name, line, capsys):
-    """A flag that no longer exists stays in a README for years."""
-    module, *words = shlex.split(line, comments=True)
-    with contextlib.suppress(SystemExit):  # some return the code instead
-        importlib.import_module(module).main(["--help"])
-    known = {_plain(f) for f in re.findall(r"--?\[?[A-Za-z][\w\]-]*", capsys.readouterr().out)}
-    asked = {_plain(w.partition("=")[0]) for w in words if w.startswith("-")}
-    assert {f for f in asked - known if not f.startswith("config.")} == set()
-
-
-def _plain(flag: str) -> str:
-    """'--[no]beam-width' -> 'beam_width'."""
-    return flag.replace("[no]", "").strip("-").replace("-", "_")
 
 
 if __name__ == "__main__":

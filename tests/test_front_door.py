@@ -48,6 +48,7 @@ def test_from_labelled_pictures_to_a_tflite_file_in_six_commands(root, labels, t
         "data.boundaries": "()",
         "preprocessing.max_width": "128",
         "epochs": "1",
+        "least_steps": "0",
         "log.tensorboard": "False",
     }
     commands = the_six_commands(root)

@@ -7,7 +7,7 @@ import pytest
 
 from crnn_jax import cli, sweep
 from crnn_jax.spec.errors import UserError
-from crnn_jax.training import sweep_points, sweep_table
+from crnn_jax.training import sweep_points, sweep_runs, sweep_table
 
 # ml_collections loads config files in a way that Python is about to drop.
 pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
@@ -55,6 +55,8 @@ def test_two_points_and_once_more(config_file, tmp_path, capsys):
         config = json.loads((folder / name / "config.json").read_text())
         assert f"seed={config['seed']},ema={config['optimizer']['ema']}" == name
         assert config["log"]["every_steps"] == 1
+        best = json.loads((folder / name / "summary.json").read_text())["best_validation"]
+        assert list(sweep_runs.validations_of(folder / name)) == [(2, best["accuracy"])]
     with (folder / "results.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert sorted(row["seed"] for row in rows) == ["1", "2"]
@@ -108,6 +110,12 @@ def test_dry_run_lists_the_points(config_file, capsys):
     assert capsys.readouterr().out.split() == ["seed=0", "seed=1", "seed=2"]
 
 
+def test_the_example_sweep_can_begin(root, monkeypatch, capsys):
+    monkeypatch.chdir(root)
+    assert sweep.main(["--config=experiments/sweep/captchas.py", "--dry_run"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 8
+
+
 def test_names_are_fit_for_folders():
     assert sweep_points.name_of({"data.train": "../a b.txt", "x.y": (1, 2)}) == (
         "train=.._a_b.txt,y=_1,_2"
@@ -116,13 +124,26 @@ def test_names_are_fit_for_folders():
         sweep_points.name_of({f"key{i}": 123456789 for i in range(20)})
 
 
-def test_the_best_comes_first_and_equal_ones_by_cer(tmp_path):
-    points = {"a": {"seed": 1}, "b": {"seed": 2}, "c": {"seed": 3}, "d": {"seed": 4}}
-    for name, accuracy, cer in (("a", 0.5, 0.3), ("b", 0.5, 0.2), ("c", 0.9, 0.4)):
-        (tmp_path / name).mkdir()
+def test_the_best_comes_first_and_equal_ones_by_cer():
+    ended = [("d", {"seed": 4}, None)]  # has not finished
+    for seed, name, accuracy, cer in ((1, "a", 0.5, 0.3), (2, "b", 0.5, 0.2), (3, "c", 0.9, 0.4)):
         best = {"accuracy": accuracy, "cer": cer, "count": 10}
         summary = {"best_validation": best, "steps": 7, "hours": 0.5}
-        (tmp_path / name / "summary.json").write_text(json.dumps(summary))
-    lines = sweep_table.collect(points, tmp_path)
-    assert [line["point"] for line in lines] == ["c", "b", "a"]  # d has not finished
-    assert sweep_table.markdown(lines)[2] == "| 3 | 90.00 (59.6-98.2) | 40.00 | 7 | 0.50 |"
+        ended.append((name, {"seed": seed, "rate": 0.00123456}, summary))
+    lines = sweep_table.collect(ended)
+    assert [line["point"] for line in lines] == ["c", "b", "a"]
+    assert (
+        sweep_table.markdown(lines)[2] == "| 3 | 0.001235 | 90.00 (59.6-98.2) | 40.00 | 7 | 0.50 |"
+    )
+
+
+def test_one_sweep_at_a_time_in_a_folder(config_file, tmp_path):
+    path = config_file("add({'seed': 1})")
+    with (
+        sweep_runs.hold(tmp_path / "sweep"),
+        pytest.raises(UserError, match="another sweep is at work"),
+    ):
+        sweep.main([f"--config={path}", f"--sweep_dir={tmp_path / 'sweep'}"])
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="file: File exists"):
+        sweep.main([f"--config={path}", f"--sweep_dir={tmp_path / 'file'}"])

@@ -14,7 +14,17 @@ from crnn_jax.data.encoding import STATUS, LabelEncoder
 from crnn_jax.data.headers import Headers
 from crnn_jax.data.index import Index, cached_index
 from crnn_jax.data.lines import Lines, list_pictures
-from crnn_jax.data.source import CHANGED, COMPOSED, EXAMPLES, MAPPED, STRIPPED, Reasons, gather
+from crnn_jax.data.source import (
+    CHANGED,
+    COMPOSED,
+    EXAMPLES,
+    MAPPED,
+    NOT_LISTED,
+    OUTSIDE,
+    STRIPPED,
+    Reasons,
+    gather,
+)
 from crnn_jax.spec.charset import Charset
 from crnn_jax.spec.errors import UserError
 from crnn_jax.spec.images import UnreadableImage, decode_image
@@ -37,7 +47,7 @@ class FileSource:
     Attributes:
         format: the format found or named.
         index: offsets, labels and statuses of all lines.
-        odd_names: files of a folder that were left out for their names.
+        odd_names: of a folder, what was left out of its listing.
 
     Raises:
         UserError: naming file and line.
@@ -140,12 +150,22 @@ class FileSource:
 
     @property
     def notes(self) -> Reasons:
-        """Labels that are trained on, but not as they are written."""
-        notes, counts = Reasons(), self.index.counts
+        """Labels that are trained on, but not as they are written; paths that are odd."""
+        notes, counts = self.about_paths(), self.index.counts
         notes.add(COMPOSED, count=counts["not NFC"])
         changed = {"strip": STRIPPED, "map": MAPPED}.get(self.unknown)
         if changed is not None:
             notes.add(changed, count=counts["unknown"])
+        return notes
+
+    def about_paths(self) -> Reasons:
+        """Paths that lead out of the folder, names in it that were left out."""
+        notes, counts = Reasons(), self.index.counts
+        if counts["outside"]:
+            first = counts["first outside"]
+            where = self.lines.where(int(self.index.line_offsets[first]))
+            notes.add(OUTSIDE, [f"{where} {formats.shown(self.line(first)[0])}"], counts["outside"])
+        notes.add(NOT_LISTED, map(formats.shown, self.odd_names), len(self.odd_names))
         return notes
 
     def where(self, index: int) -> str:
@@ -205,8 +225,8 @@ class FileSource:
         if not any(os.path.exists(self.path(i)) for i in ids):
             where = self.lines.where(int(self.index.line_offsets[0]))
             raise UserError(
-                f"{where}: no picture {self.path(0)}; paths start at the annotation file, "
-                f"or at the folder data.images (--images)"
+                f"{where}: no picture {formats.shown_path(self.path(0))}; paths start at the "
+                f"annotation file, or at the folder data.images (--images)"
             )
 
     def require_case(self) -> None:

@@ -20,10 +20,11 @@ from crnn_jax.spec.errors import UserError
 Parser = Callable[[str], tuple[str, str]]
 
 DETECT_LINES = 100
+LONGEST_PATH = 4096  # characters; no system opens longer ones
 
 _MJSYNTH_NAME = re.compile(r"[0-9]+_.*_[0-9]+")
 _COUNTER = re.compile(r"(.+)_[0-9]+")
-_ICDAR = re.compile(r'([^\t]+?),\s*"(.*)"\s*')
+_ICDAR = re.compile(r'([^\t]+?),\s*"')
 
 
 def parse_mjsynth(line: str) -> tuple[str, str]:
@@ -44,10 +45,12 @@ def parse_mjsynth_name(path: str) -> tuple[str, str]:
 
 def parse_icdar(line: str) -> tuple[str, str]:
     r"""`word_1.png, "Tiredness"`: all between the outer quotes; `\"` stands for a quote."""
-    match = _ICDAR.fullmatch(line.strip())
-    if not match:
+    # The end first: a pattern of both quotes takes the square of a hostile line's length.
+    line = line.strip()
+    match = _ICDAR.match(line) if line.endswith('"') else None
+    if not match or match.end() == len(line):
         raise ValueError('want PATH, "LABEL"')
-    return match[1], match[2].replace('\\"', '"')
+    return match[1], line[match.end() : -1].replace('\\"', '"')
 
 
 def parse_tsv(line: str) -> tuple[str, str]:
@@ -148,7 +151,23 @@ def parser(name: str) -> Parser:
     """
     if name in PARSERS:
         return PARSERS[name]
-    return load(name, "data.format", " | ".join(["auto", *PARSERS, "package.module:function"]))
+    wanted = " | ".join(["auto", *PARSERS, "package.module:function"])
+    return functools.partial(_own, load(name, "data.format", wanted), name)
+
+
+def _own(parse: Parser, name: str, line: str) -> tuple[str, str]:
+    """What somebody's own parser gives, if it is what a parser should give."""
+    found = parse(line)
+    if isinstance(found, tuple) and len(found) == 2 and all(isinstance(f, str) for f in found):
+        return found
+    raise UserError(f"data.format={name!r}: gives {shown(str(found))}; want (path, label)")
+
+
+def shown_path(path: str) -> str:
+    """A path in a message: in quotes where it could not be seen or would change the terminal."""
+    if len(path) > LONGEST_PATH:
+        return repr(path[:60] + "...")
+    return path if path.isprintable() else repr(path)
 
 
 def shown(line: str) -> str:

@@ -4,6 +4,7 @@ import dataclasses
 import time
 from collections import Counter
 from collections.abc import Callable
+from posixpath import normpath
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,8 @@ class Index:
         label_offsets: int64 [n + 1].
         status: uint8 [n], index into `encoding.STATUS`.
         counts: 'not NFC', 'unknown' (labels with a character outside the table), 'case' (labels
-            that fail on case alone) and 'first case' (the first such sample).
+            that fail on case alone), 'outside' (paths that leave the folder); 'first case' and
+            'first outside' are the first such samples, -1 for none.
         unknown: character -> how often it stands in the labels.
         file: the cache that the arrays are mapped from, '' where they are in memory.
     """
@@ -111,11 +113,11 @@ def build_index(
     """
     offsets, lengths = Growing(np.int64), Growing(np.int64)
     flat, status = Growing(encode.dtype), Growing(np.uint8)
-    counts = {"not NFC": 0, "unknown": 0, "case": 0, "first case": -1}
+    counts = no_counts()
     unknown: Counter[str] = Counter()
     lengths.append([0])
     for begin, block in lines.blocks():
-        starts, labels = _parse_block(lines, begin, block, parse, format_name)
+        starts, labels, outside = _parse_block(lines, begin, block, parse, format_name)
         try:
             part = encode(labels)
         except ValueError:
@@ -129,17 +131,30 @@ def build_index(
             if counts["first case"] < 0:
                 counts["first case"] = offsets.size + int(part.case_alone.argmax())
         unknown.update(part.unknown)
+        if outside:
+            counts["outside"] += len(outside)
+            if counts["first outside"] < 0:
+                counts["first outside"] = offsets.size + outside[0]
         offsets.append(starts)
         lengths.append(part.lengths)
         flat.append(part.flat)
         status.append(part.status)
         if progress is not None:
             progress(begin + len(block))
+    lines.require_unchanged()
     if not offsets.size:
         raise UserError(f"{lines.path}: no lines in the annotation file")
     label_offsets = lengths.array()
     np.cumsum(label_offsets, out=label_offsets)
     return Index(offsets.array(), flat.array(), label_offsets, status.array(), counts, unknown)
+
+
+def no_counts() -> dict[str, int]:
+    """`Index.counts` before anything is counted."""
+    return dict.fromkeys(("not NFC", "unknown", "case", "outside"), 0) | {
+        "first case": -1,
+        "first outside": -1,
+    }
 
 
 class Growing:
@@ -167,9 +182,14 @@ class Growing:
 
 def _parse_block(
     lines: Lines, begin: int, block: bytes, parse: Parser, format_name: str
-) -> tuple[list[int], list[str]]:
-    """(byte at which each line begins, its label) of a block's lines that are not blank."""
-    starts, labels = [], []
+) -> tuple[list[int], list[str], list[int]]:
+    """(byte at which each begins, its label, those whose paths leave) of a block's lines.
+
+    Blank lines are left out.
+    """
+    starts: list[int] = []
+    labels: list[str] = []
+    outside: list[int] = []
     at = begin
     # Bytes are counted before decoding, lines are split after it: UTF-8 has no byte 0x0a inside.
     sizes = map(len, block.split(b"\n"))
@@ -177,12 +197,14 @@ def _parse_block(
     for size, line in zip(sizes, texts, strict=True):
         if line and not line.isspace():
             try:
-                label = parse(line.removesuffix("\r"))[1]
+                path, label = parse(line.removesuffix("\r"))
             except ValueError as error:
                 raise UserError(
                     f"{lines.where(at)}: {shown(line.strip())} is not {format_name}: {error}"
                 ) from None
+            if path.startswith("/") or (".." in path and normpath(path).startswith("..")):
+                outside.append(len(starts))
             starts.append(at)
             labels.append(label)
         at += size + 1
-    return starts, labels
+    return starts, labels, outside

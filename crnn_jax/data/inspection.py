@@ -29,7 +29,6 @@ BATCH = 64  # of the plan whose padding is told
 CASE = "outside the table by its case alone (charset.ignore_case=True folds it)"
 SQUEEZED = "wider than max_width, squeezed"
 STRETCHED = "narrower than min_width, stretched"
-ODD_NAME = "file name with a line break or not UTF-8, left out"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,7 +140,7 @@ def _look(
     notes = Reasons()
     notes.update(found.notes)
     notes.add(CASE, [source.where(source.index.counts["first case"])], source.index.counts["case"])
-    notes.add(ODD_NAME, map(repr, source.odd_names), len(source.odd_names))
+    notes.update(source.about_paths())
     if rule.free_width:
         for reason, marked in (
             (SQUEEZED, usable & (widths > rule.max_width)),

@@ -1,10 +1,12 @@
 """What `inspection` found, as text for people."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
+
+from crnn_jax.data.formats import shown, shown_path
 
 BARS = 40  # characters of the longest bar
 ROWS = 16  # of a histogram, at most
@@ -18,7 +20,7 @@ def text_of(report: dict[str, Any]) -> Iterator[str]:
     for shared in report["overlap"]:
         one, other = shared["sets"]
         yield f"{shared['count']:,} pictures of {other} stand in {one} too, by {shared['by']}:"
-        yield from _examples(shared["examples"])
+        yield from _examples(map(shown_path, shared["examples"]))
     proposal = report["proposal"]
     if proposal:
         boundaries = proposal["boundaries"]
@@ -44,7 +46,8 @@ def _set_lines(one: dict[str, Any]) -> Iterator[str]:
     if one["tightest"]:
         yield "  tightest (frames for what the label needs):"
         for row in one["tightest"]:
-            yield f"    {row['frames']} for {row['needed']}: {row['path']} {row['text']!r}"
+            path, text = shown_path(row["path"]), shown(row["text"])
+            yield f"    {row['frames']} for {row['needed']}: {path} {text}"
     yield from _histogram_lines("characters a label", one["label_lengths"])
     yield from _histogram_lines("width in pixels at the network's height", one["widths"])
     yield ""
@@ -58,7 +61,7 @@ def _reason_lines(title: str, reasons: dict[str, Any]) -> Iterator[str]:
         yield from _examples(found["examples"][:3])
 
 
-def _examples(examples: list[str]) -> Iterator[str]:
+def _examples(examples: Iterable[str]) -> Iterator[str]:
     for example in examples:
         yield f"      {example}"
 

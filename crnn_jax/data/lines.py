@@ -1,11 +1,13 @@
 """The lines of an annotation file (or the names of a folder), read again whenever asked.
 
-Millions of paths and labels would take gigabytes as Python strings. The file stays where it is,
-mapped into memory; what is kept of a line is the byte at which it begins.
+Millions of paths and labels would take gigabytes as Python strings. The file stays where it is;
+what is kept of a line is the byte at which it begins. A file that changes while it is in use would
+give other lines for the same bytes: that is told, and ends the work.
 """
 
-import mmap
 import os
+import stat
+import weakref
 import zlib
 from collections.abc import Iterator
 from typing import Any
@@ -13,6 +15,8 @@ from typing import Any
 from crnn_jax.spec.errors import UserError
 
 BLOCK_BYTES = 4 << 20
+LINE_BYTES = 256  # read at first where one line is asked for
+LONGEST_LINE = 4 << 20  # bytes; whoever has longer ones has another kind of file
 
 PICTURE_ENDINGS = frozenset(
     [".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".dib", ".gif", ".tif", ".tiff", ".webp"]
@@ -28,75 +32,115 @@ class Lines:
         names: UTF-8 lines to use instead of the file's own.
 
     Raises:
-        UserError: no such file, or it cannot be read.
+        UserError: no such file, it is none, or it cannot be read.
     """
 
     def __init__(self, path: str, names: bytes | None = None) -> None:
         self.path = path
         self._names = names
-        self._buffer: bytes | mmap.mmap = b""
-        self._open()
+        self._file: int | None = None
+        self._stamp: list[int] = [] if names is None else [len(names), zlib.crc32(names)]
+        if names is None:
+            self._open()
 
-    def _open(self) -> None:
-        if self._names is not None:
-            self._buffer = self._names
-            return
+    def _open(self) -> int:
+        # Reads at a place, not a mapping: of a mapped file that somebody cuts short the next line
+        # would end the process without a word.
         try:
-            with open(self.path, "rb") as file:
-                if os.fstat(file.fileno()).st_size:  # nothing cannot be mapped
-                    self._buffer = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            # A named pipe without a writer would be waited for.
+            file = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError as error:
             raise UserError(f"{self.path}: no annotation file: {error.strerror}") from None
+        weakref.finalize(self, os.close, file)
+        status = os.fstat(file)
+        if not stat.S_ISREG(status.st_mode):
+            raise UserError(f"{self.path}: is no file; want an annotation file, or a folder")
+        self._stamp = self._stamp or [status.st_size, status.st_mtime_ns]
+        self._file = file
+        return file
 
     def __getstate__(self) -> dict[str, Any]:
-        # A worker process maps the file anew.
-        return {"path": self.path, "_names": self._names}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._buffer = b""
-        self._open()
-
-    def stamp(self) -> list[Any]:
-        """What the file was when it was opened: another stamp, other lines."""
-        if self._names is not None:
-            return [os.path.abspath(self.path), len(self._names), zlib.crc32(self._names)]
-        stat = os.stat(self.path)
-        return [os.path.abspath(self.path), stat.st_size, stat.st_mtime_ns]
+        # A worker process opens the file anew, and knows what it was.
+        return {**self.__dict__, "_file": None}
 
     @property
     def size(self) -> int:
         """Bytes of the file."""
-        return len(self._buffer)
+        return self._stamp[0]
+
+    def stamp(self) -> list[Any]:
+        """What the file was when it was opened: another stamp, other lines."""
+        return [os.path.abspath(self.path), *self._stamp]
+
+    def require_unchanged(self) -> None:
+        """Raises UserError where the file is not any more what it was when it was opened."""
+        if self._names is not None:
+            return
+        status = os.fstat(self._open() if self._file is None else self._file)
+        if [status.st_size, status.st_mtime_ns] != self._stamp:
+            raise UserError(
+                f"{self.path}: was changed while it was in use; run the same command again"
+            )
+
+    def _read(self, at: int, size: int) -> bytes:
+        """Exactly these bytes, fewer only at the end of the file."""
+        if self._names is not None:
+            return self._names[at : at + size]
+        file = self._open() if self._file is None else self._file
+        size = max(0, min(size, self.size - at))
+        try:
+            found = os.pread(file, size, at)
+        except OSError as error:
+            raise UserError(f"{self.path}: cannot be read: {error.strerror}") from None
+        if len(found) < size:
+            self.require_unchanged()
+            raise UserError(f"{self.path}: ends before the {self.size:,} bytes it should have")
+        return found
 
     @property
     def start(self) -> int:
         """The first byte behind the byte-order mark."""
-        return 3 if self._buffer[:3] == b"\xef\xbb\xbf" else 0
+        return 3 if self._read(0, 3) == b"\xef\xbb\xbf" else 0
 
     def blocks(self, block_bytes: int = BLOCK_BYTES) -> Iterator[tuple[int, bytes]]:
-        """The whole file in pieces of whole lines: (byte at which the piece begins, bytes)."""
-        at, size = self.start, len(self._buffer)
-        while at < size:
-            end = self._buffer.find(b"\n", min(at + block_bytes, size) - 1) + 1 or size
-            yield at, self._buffer[at:end]
-            at = end
-            if isinstance(self._buffer, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
-                # What was read once need not stay in this process's memory.
-                whole_pages = at - at % mmap.PAGESIZE
-                self._buffer.madvise(mmap.MADV_DONTNEED, 0, whole_pages or mmap.PAGESIZE)
+        """The whole file in pieces of whole lines: (byte at which the piece begins, bytes).
+
+        Raises:
+            UserError: a line longer than LONGEST_LINE.
+        """
+        at = self.start
+        while at < self.size:
+            block = self._read(at, block_bytes)
+            while b"\n" not in block and at + len(block) < self.size:
+                if len(block) > LONGEST_LINE:
+                    raise UserError(
+                        f"{self.where(at)}: a line of more than {LONGEST_LINE:,} bytes; "
+                        f"want a text file with a path and a label a line"
+                    )
+                block += self._read(at + len(block), block_bytes)
+            if at + len(block) < self.size:
+                block = block[: block.rfind(b"\n") + 1]
+            yield at, block
+            at += len(block)
 
     def line(self, offset: int) -> str:
-        """The line that begins at this byte, without its end."""
-        end = self._buffer.find(b"\n", offset)
-        raw = self._buffer[offset : end if end >= 0 else len(self._buffer)]
+        """The line that begins at this byte, without its end.
+
+        Raises:
+            UserError: the file was changed since it was opened.
+        """
+        size = LINE_BYTES
+        while (end := (raw := self._read(offset, size)).find(b"\n")) < 0 and len(raw) == size:
+            size *= 16
+        self.require_unchanged()
+        raw = raw if end < 0 else raw[:end]
         return decoded(raw.removesuffix(b"\r"), self, offset)
 
     def number(self, offset: int) -> int:
         """The number, from 1, of the line that holds this byte."""
         count, at = 1, 0
         while at < offset:
-            piece = self._buffer[at : min(at + BLOCK_BYTES, offset)]
+            piece = self._read(at, min(BLOCK_BYTES, offset - at))
             count += piece.count(b"\n")
             at += len(piece)
         return count
@@ -131,24 +175,32 @@ def list_pictures(folder: str) -> tuple[bytes, list[str]]:
         folder: path of an existing folder; folders inside it are walked too, hidden ones not.
 
     Returns:
-        (paths relative to the folder, sorted, UTF-8, one a line; the names that cannot be listed
-        so: not UTF-8, or with a line break).
+        (paths relative to the folder, sorted, UTF-8, one a line; what is left out: names that are
+        not UTF-8 or hold a line break, folders behind a link, which may lead anywhere or in a
+        circle, and folders that cannot be listed).
 
     Raises:
-        UserError: there is no picture.
+        UserError: there is no picture, or the folder cannot be listed.
     """
     names: list[str] = []
     odd: list[str] = []
-    for parent, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+
+    def unlisted(error: OSError) -> None:
+        if error.filename == folder:
+            raise UserError(f"{folder}: cannot be listed: {error.strerror}") from None
+        odd.append(os.path.relpath(error.filename, folder))
+
+    for parent, folders, files in os.walk(folder, onerror=unlisted):
         inside = os.path.relpath(parent, folder)
+        before = "" if inside == "." else f"{inside}/"
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        odd += (before + name for name in folders if os.path.islink(os.path.join(parent, name)))
         for name in files:
             ending = os.path.splitext(name)[1].lower()
             if name.startswith(".") or ending not in PICTURE_ENDINGS:
                 continue
-            name = name if inside == "." else f"{inside}/{name}"
             right = "\n" not in name and "\r" not in name and _is_utf8(name)
-            (names if right else odd).append(name)
+            (names if right else odd).append(before + name)
     if not names:
         raise UserError(f"{folder}: no pictures in this folder")
     return "\n".join(sorted(names)).encode(), sorted(odd)

@@ -13,7 +13,7 @@ import numpy as np
 
 from crnn_jax.data.cache import cache_paths, load, save
 from crnn_jax.data.encoding import STATUS, LabelEncoder, count_denormalized
-from crnn_jax.data.index import ARRAYS, WORTH_SECONDS, Growing, Index
+from crnn_jax.data.index import ARRAYS, WORTH_SECONDS, Growing, Index, no_counts
 from crnn_jax.data.progress import Progress
 from crnn_jax.data.source import Reasons
 
@@ -84,7 +84,7 @@ def cached_record_index(records: Records, encode: LabelEncoder, keep: bool) -> I
 def record_index(records: Records, encode: LabelEncoder) -> Index:
     """Reads every label once; `line_offsets` are the records' numbers."""
     lengths, flat, status = Growing(np.int64), Growing(encode.dtype), Growing(np.uint8)
-    counts = {"not NFC": 0, "unknown": 0, "case": 0, "first case": -1}
+    counts = no_counts()
     unknown: Counter[str] = Counter()
     progress = Progress(f"{records.path}: labels indexed", len(records))
     progress(0)

@@ -17,6 +17,11 @@ MAPPED = "label with <UNK> for its unknown characters (data.unknown='map')"
 TOO_LONG = "too long for max_label_length"
 TOO_LONG_FOR_WIDTH = "too long for its width"
 CHANGED = "changed since indexing"
+# What people should know of paths.
+OUTSIDE = "path absolute, or out of the folder by '..': read all the same"
+NOT_LISTED = (
+    "left out: a name with a line break or not UTF-8, a folder that is a link or cannot be listed"
+)
 
 EXAMPLES = 5  # kept a reason
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from crnn_jax.data.files import FileSource
+from crnn_jax.data.formats import shown_path
 from crnn_jax.data.source import EXAMPLES, Reasons
 from crnn_jax.spec.images import UnreadableImage
 
@@ -74,7 +75,8 @@ def _note_repetitions(
     unlike = contents.copy()
     unlike[np.setdiff1d(np.arange(len(paths)), _first_of_each(paths))] = 0
     for first, others in _groups(unlike):
-        pairs = (f"{source.path(i)} = {source.path(first)}" for i in others[:EXAMPLES])
+        at = source.path(first)
+        pairs = (f"{shown_path(source.path(i))} = {shown_path(at)}" for i in others[:EXAMPLES])
         notes.add(SAME_BYTES, pairs, len(others))
 
 

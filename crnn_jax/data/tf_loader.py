@@ -78,12 +78,24 @@ def make_dataset(
     host: tuple[int, int] = (0, 1),
     augment: Augment | str | None = None,
     seed: int = 0,
+    raised: list[Exception] | None = None,
 ) -> Any:
-    """A tf.data.Dataset of the plan's steps; arguments as `loader.batches`, `workers` threads."""
+    """A tf.data.Dataset of the plan's steps; arguments as `loader.batches`, `workers` threads.
+
+    What reading raises becomes an error of TensorFlow's own; `raised` gets the original.
+    """
     tf = _tensorflow()
     change = named_augment(augment)
 
     def load(step: np.ndarray) -> list[Any]:
+        try:
+            return read(step)
+        except Exception as error:
+            if raised is not None:
+                raised.append(error)
+            raise
+
+    def read(step: np.ndarray) -> list[Any]:
         row = plan.row(int(step)).part(*host)
         batch = collate(row, source, preprocessing, augment=change, seed=seed)
         failed_ids = np.array([i for i, _ in batch["failed"]], np.int64)
@@ -124,8 +136,18 @@ def batches(
     tf = _tensorflow()
     with contextlib.suppress(RuntimeError):  # the process has used TensorFlow's devices already
         tf.config.set_visible_devices([], "GPU")
-    dataset = make_dataset(plan, source, preprocessing, **options)
-    for element in dataset.as_numpy_iterator():
+    raised: list[Exception] = []
+    dataset = make_dataset(plan, source, preprocessing, **options, raised=raised)
+    elements = dataset.as_numpy_iterator()
+    while True:
+        try:
+            element = next(elements)
+        except StopIteration:
+            return
+        except tf.errors.OpError:
+            if raised:
+                raise raised[0] from None
+            raise
         failed = zip(element.pop("failed_id"), element.pop("failed_reason"), strict=True)
         element["failed"] = [(int(i), reason.decode()) for i, reason in failed]
         element["text"] = [text.decode() for text in element["text"]]

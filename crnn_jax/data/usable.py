@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from crnn_jax.data.formats import shown
+from crnn_jax.data.formats import shown, shown_path
 from crnn_jax.data.source import EXAMPLES, TOO_LONG, TOO_LONG_FOR_WIDTH, Reasons, Source
 from crnn_jax.spec import images
 from crnn_jax.spec.geometry import frames_needed_flat, num_frames
@@ -80,4 +80,4 @@ def resized_widths(sizes: np.ndarray, preprocessing: Preprocessing) -> np.ndarra
 
 def described(source: Source, index: int) -> str:
     """A sample for lists of what was left out: its path and its label."""
-    return f"{source.identity(index)} {shown(source.text(index))}"
+    return f"{shown_path(source.identity(index))} {shown(source.text(index))}"

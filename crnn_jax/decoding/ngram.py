@@ -26,6 +26,10 @@ from crnn_jax.spec.errors import UserError
 
 # Private characters that stand for a text's begin, its end and any character never seen.
 BEGIN, END, UNKNOWN = "\ue000", "\ue001", "\ue002"
+# What is kept while counting: a hundred bytes or two of memory each, and a text's own characters.
+MAX_NGRAMS = 10_000_000
+MAX_TEXTS = 10_000_000
+MAX_CHARACTERS = 1 << 28
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -50,7 +54,7 @@ class NGram:
             order: characters of the longest n-gram, the predicted one included; at least 1.
 
         Raises:
-            UserError: there is no character.
+            UserError: there is no character, or more text than fits into memory.
             ValueError: the order is below 1.
         """
         if order < 1:
@@ -59,11 +63,16 @@ class NGram:
         followers: list[dict[str, collections.Counter[str]]] = [
             collections.defaultdict(collections.Counter) for _ in range(order)
         ]
-        for text, times in collections.Counter(texts).items():
+        grams = 0
+        for text, times in _count(texts).items():
             whole = BEGIN + text + END
             for i in range(1, len(whole) if text else 0):
                 for n in range(min(order, i + 1)):
-                    followers[n][whole[i - n : i]][whole[i]] += times
+                    counts = followers[n][whole[i - n : i]]
+                    grams += whole[i] not in counts
+                    counts[whole[i]] += times
+                if grams > MAX_NGRAMS:
+                    raise UserError(f"over {MAX_NGRAMS:,} n-grams; less text, or a lower order")
         if not followers[0]:
             raise UserError("a language model of texts without characters")
         followers[0][""][UNKNOWN] = 0  # it is among the characters, and has been seen never
@@ -141,6 +150,20 @@ class NGram:
         if len(gram) == 1:
             return self.entries.get(UNKNOWN, (NEVER, 0.0))[0]
         return self.entries.get(gram[:-1], (0.0, 0.0))[1] + self._log_prob(gram[1:])
+
+
+def _count(texts: Iterable[str]) -> collections.Counter[str]:
+    counted: collections.Counter[str] = collections.Counter()
+    characters = 0
+    for text in texts:
+        counted[text] += 1
+        if counted[text] == 1:
+            characters += len(text)
+            if characters > MAX_CHARACTERS or len(counted) > MAX_TEXTS:
+                raise UserError(
+                    f"over {MAX_TEXTS:,} different texts or {MAX_CHARACTERS:,} characters in them"
+                )
+    return counted
 
 
 def _floored(logs: list[float]) -> np.ndarray:

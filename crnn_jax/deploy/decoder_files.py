@@ -9,32 +9,40 @@ import os
 
 import numpy as np
 
+from crnn_jax.decoding.arpa import MAX_LINE as ARPA_LINE
 from crnn_jax.decoding.arpa import arpa_lines, read_arpa
 from crnn_jax.decoding.lexicon import Lexicon
 from crnn_jax.decoding.ngram import NGram
 from crnn_jax.spec.charset import Charset
 from crnn_jax.spec.errors import UserError
+from crnn_jax.spec.user_files import text_lines
+
+MAX_LINE = 4096  # bytes; no picture shows a word of a thousand characters
+# With so many characters the trie is built in 7 GB where hardly two words begin alike, 5 GB where
+# most do.
+MAX_WORDS = 10_000_000
+MAX_CHARACTERS = 1 << 27
+MAX_COUNT = 1e300  # their sum is still a number
 
 
 def read_lines(path: str | os.PathLike[str]) -> list[str]:
-    """The lines of a text file without their ends, byte-order mark or not.
+    """The lines of a list of words, without their ends, byte-order mark or not.
 
     Raises:
-        UserError: it cannot be read, or is not UTF-8.
+        UserError: it cannot be read, is not UTF-8, or holds more than `MAX_WORDS` and the other
+            limits say.
     """
     name = os.fspath(path)
-    try:
-        with open(path, "rb") as file:
-            text = file.read().decode("utf-8-sig")
-    except OSError as error:
-        raise UserError(f"{name}: cannot be read: {error.strerror or error}") from None
-    except UnicodeDecodeError as error:
-        line = error.object[: error.start].count(b"\n") + 1
-        raise UserError(f"{name}:{line}: not UTF-8") from None
-    lines = text.split("\n")
-    if lines[-1] == "":
-        lines.pop()
-    return [line.removesuffix("\r") for line in lines]
+    lines, characters = [], 0
+    for line in text_lines(path, MAX_LINE):
+        lines.append(line)
+        characters += len(line)
+        if len(lines) > MAX_WORDS or characters > MAX_CHARACTERS:
+            raise UserError(
+                f"{name}: over {MAX_WORDS:,} words or {MAX_CHARACTERS:,} characters; keep the "
+                "frequent ones"
+            )
+    return lines
 
 
 def read_lexicon(path: str | os.PathLike[str], charset: Charset) -> Lexicon:
@@ -61,10 +69,10 @@ def read_lexicon(path: str | os.PathLike[str], charset: Charset) -> Lexicon:
                 counts.append(float(count))
             except ValueError:
                 counts.append(0.0)
-            if not 0 < counts[-1] < np.inf:
-                raise UserError(f"{name}:{number}: {count!r} is no count; a number above 0")
+            if not 0 < counts[-1] < MAX_COUNT:
+                raise UserError(f"{name}:{number}: {count[:20]!r} is no count; a number above 0")
         words.append(word)
-    priors = np.log(np.array(counts) / sum(counts)) if counts else None
+    priors = np.log(counts) - np.log(np.sum(counts)) if counts else None
     try:
         return Lexicon.from_words(words, charset, priors)
     except UserError as error:
@@ -77,7 +85,7 @@ def read_language_model(path: str | os.PathLike[str]) -> NGram:
     Raises:
         UserError: naming file and line.
     """
-    return read_arpa(read_lines(path), os.fspath(path))
+    return read_arpa(text_lines(path, ARPA_LINE), os.fspath(path))
 
 
 def write_language_model(path: str | os.PathLike[str], model: NGram) -> None:

@@ -3,7 +3,8 @@
     imported = import_weights('crnn.pth', alphabet='0123456789abcdefghijklmnopqrstuvwxyz')
     save_model('crnn.safetensors', imported.variables, imported.metadata)
 
-The format is found from the content. No code of the file is run, whatever it is.
+The format is found from the content. No code of the file is run, whatever it is; it is read in a
+process of its own, which is ended after two minutes (`foreign_file`).
 """
 
 import dataclasses
@@ -13,18 +14,15 @@ from typing import Any
 import numpy as np
 
 from crnn_jax.deploy import keras_config, keras_layers, torch_layers
-from crnn_jax.deploy.h5_file import read_h5, read_keras_archive
+from crnn_jax.deploy.foreign_file import read_apart
 from crnn_jax.deploy.imported import Network, assemble
-from crnn_jax.deploy.pth import read_pth
-from crnn_jax.deploy.saved_model_variables import is_saved_model, read_variables
+from crnn_jax.deploy.stated import Stated
 from crnn_jax.models.config import ModelConfig
 from crnn_jax.spec.charset import BLANK, Charset
 from crnn_jax.spec.errors import UserError
 from crnn_jax.spec.geometry import min_image_width
 from crnn_jax.spec.preprocessing import Preprocessing
-from crnn_jax.spec.safetensors import read_safetensors
 
-_HDF5 = b"\x89HDF"
 TORCH_WIDTH = 100  # pixels to which crnn.pytorch stretches every picture
 
 
@@ -94,34 +92,18 @@ def import_weights(
         "emit_unknown": False,
         "training": {"imported_from": os.path.basename(name.rstrip("/")), "source": source},
     }
+    Stated.of(variables, metadata, name)
     return Imported(variables, metadata, source, used, unused, notes)
 
 
 def _read(name: str) -> tuple[Network, str, list[str], list[str], list[str], int]:
-    if os.path.isdir(name):
-        if not is_saved_model(name):
-            raise UserError(f"{name}: a folder without variables/variables.index: no SavedModel")
-        return _from_keras(read_variables(name), None, name)
-    try:
-        with open(name, "rb") as file:
-            start = file.read(9)
-    except OSError as error:
-        raise UserError(f"{name}: cannot be read: {error.strerror}") from error
-    if start[:4] == _HDF5:
-        return _from_keras(*read_h5(name), name)
-    if name.endswith(".keras"):
-        return _from_keras(*read_keras_archive(name), name)
-    if start[8:9] == b"{":
-        tensors, metadata = read_safetensors(name)
-        if "crnn_jax" in metadata:
-            raise UserError(f"{name}: is a model file already")
-    elif start[:2] == b"PK" or start[:1] == b"\x80":
-        tensors = read_pth(name)
-    else:
-        raise UserError(f"{name}: neither HDF5, .keras, .pth nor .safetensors")
+    held = read_apart(name)
+    if held.program == "CRNN.tf2":
+        return _from_keras(held.arrays, held.config, name)
+    tensors = dict(held.arrays)
     network, used = torch_layers.name_tensors(tensors, name)
     unused = sorted(set(tensors) - set(used))
-    return network, "crnn.pytorch", used, unused, [], TORCH_WIDTH
+    return network, held.program, used, unused, [], TORCH_WIDTH
 
 
 def _from_keras(

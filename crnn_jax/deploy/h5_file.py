@@ -6,7 +6,7 @@ same group at the top), and Keras 3's `.weights.h5` (`layers/<kind>/vars/0`, whi
 """
 
 import io
-import json
+import lzma
 import os
 import struct
 import zipfile
@@ -16,11 +16,14 @@ from typing import Any
 
 import numpy as np
 
-from crnn_jax.deploy.keras_layers import natural
+from crnn_jax.deploy.keras_names import natural
 from crnn_jax.spec.errors import UserError
+from crnn_jax.spec.strict_json import parse_json
 
 MAX_BYTES = 1 << 31  # of one array; a damaged header may state any size
+MAX_CONFIG = 1 << 24  # bytes of a network's description; a CRNN's has 20,000
 _DAMAGED = (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError)
+_BROKEN_ZIP = (zipfile.BadZipFile, struct.error, EOFError, zlib.error, lzma.LZMAError)
 # Order of a layer's unnamed variables in Keras 3, by their number.
 _UNNAMED = {
     1: ("kernel",),
@@ -54,13 +57,18 @@ def read_keras_archive(path: str | os.PathLike[str]) -> Content:
     name = os.fspath(path)
     try:
         with zipfile.ZipFile(path) as archive:
-            if archive.getinfo("model.weights.h5").file_size > MAX_BYTES:
-                raise UserError(f"{name}: too large: model.weights.h5 states over 2 GB")
-            content = archive.read("model.weights.h5")
-            config = json.loads(archive.read("config.json"))
-    except (zipfile.BadZipFile, struct.error, EOFError, zlib.error, *_DAMAGED) as error:
+            content = _member(archive, "model.weights.h5", MAX_BYTES, name)
+            config = parse_json(_member(archive, "config.json", MAX_CONFIG, name))
+    except (*_BROKEN_ZIP, *_DAMAGED) as error:
         raise UserError(f"{name}: no Keras archive, or damaged") from error
     return _read(io.BytesIO(content), name)[0], config
+
+
+def _member(archive: zipfile.ZipFile, member: str, limit: int, name: str) -> bytes:
+    size = archive.getinfo(member).file_size  # no more is unpacked, whatever follows
+    if size > limit:
+        raise UserError(f"{name}: too large: {member} states {size:,} bytes, {limit:,} go")
+    return archive.read(member)
 
 
 def _read(file: Any, name: str) -> Content:
@@ -78,7 +86,7 @@ def _read(file: Any, name: str) -> Content:
                 weights = list(_numbered(h5py, top["layers"]))
             else:
                 raise UserError(f"{name}: an HDF5 file without Keras's layers")
-            return weights, None if config is None else json.loads(config)
+            return weights, None if config is None else parse_json(config)
     except FileNotFoundError as error:
         raise UserError(f"{name}: cannot be read: {error.strerror}") from error
     except _DAMAGED as error:

@@ -89,7 +89,7 @@ def assemble(network: Network, name: str) -> tuple[dict[str, Any], ModelConfig]:
             stats[norm] = {"mean": mean, "var": variance + more}
         else:
             params[conv]["bias"] = take(conv, "bias", before)
-    hidden = take.shape("bi_lstm1", "forward/recurrent_kernel")[0]
+    hidden = take("bi_lstm1", "forward/recurrent_kernel", None, None).shape[0]
     params["bi_lstm1"] = take.bi_lstm("bi_lstm1", before, hidden)
     before = 2 * hidden
     if network.geometry == "torch":
@@ -123,7 +123,7 @@ class _Taker:
     def __call__(self, layer: str, role: str, *want: int | None) -> np.ndarray:
         array = self._find(layer, role)
         fits = len(array.shape) == len(want) and all(
-            w is None or w == n for w, n in zip(want, array.shape, strict=True)
+            n > 0 and w in (None, n) for w, n in zip(want, array.shape, strict=True)
         )
         if not fits:
             wanted = ", ".join("any" if n is None else str(n) for n in want)

@@ -46,7 +46,9 @@ def describe(config: dict[str, Any] | None, name: str) -> Described:
         return Described()
     try:
         return _describe(list(_layers(config)), name)
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+    except RecursionError:
+        raise UserError(f"{name}: its description of the network is nested too deeply") from None
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise UserError(f"{name}: its description of the network cannot be used") from error
 
 
@@ -69,6 +71,8 @@ def _describe(layers: list[tuple[str, dict[str, Any]]], name: str) -> Described:
             if shape[1] != 32:
                 raise UserError(f"{at}: pictures of height {shape[1]}; a CRNN's are 32")
             width = shape[2] or 0
+            if type(width) is not int:
+                raise ValueError("no width")
         elif kind == "Rescaling":
             factor, offset = float(layer["scale"]), float(layer["offset"])
             if factor > 0.1:  # for values 0 to 1 already, or no normalisation at all

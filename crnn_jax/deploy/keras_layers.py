@@ -5,24 +5,14 @@ them by layer, `name_layers` finds the CRNN's layers among them: by CRNN.tf2's n
 Keras numbered them itself (conv2d_3) by their kind and order.
 """
 
-import re
 from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
 
 from crnn_jax.deploy.imported import CONVOLUTIONS, NORMS, Layers
+from crnn_jax.deploy.keras_names import ROLES, split_path
 from crnn_jax.spec.errors import UserError
 
-ROLES = (
-    "kernel",
-    "recurrent_kernel",
-    "bias",
-    "gamma",
-    "beta",
-    "moving_mean",
-    "moving_variance",
-)
 # What CRNN.tf2 is made of: kind -> names, in the order of the network.
 _KINDS: dict[str, tuple[str, ...]] = {
     "convolution": CONVOLUTIONS,
@@ -31,26 +21,6 @@ _KINDS: dict[str, tuple[str, ...]] = {
     "dense layer": ("logits",),
 }
 _WITH_PROJECTION = ("projection", "logits")  # of our own geometry 'torch'
-
-
-def split_path(path: str) -> tuple[str, str]:
-    """Layer and role of a weight's path.
-
-    'conv1/kernel:0' -> ('conv1', 'kernel');
-    'bi_lstm1/forward_lstm/lstm_cell_1/bias' -> ('bi_lstm1', 'forward/bias');
-    'forward_lstm_1/lstm_cell/bias' -> ('lstm_1', 'forward/bias'), as Keras 3 names it in graphs.
-    """
-    *folders, leaf = path.partition(":")[0].split("/")
-    for place, folder in enumerate(folders):
-        direction, _, rest = folder.partition("_")
-        if direction in ("forward", "backward"):
-            return (folders[place - 1] if place else rest), f"{direction}/{leaf}"
-    return (folders[-1] if folders else ""), leaf
-
-
-def natural(name: str) -> list[Any]:
-    """Sorts conv2d, conv2d_1, .. conv2d_9, conv2d_10 as Keras counted them."""
-    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
 
 
 def collect(weights: Iterable[tuple[str, np.ndarray]], name: str) -> tuple[Layers, list[str]]:

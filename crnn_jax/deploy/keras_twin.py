@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from crnn_jax.deploy.imported import NORMS, Network, assemble
-from crnn_jax.deploy.keras_layers import split_path
+from crnn_jax.deploy.keras_names import split_path
 from crnn_jax.models.config import ModelConfig
 from crnn_jax.models.crnn import POOLED
 from crnn_jax.spec.errors import UserError

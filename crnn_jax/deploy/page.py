@@ -2,7 +2,8 @@
 
     page(Recognizer.load(), examples=['word.png']).launch()
 
-Everything the page shows comes from this machine; it works where there is no internet.
+Everything the page shows comes from this machine; it works where there is no internet. Whoever
+opens it may send anything: files are kept for an hour, in gradio's one folder (GRADIO_TEMP_DIR).
 """
 
 import warnings
@@ -15,8 +16,13 @@ from PIL import Image, ImageDraw, ImageFont
 from crnn_jax.deploy.reading import Reading
 from crnn_jax.deploy.recognizer import Recognizer
 from crnn_jax.spec.errors import UserError
+from crnn_jax.spec.images import ImageSource, UnreadableImage, decode_image
 
 MOST_WORDS = 100_000  # of a lexicon typed into the page
+LONGEST_WORD = 100  # letters
+BEAM = (2, 100)  # widths to choose from
+MOST_WAITING = 64  # questions that wait for their turn; further ones are told to come later
+KEPT_SECONDS = 3600  # that files stay on the disk
 TALL, MOST_WIDE = 120, 1600  # pixels, of the picture with its alignment
 SURE = ((0.95, (0, 125, 75)), (0.8, (200, 140, 0)), (0.0, (200, 30, 60)))  # by confidence
 
@@ -39,27 +45,29 @@ def page(recognizer: Recognizer, examples: Sequence[str] = ()) -> Any:
     except ImportError as error:
         raise UserError(f"the page needs gradio: pip install 'crnn_jax[app]' ({error})") from None
 
-    def read(picture: Image.Image | None, decoder: str, width: float, words: str) -> tuple:
+    def read(path: str | None, decoder: str, width: float, words: str) -> tuple:
         try:
-            return answer(recognizer, picture, decoder, int(width), words)
+            return answer(recognizer, path, decoder, width, words)
         except UserError as error:
-            raise gr.Error(str(error), duration=8) from None
+            raise gr.Error(str(error), duration=8, print_exception=False) from None
 
-    with gr.Blocks(title="crnn_jax", analytics_enabled=False) as blocks:
+    kept = (KEPT_SECONDS, KEPT_SECONDS)
+    with gr.Blocks(title="crnn_jax", analytics_enabled=False, delete_cache=kept) as blocks:
         gr.Markdown("## Read a word\nDrop, paste or photograph one word or one line of text.")
         with gr.Row():
             with gr.Column():
-                picture = gr.Image(
-                    type="pil",
+                picture: Any = gr.Image(
                     label="Picture",
                     sources=["upload", "clipboard", "webcam"],
                     height=240,
                     elem_id="picture",
                 )
+                # gradio's own decodes whatever it is given, however large.
+                picture.preprocess = lambda sent: sent and (sent.path or "")
                 decoder = gr.Radio(
                     ["greedy", "beam"], value="greedy", label="Decoder", elem_id="decoder"
                 )
-                width = gr.Slider(2, 100, value=10, step=1, label="Beam width")
+                width = gr.Slider(*BEAM, value=10, step=1, label="Beam width")
                 words = gr.Textbox(
                     label="Lexicon", placeholder="words, one a line; empty: any text", lines=3
                 )
@@ -79,44 +87,56 @@ def page(recognizer: Recognizer, examples: Sequence[str] = ()) -> Any:
         control: Any
         for control in given:
             control.change(read, given, shown, show_progress="hidden")
-    return blocks
+    return blocks.queue(max_size=MOST_WAITING)
 
 
 def answer(
-    recognizer: Recognizer, picture: Image.Image | None, decoder: str, width: int, words: str
+    recognizer: Recognizer,
+    picture: ImageSource | None,
+    decoder: str,
+    width: float,
+    words: str,
 ) -> tuple[str, str, np.ndarray | None, list[list[str]], list[list[str]]]:
     """What the page shows for one picture.
 
     Args:
         picture: None where there is none yet.
         decoder: 'greedy' or 'beam'.
-        width: of the beam.
+        width: of the beam, in `BEAM`.
         words: of the lexicon, one a line; '' for none.
 
     Returns:
         (text, confidence, uint8 [h w 3] of the alignment, rows of characters, of alternatives).
 
     Raises:
-        UserError: the picture cannot be read, the lexicon has too many words.
+        UserError: the picture cannot be read, or something else is beyond its bound.
     """
     if picture is None:
         return "", "", None, [], []
-    lexicon = list(dict.fromkeys(words.split()))
+    try:
+        pixels = decode_image(picture, 3)
+    except UnreadableImage as error:
+        raise UserError(f"this picture cannot be read: {error.reason}") from None
+    lexicon = list(dict.fromkeys((words or "").split()))
     if len(lexicon) > MOST_WORDS:
         raise UserError(f"a lexicon of {len(lexicon):,} words; at most {MOST_WORDS:,} here")
+    if (longest := max(map(len, lexicon), default=0)) > LONGEST_WORD:
+        raise UserError(f"a word of {longest:,} letters; at most {LONGEST_WORD} here")
     options: dict[str, Any] = {"lexicon": lexicon} if lexicon else {}
     if decoder == "beam":
-        options |= {"beam_width": width, "top_paths": min(5, width)}
+        if not BEAM[0] <= width <= BEAM[1]:
+            raise UserError(f"a beam of {width}; from {BEAM[0]} to {BEAM[1]} here")
+        options |= {"beam_width": int(width), "top_paths": min(5, int(width))}
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
-        (reading,) = recognizer.read([picture], decoder, **options)
+        (reading,) = recognizer.read([pixels], decoder, **options)
     told = "".join(f" ({warning.message})" for warning in said)
     characters = [[c.text, f"{c.confidence:.3f}"] for c in reading.characters or ()]
     others = [[text, f"{np.exp(log_prob):.4f}"] for text, log_prob in reading.alternatives]
     return (
         reading.text,
         f"{reading.confidence:.4f}{told}",
-        drawn(picture, reading),
+        drawn(Image.fromarray(pixels), reading),
         characters,
         others,
     )

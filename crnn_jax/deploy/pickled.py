@@ -7,7 +7,8 @@ that is no dictionary, list, tuple, number, string or tensor ends the reading.
 
 import dataclasses
 import pickletools
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from typing import IO, Any
 
 from crnn_jax.spec.errors import UserError
@@ -73,7 +74,7 @@ def read_pickle(file: IO[bytes], name: str) -> Any:
     stack: list[Any] = []
     memo: dict[int, Any] = {}
     try:
-        for step, (opcode, argument, _) in enumerate(pickletools.genops(file)):
+        for step, (opcode, argument, _) in enumerate(_instructions(file)):
             if step > MAX_STEPS:
                 raise ValueError("too many instructions")
             if opcode.name == "STOP":
@@ -88,6 +89,13 @@ def read_pickle(file: IO[bytes], name: str) -> Any:
 
 class _Refused(Exception):
     pass
+
+
+def _instructions(file: IO[bytes]) -> Iterator[Any]:
+    """pickletools' own, without its warnings about odd escapes in what is refused anyway."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        yield from pickletools.genops(file)
 
 
 def _execute(name: str, argument: Any, stack: list[Any], memo: dict[int, Any]) -> None:
@@ -162,7 +170,10 @@ def _rebuild_parameter(tensor: Any, *_: Any) -> Any:
 
 
 def _ordered_dict(items: Any = ()) -> dict[Any, Any]:
-    return _dict([part for pair in items for part in pair])
+    made: dict[Any, Any] = {}
+    for key, value in items:
+        made.update(_dict([key, value]))
+    return made
 
 
 _CALLS: dict[str, Callable[..., Any]] = {
@@ -186,7 +197,9 @@ def _storage(identity: Any) -> Storage:
 
 
 def _since_mark(stack: list[Any]) -> list[Any]:
-    place = len(stack) - 1 - stack[::-1].index(_Mark)
+    place = len(stack) - 1
+    while stack[place] is not _Mark:  # from above: a mark far below is looked for once
+        place -= 1
     items = stack[place + 1 :]
     del stack[place:]
     return items

@@ -4,7 +4,9 @@ Two formats: since PyTorch 1.6 a zip archive of one pickle and one file a storag
 pickles one after the other and the storages behind them.
 """
 
+import functools
 import io
+import itertools
 import os
 import struct
 import zipfile
@@ -15,6 +17,7 @@ import numpy as np
 
 from crnn_jax.deploy.pickled import Storage, Tensor, read_pickle
 from crnn_jax.spec.errors import UserError
+from crnn_jax.spec.user_files import open_file, read_bytes
 
 _DTYPES = {
     "FloatStorage": "f4",
@@ -40,6 +43,10 @@ _BROKEN_ZIP = (
     ValueError,
 )
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
+MAX_BYTES = 1 << 31  # of a file, and of all its tensors; a checkpoint with its optimizer has 110 MB
+MAX_VALUES = 5_000_000  # a checkpoint may hold the loss of every step
+MAX_TENSORS = 100_000  # a CRNN has 46; those behind are not looked at
+MAX_NAME = 1000  # characters
 _MAX_RANK = 8
 _MAX_STEP = 1 << 40  # numbers; what is above is no network's size
 
@@ -57,17 +64,19 @@ def read_pth(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         UserError: no such file, damaged, or it holds anything but tensors and plain values.
     """
     name = os.fspath(path)
-    try:
-        with open(path, "rb") as file:
-            content = file.read()
-    except OSError as error:
-        raise UserError(f"{name}: cannot be read: {error.strerror}") from error
+    with open_file(path) as file:
+        content = read_bytes(file, name, MAX_BYTES + 1)
+    if len(content) > MAX_BYTES:
+        raise UserError(f"{name}: too large: over {MAX_BYTES:,} bytes")
     read = _read_zip if content[:2] == b"PK" else _read_legacy
-    tree, storages = read(content, name)
-    tensors = {}
-    for key, tensor in _walk(tree):
+    found, storages = read(content, name)
+    tensors, size = {}, 0
+    for key, tensor in found:
         try:
             tensors[key] = _view(tensor, storages)
+            size += tensors[key].nbytes
+            if size > MAX_BYTES:  # many tensors may be views of one storage
+                raise ValueError(f"over {MAX_BYTES:,} bytes with those before it")
         except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
             reason = error if isinstance(error, ValueError) else "not as PyTorch writes it"
             raise UserError(f"{name}: damaged: tensor {key}: {reason}") from error
@@ -76,7 +85,10 @@ def read_pth(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     return tensors
 
 
-def _read_zip(content: bytes, name: str) -> tuple[Any, Callable[[Storage], bytes]]:
+Found = tuple[list[tuple[str, Tensor]], Callable[[Storage], bytes]]
+
+
+def _read_zip(content: bytes, name: str) -> Found:
     try:
         archive = zipfile.ZipFile(io.BytesIO(content))
         pickles = [n for n in archive.namelist() if n.rpartition("/")[2] == "data.pkl"]
@@ -93,16 +105,17 @@ def _read_zip(content: bytes, name: str) -> tuple[Any, Callable[[Storage], bytes
     except _BROKEN_ZIP as error:
         raise UserError(f"{name}: damaged or cut short: a broken archive") from error
 
+    @functools.cache
     def read(storage: Storage) -> bytes:
         try:
             return archive.read(f"{folder}data/{storage.key}")
         except _BROKEN_ZIP as error:
             raise ValueError(f"its numbers ({storage.key!r}) are missing or broken") from error
 
-    return tree, read
+    return _tensors(tree, name), read
 
 
-def _read_legacy(content: bytes, name: str) -> tuple[Any, Callable[[Storage], bytes]]:
+def _read_legacy(content: bytes, name: str) -> Found:
     file = io.BytesIO(content)
     if content[:1] != b"\x80" or read_pickle(file, name) != _LEGACY_MAGIC:
         raise UserError(f"{name}: no PyTorch file")
@@ -110,9 +123,9 @@ def _read_legacy(content: bytes, name: str) -> tuple[Any, Callable[[Storage], by
     system = read_pickle(file, name)
     if not (isinstance(system, dict) and system.get("little_endian", True)):
         raise UserError(f"{name}: written on a big-endian machine")
-    tree = read_pickle(file, name)
+    tensors = _tensors(read_pickle(file, name), name)
     keys = read_pickle(file, name)
-    storages = {tensor.storage.key: tensor.storage for _, tensor in _walk(tree)}
+    storages = {tensor.storage.key: tensor.storage for _, tensor in tensors}
     blocks: dict[Any, bytes] = {}
     for key in keys if isinstance(keys, list) else []:
         storage = storages.get(key) if type(key) in (str, int) else None
@@ -123,17 +136,24 @@ def _read_legacy(content: bytes, name: str) -> tuple[Any, Callable[[Storage], by
         if length < 0 or size > len(content) - file.tell():
             raise UserError(f"{name}: damaged or cut short: the storage of {length} numbers")
         blocks[key] = file.read(size)
-    return tree, lambda storage: blocks[storage.key]
+    return tensors, lambda storage: blocks[storage.key]
 
 
-def _walk(tree: Any, prefix: str = "", depth: int = 0) -> Iterator[tuple[str, Tensor]]:
+def _tensors(tree: Any, name: str) -> list[tuple[str, Tensor]]:
     """Tensors by their path; of lists too, which hold an optimizer's."""
-    if isinstance(tree, Tensor) and isinstance(tree.storage, Storage):
-        yield prefix, tree
-    elif isinstance(tree, dict | list | tuple) and depth < _MAX_RANK:
-        items = tree.items() if isinstance(tree, dict) else enumerate(tree)
-        for key, value in items:
-            yield from _walk(value, f"{prefix}/{key}" if prefix else str(key), depth + 1)
+    # A list of lists of one and the same list: short to write, but without end to walk.
+    visits = itertools.count()
+
+    def walk(value: Any, prefix: str, depth: int) -> Iterator[tuple[str, Tensor]]:
+        if next(visits) > MAX_VALUES or len(prefix) > MAX_NAME:
+            raise UserError(f"{name}: damaged: over {MAX_VALUES:,} values, or a name without end")
+        if isinstance(value, Tensor) and isinstance(value.storage, Storage):
+            yield prefix, value
+        elif isinstance(value, dict | list | tuple) and depth < _MAX_RANK:
+            for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
+                yield from walk(inner, f"{prefix}/{key}" if prefix else str(key), depth + 1)
+
+    return list(itertools.islice(walk(tree, "", 0), MAX_TENSORS))
 
 
 def _view(tensor: Tensor, storages: Callable[[Storage], bytes]) -> np.ndarray:

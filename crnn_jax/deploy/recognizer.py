@@ -13,7 +13,6 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal
 
-import flax
 import jax
 import numpy as np
 
@@ -24,13 +23,12 @@ from crnn_jax.deploy.batching import BatchPlan, plan_batches
 from crnn_jax.deploy.decoder import Decoded, Decoder, open_decoder
 from crnn_jax.deploy.pictures import Prepared, as_list, prepare_all
 from crnn_jax.deploy.reading import Character, Reading
+from crnn_jax.deploy.stated import Stated
 from crnn_jax.models.config import ModelConfig
 from crnn_jax.models.crnn import CRNN
 from crnn_jax.scoring.evaluation import Prediction
-from crnn_jax.spec.charset import Charset
 from crnn_jax.spec.errors import UserError
 from crnn_jax.spec.images import ImageSource, UnreadableImage
-from crnn_jax.spec.preprocessing import Preprocessing
 from crnn_jax.training.open_model import open_model
 
 SHIPPED = os.path.join(os.path.dirname(os.path.dirname(__file__)), "weights", "en_36.safetensors")
@@ -55,21 +53,12 @@ class Recognizer:
         """
         self.name = name
         self.metadata = metadata
-        try:
-            self.config = ModelConfig.from_dict(metadata["model"])
-            self.charset = Charset.from_metadata(metadata)
-            self.preprocessing = Preprocessing.from_metadata(metadata["preprocessing"])
-            self.temperature = float(metadata.get("temperature", 1.0))
-        except UserError as error:
-            raise UserError(f"{name}: {error}") from error
-        except (TypeError, ValueError, AttributeError, KeyError) as error:
-            raise UserError(f"{name}: its metadata cannot be used: {error}") from error
-        if self.config.num_classes != self.charset.num_classes:
-            raise UserError(
-                f"{name}: a network of {self.config.num_classes} classes and a table of "
-                f"{self.charset.num_classes}"
-            )
-        self.emits_unknown = bool(metadata.get("emit_unknown", False))
+        stated = Stated.of(variables, metadata, name)
+        self.config = stated.config
+        self.charset = stated.charset
+        self.preprocessing = stated.preprocessing
+        self.temperature = float(stated.temperature)
+        self.emits_unknown = stated.emits_unknown
         unknown_id = -1 if self.emits_unknown else self.charset.unknown_id
         self._variables = jax.device_put(variables)
         self._score, self._emit, self._read = _programs(
@@ -148,7 +137,7 @@ class Recognizer:
                 f"want uint8 [b {want[0]} w {want[1]}], got {images.dtype} {list(images.shape)}"
             )
         widths = np.full(len(images), images.shape[2], np.int32)
-        return np.asarray(self._call(self._score, images, widths)[0])
+        return np.asarray(self._score(self._variables, images, widths)[0])
 
     def predict(self, batch: Any, decoder: Decoder = GREEDY) -> Prediction:
         """Reads a batch of the data loaders; for `scoring.evaluation.evaluate_batches`."""
@@ -160,7 +149,7 @@ class Recognizer:
 
     def emitted(self, batch: Any) -> tuple[jax.Array, jax.Array]:
         """What every decoder works on: logits float32 [b t k] without `<UNK>`, and frames [b]."""
-        return self._call(self._emit, batch["image"], batch["width"])
+        return self._emit(self._variables, batch["image"], batch["width"])
 
     def _decoder(self, decoder: str | Decoder, **options: Any) -> Decoder:
         if isinstance(decoder, Decoder):
@@ -172,28 +161,27 @@ class Recognizer:
     def _start(self, image: np.ndarray, width: np.ndarray, decoder: Decoder) -> Any:
         """Sends a batch to the device; `_finish` waits for the answer."""
         if decoder.is_plain:
-            return self._call(self._read, image, width, self.temperature)
-        return self._call(self._emit, image, width)
+            return self._read(self._variables, image, width, self.temperature)
+        return self._emit(self._variables, image, width)
 
     def _finish(self, started: Any, decoder: Decoder) -> Decoded:
         if not decoder.is_plain:
             logits, lengths = started
-            return decoder.decode(logits, lengths, self.temperature, blank_id=self.charset.blank_id)
-        out = {key: np.asarray(value) for key, value in started.items()}
-        return Decoded(
-            out["log_probs"],
-            out["lengths"],
-            out["ids"][:, None],
-            out["id_lengths"][:, None],
-            out["log_prob"][:, None],
-        )
-
-    def _call(self, program: Any, *args: Any) -> Any:
-        try:
-            return program(self._variables, *args)
-        except flax.errors.FlaxError as error:  # parameters missing or of other shapes
-            reason = str(error).split(" (https")[0]
-            raise UserError(f"{self.name}: its weights do not fit its network: {reason}") from error
+            decoded = decoder.decode(
+                logits, lengths, self.temperature, blank_id=self.charset.blank_id
+            )
+        else:
+            out = {key: np.asarray(value) for key, value in started.items()}
+            decoded = Decoded(
+                out["log_probs"],
+                out["lengths"],
+                out["ids"][:, None],
+                out["id_lengths"][:, None],
+                out["log_prob"][:, None],
+            )
+        if np.isnan(decoded.log_prob).any():  # finite weights, but some far too large
+            raise UserError(f"{self.name}: its scores are not numbers; its weights are damaged")
+        return decoded
 
     def _run(
         self, pictures: Sequence[Prepared], decoder: Decoder

@@ -9,11 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from crnn_jax.deploy.keras_layers import ROLES, natural, split_path
+from crnn_jax.deploy.keras_names import ROLES, natural, split_path
 from crnn_jax.spec.errors import UserError
 
 _OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 _OPTIMIZER = ("optimizer", ".OPTIMIZER_SLOT")
+# What TensorFlow's reader makes of some of its errors, and what wrong ones of its answers lead to.
+_WRONG = (RuntimeError, LookupError, ValueError, TypeError)
 
 
 def is_saved_model(path: str | os.PathLike[str]) -> bool:
@@ -57,11 +59,10 @@ def read_variables(path: str | os.PathLike[str]) -> list[tuple[str, np.ndarray]]
                 if role in ROLES and not np.array_equal(values.get(full, value), value):
                     raise UserError(f"{name}: two different variables are named {full}")
                 values[full] = value
-    # TensorFlow's reader turns some of its errors into RuntimeError.
-    except (tf.errors.OpError, DecodeError, RuntimeError, ValueError, TypeError) as error:
+        return sorted(values.items(), key=_place)
+    except (tf.errors.OpError, DecodeError, *_WRONG) as error:
         reason = str(error).splitlines()[0][:100] if str(error) else type(error).__name__
         raise UserError(f"{name}: damaged or cut short: {reason}") from error
-    return sorted(values.items(), key=_place)
 
 
 def _place(named: tuple[str, Any]) -> list[Any]:

@@ -14,6 +14,11 @@ import tensorflow as tf
 from crnn_jax.deploy import tf_decoding, tf_images, tf_resize
 from crnn_jax.deploy.loaded_model import LoadedModel
 
+# Of a call, so that none takes the machine's memory: pictures times the widest one's pixels (of the
+# full network about 2 GB), and one picture's width (frames are read one after the other).
+MOST_COLUMNS = 1 << 18
+WIDEST = 8192
+
 # (images uint8 [b, h, w, c], widths int32 [b]) -> {'logits' float32 [b, t, k], 'frames' int32 [b]}
 # and, where the network decodes too, 'ids' int32 [b, t], -1 behind the text; t may be larger than
 # all frames.
@@ -67,6 +72,9 @@ class Server(tf.Module):
         """Files [b] -> images uint8 [b, h, w, c] and widths int32 [b], 0 where there is none."""
         rule = self._model.preprocessing
         b = tf.size(encoded)
+        most = MOST_COLUMNS // (rule.width or rule.min_width)
+        with _required((b <= most, [f"at most {most} pictures a call, not", b])):
+            encoded = tf.reshape(encoded, [-1])
 
         def read(index: Any, data: Any) -> tuple[Any, Any, Any]:
             image = tf.cond(
@@ -94,6 +102,17 @@ class Server(tf.Module):
 
     def _read(self, images: Any, widths: Any) -> dict[str, Any]:
         """The outputs of all signatures."""
+        rule = self._model.preprocessing
+        b, height, width = tf.unstack(tf.shape(images)[:3])
+        widest = max(WIDEST, rule.max_width)
+        with _required(
+            (b >= 1, ["at least one picture is wanted"]),
+            (height == rule.height, [f"pictures {rule.height} pixels high, not", height]),
+            (width <= widest, [f"pictures at most {widest} pixels wide, not", width]),
+            (b * width <= MOST_COLUMNS, [f"at most {MOST_COLUMNS} columns a call, not", b, width]),
+            (tf.size(widths) == b, ["as many widths as pictures:", b, tf.size(widths)]),
+        ):
+            images = tf.identity(images)
         found = self._network(images, widths)
         frames = found["frames"]
         longest = tf.reduce_max(frames)
@@ -114,8 +133,13 @@ class Server(tf.Module):
         )
         return {
             "text": tf_decoding.texts(ids, self._model.symbols),
-            "confidence": tf.where(widths > 0, tf.exp(log_prob), 0.0),
+            "confidence": tf.where(frames > 0, tf.exp(log_prob), 0.0),
             "ids": ids,
             "logits": logits,
             "frames": frames,
         }
+
+
+def _required(*conditions: tuple[Any, list[Any]]) -> Any:
+    """What is done in this context is done where all of these hold, and else is an error."""
+    return tf.control_dependencies([tf.debugging.Assert(*condition) for condition in conditions])

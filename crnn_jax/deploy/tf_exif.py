@@ -87,7 +87,7 @@ def _in_tiff(data: Any, start: Any) -> Any:
     count = tf.cond(usable, lambda: short(directory), lambda: 0)
     count = tf.clip_by_value((tf.size(tiff) - directory - 2) // 12, 0, count)
     entries = directory + 2 + 12 * tf.range(count)
-    tags = tf.map_fn(short, entries)
+    tags = short(entries)  # all at once: a hostile directory has 65,535
     found = tf.where(tags == ORIENTATION)[:, 0]
     has_one = tf.size(found) > 0
     value = tf.cond(
@@ -97,7 +97,9 @@ def _in_tiff(data: Any, start: Any) -> Any:
 
 
 def _number(data: Any, at: Any, size: int, *, big_endian: Any) -> Any:
-    """An unsigned number of 2 or 4 bytes; bytes behind the end count as 0."""
-    raw = tf.gather(tf.concat([data, [0]], 0), tf.minimum(at + tf.range(size), tf.size(data)))
-    raw = tf.where(big_endian, raw[::-1], raw)
-    return tf.reduce_sum(raw * tf.constant([1, 1 << 8, 1 << 16, 1 << 24][:size]))
+    """Unsigned numbers of 2 or 4 bytes, one a place; bytes behind the end count as 0."""
+    places = tf.expand_dims(at, -1) + tf.range(size)
+    inside = places < tf.size(data)
+    raw = tf.where(inside, tf.gather(data, tf.where(inside, places, 0)), 0)
+    raw = tf.where(big_endian, raw[..., ::-1], raw)
+    return tf.reduce_sum(raw * tf.constant([1, 1 << 8, 1 << 16, 1 << 24][:size]), axis=-1)

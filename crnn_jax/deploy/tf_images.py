@@ -10,7 +10,12 @@ from typing import Any
 import tensorflow as tf
 
 from crnn_jax.deploy.tf_exif import has_png_chunk, orientation
+from crnn_jax.deploy.tf_gif import first_frame
 from crnn_jax.spec.images import MAX_PIXELS
+
+# A progressive JPEG comes in about ten scans. One more costs its file 75 bytes and whoever decodes
+# it another pass over all pixels.
+MAX_SCANS = 100
 
 JPEG, PNG, GIF, BMP = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"BM"
 
@@ -57,7 +62,10 @@ def _grey(image: Any) -> Any:
 
 def _jpeg(encoded: Any) -> Any:
     shape = tf.io.extract_jpeg_shape(encoded, output_type=tf.int64)
-    with tf.control_dependencies(_bounded(shape[0], shape[1])):
+    raw = tf.io.decode_raw(encoded, tf.uint8)
+    scans = tf.math.count_nonzero((raw[:-1] == 0xFF) & (raw[1:] == 0xDA))
+    few = tf.debugging.assert_less_equal(scans, tf.constant(MAX_SCANS, tf.int64))
+    with tf.control_dependencies([*_bounded(shape[0], shape[1]), few]):
         # Pillow's decoder, too, is libjpeg with the accurate transform and smooth chroma.
         return tf.io.decode_jpeg(
             encoded, channels=3, dct_method="INTEGER_ACCURATE", fancy_upscaling=True
@@ -90,7 +98,7 @@ def _on_white(image: Any) -> Any:
 
 def _gif(encoded: Any) -> Any:
     with tf.control_dependencies(_bounded(*_integers(encoded, 6, 2, 2))):
-        return tf.io.decode_gif(encoded)[0]
+        return tf.io.decode_gif(first_frame(encoded))[0]
 
 
 def _bmp(encoded: Any) -> Any:

@@ -9,16 +9,19 @@ of CTC is the line ``<BLK>``, or else the only other line of several characters.
     charset.decode(ids)  # 'tiredness'
 """
 
+import collections
 import dataclasses
 import functools
+import itertools
 import os
-import unicodedata
 from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
 from crnn_jax.spec.errors import UserError
+from crnn_jax.spec.nfc import nfc
+from crnn_jax.spec.user_files import text_lines
 
 BLANK = "<BLK>"
 UNKNOWN = "<UNK>"
@@ -26,6 +29,15 @@ SPACE = "<SPACE>"
 # What the class `<UNK>` reads as: one character, so that edit distances count it once.
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 UNKNOWN_RULES = ("unusable", "strip", "map")
+MAX_CLASSES = 0x110000 + 2  # every character that there is, the blank and the unknown
+MAX_LINE = 256  # bytes of a table's line: a character, or the blank by a name of its own
+
+_METADATA = {
+    "charset": (list, tuple),
+    "blank_id": (int,),
+    "ignore_case": (bool,),
+    "unknown_id": (int, type(None)),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,11 +67,12 @@ class Charset:
         if found != self.unknown_id:
             raise UserError(f"charset: unknown_id is {self.unknown_id}, {UNKNOWN} is at {found}")
         if len(set(self.symbols)) != len(self.symbols):
-            twice = sorted({s for s in self.symbols if self.symbols.count(s) > 1})
-            raise UserError(f"charset: {twice[0]!r} stands twice, each character may stand once")
+            twice = min(s for s, n in collections.Counter(self.symbols).items() if n > 1)
+            raise UserError(f"charset: {twice!r} stands twice, each character may stand once")
         for symbol in self.characters:
-            if len(symbol) != 1:
-                raise UserError(f"charset: {symbol!r} is not one character")
+            # Half of a surrogate pair is none: it cannot be written to a file.
+            if len(symbol) != 1 or "\ud800" <= symbol <= "\udfff":
+                raise UserError(f"charset: {symbol[:20]!r} is not one character")
         if len(self.characters) == 0:
             raise UserError("charset: no characters beside the special ones")
 
@@ -95,10 +108,10 @@ class Charset:
                 return text
             lowered = text.lower()
         else:
-            text = unicodedata.normalize("NFC", text)
+            text = nfc(text)
             if not self.ignore_case:
                 return text
-            lowered = unicodedata.normalize("NFC", text.lower())
+            lowered = nfc(text.lower())
         return lowered.translate(self._upper_only) if self._upper_only else lowered
 
     def encode(self, text: str, unknown: str = "unusable") -> tuple[np.ndarray, str]:
@@ -160,21 +173,24 @@ class Charset:
     @classmethod
     def from_metadata(cls, metadata: dict[str, Any]) -> "Charset":
         """The opposite of `to_metadata`; other keys are not looked at."""
-        try:
-            symbols = tuple(metadata["charset"])
-            blank_id = int(metadata["blank_id"])
-            ignore_case = bool(metadata["ignore_case"])
-        except KeyError as error:
-            raise UserError(f"charset: the metadata has no key {error}") from None
-        found = symbols.index(UNKNOWN) if UNKNOWN in symbols else -1
-        unknown_id = int(metadata.get("unknown_id", found))
-        return cls(symbols, blank_id, unknown_id, ignore_case)
+        found = {"unknown_id": None} | metadata
+        for key, kind in _METADATA.items():
+            if key not in found:
+                raise UserError(f"charset: the metadata has no key '{key}'")
+            if type(found[key]) not in kind:
+                raise UserError(f"charset: {key} is a {type(found[key]).__name__}")
+        symbols, unknown_id = tuple(found["charset"]), found["unknown_id"]
+        if not all(isinstance(symbol, str) for symbol in symbols):
+            raise UserError("charset: a character that is no string")
+        if unknown_id is None:
+            unknown_id = symbols.index(UNKNOWN) if UNKNOWN in symbols else -1
+        return cls(symbols, found["blank_id"], unknown_id, found["ignore_case"])
 
     @classmethod
     def from_characters(cls, characters: Iterable[str], ignore_case: bool = False) -> "Charset":
         """A table of these characters in this order; the blank comes last, no '<UNK>'."""
         if isinstance(characters, str):
-            characters = unicodedata.normalize("NFC", characters)
+            characters = nfc(characters)
         symbols = tuple(characters) + (BLANK,)
         return cls(symbols, len(symbols) - 1, -1, ignore_case)
 
@@ -192,7 +208,7 @@ class Charset:
         first: dict[str, int] = {}
         symbols = []
         for number, line in enumerate(lines, 1):
-            symbol = " " if line == SPACE else unicodedata.normalize("NFC", line)
+            symbol = " " if line == SPACE else nfc(line)
             if not symbol:
                 raise UserError(f"{path}:{number}: empty line; a space is written {SPACE}")
             if symbol in first:
@@ -223,18 +239,11 @@ class Charset:
 
 
 def _table_lines(path: str | os.PathLike[str]) -> list[str]:
-    """The file's lines without byte-order mark and ends; empty lines at the end are no lines."""
-    name = os.fspath(path)
-    try:
-        with open(path, "rb") as file:
-            text = file.read().decode("utf-8-sig")
-    except OSError as error:
-        raise UserError(f"{name}: no character table: {error.strerror or error}") from None
-    except UnicodeDecodeError as error:
-        line = error.object[: error.start].count(b"\n") + 1
-        raise UserError(f"{name}:{line}: not UTF-8; save the table as UTF-8") from None
-    # Not str.splitlines: a form feed or U+2028 may be a character of the table.
-    lines = [line.removesuffix("\r") for line in text.split("\n")]
+    """The file's lines; empty lines at the end are no lines."""
+    read = text_lines(path, MAX_LINE, "no character table")
+    lines = list(itertools.islice(read, MAX_CLASSES + 1))
+    if len(lines) > MAX_CLASSES:
+        raise UserError(f"{os.fspath(path)}: over {MAX_CLASSES:,} lines; one character a line")
     while lines and not lines[-1]:
         lines.pop()
     return lines

@@ -1,5 +1,7 @@
 """The one exception that stands for a user's mistake."""
 
+LONGEST = 1000  # characters; a file may hold names of megabytes
+
 
 class UserError(Exception):
     """A mistake of the user, told in one line: where, what is wrong, what would be right.
@@ -7,3 +9,9 @@ class UserError(Exception):
     Commands print it without a traceback and exit with code 2. A bug in the program is any
     other exception and keeps its traceback.
     """
+
+    def __init__(self, message: str) -> None:
+        line = " ".join(message.splitlines())
+        if len(line) > LONGEST:  # what was wrong stands at the end
+            line = f"{line[: LONGEST // 2]} ... {line[-LONGEST // 2 :]}"
+        super().__init__(line)

@@ -7,6 +7,7 @@ applied, and more than 50 megapixels are refused before any of them is decoded.
 
 import io
 import os
+import stat
 import struct
 import zlib
 from typing import Any
@@ -137,6 +138,8 @@ def image_size(source: str | os.PathLike[str] | bytes) -> tuple[int, int]:
 def _open(source: str | os.PathLike[str] | bytes) -> Image.Image:
     """Opens a picture without decoding it."""
     try:
+        if not isinstance(source, bytes) and not stat.S_ISREG(os.stat(source).st_mode):
+            raise UnreadableImage(NO_FILE, source)  # a pipe would be waited for
         try:
             return _identify(source, _COMMON)
         except UnidentifiedImageError:

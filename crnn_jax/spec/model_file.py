@@ -21,8 +21,10 @@ import numpy as np
 
 from crnn_jax.spec.errors import UserError
 from crnn_jax.spec.safetensors import read_safetensors, write_safetensors
+from crnn_jax.spec.strict_json import parse_json
 
 FORMAT = 1
+MAX_DEPTH = 8  # folders in an array's name; ours have three
 REQUIRED = ("model", "charset", "blank_id", "ignore_case", "preprocessing")
 _OURS = "crnn_jax"  # names of the two strings in the file's own metadata
 _SHA256 = "sha256"
@@ -85,10 +87,10 @@ def load_model(path: str | os.PathLike[str]) -> tuple[Variables, dict[str, Any]]
             "model file of another CRNN's weights"
         )
     try:
-        metadata = json.loads(strings[_OURS])
+        metadata = parse_json(strings[_OURS])
         number = metadata["format"]
     except (ValueError, TypeError, KeyError) as error:
-        raise UserError(f"{name}: damaged: its metadata cannot be read") from error
+        raise UserError(f"{name}: damaged: its metadata cannot be read: {error}") from error
     if number != FORMAT:
         raise UserError(
             f"{name}: format {number!r}, this version reads format {FORMAT}; "
@@ -100,7 +102,13 @@ def load_model(path: str | os.PathLike[str]) -> tuple[Variables, dict[str, Any]]
     missing = [key for key in REQUIRED if key not in metadata]
     if missing:
         raise UserError(f"{name}: its metadata lack {', '.join(missing)}")
-    return unflatten({k: np.asarray(v, np.float32) for k, v in arrays.items()}), metadata
+    for key, array in arrays.items():
+        if array.dtype.kind != "f" or key.count("/") > MAX_DEPTH:
+            raise UserError(f"{name}: {key!r} of {array.dtype} is no array of a network")
+    try:
+        return unflatten({k: np.asarray(v, np.float32) for k, v in arrays.items()}), metadata
+    except ValueError as error:
+        raise UserError(f"{name}: damaged: {error}") from error
 
 
 def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -115,13 +123,21 @@ def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def unflatten(flat: dict[str, Any]) -> dict[str, Any]:
-    """The opposite of `flatten`."""
+    """The opposite of `flatten`.
+
+    Raises:
+        ValueError: a name is also the beginning of another one.
+    """
     tree: dict[str, Any] = {}
     for name, value in flat.items():
         *folders, leaf = name.split("/")
         node = tree
         for folder in folders:
             node = node.setdefault(folder, {})
+            if not isinstance(node, dict):
+                break
+        if not isinstance(node, dict) or leaf in node:
+            raise ValueError(f"{name!r} lies in an array, or is a folder")
         node[leaf] = value
     return tree
 

@@ -5,6 +5,7 @@ normalises them on the device: input = (uint8 - mean) / scale.
 """
 
 import dataclasses
+import math
 from typing import Any, TypeVar
 
 import numpy as np
@@ -21,6 +22,9 @@ FILTERS = {
     "lanczos": Image.Resampling.LANCZOS,
 }
 ROUNDINGS = ("round", "floor", "ceil")
+# A picture at both takes 200 MB; the reading of one line of 65,536 x 32 pixels some gigabytes.
+MAX_HEIGHT = 1024
+MAX_WIDTH = 1 << 16
 
 Size = TypeVar("Size", int, np.ndarray)
 
@@ -60,13 +64,18 @@ class Preprocessing:
     def __post_init__(self) -> None:
         def require(right: bool, key: str, what: str) -> None:
             if not right:
-                raise UserError(f"preprocessing.{key}={getattr(self, key)!r}: must be {what}")
+                told = repr(getattr(self, key))[:60]
+                raise UserError(f"preprocessing.{key}={told}: must be {what}")
 
         require(self.channels in (1, 3), "channels", "1 (grey) or 3 (RGB)")
-        require(self.height > 0, "height", "a positive number of pixels")
-        require(self.width >= 0, "width", "a number of pixels, or 0 for free width")
-        require(self.min_width > 0, "min_width", "a positive number of pixels")
-        require(self.max_width >= self.min_width, "max_width", "at least min_width")
+        require(0 < self.height <= MAX_HEIGHT, "height", f"1 to {MAX_HEIGHT:,} pixels")
+        require(0 <= self.width <= MAX_WIDTH, "width", f"0 (free width) to {MAX_WIDTH:,} pixels")
+        require(0 < self.min_width <= MAX_WIDTH, "min_width", f"1 to {MAX_WIDTH:,} pixels")
+        require(
+            self.min_width <= self.max_width <= MAX_WIDTH,
+            "max_width",
+            f"at least min_width, at most {MAX_WIDTH:,} pixels",
+        )
         require(self.rounding in ROUNDINGS, "rounding", " | ".join(ROUNDINGS))
         require(self.filter in FILTERS, "filter", " | ".join(FILTERS))
         require(
@@ -74,7 +83,8 @@ class Preprocessing:
             "antialias",
             "True, or filter 'bilinear' or 'nearest'",
         )
-        require(self.scale > 0, "scale", "positive")
+        require(math.isfinite(self.mean), "mean", "finite")
+        require(0 < self.scale < math.inf, "scale", "positive and finite")
 
     @property
     def free_width(self) -> bool:
@@ -144,6 +154,11 @@ class Preprocessing:
         unknown = sorted(set(metadata) - known)
         if unknown:
             raise UserError(f"preprocessing: unknown key {unknown[0]!r}; a newer model file?")
+        for key, value in metadata.items():
+            want = type(getattr(cls, key))
+            if type(value) is not want and not (want is float and type(value) is int):
+                told = repr(value)[:60]
+                raise UserError(f"preprocessing.{key}={told}: must be of type {want.__name__}")
         return cls(**metadata)
 
 

@@ -8,13 +8,16 @@ same bytes here, and because a damaged file is to be answered in one line.
 """
 
 import json
+import math
 import os
 import struct
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from crnn_jax.spec.errors import UserError
+from crnn_jax.spec.strict_json import parse_json
+from crnn_jax.spec.user_files import open_file, read_bytes
 
 DTYPES: dict[str, np.dtype[Any]] = {
     "F64": np.dtype("<f8"),
@@ -25,11 +28,18 @@ DTYPES: dict[str, np.dtype[Any]] = {
     "I32": np.dtype("<i4"),
     "I16": np.dtype("<i2"),
     "I8": np.dtype("i1"),
+    "U64": np.dtype("<u8"),
+    "U32": np.dtype("<u4"),
+    "U16": np.dtype("<u2"),
     "U8": np.dtype("u1"),
     "BOOL": np.dtype("?"),
 }
 _CODES = {dtype: code for code, dtype in DTYPES.items() if code != "BF16"}
-_MAX_HEADER = 100_000_000  # the format's own limit: a wrong first byte must not ask for 2^60 bytes
+# A table of every character there is takes 10 MB of the header; the format itself allows 100 MB,
+# which as JSON in Python is some gigabytes.
+MAX_HEADER = 1 << 24
+MAX_BYTES = 1 << 31  # of all arrays; a full CRNN has 35 MB, one of 100,000 characters 240 MB
+MAX_RANK = 8
 _METADATA = "__metadata__"
 
 
@@ -77,7 +87,7 @@ def write_safetensors(
 def read_safetensors(
     path: str | os.PathLike[str],
 ) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Reads a file whole.
+    """Reads a file whole; its sizes are looked at before anything of that size is read.
 
     Args:
         path: of the file.
@@ -86,60 +96,75 @@ def read_safetensors(
         (arrays, read-only, bfloat16 as float32; metadata).
 
     Raises:
-        UserError: there is no such file, or it is damaged, cut short or of another format.
+        UserError: there is no such file, or it is damaged, cut short, of another format or larger
+            than any CRNN.
     """
     name = os.fspath(path)
-    try:
-        with open(path, "rb") as file:
-            content = file.read()
-    except OSError as error:
-        raise UserError(f"{name}: cannot be read: {error.strerror}") from error
-    header, data = _split(name, content)
-    metadata = header.pop(_METADATA, {})
-    if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
-        raise UserError(f"{name}: damaged: its metadata are not strings by name")
-    arrays, place = {}, 0
-    try:
-        for key, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
-            start, end = entry["data_offsets"]
-            if start != place:
-                raise UserError(f"{name}: damaged: {key} does not start where the one before ends")
-            arrays[key] = _as_array(data, entry["dtype"], entry["shape"], start, end)
-            place = end
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise UserError(f"{name}: damaged: a wrong entry in its header") from error
-    if place != len(data):
-        what = "cut short" if place > len(data) else "damaged"
-        raise UserError(f"{name}: {what}: {len(data)} bytes of arrays where {place} should be")
+    with open_file(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        header = _header(file, name, size)
+        metadata = header.pop(_METADATA, {})
+        if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
+            raise UserError(f"{name}: damaged: its metadata are not strings by name")
+        arrays: dict[str, np.ndarray] = {}
+        try:
+            places = sorted((_place(entry), key) for key, entry in header.items())
+            length = 0
+            for (start, end, _, _), key in places:
+                if start != length:
+                    raise UserError(
+                        f"{name}: damaged: {key!r} does not start where the one before ends"
+                    )
+                length = end
+            if length > MAX_BYTES:
+                raise UserError(f"{name}: too large: {length:,} bytes of arrays, {MAX_BYTES:,} go")
+            found = size - file.tell()
+            if found != length:
+                what = "cut short" if found < length else "damaged"
+                raise UserError(f"{name}: {what}: {found} bytes of arrays where {length} should be")
+            data = memoryview(read_bytes(file, name, length))
+            for (start, end, code, shape), key in places:
+                arrays[key] = _as_array(data[start:end], code, shape)
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise UserError(f"{name}: damaged: a wrong entry in its header") from error
     return arrays, metadata
 
 
-def _split(name: str, content: bytes) -> tuple[dict[str, Any], memoryview]:
-    """The parsed header and the bytes behind it."""
-    if len(content) < 8:
-        raise UserError(f"{name}: no safetensors file, or cut short: it has {len(content)} bytes")
-    (length,) = struct.unpack("<Q", content[:8])
-    if length > _MAX_HEADER or content[8:9] not in (b"{", b""):
+def _header(file: BinaryIO, name: str, size: int) -> dict[str, Any]:
+    """The parsed header; the file is left standing behind it."""
+    if size < 8:
+        raise UserError(f"{name}: no safetensors file, or cut short: it has {size} bytes")
+    (length,) = struct.unpack("<Q", read_bytes(file, name, 8))
+    text = read_bytes(file, name, min(length, MAX_HEADER, size - 8))
+    if text[:1] not in (b"{", b""):
         raise UserError(f"{name}: no safetensors file")
-    if 8 + length > len(content):
+    if length > MAX_HEADER:
+        raise UserError(f"{name}: damaged: its header states {length:,} bytes, {MAX_HEADER:,} go")
+    if len(text) < length:
         raise UserError(f"{name}: cut short: its header alone has {length} bytes")
     try:
-        header = json.loads(content[8 : 8 + length].decode())
-    except ValueError as error:  # of the JSON or of UTF-8
-        raise UserError(f"{name}: no safetensors file, or damaged: unreadable header") from error
+        header = parse_json(text)
+    except ValueError as error:
+        raise UserError(
+            f"{name}: no safetensors file, or damaged: unreadable header: {error}"
+        ) from error
     if not isinstance(header, dict):
         raise UserError(f"{name}: no safetensors file")
-    return header, memoryview(content)[8 + length :]
+    return header
 
 
-def _as_array(data: memoryview, code: str, shape: list[int], start: int, end: int) -> np.ndarray:
-    dtype = DTYPES[code]
-    count = int(np.prod(shape, dtype=np.int64))
-    if end - start != count * dtype.itemsize:
+def _place(entry: dict[str, Any]) -> tuple[int, int, str, list[int]]:
+    """Start, end, type and shape of an array, in bytes that fit each other."""
+    code, shape, (start, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
+    if len(shape) > MAX_RANK or any(type(n) is not int or n < 0 for n in (*shape, start, end)):
+        raise ValueError("no shape")
+    if end - start != math.prod(shape) * DTYPES[code].itemsize:
         raise ValueError("shape and bytes differ")
-    if end > len(data):  # told by the caller, who knows how much there should be
-        return np.zeros(0, dtype)
-    array = np.frombuffer(data, dtype, count, start).reshape(shape)
+    return start, end, code, shape
+
+
+def _as_array(data: memoryview, code: str, shape: list[int]) -> np.ndarray:
+    array = np.frombuffer(data, DTYPES[code]).reshape(shape)
     if code == "BF16":
         return (array.astype(np.uint32) << 16).view(np.float32)
     return array

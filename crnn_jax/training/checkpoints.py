@@ -148,7 +148,8 @@ def _checkpointer():
     # Three seconds to import; reading a model file does not need it.
     import orbax.checkpoint as ocp
 
-    return ocp.StandardCheckpointer()
+    # Not the one that saves in the background: it gives up by the wall clock, which may jump.
+    return ocp.Checkpointer(ocp.StandardCheckpointHandler())
 
 
 def _abstract(tree):

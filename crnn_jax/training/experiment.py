@@ -33,6 +33,12 @@ class Experiment:
         """The class that is never to be read; -1 where `<UNK>` is trained as a character."""
         return -1 if self.config.data.unknown == "map" else self.charset.unknown_id
 
+    @property
+    def evaluate_every(self) -> int:
+        """Steps from one evaluation to the next: not each of a small set's epochs is worth one."""
+        most = -(-self.total_steps // 20)
+        return self.config.evaluation.every_steps or max(self.plan.steps_per_epoch, most)
+
     def evaluation_plan(self, source: Any) -> Plan:
         """Every sample of a source once, also those that could not be trained on."""
         return plan_of(self.config, source, self.preprocessing, evaluation=True)
@@ -101,5 +107,6 @@ def make_experiment(config: Any, kept_table: Path | None = None) -> Experiment:
     )
     train, validation = open_sources(config, charset, preprocessing, model.geometry)
     plan = plan_of(config, train, preprocessing, evaluation=False)
-    total_steps = config.steps or max(1, round(config.epochs * plan.steps_per_epoch))
+    epochs = round(config.epochs * plan.steps_per_epoch)
+    total_steps = config.steps or max(1, epochs, config.least_steps)
     return Experiment(config, charset, preprocessing, model, train, validation, plan, total_steps)

@@ -7,15 +7,12 @@ host. All that a checkpoint does not hold is a pure function of (config, step).
 """
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import jax
 
-from crnn_jax.data import loader, tf_loader
 from crnn_jax.data.collate import Batch
-from crnn_jax.data.plan import Plan
-from crnn_jax.data.source import Source
 from crnn_jax.scoring.evaluation import Prediction, evaluate_batches
 from crnn_jax.scoring.result import EvaluationResult
 from crnn_jax.spec.errors import UserError
@@ -31,8 +28,9 @@ from crnn_jax.training.signals import StopRequest
 from crnn_jax.training.starting import initial_variables
 from crnn_jax.training.state import TrainState, create_state
 from crnn_jax.training.step import make_eval_step, make_train_step
+from crnn_jax.training.stream import stream_of
 from crnn_jax.training.summaries import Progress, Summaries
-from crnn_jax.training.tally import NotFinite, Tally
+from crnn_jax.training.tally import NotFinite, NothingRead, Tally
 from crnn_jax.training.workdir import Workdir, write_json
 
 
@@ -80,6 +78,7 @@ class _Run:
         self.best = BestSoFar(workdir)
         self.tally = Tally()
         self.shapes: set[tuple[int, ...]] = set()
+        self.waiting: tuple[Batch, dict[str, Any]] | None = None  # of a step not counted yet
         self.ending = False  # the last step is taken: what cannot be saved now is lost
 
         frozen = frozen_modules(config.freeze)
@@ -123,6 +122,9 @@ class _Run:
                 f"out of memory with config.batch_size={self.config.batch_size}: take a smaller "
                 "one, the same command then goes on with --resume=with_new_config"
             ) from None
+        except (UserError, NotFinite) as error:
+            self._keep(alone=not isinstance(error, NotFinite | NothingRead))
+            raise
         finally:
             self.summaries.close()
         if step < self.total and not self.best.exhausted(self.config.evaluation.patience):
@@ -143,15 +145,19 @@ class _Run:
     def _steps(self, begun: int, stop: StopRequest) -> int:
         """Runs to the end, a signal or the end of patience; returns the last step taken."""
         config, experiment = self.config, self.experiment
-        per_epoch = experiment.plan.steps_per_epoch
-        evaluate_every = config.evaluation.every_steps or per_epoch
-        step, waiting = begun, None
+        step = begun
         clock = report.Clock()
         profile = Profile(config.log.profile, self.workdir.tensorboard)
         augment = config.data.augment
         host = (jax.process_index(), jax.process_count())
-        stream = self._batches(
-            experiment.plan, experiment.train, begun, self.total, host=host, augment=augment
+        stream = stream_of(
+            experiment,
+            experiment.plan,
+            experiment.train,
+            start=begun,
+            stop=self.total,
+            host=host,
+            augment=augment,
         )
         while step < self.total:
             profile.before(step)
@@ -161,17 +167,15 @@ class _Run:
             self._note_shape(batch)
             self.state, metrics = self.train_step(self.state, self.parallel.shard(batch))
             step += 1
-            if waiting is not None:
-                self._count(*waiting)
-            waiting = (step, batch, metrics)
+            self._count()
+            self.waiting = (batch, metrics)
             # Once: a signal may come at any line below.
             asked = hosts.stop_asked(stop.asked, step)
             self.ending = last = step == self.total or asked
-            evaluates = step % evaluate_every == 0 or step == self.total
+            evaluates = step % experiment.evaluate_every == 0 or step == self.total
             saves = step % config.checkpoint.every_steps == 0 or evaluates or last
             if step % config.log.every_steps == 0 or saves:
-                self._count(*waiting)  # what is written must not depend on where a run stopped
-                waiting = None
+                self._count()  # what is written must not depend on where a run stopped
             if step % config.log.every_steps == 0:
                 self._log(step, clock)
             if evaluates and experiment.validation:
@@ -184,32 +188,6 @@ class _Run:
         profile.stop()
         return step
 
-    def _batches(
-        self,
-        plan: Plan,
-        source: Source,
-        start: int,
-        stop: int,
-        *,
-        host: tuple[int, int],
-        augment: str | None = None,
-    ) -> Iterator[Batch]:
-        data = self.config.data
-        drivers = {"threads": loader.batches, "tf": tf_loader.batches}
-        if data.loader not in drivers:
-            raise UserError(f"config.data.loader={data.loader!r}: must be threads or tf")
-        return drivers[data.loader](
-            plan,
-            source,
-            self.experiment.preprocessing,
-            start=start,
-            stop=stop,
-            workers=data.workers,
-            host=host,
-            augment=augment,
-            seed=self.config.seed,
-        )
-
     def _note_shape(self, batch: Batch) -> None:
         shape = (*batch["image"].shape, batch["label"].shape[1])
         if shape not in self.shapes:
@@ -217,16 +195,27 @@ class _Run:
             of = len(self.experiment.plan.widths)
             self.progress.say(f"compiling {len(self.shapes)} of {of} ({shape[2]} px)")
 
-    def _count(self, step: int, batch: Batch, metrics: dict[str, Any]) -> None:
-        try:
-            self.tally.add(batch, jax.device_get(metrics), self.config.optimizer.max_not_finite)
-        except NotFinite:
+    def _count(self) -> None:
+        """Waits for the numbers of the last step, if they were not counted yet."""
+        if self.waiting is None:
+            return
+        (batch, metrics), self.waiting = self.waiting, None
+        name_of, most = self.experiment.train.identity, self.config.optimizer.max_not_finite
+        self.tally.add(batch, jax.device_get(metrics), most, name_of)
+
+    def _share(self) -> None:
+        for line in self.tally.share(hosts.gather):
+            self.progress.say(line)
+
+    def _keep(self, *, alone: bool) -> None:
+        """Saves what is trained where a fault ends the run, which may be this process's `alone`."""
+        if int(self.state.step) and not (alone and jax.process_count() > 1):
+            self._count()
             self.ending = True
-            self._save(step, None)
-            raise
+            self._save(int(self.state.step), None)
 
     def _log(self, step: int, clock: "report.Clock") -> None:
-        self.tally.share(hosts.gather)
+        self._share()
         row = {"learning_rate": float(self.schedule(step - 1)), **self.tally.take()}
         row = {f"train/{name}": value for name, value in row.items()}
         speed = clock.take(self.config.batch_size)
@@ -245,7 +234,7 @@ class _Run:
         for source in self.experiment.validation:
             plan = self.experiment.evaluation_plan(source)
             # Every process reads all of it, so that all know every answer and agree on the best.
-            stream = self._batches(plan, source, 0, plan.steps_per_epoch, host=(0, 1))
+            stream = stream_of(self.experiment, plan, source, stop=plan.steps_per_epoch)
             first = FirstBatch(predict)
             result += evaluate_batches(first, stream, source, self.experiment.charset)
             if self.summaries.shows and self.config.log.pictures:
@@ -265,7 +254,7 @@ class _Run:
     def _save(self, step: int, clock: "report.Clock | None") -> None:
         if clock is not None:
             self.tally.seconds += clock.since_last()
-        self.tally.share(hosts.gather)
+        self._share()
         meta = {
             "tally": self.tally.to_meta(),
             "best": self.best.to_meta(),

@@ -36,7 +36,7 @@ def preview(config: Any, workdir: str) -> Iterator[str]:
     per_epoch, total = experiment.plan.steps_per_epoch, experiment.total_steps
     yield f"{total / per_epoch:.1f} epochs; pictures changed on the way: {config.data.augment}"
     if experiment.validation:
-        every = config.evaluation.every_steps or per_epoch
+        every = experiment.evaluate_every
         patience = config.evaluation.patience
         ends = f", the run ends after {patience} without a better one" if patience else ""
         yield f"an evaluation every {every} steps, {total // every or 1} in all{ends}"

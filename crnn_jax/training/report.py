@@ -11,8 +11,9 @@ from typing import Any
 import jax
 import numpy as np
 
+from crnn_jax.data.formats import shown_path
 from crnn_jax.data.plan import Plan
-from crnn_jax.data.source import Source
+from crnn_jax.data.source import Reasons, Source
 from crnn_jax.scoring.result import EvaluationResult
 from crnn_jax.training.experiment import Experiment
 from crnn_jax.training.parallel import Parallel
@@ -110,6 +111,12 @@ def validation_lines(step: int, result: EvaluationResult) -> Iterator[str]:
     )
     if empty > 0.5:
         yield "  CTC plateau: usual until 20,000-60,000 pictures"
+    unread = Reasons()
+    for row in result.rows:
+        if row.reason is not None:
+            unread.add(row.reason, [shown_path(row.path)])
+    for line in unread.lines():
+        yield f"  counted as wrong: {line}"
 
 
 def summary(
@@ -126,7 +133,7 @@ def summary(
         "best_validation": best.metrics,
         "last_validation": best.last,
         "skipped_steps": tally.skipped,
-        "failed_samples": dict(tally.failed),
+        "failed_samples": tally.failed.to_json(),
         "hardware": f"{jax.device_count()} x {device.device_kind} ({platform.machine()})",
         "versions": {"python": platform.python_version()}
         | {name: importlib.metadata.version(name) for name in PACKAGES},

@@ -2,14 +2,14 @@
 
 import csv
 import html
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from crnn_jax.scoring import tables
 from crnn_jax.scoring.intervals import wilson
 from crnn_jax.training.sweep_points import Changes
-from crnn_jax.training.sweep_runs import summary_of
+from crnn_jax.training.sweep_runs import Summary
 
 Line = dict[str, Any]
 # What a line tells beside the point's changes.
@@ -18,11 +18,10 @@ ROW = 26  # pixels of height of a point in the plot
 LEFT, WIDE = 330, 420  # pixels for names, and for 0 to 100 %
 
 
-def collect(points: Mapping[str, Changes], folder: Path) -> list[Line]:
+def collect(ended: Iterable[tuple[str, Changes, Summary | None]]) -> list[Line]:
     """One line a finished point: its changes, then the best validation; best first."""
     lines = []
-    for name, changes in points.items():
-        summary = summary_of(folder / name)
+    for name, changes, summary in ended:
         if summary is None:
             continue
         best = summary.get("best_validation") or {}
@@ -54,7 +53,7 @@ def markdown(lines: Sequence[Line]) -> list[str]:
     keys = [k for k in dict.fromkeys(k for line in lines for k in line) if k not in OWN]
     rows = [[*keys, "exact %", "CER %", "steps", "hours"]]
     for line in lines:
-        cells = [str(line.get(key, "")) for key in keys]
+        cells = [_short(line.get(key, "")) for key in keys]
         if "accuracy" in line:
             right = round(line["accuracy"] * line["count"])
             cells += [tables.percent_with_interval(right, line["count"])]
@@ -63,6 +62,11 @@ def markdown(lines: Sequence[Line]) -> list[str]:
             cells += ["-", "-"]
         rows.append([*cells, str(line["steps"]), f"{line['hours']:.2f}"])
     return list(tables.markdown(rows))
+
+
+def _short(value: object) -> str:
+    """A float by four digits: of what a search draws, the rest says nothing."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def svg(lines: Sequence[Line]) -> str:

@@ -1,6 +1,10 @@
+import contextlib
 import math
 
+import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from crnn_jax.decoding.ngram import NGram
 from crnn_jax.deploy.decoder_files import (
@@ -46,12 +50,49 @@ def test_counts_are_priors(tmp_path):
         (b"ab\nb\xff\n", r"words\.txt:2: not UTF-8"),
         (b"xyz\n", r"words\.txt: lexicon: none of 1 words"),
         (b"", r"words\.txt: lexicon: none of 0 words"),
+        (b"ab\t1e300\n", r"words\.txt:1: '1e300' is no count"),
+        (b"ab\t" + b"9" * 4000, r"words\.txt:1: '9+' is no count"),
+        (b"ab\n" + b"a" * 10**6, r"words\.txt:2: a line of over 4,096 bytes"),
+        (b"\0" * 10**6, r"words\.txt:1: a line of over 4,096 bytes"),
+        (b"a" + "\u0300".encode() * 2000, r"words\.txt: .*over 100 combining marks"),
     ],
 )
 def test_a_list_that_is_none_is_told(tmp_path, content, told):
     (path := tmp_path / "words.txt").write_bytes(content)
     with pytest.raises(UserError, match=told):
         read_lexicon(path, TABLE)
+
+
+@pytest.mark.parametrize(("limit", "value"), [("MAX_WORDS", 100), ("MAX_CHARACTERS", 200)])
+def test_a_list_of_any_size_is_told(tmp_path, monkeypatch, limit, value):
+    monkeypatch.setattr(f"crnn_jax.deploy.decoder_files.{limit}", value)
+    (path := tmp_path / "words.txt").write_text("ab\n" * 100)
+    assert len(read_lines(path)) == 100
+    path.write_text("ab\n" * 101)
+    with pytest.raises(UserError, match=r"words\.txt: over .* words or .* characters; keep"):
+        read_lines(path)
+
+
+def test_counts_however_far_apart(tmp_path):
+    (path := tmp_path / "words.txt").write_text("ab\t9e299\nba\t5e-324\n")
+    assert np.isfinite(read_lexicon(path, TABLE).log_prior).all()
+
+
+@settings(max_examples=100)
+@given(
+    st.lists(
+        st.tuples(st.text("abcé\0 \r"), st.sampled_from(["", "\t", "\t3", "\tnan", "\t1e-320"])),
+        max_size=4,
+    ),
+    st.binary(max_size=3),
+)
+def test_any_list_is_taken_or_told(tmp_path_factory, lines, behind):
+    path = tmp_path_factory.mktemp("any") / "words.txt"
+    path.write_bytes("\n".join(map("".join, lines)).encode() + behind)
+    with contextlib.suppress(UserError):
+        lexicon = read_lexicon(path, TABLE)
+        assert len(lexicon) > 0
+        assert (lexicon.log_prior <= 1e-6).all()
 
 
 def test_a_missing_file_is_told(tmp_path):

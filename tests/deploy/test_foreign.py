@@ -20,8 +20,12 @@ from tests.testdata.foreign_networks import (
     write_keras2_saved_model,
 )
 
-# Keras's own, under NumPy 2.
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+pytestmark = [
+    # Keras's own, under NumPy 2.
+    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
+    # But for `imported`, which all others are compared with.
+    pytest.mark.usefixtures("in_this_process"),
+]
 
 
 @pytest.fixture(scope="module")

@@ -14,56 +14,19 @@ from crnn_jax.deploy.pth import read_pth
 from crnn_jax.spec.errors import UserError
 from crnn_jax.spec.safetensors import write_safetensors
 from tests.testdata.foreign_networks import ALPHABET
+from tests.testdata.pth_files import (
+    PROTO,
+    STOP,
+    dictionary,
+    legacy,
+    number,
+    storage,
+    tensor,
+    text,
+    zipped,
+)
 
-PROTO, STOP = b"\x80\x02", b"."
-
-
-def text(value):
-    raw = value.encode()
-    return b"X" + len(raw).to_bytes(4, "little") + raw
-
-
-def number(value):
-    raw = value.to_bytes(9, "little", signed=True)
-    return b"\x8a" + bytes([len(raw)]) + raw
-
-
-def numbers(*values):
-    return b"(" + b"".join(map(number, values)) + b"t"
-
-
-def storage(kind="FloatStorage", key="0", length=6):
-    parts = text("storage") + f"ctorch\n{kind}\n".encode() + text(key) + text("cpu")
-    return b"(" + parts + number(length) + b"tQ"
-
-
-def tensor(block=None, offset=0, size=(2, 3), stride=(3, 1)):
-    """The pickle of one tensor, as PyTorch writes it."""
-    arguments = (block or storage()) + number(offset) + numbers(*size) + numbers(*stride)
-    hooks = b"\x89ccollections\nOrderedDict\n)R"
-    return b"ctorch._utils\n_rebuild_tensor_v2\n(" + arguments + hooks + b"tR"
-
-
-def dictionary(**values):
-    return PROTO + b"}" + b"".join(text(k) + v + b"s" for k, v in values.items()) + STOP
-
-
-def zipped(path, pickled, blocks=None, method=zipfile.ZIP_STORED):
-    blocks = {"0": np.arange(6, dtype="<f4").tobytes()} if blocks is None else blocks
-    with zipfile.ZipFile(path, "w", method) as archive:
-        archive.writestr("archive/data.pkl", pickled)
-        for key, block in blocks.items():
-            archive.writestr(f"archive/data/{key}", block)
-    return path
-
-
-def legacy(path, pickled, length, keys=("0",)):
-    """PyTorch's format before 1.6: pickles one after the other, then the storages."""
-    magic = pickle.dumps(0x1950A86A20F9469CFC6C, 2) + pickle.dumps(1001, 2)
-    system = pickle.dumps({"little_endian": True}, 2)
-    blocks = length.to_bytes(8, "little", signed=True) + np.arange(6, dtype="<f4").tobytes()
-    path.write_bytes(magic + system + pickled + pickle.dumps(list(keys), 2) + blocks)
-    return path
+pytestmark = pytest.mark.usefixtures("in_this_process")
 
 
 def test_a_tensor_as_it_is_written(tmp_path):
@@ -159,6 +122,69 @@ def test_code_in_a_pickle_does_not_run(tmp_path, protocol, form):
 def test_other_pickles(tmp_path, pickled, said):
     with pytest.raises(UserError, match=said):
         read_pth(zipped(tmp_path / "x.pth", pickled))
+
+
+def nested(items, depth):
+    """Lists within lists, each holding one and the same list so many times."""
+    inner = tensor()
+    for level in range(depth):
+        inner = b"](" + inner + b"q" + bytes([level]) + (b"h" + bytes([level])) * items + b"e"
+    return inner
+
+
+@pytest.mark.parametrize(
+    ("pickled", "said"),
+    [
+        # 60 ^ 7 lists, one and the same in the end.
+        (dictionary(a=nested(60, 7)), "over 10,000 values, or a name"),
+        (dictionary(**{"a" * 2000: tensor()}), "over 10,000 values, or a name"),
+        # A mark is looked for from above: under 200,000 values, as often.
+        (PROTO + b"N" * 200_000 + b"(t" * 200_000 + STOP, "holds no tensors"),
+        # Pairs of more than two parts.
+        (
+            PROTO
+            + b"ccollections\nOrderedDict\n(("
+            + b"("
+            + b"N" * 3
+            + b"lq\0"
+            + b"h\0" * 9
+            + b"ltR.",
+            "cannot be read",
+        ),
+    ],
+)
+def test_little_bytes_that_ask_for_much_work(tmp_path, monkeypatch, pickled, said):
+    monkeypatch.setattr("crnn_jax.deploy.pth.MAX_VALUES", 10_000)
+    with pytest.raises(UserError, match=said):
+        read_pth(zipped(tmp_path / "x.pth", pickled))
+
+
+def test_tensors_beyond_all_bounds(tmp_path, monkeypatch):
+    tensors = {f"t{i}": tensor() for i in range(200)}  # of one storage of 24 bytes
+    path = zipped(tmp_path / "x.pth", dictionary(**tensors))
+    monkeypatch.setattr("crnn_jax.deploy.pth.MAX_TENSORS", 150)
+    assert len(read_pth(path)) == 150
+    big = zipped(
+        tmp_path / "y.pth",
+        dictionary(**{f"t{i}": tensor(storage(length=6000), 0, (6000,), (1,)) for i in range(9)}),
+        {"0": bytes(24_000)},
+    )
+    monkeypatch.setattr("crnn_jax.deploy.pth.MAX_BYTES", 100_000)
+    with pytest.raises(UserError, match="tensor t4: over 100,000 bytes with those before it"):
+        read_pth(big)
+    monkeypatch.setattr("crnn_jax.deploy.pth.MAX_BYTES", 20_000)
+    with pytest.raises(UserError, match=r"y\.pth: too large: over 20,000 bytes"):
+        read_pth(big)
+
+
+@pytest.mark.parametrize("name", ["../../data.pkl", "/etc/data.pkl", "a/../data.pkl"])
+def test_names_that_lead_elsewhere_lead_nowhere(tmp_path, name):
+    path = tmp_path / "x.pth"
+    with zipfile.ZipFile(path, "w") as archive:  # nothing is unpacked: a name is only a name
+        archive.writestr(name, dictionary(a=tensor(storage(key="../../secret"))))
+        archive.writestr(name.replace("data.pkl", "data/../../secret"), bytes(24))
+    assert read_pth(path)["a"].shape == (2, 3)
+    assert [p.name for p in tmp_path.rglob("*")] == ["x.pth"]
 
 
 def test_a_zip_that_unpacks_to_more(tmp_path):

@@ -1,3 +1,4 @@
+import copy
 import io
 import math
 import pathlib
@@ -213,7 +214,7 @@ def test_the_torch_geometry(monkeypatch):
         ({"model": {"shape": 3}}, "unknown keys"),
         ({"model": 3}, "metadata"),
         ({"preprocessing": {"height": -1}}, "height"),
-        ({"temperature": "warm"}, "metadata"),
+        ({"temperature": "warm"}, "temperature='warm'"),
         ({"charset": ["a", "a", "<BLK>"], "blank_id": 2}, "twice"),
     ],
 )
@@ -224,13 +225,22 @@ def test_metadata_that_make_no_sense_are_told_with_the_files_name(changes, told)
 
 def test_weights_of_another_network_are_told():
     variables, _ = tiny_variables(12)
-    reader = Recognizer(variables, tiny_metadata(), "some.file")
-    with pytest.raises(UserError, match=r"^some\.file: its weights do not fit its network"):
-        reader.read(noise_pictures(1))
+    with pytest.raises(UserError, match=r"^some\.file: its weights do not fit its network: "):
+        Recognizer(variables, tiny_metadata(), "some.file")
     del (params := dict(variables["params"]))["conv2"]
-    reader = Recognizer({**variables, "params": params}, tiny_metadata(), "some.file")
-    with pytest.raises(UserError, match=r"do not fit.*conv2"):
-        reader.read(noise_pictures(1))
+    with pytest.raises(UserError, match=r"do not fit.*params/conv2/kernel is missing"):
+        Recognizer({**variables, "params": params}, tiny_metadata(), "some.file")
+
+
+def test_scores_that_are_no_numbers_are_told():
+    variables = copy.deepcopy(tiny_variables()[0])
+    for layer in ("conv1", "conv2", "conv3", "conv4"):  # finite, but not what they give
+        kernel = variables["params"][layer]["kernel"]
+        kernel[:] = np.random.default_rng(0).choice([-3e38, 0, 3e38], kernel.shape)
+    reader = Recognizer(variables, tiny_metadata(), "some.file")
+    for decoder in ("greedy", "beam"):
+        with pytest.raises(UserError, match=r"^some\.file: its scores are not numbers"):
+            reader.read(noise_pictures(1), decoder)
 
 
 def test_load_tells_where_no_model_ships(monkeypatch, tmp_path):

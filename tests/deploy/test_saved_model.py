@@ -123,6 +123,47 @@ def test_nothing_but_what_is_no_picture(signatures):
     assert out["confidence"].numpy().tolist() == [0, 0]
 
 
+@pytest.mark.parametrize(
+    ("name", "given", "told"),
+    [
+        ("serving_bytes", {"image_bytes": []}, "at least one picture is wanted"),
+        (
+            "serving_bytes",
+            {"image_bytes": [b""] * 8193},
+            "at most 8192 pictures a call, not] [8193",
+        ),
+        ("serving_default", {"images": (0, 32, 40, 1)}, "at least one picture is wanted"),
+        ("serving_default", {"images": (1, 31, 40, 1)}, "pictures 32 pixels high, not] [31"),
+        ("serving_default", {"images": (1, 32, 8193, 1)}, "at most 8192 pixels wide, not] [8193"),
+        (
+            "serving_default",
+            {"images": (65, 32, 4096, 1)},
+            "at most 262144 columns a call, not] [65",
+        ),
+        ("with_widths", {"images": (3, 32, 40, 1), "widths": [40]}, "as many widths as pictures:"),
+        ("with_widths", {"images": (1, 32, 40, 1), "widths": [40, 40]}, "as many widths as"),
+    ],
+)
+def test_what_is_no_question_is_an_error_that_says_so(signatures, name, given, told):
+    kinds = {"image_bytes": tf.string, "widths": tf.int32}
+    inputs = {
+        key: tf.zeros(value, tf.uint8) if key == "images" else tf.constant(value, kinds[key])
+        for key, value in given.items()
+    }
+    with pytest.raises(tf.errors.InvalidArgumentError) as error:
+        signatures[name](**inputs)
+    assert told in str(error.value)
+
+
+def test_widths_that_are_none_and_pictures_too_narrow_to_read(signatures):
+    images = tf.zeros((4, 32, 40, 1), tf.uint8)
+    out = signatures["with_widths"](images=images, widths=tf.constant([-7, 0, 4, 2**31 - 1]))
+    assert out["frames"].numpy().tolist() == [0, 0, 0, 9]
+    assert out["text"].numpy().tolist()[:3] == [b""] * 3
+    assert out["confidence"].numpy().tolist()[:3] == [0] * 3
+    assert out["confidence"][3] > 0
+
+
 def test_alone_where_nothing_of_ours_can_be_imported(folder, model, reference):
     told, arrays = answers(model, Artefact(str(folder), "saved_model", "greedy"), resized())
     assert told["texts"] == reference[1]

@@ -5,9 +5,12 @@ import zlib
 import numpy as np
 import pytest
 import tensorflow as tf
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from crnn_jax.deploy import tf_images
+from crnn_jax.deploy.tf_gif import first_frame
 from crnn_jax.spec.images import UnreadableImage, decode_image
 
 RANDOM = np.random.default_rng(3)
@@ -130,6 +133,51 @@ def test_what_pillow_refuses(data):
 def test_a_huge_picture_is_refused_before_it_is_decoded():
     with pytest.raises(tf.errors.InvalidArgumentError, match="assertion failed"):
         DECODE[1](claims(10_000, 10_000))
+
+
+def test_a_jpeg_of_endless_scans_is_refused():
+    whole = FILES["jpeg progressive"]
+    last = whole[whole.rindex(b"\xff\xda") : -2]
+    few, many = (whole[:-2] + last * n + whole[-2:] for n in (50, 500))
+    assert DECODE[1](few).shape == (56 - 14, 72, 1)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="assertion failed"):
+        DECODE[1](many)
+
+
+def animation(frames):
+    pictures = [COLOUR.transpose(turn).quantize(32) for turn in Image.Transpose][:frames]
+    return encoded(
+        pictures[0], "gif", save_all=True, append_images=pictures[1:], comment=b"x" * 300
+    )
+
+
+FIRST_FRAME = tf.function(first_frame, input_signature=[tf.TensorSpec([], tf.string)])
+
+
+@pytest.mark.parametrize("frames", [1, 2])
+def test_of_an_animation_one_frame_is_decoded(frames):
+    data = animation(frames)
+    alone = FIRST_FRAME(data).numpy()
+    with Image.open(io.BytesIO(alone)) as picture:
+        assert picture.n_frames == 1
+    assert len(alone) < len(data) or frames == 1
+    np.testing.assert_array_equal(DECODE[3](data), decode_image(data, 3))
+
+
+@given(st.binary(max_size=60), st.integers(0, 400))
+def test_the_first_frame_of_anything_ends(noise, cut):
+    data = animation(2)[:cut] + noise
+    alone = FIRST_FRAME(data or b"G").numpy()
+    assert data.startswith(alone[:-1])
+    assert alone.endswith(b";")
+
+
+def test_a_directory_of_65535_entries_is_looked_through():
+    exif = b"Exif\0\0MM\0*\0\0\0\x08\xff\xff"
+    whole = FILES["jpeg"]
+    segment = b"\xff\xe1" + struct.pack(">H", 2 + len(exif)) + exif
+    data = whole[:2] + segment + whole[2:] + b"\0" * 800_000
+    assert DECODE[1](data).shape == (42, 72, 1)
 
 
 @pytest.mark.parametrize("form", ["tiff", "bmp"])

@@ -1,8 +1,10 @@
+import contextlib
+import json
 import unicodedata
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crnn_jax.spec.charset import BLANK, REPLACEMENT, UNKNOWN, Charset
@@ -146,3 +148,39 @@ def test_decoding_leaves_padding_and_blanks_out():
 def test_characters_may_stand_once():
     with pytest.raises(UserError, match="'a' stands twice"):
         Charset.from_characters("aba")
+
+
+def test_a_table_of_any_size_is_told(tmp_path, monkeypatch):
+    with pytest.raises(UserError, match=r"table\.txt:2: a line of over 256 bytes"):
+        read(tmp_path, "a\n" + "b" * 10**6 + "\n<BLK>")
+    monkeypatch.setattr("crnn_jax.spec.charset.MAX_CLASSES", 3)
+    assert read(tmp_path, "a\nb\n<BLK>").num_classes == 3
+    with pytest.raises(UserError, match=r"table\.txt: over 3 lines"):
+        read(tmp_path, "a\nb\n<BLK>\n" + "\n" * 100)
+
+
+def test_a_hundred_thousand_characters_make_a_table():
+    every = [chr(c) for c in range(0x1A000) if not 0xD800 <= c < 0xE000]
+    made = {"charset": [*every, BLANK], "blank_id": len(every), "ignore_case": False}
+    assert Charset.from_metadata(made).num_classes == len(every) + 1
+    with pytest.raises(UserError, match="'a' stands twice"):
+        Charset.from_characters([*every, "a"])
+
+
+odd = st.sampled_from(["a", "é", "e\u0301", " ", "<SPACE>", BLANK, UNKNOWN, "xy", ""])
+
+
+@settings(max_examples=100)
+@given(
+    st.lists(odd | st.text(max_size=3), max_size=6),
+    st.sampled_from([b"\n", b"\r\n", b"\r", b"\0"]),
+    st.binary(max_size=2),
+)
+def test_any_lines_are_a_table_or_told(tmp_path_factory, lines, end, behind):
+    path = tmp_path_factory.mktemp("any") / "table.txt"
+    path.write_bytes(end.join(line.encode("utf-8", "surrogatepass") for line in lines) + behind)
+    with contextlib.suppress(UserError):
+        charset = Charset.read(path)
+        assert charset.symbols[charset.blank_id] == BLANK
+        assert all(len(c) == 1 for c in charset.characters)
+        assert Charset.from_metadata(json.loads(json.dumps(charset.to_metadata()))) == charset

@@ -1,12 +1,15 @@
+import contextlib
 import json
 import pathlib
 
 import jax
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from crnn_jax.spec.errors import UserError
-from crnn_jax.spec.model_file import load_model, save_model
+from crnn_jax.spec.model_file import REQUIRED, _digest, load_model, save_model
 from crnn_jax.spec.safetensors import read_safetensors, write_safetensors
 from tests.testdata.tiny_model import tiny_metadata, tiny_variables, write_tiny_model
 
@@ -106,3 +109,54 @@ def test_metadata_without_what_reading_needs_is_a_bug(tmp_path):
     del metadata["blank_id"]
     with pytest.raises(ValueError, match="blank_id"):
         save_model(tmp_path / "x", tiny_variables()[0], metadata)
+
+
+def write_raw(path, text, arrays=None):
+    """A file whose checksum is right, whatever it states."""
+    arrays = {"params/a": np.zeros(2, np.float32)} if arrays is None else arrays
+    write_safetensors(path, arrays, {"crnn_jax": text, "sha256": _digest(arrays, text)})
+    return path
+
+
+SOUND = json.dumps(dict.fromkeys(REQUIRED, 0) | {"format": 1})
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("[" * 100_000, "nested too deeply"),
+        ('{"format": 1, "format": 1}', "a key twice"),
+        ('{"format": 1, "temperature": NaN}', "NaN is not finite"),
+        ("[1]", "metadata cannot be read"),
+        ('"format"', "metadata cannot be read"),
+        ("7", "metadata cannot be read"),
+        ('{"format": "%s"}' % ("x" * 10**6), "format 'xxx"),
+        ('{"format": 1}', "lack model, charset"),
+        (SOUND.replace("0", '"\\ud800"', 1), "surrogates"),
+    ],
+)
+def test_metadata_made_to_break_a_reader(tmp_path, text, told):
+    with pytest.raises(UserError, match=told) as error:
+        load_model(write_raw(tmp_path / "x", text))
+    assert len(str(error.value)) < 1100
+
+
+@pytest.mark.parametrize(
+    ("names", "dtype", "told"),
+    [
+        (["params/a", "params/a/b"], "f4", "lies in an array, or is a folder"),
+        (["a", "a/b/c"], "f4", "lies in an array, or is a folder"),
+        (["/" * 10**6], "f4", "no array of a network"),
+        (["params/a"], "i4", "'params/a' of int32 is no array of a network"),
+    ],
+)
+def test_arrays_that_are_no_networks(tmp_path, names, dtype, told):
+    with pytest.raises(UserError, match=told):
+        load_model(write_raw(tmp_path / "x", SOUND, {n: np.zeros(2, dtype) for n in names}))
+
+
+@settings(max_examples=60)
+@given(st.text(st.characters(codec="utf-8")) | st.text('{}[]",:1eE-+.').map(SOUND.__add__))
+def test_any_metadata_are_taken_or_told(tmp_path_factory, text):
+    with contextlib.suppress(UserError):
+        assert load_model(write_raw(tmp_path_factory.mktemp("any") / "x", text))[1]["format"] == 1

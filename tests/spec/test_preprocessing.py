@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from crnn_jax.spec.errors import UserError
-from crnn_jax.spec.preprocessing import Preprocessing
+from crnn_jax.spec.preprocessing import MAX_WIDTH, Preprocessing
 
 
 def noise(height, width, channels=3):
@@ -33,9 +33,9 @@ def test_rounding(rounding, expected):
 
 
 def test_large_sides_do_not_overflow():
-    rule = Preprocessing(max_width=10**6)
-    sides = np.array([50_000_000], np.int32)
-    assert rule.target_width(np.array([1], np.int32), sides).tolist() == [10**6]
+    rule = Preprocessing(max_width=MAX_WIDTH)
+    sides = np.array([2**31 - 1], np.int32)
+    assert rule.target_width(np.array([1], np.int32), sides).tolist() == [MAX_WIDTH]
 
 
 def test_fixed_width_stretches_and_squeezes():

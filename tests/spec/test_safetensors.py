@@ -1,11 +1,21 @@
+import contextlib
 import json
+import os
 import struct
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from crnn_jax.spec.errors import UserError
-from crnn_jax.spec.safetensors import read_safetensors, write_safetensors
+from crnn_jax.spec.safetensors import (
+    DTYPES,
+    MAX_BYTES,
+    MAX_HEADER,
+    read_safetensors,
+    write_safetensors,
+)
 
 ARRAYS = {
     "b/kernel": np.arange(6, dtype=np.float32).reshape(2, 3),
@@ -93,6 +103,16 @@ def test_bytes_behind_the_end_are_told(path):
         ("shape", [-2, -3]),
         ("shape", "ab"),
         ("shape", [2**63, 2**63]),
+        ("shape", [2**32, 2**32]),  # 0 in 64 bits
+        ("shape", [2.0, 3]),
+        ("shape", [True, 6]),
+        ("shape", [1] * 100_000 + [6]),
+        ("shape", [0, 2**70]),
+        ("dtype", ["F32"]),
+        ("data_offsets", [4, 28, 52]),
+        ("data_offsets", [0, 24]),  # lies over another one
+        ("data_offsets", [28, 4]),
+        ("data_offsets", [-24, 0]),
         ("data_offsets", [3, 27]),
         ("data_offsets", [4, 2**70]),
         ("data_offsets", None),
@@ -142,3 +162,83 @@ def test_an_interrupted_write_leaves_the_old_file(path, monkeypatch):
 def test_what_has_no_place_in_the_format_is_refused(tmp_path):
     with pytest.raises(ValueError, match="complex"):
         write_safetensors(tmp_path / "x", {"a": np.zeros(1, complex)}, {})
+
+
+def write_raw(path, header, data=b""):
+    path.write_bytes(struct.pack("<Q", len(header)) + header + data)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("header", "told"),
+    [
+        (b'{"a": {}, "a": {}}', "a key twice"),
+        (b'{"__metadata__": {"a": "b", "a": "c"}}', "a key twice"),
+        (b'{"__metadata__": {"a": 1}}', "metadata are not strings"),
+        (b'{"__metadata__": ["a"]}', "metadata are not strings"),
+        (b'{"a":' * 100_000 + b"1" + b"}" * 100_000, "nested too deeply"),
+        (b'{"a": NaN}', "not finite"),
+        (b'{"a": 3}', "a wrong entry"),
+        (b'{"a": {"dtype": "F32", "shape": [], "data_offsets": [0, 4]}}\xff', "utf-8"),
+    ],
+)
+def test_headers_made_to_break_a_reader(path, header, told):
+    with pytest.raises(UserError, match=rf"x\.safetensors: .*{told}"):
+        read_safetensors(write_raw(path, header))
+
+
+@pytest.mark.parametrize("stated", [MAX_HEADER + 1, 1 << 62, (1 << 64) - 1])
+def test_a_header_of_any_size_is_not_read(path, stated):
+    path.write_bytes(struct.pack("<Q", stated) + b'{"a":')
+    with pytest.raises(UserError, match=f"its header states {stated:,} bytes, 16,777,216 go"):
+        read_safetensors(path)
+
+
+def test_arrays_of_any_size_are_not_read(path):
+    size = MAX_BYTES + 4
+    entry = {"dtype": "F32", "shape": [size // 4], "data_offsets": [0, size]}
+    write_raw(path, json.dumps({"a": entry}).encode())
+    os.truncate(path, path.stat().st_size + size)  # a file of holes
+    with pytest.raises(UserError, match=r"too large: 2,147,483,652 bytes of arrays"):
+        read_safetensors(path)
+
+
+def test_unsigned_numbers_are_read(path):
+    arrays = {kind: np.arange(3).astype(kind) for kind in ("<u2", "<u4", "<u8")}
+    write_safetensors(path, arrays, {})
+    read = read_safetensors(path)[0]
+    assert {name: array.dtype.str for name, array in read.items()} == {k: k for k in arrays}
+
+
+numbers = st.integers(-2, 40) | st.sampled_from([2**31, 2**63, 2**64, 1.0, None])
+entries = st.fixed_dictionaries(
+    {},
+    optional={
+        "dtype": st.sampled_from([*DTYPES, "F99", None]),
+        "shape": st.lists(numbers, max_size=3) | numbers,
+        "data_offsets": st.lists(numbers, max_size=3) | numbers,
+    },
+)
+
+
+@settings(max_examples=100)
+@given(st.dictionaries(st.sampled_from(["a", "b", "__metadata__"]), entries), st.integers(0, 40))
+def test_any_header_is_taken_or_told(tmp_path_factory, header, size):
+    path = tmp_path_factory.mktemp("any") / "x"
+    with contextlib.suppress(UserError):
+        arrays, _ = read_safetensors(write_raw(path, json.dumps(header).encode(), bytes(size)))
+        assert sum(array.nbytes for array in arrays.values()) <= 2 * size
+
+
+@settings(max_examples=100)
+@given(st.data())
+def test_any_changed_bytes_are_taken_or_told(tmp_path_factory, data):
+    path = tmp_path_factory.mktemp("any") / "x"
+    write_safetensors(path, ARRAYS, {"about": "it"})
+    content = bytearray(path.read_bytes())
+    for _ in range(data.draw(st.integers(1, 4))):
+        place = data.draw(st.integers(0, len(content) - 1))
+        content[place : place + data.draw(st.integers(0, 3))] = data.draw(st.binary(max_size=3))
+    path.write_bytes(content)
+    with contextlib.suppress(UserError):
+        read_safetensors(path)

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from crnn_jax.training.summaries import Summaries, duration
-from crnn_jax.training.tally import NotFinite, Tally
+from crnn_jax.training.tally import EMPTY_STEPS, NotFinite, NothingRead, Tally
 
 
 def _metrics(loss=2.0, finite=True, count=4.0):
@@ -28,7 +28,13 @@ def test_means_are_sums_divided_once():
     tally = Tally()
     tally.add(BATCH, _metrics(loss=2.0, count=4.0), 0)
     tally.add(BATCH, _metrics(loss=7.0, count=1.0), 0)
-    tally.share(lambda counts: [counts, {"missing file": 3}])  # another process told so
+    other = {"missing file": {"count": 3, "examples": ["a.png", "b.png"]}}
+    assert tally.share(lambda told: [told, other]) == [
+        "left out of its batch: 6: unreadable picture",
+        "left out of its batch: 6: unreadable picture",
+        "left out of its batch: a.png: missing file",
+        "left out of its batch: b.png: missing file",
+    ]
     row = tally.take()
     assert row["loss"] == 9.0 / 5.0
     assert row["accuracy"] == 2.0 / 5.0
@@ -36,8 +42,8 @@ def test_means_are_sums_divided_once():
     assert row["gradient_norm"] == 3.0
     assert row["infeasible"] == 2
     assert row["failed"] == 2 + 3
-    tally.share(lambda counts: [counts])
-    assert tally.failed == {"unreadable picture": 2, "missing file": 3}  # told once
+    assert tally.share(lambda told: [told]) == []
+    assert tally.failed.counts == {"unreadable picture": 2, "missing file": 3}  # told once
     assert tally.take()["loss"] == 0.0
 
 
@@ -48,6 +54,36 @@ def test_meta_survives_json_exactly():
     for one in (tally, again):
         one.add(BATCH, _metrics(loss=0.2), 0)
     assert again.take() == tally.take()
+
+
+def test_what_cannot_be_read_is_named_a_few_times_and_counted_always():
+    tally, lines = Tally(), []
+    for i in range(12):
+        batch = {"id": [i], "failed": [(i, "missing file")]}
+        tally.add(batch, _metrics(), 0, lambda sample: f"{sample}\x1b.png")
+        lines += tally.share(lambda told: [told])
+    assert lines[0] == "left out of its batch: '0\\x1b.png': missing file"
+    assert len(lines) == 5
+    again = Tally.from_meta(json.loads(json.dumps(tally.to_meta())))
+    assert again.failed.counts == {"missing file": 12}
+    assert again.share(lambda told: [{"missing file": {"count": 1, "examples": ["x"]}}]) == []
+
+
+def test_the_counts_of_a_run_begun_before_there_were_names():
+    meta = Tally().to_meta() | {"failed": {"missing file": 3}}
+    assert Tally.from_meta(meta).failed.counts == {"missing file": 3}
+
+
+def test_batches_of_nothing_end_the_run():
+    nothing = _metrics(loss=0.0, count=0.0) | {"pixels_real": 0.0}
+    tally = Tally()
+    for _ in range(EMPTY_STEPS - 1):
+        tally.add(BATCH, nothing, 0)
+    tally.add(BATCH, _metrics(), 0)  # a picture: it was no disk that is gone
+    for _ in range(EMPTY_STEPS - 1):
+        tally.add(BATCH, nothing, 0)
+    with pytest.raises(NothingRead, match=r"in 10 batches .* \(20 unreadable picture: 6, 6, 6\)"):
+        tally.add(BATCH, nothing, 0)
 
 
 def test_not_finite_steps_are_left_out_counted_and_end_the_run():

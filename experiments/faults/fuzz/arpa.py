@@ -1,0 +1,27 @@
+"""Fuzzes the reader of ARPA files, and the automaton that a search walks; see target.py."""
+
+from target import fuzz, scratch_file
+
+
+def one_input(data):
+    from crnn_jax.decoding.language_model import checked
+    from crnn_jax.deploy.decoder_files import read_language_model
+    from crnn_jax.spec.charset import Charset
+
+    with scratch_file(data, ".arpa") as path:
+        model = read_language_model(path)
+    charset = Charset.from_characters("ab é")
+    automaton = checked(model.for_charset(charset), charset.num_classes)
+    assert (automaton.log_prob <= 1000 * 2.31).all()
+
+
+def seeds():
+    from crnn_jax.decoding.arpa import arpa_lines
+    from crnn_jax.decoding.ngram import NGram
+
+    for order in (1, 2, 4):
+        yield "\n".join(arpa_lines(NGram.estimate(["ab", "a b", "bé"], order))).encode()
+
+
+if __name__ == "__main__":
+    fuzz("arpa", one_input, seeds)
