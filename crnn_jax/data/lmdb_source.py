@@ -8,6 +8,7 @@ Keys count from 1; sets that count from 0 are read too. The file is opened read-
 its lock, so that sets on read-only disks can be used and nobody who reads is in another's way.
 """
 
+import contextlib
 import os
 import threading
 import weakref
@@ -21,6 +22,7 @@ from crnn_jax.spec.images import MISSING, UnreadableImage
 
 DATA = "data.mdb"
 TOGETHER = 10_000  # labels of one transaction
+DIGITS = 18  # of a number, at most: no file holds more records
 SPARE_PAGES = 16  # a sound file may lack some at its end: freed before they were written
 BEYOND = "record beyond num-samples, left out"
 LOST = "record that num-samples counts and nobody wrote"
@@ -46,9 +48,9 @@ class LmdbRecords:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = os.fspath(path)
         self._environment: Any = None
-        with self._open().begin() as transaction:
+        with self._transaction() as transaction:
             said = transaction.get(b"num-samples")
-            if said is None or not said.strip().isdigit():
+            if said is None or not said.strip().isdigit() or len(said) > DIGITS:
                 raise UserError(
                     f"{self.path}: no number under 'num-samples'; want an LMDB with image-%09d, "
                     f"label-%09d and num-samples, as deep-text-recognition-benchmark writes it"
@@ -56,15 +58,31 @@ class LmdbRecords:
             count = int(said)
             highest = _highest(transaction)
             zero = transaction.get(_key("label", 0)) is not None
+            entries = transaction.stat()["entries"]
         # One that counts from 0 ends before num-samples; in others a number 0 is a stray record.
         self._first = 0 if zero and highest < count else 1
         end = max(0, highest + 1 - self._first)
         self._length = min(count, end)
-        self._lost, self._beyond = max(0, count - end), max(0, end - count)
+        if self._length > entries:
+            raise UserError(
+                f"{self.path}: 'num-samples' says {count:,} and the last label is number "
+                f"{highest:,}, but there are {entries:,} entries"
+            )
+        self._lost, self._beyond = max(0, count - end), min(max(0, end - count), entries)
 
     def __getstate__(self) -> dict[str, Any]:
         # A worker process opens the file for itself, when it first reads.
         return {**self.__dict__, "_environment": None}
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[Any]:
+        """Raises UserError where the file turns out to be damaged."""
+        environment = self._open()
+        try:
+            with environment.begin() as transaction:
+                yield transaction
+        except _lmdb_error() as error:
+            raise UserError(f"{self.path}: damaged: {error}") from None
 
     def _open(self) -> Any:
         if self._environment is None:
@@ -84,7 +102,7 @@ class LmdbRecords:
         for begin in range(0, self._length, TOGETHER):
             numbers = range(begin, min(begin + TOGETHER, self._length))
             # Short transactions: while one is open its thread cannot begin another.
-            with self._open().begin() as transaction:
+            with self._transaction() as transaction:
                 found = [transaction.get(self._key("label", i)) for i in numbers]
             for label in found:
                 yield MISSING_LABEL if label is None else label
@@ -121,7 +139,7 @@ class LmdbRecords:
         return _key(kind, number + self._first)
 
     def _get(self, kind: str, number: int) -> bytes | None:
-        with self._open().begin() as transaction:
+        with self._transaction() as transaction:
             return transaction.get(self._key(kind, number))
 
 
@@ -135,7 +153,14 @@ def _highest(transaction: Any) -> int:
     # '.' follows '-': the place behind every label.
     found = cursor.prev() if cursor.set_range(b"label.") else cursor.last()
     kind, _, number = cursor.key().partition(b"-")
-    return int(number) if found and kind == b"label" and number.isdigit() else -1
+    right = found and kind == b"label" and number.isdigit() and len(number) <= DIGITS
+    return int(number) if right else -1
+
+
+def _lmdb_error() -> type[Exception]:
+    import lmdb
+
+    return lmdb.Error
 
 
 class _Environment:

@@ -26,8 +26,8 @@ from crnn_jax.spec.errors import UserError
 
 # Private characters that stand for a text's begin, its end and any character never seen.
 BEGIN, END, UNKNOWN = "\ue000", "\ue001", "\ue002"
-# What is kept while counting: a hundred bytes or two of memory each, and a text's own characters.
-MAX_NGRAMS = 10_000_000
+# What is kept while counting.
+MAX_NGRAMS = 10_000_000  # 0.4 kB each
 MAX_TEXTS = 10_000_000
 MAX_CHARACTERS = 1 << 28
 

@@ -67,7 +67,7 @@ def read_keras_archive(path: str | os.PathLike[str]) -> Content:
 def _member(archive: zipfile.ZipFile, member: str, limit: int, name: str) -> bytes:
     size = archive.getinfo(member).file_size  # no more is unpacked, whatever follows
     if size > limit:
-        raise UserError(f"{name}: too large: {member} states {size:,} bytes, {limit:,} go")
+        raise UserError(f"{name}: too large: {member} states {size:,} bytes, at most {limit:,}")
     return archive.read(member)
 
 

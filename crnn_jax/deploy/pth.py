@@ -45,7 +45,7 @@ _BROKEN_ZIP = (
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 MAX_BYTES = 1 << 31  # of a file, and of all its tensors; a checkpoint with its optimizer has 110 MB
 MAX_VALUES = 5_000_000  # a checkpoint may hold the loss of every step
-MAX_TENSORS = 100_000  # a CRNN has 46; those behind are not looked at
+MAX_TENSORS = 100_000  # a CRNN has 46
 MAX_NAME = 1000  # characters
 _MAX_RANK = 8
 _MAX_STEP = 1 << 40  # numbers; what is above is no network's size
@@ -153,7 +153,10 @@ def _tensors(tree: Any, name: str) -> list[tuple[str, Tensor]]:
             for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
                 yield from walk(inner, f"{prefix}/{key}" if prefix else str(key), depth + 1)
 
-    return list(itertools.islice(walk(tree, "", 0), MAX_TENSORS))
+    found = list(itertools.islice(walk(tree, "", 0), MAX_TENSORS + 1))
+    if len(found) > MAX_TENSORS:
+        raise UserError(f"{name}: damaged: over {MAX_TENSORS:,} tensors")
+    return found
 
 
 def _view(tensor: Tensor, storages: Callable[[Storage], bytes]) -> np.ndarray:

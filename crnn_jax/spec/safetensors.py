@@ -117,7 +117,9 @@ def read_safetensors(
                     )
                 length = end
             if length > MAX_BYTES:
-                raise UserError(f"{name}: too large: {length:,} bytes of arrays, {MAX_BYTES:,} go")
+                raise UserError(
+                    f"{name}: too large: {length:,} bytes of arrays, at most {MAX_BYTES:,}"
+                )
             found = size - file.tell()
             if found != length:
                 what = "cut short" if found < length else "damaged"
@@ -139,7 +141,9 @@ def _header(file: BinaryIO, name: str, size: int) -> dict[str, Any]:
     if text[:1] not in (b"{", b""):
         raise UserError(f"{name}: no safetensors file")
     if length > MAX_HEADER:
-        raise UserError(f"{name}: damaged: its header states {length:,} bytes, {MAX_HEADER:,} go")
+        raise UserError(
+            f"{name}: damaged: its header states {length:,} bytes, at most {MAX_HEADER:,}"
+        )
     if len(text) < length:
         raise UserError(f"{name}: cut short: its header alone has {length} bytes")
     try:

@@ -162,8 +162,10 @@ def test_little_bytes_that_ask_for_much_work(tmp_path, monkeypatch, pickled, sai
 def test_tensors_beyond_all_bounds(tmp_path, monkeypatch):
     tensors = {f"t{i}": tensor() for i in range(200)}  # of one storage of 24 bytes
     path = zipped(tmp_path / "x.pth", dictionary(**tensors))
-    monkeypatch.setattr("crnn_jax.deploy.pth.MAX_TENSORS", 150)
-    assert len(read_pth(path)) == 150
+    assert len(read_pth(path)) == 200
+    monkeypatch.setattr("crnn_jax.deploy.pth.MAX_TENSORS", 199)
+    with pytest.raises(UserError, match="over 199 tensors"):
+        read_pth(path)
     big = zipped(
         tmp_path / "y.pth",
         dictionary(**{f"t{i}": tensor(storage(length=6000), 0, (6000,), (1,)) for i in range(9)}),

@@ -190,7 +190,7 @@ def test_headers_made_to_break_a_reader(path, header, told):
 @pytest.mark.parametrize("stated", [MAX_HEADER + 1, 1 << 62, (1 << 64) - 1])
 def test_a_header_of_any_size_is_not_read(path, stated):
     path.write_bytes(struct.pack("<Q", stated) + b'{"a":')
-    with pytest.raises(UserError, match=f"its header states {stated:,} bytes, 16,777,216 go"):
+    with pytest.raises(UserError, match=f"its header states {stated:,} bytes, at most 16,777,216"):
         read_safetensors(path)
 
 
