@@ -7,15 +7,13 @@ import sys
 import pytest
 
 FOLDER = "experiments/faults/fuzz"
-TARGETS = ("annotations", "arpa", "model_file", "pth")
+TARGETS = ("arpa", "model_file", "pth")
 MUTATIONS = 300
 
 
 @pytest.fixture(params=TARGETS)
 def target(request, monkeypatch, root):
     """(the target's module, `attempt`)."""
-    if not (root / FOLDER / f"{request.param}.py").exists():
-        pytest.skip("no such target yet")
     monkeypatch.syspath_prepend(root / FOLDER)
     monkeypatch.setattr(sys, "path", sys.path.copy())  # what target.py adds to it
     return importlib.import_module(request.param), importlib.import_module("target").attempt
