@@ -7,7 +7,7 @@ import sys
 import pytest
 
 FOLDER = "experiments/faults/fuzz"
-TARGETS = ("arpa", "model_file", "pth")
+TARGETS = ("annotations", "arpa", "model_file", "pth")
 MUTATIONS = 300
 
 

@@ -94,7 +94,8 @@ def _font_files(folder: Path) -> list[Path]:
         Path(top) / name
         for top, _, names in os.walk(folder, followlinks=False)
         for name in names
-        if name.lower().endswith(SUFFIXES)
+        # neither a link to nothing nor a pipe, which would be waited for
+        if name.lower().endswith(SUFFIXES) and os.path.isfile(os.path.join(top, name))
     ]
 
 

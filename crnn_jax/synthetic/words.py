@@ -6,7 +6,10 @@ from importlib import resources
 from pathlib import Path
 
 from crnn_jax.spec.errors import UserError
+from crnn_jax.spec.user_files import text_lines
 
+LONGEST = 1000  # bytes of a line: what is longer is no word that a picture could show
+MOST = 10_000_000  # words, about a gigabyte
 DICTIONARIES = (
     "/usr/share/dict/american-english",  # larger lists add words that no sign shows
     "/usr/share/dict/british-english",
@@ -41,11 +44,11 @@ def word_list(names: str) -> tuple[str, ...]:
         return builtin_words()
     words: dict[str, None] = {}
     for name in names.split(","):
-        try:
-            lines = Path(name).expanduser().read_text("utf-8-sig").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"{name}: not a readable UTF-8 word list ({error})") from error
-        words.update((line.strip(), None) for line in lines if line.strip())
+        for line in text_lines(Path(name).expanduser(), LONGEST, "no word list"):
+            if word := line.strip():
+                words[word] = None
+            if len(words) > MOST:
+                raise UserError(f"{name}: more than {MOST:,} words; a part of them will do")
     if not words:
         raise UserError(f"{names}: no words in it; one word a line is expected")
     return tuple(words)

@@ -165,7 +165,8 @@ class _Run:
             batch = next(stream)
             clock.work()
             self._note_shape(batch)
-            self.state, metrics = self.train_step(self.state, self.parallel.shard(batch))
+            with jax.profiler.StepTraceAnnotation("train", step_num=step):
+                self.state, metrics = self.train_step(self.state, self.parallel.shard(batch))
             step += 1
             self._count()
             self.waiting = (batch, metrics)

@@ -1,10 +1,13 @@
 """Kills a small real run by SIGKILL again and again; it must end as if nothing had happened.
 
-    python experiments/faults/kill.py [--kills 100] [--in_save 30] [--steps 300] [--json FILE]
+    python experiments/faults/kill.py [--kills 100] [--in_save 30] [--steps 300] [--processes 2] \
+        [--json FILE]
 
 One run is left alone. Others are killed at random moments, some of them while a checkpoint is being
 written, and started again by the same command until they finish. Weights, averages, optimizer state
-and metrics.jsonl (but for its times) must be equal to the last bit.
+and metrics.jsonl (but for its times) must be equal to the last bit. A run of several processes
+loses one of them at random; the others are left alone for a moment, and then ended as a scheduler
+ends them.
 """
 
 import argparse
@@ -13,6 +16,7 @@ import json
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -34,13 +38,14 @@ def main() -> None:
     parser.add_argument("--kills_a_run", type=int, default=10)
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--pause", type=float, default=10.0, help="kills come within so many s")
+    parser.add_argument("--processes", type=int, default=1, help="of a run")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", help="also write the result there")
     args = parser.parse_args()
     dice = random.Random(args.seed)
     with tempfile.TemporaryDirectory() as folder:
         base = Path(folder)
-        command = Command(base, args.steps, args.pause)
+        command = Command(base, args.steps, args.pause, args.processes)
         wanted = command.finish(base / "unbroken")
         result = {"runs": 0, "equal": 0, "kills": 0, "in_save": 0, "damaged": 0}
         while result["kills"] < args.kills:
@@ -61,14 +66,16 @@ def main() -> None:
             if got != wanted:
                 sys.exit(f"{workdir}: ended otherwise: {got[0]} instead of {wanted[0]}")
     if args.json:
-        Path(args.json).write_text(json.dumps(result | {"steps": args.steps}) + "\n")
+        told = {"steps": args.steps, "processes": args.processes}
+        Path(args.json).write_text(json.dumps(result | told) + "\n")
 
 
 class Command:
     """The one command that begins, goes on with and ends a run."""
 
-    def __init__(self, base: Path, steps: int, pause: float):
+    def __init__(self, base: Path, steps: int, pause: float, processes: int):
         self.pause = pause
+        self.processes = processes
         self.words = [
             sys.executable,
             "-m",
@@ -85,29 +92,49 @@ class Command:
             "PYTHONPATH": str(ROOT),
         }
 
-    def start(self, workdir: Path) -> subprocess.Popen:
+    def start(self, workdir: Path) -> list[subprocess.Popen]:
+        """The processes of the run, as many as it has."""
         workdir.mkdir(exist_ok=True)
-        return subprocess.Popen(
-            [*self.words, f"--workdir={workdir}"],
-            cwd=ROOT,
-            env=self.environment,
-            stderr=(workdir / "log").open("a"),
-        )
+        words = [*self.words, f"--workdir={workdir}"]
+        if self.processes > 1:
+            with socket.socket() as free:
+                free.bind(("127.0.0.1", 0))
+                words += [f"--coordinator=127.0.0.1:{free.getsockname()[1]}"]
+            words += [f"--processes={self.processes}"]
+        with (workdir / "log").open("a") as log:
+            return [
+                subprocess.Popen(
+                    [*words, *([f"--process={i}"] if self.processes > 1 else [])],
+                    cwd=ROOT,
+                    env=self.environment,
+                    stderr=log,
+                )
+                for i in range(self.processes)
+            ]
 
     def kill(self, workdir: Path, dice: random.Random, *, in_save: bool) -> bool | None:
         """Starts, kills; whether a checkpoint was being written then (None: it had finished)."""
         since = time.time()  # what an earlier kill left half-written does not count
-        run = self.start(workdir)
+        runs = self.start(workdir)
+        victim = dice.choice(runs)
         latest = workdir / "checkpoints" / "latest"
         time.sleep(dice.uniform(0, self.pause))
-        while in_save and run.poll() is None and not self.saving(latest, since):
+        while in_save and victim.poll() is None and not self.saving(latest, since):
             time.sleep(0.001)
         if in_save:
             time.sleep(dice.uniform(0, 0.03))
-        run.send_signal(signal.SIGKILL)
-        if run.wait() == 0:
+        victim.send_signal(signal.SIGKILL)
+        if victim.wait() == 0:
+            for run in runs:
+                run.wait()
             return None
-        return self.saving(latest, since)
+        saving = self.saving(latest, since)
+        if len(runs) > 1:
+            time.sleep(dice.uniform(0, 1))  # what the others do alone must harm nothing
+        for run in runs:
+            run.kill()
+            run.wait()
+        return saving
 
     @staticmethod
     def saving(latest: Path, since: float) -> bool:
@@ -120,7 +147,8 @@ class Command:
 
     def finish(self, workdir: Path) -> tuple:
         """Runs to the end; everything of the result that must not depend on kills."""
-        if self.start(workdir).wait() != 0:
+        codes = [run.wait() for run in self.start(workdir)]
+        if any(codes):
             sys.exit((workdir / "log").read_text())
         summary = json.loads((workdir / "summary.json").read_text())
         rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]

@@ -44,7 +44,8 @@ def test_a_run_writes_pictures_histograms_and_a_trace(config, tmp_path):
     assert events.Images(name)[0].height == 2 * 64  # 5 pictures in rows of 3
     assert "params/logits/bias" in events.Tags()["histograms"]
     assert {"train/loss", "validation/accuracy"} <= set(events.Tags()["scalars"])
-    assert list(folder.glob("plugins/profile/*/*.xplane.pb"))
+    (trace,) = folder.glob("plugins/profile/*/*.xplane.pb")
+    assert b"step_num" in trace.read_bytes()  # TensorBoard shows times by step
 
 
 @pytest.mark.parametrize("steps", [(3,), (5, 5), (-1, 2)])

@@ -1,0 +1,88 @@
+"""Annotation files, the pictures they name, and stores, given to `check` and `demo`."""
+
+import os
+import struct
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import lmdb
+
+from experiments.faults.cases.case import HOLE, Case, picture, write
+
+
+def cases(folder: Path) -> Iterator[Case]:
+    word = picture(folder / "word.png")
+    content = (folder / word).read_bytes()
+    name_of: dict[str, str] = {}
+
+    def check(name: str, path: str, says: str, code: int = 0, *more: str) -> Case:
+        return Case(name, ("check", "-a", path, *more), says, code)
+
+    def lines(name: str, text: str | bytes) -> str:
+        return write(folder / f"{name}.tsv", text)
+
+    good = "word.png\tab\n"
+    (folder / "out").mkdir()
+    picture(folder / "out" / "of.png")
+    (folder / "in").mkdir()
+    write(folder / "in" / "a.tsv", f"../out/of.png\tab\n{folder}/word.png\tcd\n")
+    yield check("paths with .. and absolute ones", "in/a.tsv", "2 .*(outside|folder)")
+    yield check("zero bytes in a line", lines("zero", good + "a\0.png\tx\0y\n"), "1 .*")
+    yield check("not UTF-8", lines("latin", good.encode() + b"a.png\t\xe9\n"), "latin.tsv:2: ", 2)
+    million = lines("million", good + "a.png\t" + "x" * 10**6 + "\n")
+    yield check("a label of a million characters", million, "1 .*")
+    marks = lines("marks", good + "word.png\te" + "\u0301" * 10**6 + "\n")
+    yield check("a million combining marks", marks, "marks.tsv:2|1 .*", 0)
+    yield check("empty", lines("empty", ""), "no lines", 2)
+    yield check("/dev/zero", "/dev/zero", "device", 2)
+    os.mkfifo(folder / "pipe.tsv")
+    yield check("pipe that nobody writes to", "pipe.tsv", "pipe.tsv", 2)
+    (folder / "holes.tsv").touch()
+    os.truncate(folder / "holes.tsv", HOLE)
+    yield check("3 GB of zeros", "holes.tsv", "holes.tsv", 2)
+    (folder / "round").mkdir()
+    (folder / "round" / "again").symlink_to("..")
+    picture(folder / "round" / "ab_1.png")
+    yield check("folder with a link to the folder above", "round", "1", 0)
+
+    # pictures that are none; each stands beside a sound one
+    def wide(side: int) -> bytes:
+        """The header of a grey PNG of so many pixels a side, without pixels."""
+        chunk = b"IHDR" + struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
+        end = struct.pack(">I", zlib.crc32(chunk))
+        return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + chunk + end
+
+    name_of["bomb, 100,000 x 100,000"] = write(folder / "bomb.png", wide(100_000))
+    name_of["of no bytes"] = write(folder / "none.png", b"")
+    name_of["cut short"] = write(folder / "cut.png", content[:60])
+    name_of["text"] = write(folder / "text.png", "no picture")
+    (folder / "folder.png").mkdir()
+    (folder / "loop.png").symlink_to("loop.png")
+    os.mkfifo(folder / "pipe.png")
+    name_of |= {"a folder": "folder.png", "a link to itself": "loop.png"}
+    name_of |= {"a pipe that nobody writes to": "pipe.png", "missing": "nowhere.png"}
+    for name, path in name_of.items():
+        file = lines("picture", f"{good}{path}\tab\n")
+        yield check(f"picture: {name}", file, f"1 .*{path}|1 .*picture.tsv:2")
+        said = Case(f"the same in `demo`: {name}", ("demo", word, path), rf"{path}", 2)
+        yield said
+
+    for name, count, says, code in (
+        ("LMDB that states 10^12 samples", b"1000000000000", "999,999,999,999", 0),
+        ("LMDB whose count is no number", b"many", "no number under 'num-samples'", 2),
+    ):
+        store = folder / f"lmdb{code}"
+        with lmdb.open(str(store), map_size=1 << 22) as opened, opened.begin(write=True) as put:
+            put.put(b"image-000000001", content)
+            put.put(b"label-000000001", b"ab")
+            put.put(b"num-samples", count)
+        yield check(name, store.name, says, code)
+    whole = (folder / "lmdb0" / "data.mdb").read_bytes()
+    write(folder / "lmdb2" / "data.mdb", whole[: len(whole) // 2])
+    yield check("LMDB cut in half", "lmdb2", "cut short|cannot be opened", 2)
+    (folder / "shards").mkdir()
+    write(folder / "shards" / "words-train.array_record-00000-of-00002", bytes(1 << 16))
+    yield check("ArrayRecord with a shard missing", "shards", "shard|ArrayRecord", 2)
+    write(folder / "shards" / "words-train.array_record-00001-of-00002", bytes(1 << 16))
+    yield check("ArrayRecord of zeros", "shards", "ArrayRecord|no records", 2)

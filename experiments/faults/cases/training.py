@@ -1,0 +1,38 @@
+"""Small trainings that cannot go well, by the commands that users type."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from experiments.faults.cases.case import Case, picture, write
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def cases(folder: Path) -> Iterator[Case]:
+    def train(name: str, says: str, *more: str, code: int = 2, config: str = "tiny") -> Case:
+        words = ("main", f"--config={ROOT}/configs/{config}.py", "--workdir=run", *more)
+        return Case(name, words, says, code)
+
+    for number in range(40):
+        picture(folder / f"{number}.png")
+    text = "".join(f"{number}.png\t{number}\n" for number in range(40))
+    labels = write(folder / "labels.tsv", text)
+    data = f"--config.data.train={labels}"
+
+    yield train("no such set", "nowhere.tsv", "--config.data.train=nowhere.tsv")
+    yield train("no such key", "optimiser", "--config.optimiser.name=adam")
+    yield train("text for a number", "steps", "--config.steps=many")
+    yield train("negative rate", "learning_rate", data, "--config.optimizer.learning_rate=-1")
+    yield train("a loss that is not finite", "steps in a row|not finite",
+                data, "--config.steps=40", "--config.optimizer.learning_rate=1e30",
+                "--config.optimizer.clip_norm=0")  # fmt: skip
+    write(folder / "file", "")
+    yield train("workdir that is a file", "file", data, "--workdir=file")
+    for number in range(40):
+        write(folder / f"none{number}.png", b"")
+    unread = "".join(f"none{number}.png\t{number}\n" for number in range(40))
+    write(folder / "none.tsv", unread)
+    yield train("no picture can be read", "none", "--config.data.train=none.tsv")
+    yield train("batches of nothing", "batch_size", data, "--config.batch_size=0")
+    yield train("init_from something else", "init_from|labels.tsv",
+                data, "--config.init_from=labels.tsv")  # fmt: skip
