@@ -105,7 +105,7 @@ def _config(values: flags.FlagValues, arguments: list[str]) -> Any:
     except SyntaxError as error:
         raise UserError(f"{error.filename}:{error.lineno}: no config file: {error.msg}") from None
     except (KeyError, AttributeError) as error:
-        told = str(error.args[0]).strip("\"'").replace("\n", "; ")
+        told = str(error.args[0]).strip("\"'").replace("'\n", "; ").replace("\n", "; ")
         raise UserError(f"unknown config key {told}") from None
     except (flags.Error, TypeError, ValueError, OSError) as error:
         told = str(error).removeprefix("Configuration is not available because of an ")

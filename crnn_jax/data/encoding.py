@@ -10,6 +10,7 @@ import numpy as np
 
 from crnn_jax.data.source import NO_LABEL, UNKNOWN_CHARACTER, USABLE
 from crnn_jax.spec.charset import Charset
+from crnn_jax.spec.errors import UserError
 
 STATUS = (USABLE, NO_LABEL, UNKNOWN_CHARACTER)  # what a status byte stands for
 
@@ -35,6 +36,14 @@ class Encoded:
     unknown: Counter[str]
 
 
+class LabelError(ValueError):
+    """A label that nothing can be made of; `index` tells which of those given."""
+
+    def __init__(self, index: int, what: str) -> None:
+        super().__init__(what)
+        self.index = index
+
+
 class LabelEncoder:
     """`Charset.encode` for many labels at once; the same results.
 
@@ -57,15 +66,28 @@ class LabelEncoder:
                 self._table[ord(symbol)] = index
 
     def __call__(self, labels: Sequence[str]) -> Encoded:
-        """Encodes labels; none of them may hold a line feed (ValueError)."""
+        """Encodes labels.
+
+        Raises:
+            LabelError: a label holds a line feed, or more combining marks than `nfc` takes.
+        """
         # A line feed composes with nothing and is no letter, so that normalizing the joined
         # labels is normalizing each of them.
-        joined = self.charset.normalize("\n".join([*labels, ""]))
+        try:
+            joined = self.charset.normalize("\n".join([*labels, ""]))
+        except UserError:
+            for index, label in enumerate(labels):
+                try:
+                    self.charset.normalize(label)
+                except UserError as error:
+                    raise LabelError(index, str(error)) from None
+            raise
         raw = joined.encode("utf-32-le", "surrogatepass")
         codes = np.frombuffer(raw, np.uint32)
         ends = np.flatnonzero(codes == ord("\n"))
         if ends.size != len(labels):
-            raise ValueError("a label holds a line break")
+            broken = next(index for index, label in enumerate(labels) if "\n" in label)
+            raise LabelError(broken, "the label holds a line break")
         ids = self._table[codes]
         inside = np.ones(codes.size, bool)
         inside[ends] = False

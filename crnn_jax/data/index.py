@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from crnn_jax.data.cache import cache_paths, load, save
-from crnn_jax.data.encoding import LabelEncoder, count_denormalized
+from crnn_jax.data.encoding import LabelEncoder, LabelError, count_denormalized
 from crnn_jax.data.formats import Parser, shown
 from crnn_jax.data.lines import Lines, decoded
 from crnn_jax.data.progress import Progress
@@ -120,10 +120,8 @@ def build_index(
         starts, labels, outside = _parse_block(lines, begin, block, parse, format_name)
         try:
             part = encode(labels)
-        except ValueError:
-            bad = next(i for i, label in enumerate(labels) if "\n" in label)
-            where = lines.where(starts[bad])
-            raise UserError(f"{where}: the label holds a line break") from None
+        except LabelError as error:
+            raise UserError(f"{lines.where(starts[error.index])}: {error}") from None
         counts["not NFC"] += count_denormalized(labels)
         counts["unknown"] += int(part.has_unknown.sum())
         if part.case_alone.any():

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from crnn_jax.data.cache import cache_paths, load, save
-from crnn_jax.data.encoding import STATUS, LabelEncoder, count_denormalized
+from crnn_jax.data.encoding import STATUS, LabelEncoder, LabelError, count_denormalized
 from crnn_jax.data.index import ARRAYS, WORTH_SECONDS, Growing, Index, no_counts
 from crnn_jax.data.progress import Progress
 from crnn_jax.data.source import Reasons
@@ -21,8 +21,9 @@ MISSING_LABEL = "record without a label"
 NOT_UTF8 = "label not UTF-8"
 LINE_BREAK = "line break in the label"
 DAMAGED_RECORD = "damaged record"
+NO_TEXT = "label with too many combining marks"
 # What a status byte stands for: those of labels, then those of records.
-RECORD_STATUS = (*STATUS, MISSING_LABEL, NOT_UTF8, LINE_BREAK, DAMAGED_RECORD)
+RECORD_STATUS = (*STATUS, MISSING_LABEL, NOT_UTF8, LINE_BREAK, DAMAGED_RECORD, NO_TEXT)
 TOGETHER = 1 << 16  # labels encoded at once
 
 
@@ -90,7 +91,13 @@ def record_index(records: Records, encode: LabelEncoder) -> Index:
     progress(0)
     lengths.append([0])
     for labels, marks in _pieces(records.labels()):
-        part = encode(labels)
+        while True:
+            try:
+                part = encode(labels)
+                break
+            except LabelError as error:
+                labels[error.index] = ""
+                marks[error.index] = RECORD_STATUS.index(NO_TEXT)
         counts["not NFC"] += count_denormalized(labels)
         counts["unknown"] += int(part.has_unknown.sum())
         if part.case_alone.any():

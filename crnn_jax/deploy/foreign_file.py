@@ -10,6 +10,7 @@ arrays come back through a safetensors file, which can run no code.
 
 import contextlib
 import json
+import math
 import os
 import signal
 import subprocess
@@ -62,7 +63,7 @@ def read_apart(path: str | os.PathLike[str], seconds: float = SECONDS) -> Held:
         try:
             done = subprocess.run(
                 COMMAND,
-                input=json.dumps([name, output, MEMORY]).encode(),
+                input=json.dumps([name, output, MEMORY, math.ceil(seconds) + 1]).encode(),
                 env={"TF_CPP_MIN_LOG_LEVEL": "3"} | os.environ | {"PYTHONPATH": searched},
                 capture_output=True,
                 timeout=seconds,
@@ -116,12 +117,10 @@ def read_weights(path: str | os.PathLike[str]) -> Held:
 
 def _main() -> int:
     """The process: the job as JSON on stdin; the one line of a mistake as JSON on stdout."""
-    name, output, memory = json.load(sys.stdin)
-    with contextlib.suppress(ImportError):  # not on Windows
-        import resource
-
-        resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    name, output, memory, seconds = json.load(sys.stdin)
+    memory = _limit("DATA", memory)
+    _limit("CPU", seconds)  # whoever waits for this process may have been killed
+    _limit("CORE", 0)
     try:
         _write(read_weights(name), output)
     except UserError as error:
@@ -131,6 +130,18 @@ def _main() -> int:
     else:
         return 0
     return 2
+
+
+def _limit(kind: str, most: int) -> int:
+    """Sets one of the process's limits, the user's own where that is lower, and tells which."""
+    with contextlib.suppress(ImportError):  # not on Windows
+        import resource
+
+        number = getattr(resource, f"RLIMIT_{kind}")
+        allowed = resource.getrlimit(number)[1]
+        most = most if allowed == resource.RLIM_INFINITY else min(most, allowed)
+        resource.setrlimit(number, (most, most))
+    return most
 
 
 def _write(held: Held, output: str) -> None:

@@ -8,15 +8,16 @@ file: {"base": "scene", "border_share": 0.5}.
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from crnn_jax.spec.errors import UserError
+from crnn_jax.spec.strict_json import parse_json
+from crnn_jax.spec.user_files import open_file, read_bytes
 
 Range = tuple[float, float]
+LONGEST = 1 << 20  # bytes of a JSON file
 
 
 @dataclass(frozen=True)
@@ -177,23 +178,56 @@ STYLES = {
 }
 
 
+LARGEST = 1000.0
+# What a style file may say where not everything from 0 to LARGEST can be drawn.
+LIMITS: dict[str, Range] = {
+    "tracking": (-1.0, 10.0),
+    "wide_tracking": (-1.0, 10.0),
+    "bounce": (0.0, 5.0),
+    "stretch": (-4.0, 4.0),
+    "curve": (1.0, 300.0),
+    "camera": (0.5, LARGEST),
+    "margin": (-0.4, 10.0),
+    "loose_margin": (-0.4, 10.0),
+    "tight_margin": (-0.4, 10.0),
+    "contrast": (0.0, 255.0),
+    "border": (0.0, 2.0),
+    "shadow_offset": (0.0, 5.0),
+    "exposure": (0.0, 5.0),
+    "low_resolution": (0.05, 1.0),
+    "blur_pixels": (0.05, 100.0),
+    "motion_pixels": (1.0, 100.0),
+    "jpeg_quality": (1, 100),
+    "letters_length": (1, 100),
+    "random_length": (1, 100),
+}
+
+
 def get_style(name: str) -> Style:
     """The style of this name, or of a JSON file that changes some keys of one.
 
     Raises:
         UserError: no such style, no such key, or a value of another kind.
     """
+    return _style(name, ())
+
+
+def _style(name: str, above: tuple[str, ...]) -> Style:
     if name in STYLES:
         return STYLES[name]
     if not name.endswith(".json"):
         raise UserError(f"style {name!r}: one of {', '.join(STYLES)} or a .json file is expected")
+    if name in above:
+        raise UserError(f"{name}: is its own base")
+    with open_file(name, "no style") as file:
+        text = read_bytes(file, name, LONGEST)
     try:
-        changes = json.loads(Path(name).read_text("utf-8"))
-    except (OSError, ValueError) as error:
+        changes = parse_json(text)
+    except ValueError as error:
         raise UserError(f"{name}: not a readable JSON file ({error})") from error
     if not isinstance(changes, dict):
         raise UserError(f"{name}: an object of style keys is expected")
-    base = get_style(str(changes.pop("base", "scene")))
+    base = _style(str(changes.pop("base", "scene")), (*above, name))
     known = {field.name: getattr(base, field.name) for field in dataclasses.fields(Style)}
     for key, value in changes.items():
         if key not in known:
@@ -206,9 +240,27 @@ def get_style(name: str) -> Style:
 
 def _fits(key: str, known: Any, value: Any) -> bool:
     """Whether a value of a JSON file can stand for one of a style."""
-    if isinstance(known, tuple):
-        right = isinstance(value, list) and all(isinstance(v, (int, float)) for v in value)
-        return right and (len(value) == len(known) or (key == "length_weights" and bool(value)))
-    if isinstance(known, Mapping):
-        return isinstance(value, dict) and bool(value) and set(value) <= set(known)
-    return isinstance(value, (bool, int, float))
+    if isinstance(known, bool):
+        return isinstance(value, bool)
+    kind = dict if isinstance(known, Mapping) else list if isinstance(known, tuple) else object
+    if not isinstance(value, kind):
+        return False
+    new, old = _numbers(value), _numbers(known)
+    whole = all(isinstance(number, int) for number in old)
+    if not all(type(number) is int or (type(number) is float and not whole) for number in new):
+        return False
+    weights = isinstance(known, Mapping) or key == "length_weights"
+    if isinstance(known, Mapping) and not set(value) <= set(known):
+        return False
+    if not weights and (len(new) != len(old) or sorted(new) != new):
+        return False
+    if weights and not any(new):
+        return False
+    least, most = (0.0, 1.0) if key.endswith("_share") else LIMITS.get(key, (0.0, LARGEST))
+    return all(least <= number <= most for number in new)
+
+
+def _numbers(value: Any) -> list[Any]:
+    if isinstance(value, Mapping):
+        return list(value.values())
+    return list(value) if isinstance(value, (tuple, list)) else [value]

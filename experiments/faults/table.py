@@ -2,7 +2,7 @@
 
     python experiments/faults/table.py [--only pth] [-o table.md]
 
-Makes each case's files, runs its command in a fresh process that may take 120 seconds and 4 GB, and
+Makes each case's files, runs its command in a fresh process that may take 240 seconds and 4 GB, and
 prints the line that it answers with and its exit code. Ends with exit code 1 where one of them is
 not as the case says.
 """
@@ -29,7 +29,7 @@ PARTS = {
     "Annotations, pictures, stores": annotations.cases,
     "Training": training.cases,
 }
-LONGEST = 120  # seconds; a command still at work then hangs
+LONGEST = 240  # seconds; a command still at work then hangs
 MEMORY = 4 << 30  # bytes; a command that asks for more fails
 
 

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crnn_jax.data.encoding import STATUS, LabelEncoder, count_denormalized
+from crnn_jax.data.encoding import STATUS, LabelEncoder, LabelError, count_denormalized
 from crnn_jax.data.source import NO_LABEL, UNKNOWN_CHARACTER, USABLE
 from crnn_jax.spec.charset import BLANK, UNKNOWN, Charset
 
@@ -47,8 +47,15 @@ def test_ids_are_small():
 
 
 def test_a_line_break_in_a_label():
-    with pytest.raises(ValueError, match="line break"):
-        LabelEncoder(Charset.from_characters("ab"))(["a\nb"])
+    with pytest.raises(LabelError, match="line break") as told:
+        LabelEncoder(Charset.from_characters("ab"))(["a", "a\nb", "b"])
+    assert told.value.index == 1
+
+
+def test_a_label_of_marks():
+    with pytest.raises(LabelError, match="over 100 combining marks") as told:
+        LabelEncoder(Charset.from_characters("ab"))(["a", "e\u0301", "e" + "\u0301" * 101])
+    assert told.value.index == 2
 
 
 def test_labels_not_in_nfc_are_counted():

@@ -12,7 +12,7 @@ from crnn_jax.data import lmdb_source, records
 from crnn_jax.data.lmdb_source import BEYOND, LOST, LmdbRecords, is_lmdb
 from crnn_jax.data.open import open_sources
 from crnn_jax.data.record_source import RecordSource
-from crnn_jax.data.records import LINE_BREAK, MISSING_LABEL, NOT_UTF8
+from crnn_jax.data.records import LINE_BREAK, MISSING_LABEL, NO_TEXT, NOT_UTF8
 from crnn_jax.data.source import NO_LABEL, UNKNOWN_CHARACTER
 from crnn_jax.data.stored import open_stored
 from crnn_jax.spec import images
@@ -112,6 +112,14 @@ def test_pieces_change_nothing(tmp_path, picture, monkeypatch, together):
         np.testing.assert_array_equal(getattr(parts, name), getattr(whole, name))
     assert parts.counts == whole.counts
     assert parts.unknown == whole.unknown
+
+
+def test_a_label_of_marks_is_counted(tmp_path, picture):
+    labels = (b"ab", b"e" + b"\xcc\x81" * 1000, b"c")
+    source = opened(write(tmp_path / "set", [(picture, label) for label in labels]))
+    assert source.reasons.counts == {NO_TEXT: 1}
+    assert source.usable.tolist() == [True, False, True]
+    assert [source.text(i) for i in (0, 2)] == ["ab", "c"]
 
 
 def test_a_length_that_lies(tmp_path, picture):

@@ -2,6 +2,8 @@
 
 import json
 import os
+import signal
+import subprocess
 import sys
 
 import numpy as np
@@ -87,6 +89,23 @@ def test_a_mistake_is_told_as_it_is_here(tmp_path):
 def test_what_has_no_end_is_ended(sound):
     with pytest.raises(UserError, match=r"sound\.pth: damaged: reading it had no end in 0\.01 s"):
         read_apart(sound, seconds=0.01)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere processes have no such limits")
+def test_what_has_no_end_ends_by_itself_where_nobody_waits_any_more(sound):
+    """Whoever waits may have been killed."""
+    code = "def spin(_):\n  while True: pass\n"
+    code += "import crnn_jax.deploy.foreign_file as file; file.read_weights = spin; file._main()"
+    job = json.dumps([str(sound), "out", 1 << 30, 1]).encode()
+    done = subprocess.run([sys.executable, "-c", code], input=job, timeout=60, check=False)
+    assert -done.returncode in (signal.SIGXCPU, signal.SIGKILL)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere processes have no such limits")
+def test_limits_of_the_users_own_that_are_lower_stay(sound):
+    code = "import sys, resource as r; r.setrlimit(r.RLIMIT_DATA, (4 << 30, 4 << 30));"
+    code += "from crnn_jax.deploy.foreign_file import read_apart; print(read_apart(sys.argv[1]))"
+    subprocess.run([sys.executable, "-c", code, sound], check=True, timeout=120)
 
 
 def test_what_ends_the_process_is_told(sound, monkeypatch):

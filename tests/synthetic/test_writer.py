@@ -1,5 +1,6 @@
 import string
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -97,10 +98,22 @@ def test_a_style_file_changes_keys(tmp_path):
         ('{"case_shares": {"title": 1}}', "case_shares"),
         ("[1]", "object"),
         ("{", "JSON"),
+        ("[" * 100_000, "nested too deeply"),
+        ('{"noise_share": NaN}', "NaN is not finite"),
+        ('{"noise_share": 1.5}', "noise_share should look like"),
+        ('{"blur_pixels": [1, 1e9]}', "blur_pixels should look like"),
+        ('{"curve": [90, 15]}', "curve should look like"),
+        ('{"slant": -1}', "slant should look like"),
+        ('{"letters_length": [1.5, 4]}', "letters_length should look like"),
+        ('{"case_shares": {"upper": 0}}', "case_shares should look like"),
+        ('{"length_weights": []}', "length_weights should look like"),
+        ('{"length_weights": [1, "2"]}', "length_weights should look like"),
+        ('{"draw_unlabelled": 1}', "draw_unlabelled should look like"),
+        ('{"base": "style.json"}', "is its own base"),
     ],
 )
-def test_a_broken_style_file_is_told(tmp_path, text, message):
-    file = tmp_path / "style.json"
-    file.write_text(text)
-    with pytest.raises(UserError, match=message):
-        get_style(str(file))
+def test_a_broken_style_file_is_told(tmp_path, monkeypatch, text, message):
+    monkeypatch.chdir(tmp_path)
+    Path("style.json").write_text(text)
+    with pytest.raises(UserError, match=rf"^style\.json: .*{message}"):
+        get_style("style.json")

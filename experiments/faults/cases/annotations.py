@@ -28,14 +28,14 @@ def cases(folder: Path) -> Iterator[Case]:
     (folder / "in").mkdir()
     write(folder / "in" / "a.tsv", f"../out/of.png\tab\n{folder}/word.png\tcd\n")
     yield check("paths with .. and absolute ones", "in/a.tsv", "2 .*(outside|folder)")
-    yield check("zero bytes in a line", lines("zero", good + "a\0.png\tx\0y\n"), "1 .*")
+    yield check("zero bytes in a line", lines("zero", good + "a\0.png\tx\0y\n"), "1 missing file")
     yield check("not UTF-8", lines("latin", good.encode() + b"a.png\t\xe9\n"), "latin.tsv:2: ", 2)
-    million = lines("million", good + "a.png\t" + "x" * 10**6 + "\n")
-    yield check("a label of a million characters", million, "1 .*")
+    million = lines("million", good + "word.png\t" + "x" * 10**6 + "\n")
+    yield check("a label of a million characters", million, "1 label")
     marks = lines("marks", good + "word.png\te" + "\u0301" * 10**6 + "\n")
-    yield check("a million combining marks", marks, "marks.tsv:2|1 .*", 0)
+    yield check("a million combining marks", marks, "marks.tsv:2: ", 2)
     yield check("empty", lines("empty", ""), "no lines", 2)
-    yield check("/dev/zero", "/dev/zero", "device", 2)
+    yield check("/dev/zero", "/dev/zero", "is no file", 2)
     os.mkfifo(folder / "pipe.tsv")
     yield check("pipe that nobody writes to", "pipe.tsv", "pipe.tsv", 2)
     (folder / "holes.tsv").touch()
@@ -44,16 +44,19 @@ def cases(folder: Path) -> Iterator[Case]:
     (folder / "round").mkdir()
     (folder / "round" / "again").symlink_to("..")
     picture(folder / "round" / "ab_1.png")
-    yield check("folder with a link to the folder above", "round", "1", 0)
+    yield check("folder with a link to the folder above", "round", "1 samples", 0)
 
     # pictures that are none; each stands beside a sound one
-    def wide(side: int) -> bytes:
-        """The header of a grey PNG of so many pixels a side, without pixels."""
-        chunk = b"IHDR" + struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
-        end = struct.pack(">I", zlib.crc32(chunk))
-        return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + chunk + end
+    def png(side: int) -> bytes:
+        """A grey PNG that states so many pixels a side, and holds none."""
+        parts = [(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0))]
+        parts += [(b"IDAT", zlib.compress(b"")), (b"IEND", b"")]
+        return b"\x89PNG\r\n\x1a\n" + b"".join(
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+            for kind, data in parts
+        )
 
-    name_of["bomb, 100,000 x 100,000"] = write(folder / "bomb.png", wide(100_000))
+    name_of["bomb, 65,535 x 65,535"] = write(folder / "bomb.png", png(65_535))
     name_of["of no bytes"] = write(folder / "none.png", b"")
     name_of["cut short"] = write(folder / "cut.png", content[:60])
     name_of["text"] = write(folder / "text.png", "no picture")

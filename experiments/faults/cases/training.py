@@ -11,6 +11,7 @@ ROOT = Path(__file__).resolve().parents[3]
 def cases(folder: Path) -> Iterator[Case]:
     def train(name: str, says: str, *more: str, code: int = 2, config: str = "tiny") -> Case:
         words = ("main", f"--config={ROOT}/configs/{config}.py", "--workdir=run", *more)
+        words += (f"--config.charset.table={ROOT}/example/table.txt",)
         return Case(name, words, says, code)
 
     for number in range(40):
