@@ -18,7 +18,7 @@ def get_config() -> ml_collections.ConfigDict:
     with config.unlocked():
         config.init_from = "en_36"
         config.seed = 3
-        config.steps = 5_000
+        config.steps = 4_500
         config.batch_size = 64
         config.charset.table = ""
         config.charset.characters = ASCII
