@@ -11,6 +11,7 @@ from crnn_jax.spec.charset import Charset
 from crnn_jax.spec.errors import UserError
 from crnn_jax.spec.geometry import num_frames
 from crnn_jax.spec.preprocessing import Preprocessing
+from crnn_jax.training.limits import require_limits
 
 HEIGHT = 32  # of the pictures that the seven convolutions bring down to one row
 
@@ -81,6 +82,7 @@ def make_experiment(config: Any, kept_table: Path | None = None) -> Experiment:
     Raises:
       UserError: whatever in the config or the data cannot be used.
     """
+    require_limits(config)
     if bool(config.steps) == bool(config.epochs):
         raise UserError(
             f"config.steps={config.steps} and config.epochs={config.epochs}: set one, 0 the other"

@@ -2,7 +2,9 @@
 
 import pytest
 
+from crnn_jax.spec.errors import UserError
 from crnn_jax.training.experiment import make_experiment
+from crnn_jax.training.limits import LIMITS
 
 
 def lengths(config, **changes):
@@ -33,3 +35,23 @@ def test_a_named_interval_of_evaluations_stays(config):
     with config.unlocked():
         config.evaluation.every_steps = 7
     assert make_experiment(config).evaluate_every == 7
+
+
+@pytest.mark.parametrize("key", LIMITS)
+def test_numbers_outside_their_limits_are_told(config, key):
+    least, below = LIMITS[key]
+    part, _, name = key.rpartition(".")
+    holder = config[part] if part else config
+    kind = type(holder[name])
+    for value in (least - 1, below if below < 9 else least - 1):
+        with config.unlocked():
+            holder[name] = kind(value)
+        with pytest.raises(UserError, match=rf"^config\.{key}=-?[\d.]+: want a number"):
+            make_experiment(config)
+
+
+def test_a_rate_that_is_no_number(config):
+    with config.unlocked():
+        config.optimizer.learning_rate = float("nan")
+    with pytest.raises(UserError, match=r"learning_rate=nan: want a number, at least 0"):
+        make_experiment(config)

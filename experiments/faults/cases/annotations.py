@@ -28,10 +28,12 @@ def cases(folder: Path) -> Iterator[Case]:
     (folder / "in").mkdir()
     write(folder / "in" / "a.tsv", f"../out/of.png\tab\n{folder}/word.png\tcd\n")
     yield check("paths with .. and absolute ones", "in/a.tsv", "2 .*(outside|folder)")
-    yield check("zero bytes in a line", lines("zero", good + "a\0.png\tx\0y\n"), "1 missing file")
+    yield check(
+        "zero bytes in a line", lines("zero", good + "a\0.png\tx\0y\n"), "^ *1 (missing|zero)"
+    )
     yield check("not UTF-8", lines("latin", good.encode() + b"a.png\t\xe9\n"), "latin.tsv:2: ", 2)
     million = lines("million", good + "word.png\t" + "x" * 10**6 + "\n")
-    yield check("a label of a million characters", million, "1 label")
+    yield check("a label of a million characters", million, "1 too long|1 label")
     marks = lines("marks", good + "word.png\te" + "\u0301" * 10**6 + "\n")
     yield check("a million combining marks", marks, "marks.tsv:2: ", 2)
     yield check("empty", lines("empty", ""), "no lines", 2)
@@ -67,7 +69,7 @@ def cases(folder: Path) -> Iterator[Case]:
     name_of |= {"a pipe that nobody writes to": "pipe.png", "missing": "nowhere.png"}
     for name, path in name_of.items():
         file = lines("picture", f"{good}{path}\tab\n")
-        yield check(f"picture: {name}", file, f"1 .*{path}|1 .*picture.tsv:2")
+        yield check(f"picture: {name}", file, "^ +1 (?!picture|duplicate)[a-z]")
         said = Case(f"the same in `demo`: {name}", ("demo", word, path), rf"{path}", 2)
         yield said
 
