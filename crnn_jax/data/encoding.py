@@ -37,11 +37,11 @@ class Encoded:
 
 
 class LabelError(ValueError):
-    """A label that nothing can be made of; `index` tells which of those given."""
+    """Labels that nothing can be made of; `indices` tells which of those given, all of them."""
 
-    def __init__(self, index: int, what: str) -> None:
+    def __init__(self, indices: list[int], what: str) -> None:
         super().__init__(what)
-        self.index = index
+        self.indices = indices
 
 
 class LabelEncoder:
@@ -69,24 +69,20 @@ class LabelEncoder:
         """Encodes labels.
 
         Raises:
-            LabelError: a label holds a line feed, or more combining marks than `nfc` takes.
+            LabelError: labels hold a line feed, or more combining marks than `nfc` takes.
         """
         # A line feed composes with nothing and is no letter, so that normalizing the joined
         # labels is normalizing each of them.
         try:
             joined = self.charset.normalize("\n".join([*labels, ""]))
-        except UserError:
-            for index, label in enumerate(labels):
-                try:
-                    self.charset.normalize(label)
-                except UserError as error:
-                    raise LabelError(index, str(error)) from None
-            raise
+        except UserError as error:
+            marked = [index for index, label in enumerate(labels) if not self._can_be(label)]
+            raise LabelError(marked, str(error)) from None
         raw = joined.encode("utf-32-le", "surrogatepass")
         codes = np.frombuffer(raw, np.uint32)
         ends = np.flatnonzero(codes == ord("\n"))
         if ends.size != len(labels):
-            broken = next(index for index, label in enumerate(labels) if "\n" in label)
+            broken = [index for index, label in enumerate(labels) if "\n" in label]
             raise LabelError(broken, "the label holds a line break")
         ids = self._table[codes]
         inside = np.ones(codes.size, bool)
@@ -124,6 +120,13 @@ class LabelEncoder:
             case_alone,
             unknown,
         )
+
+    def _can_be(self, label: str) -> bool:
+        try:
+            self.charset.normalize(label)
+        except UserError:
+            return False
+        return True
 
     def _known_in_other_case(self, character: str) -> bool:
         other = character.swapcase()

@@ -121,7 +121,7 @@ def build_index(
         try:
             part = encode(labels)
         except LabelError as error:
-            raise UserError(f"{lines.where(starts[error.index])}: {error}") from None
+            raise UserError(f"{lines.where(starts[error.indices[0]])}: {error}") from None
         counts["not NFC"] += count_denormalized(labels)
         counts["unknown"] += int(part.has_unknown.sum())
         if part.case_alone.any():

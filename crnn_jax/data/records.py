@@ -12,7 +12,13 @@ from typing import Any, Protocol
 import numpy as np
 
 from crnn_jax.data.cache import cache_paths, load, save
-from crnn_jax.data.encoding import STATUS, LabelEncoder, LabelError, count_denormalized
+from crnn_jax.data.encoding import (
+    STATUS,
+    Encoded,
+    LabelEncoder,
+    LabelError,
+    count_denormalized,
+)
 from crnn_jax.data.index import ARRAYS, WORTH_SECONDS, Growing, Index, no_counts
 from crnn_jax.data.progress import Progress
 from crnn_jax.data.source import Reasons
@@ -91,13 +97,7 @@ def record_index(records: Records, encode: LabelEncoder) -> Index:
     progress(0)
     lengths.append([0])
     for labels, marks in _pieces(records.labels()):
-        while True:
-            try:
-                part = encode(labels)
-                break
-            except LabelError as error:
-                labels[error.index] = ""
-                marks[error.index] = RECORD_STATUS.index(NO_TEXT)
+        part = _encoded(encode, labels, marks)
         counts["not NFC"] += count_denormalized(labels)
         counts["unknown"] += int(part.has_unknown.sum())
         if part.case_alone.any():
@@ -113,6 +113,17 @@ def record_index(records: Records, encode: LabelEncoder) -> Index:
     np.cumsum(offsets, out=offsets)
     numbers = np.arange(status.size)
     return Index(numbers, flat.array(), offsets, status.array(), counts, unknown)
+
+
+def _encoded(encode: LabelEncoder, labels: list[str], marks: np.ndarray) -> Encoded:
+    """The labels' class ids; those that nothing can be made of become empty, and are marked."""
+    try:
+        return encode(labels)
+    except LabelError as error:
+        for index in error.indices:
+            labels[index] = ""
+        marks[error.indices] = RECORD_STATUS.index(NO_TEXT)
+        return encode(labels)
 
 
 def _pieces(labels: Iterable[bytes | str]) -> Iterator[tuple[list[str], np.ndarray]]:

@@ -242,15 +242,16 @@ def _fits(key: str, known: Any, value: Any) -> bool:
     """Whether a value of a JSON file can stand for one of a style."""
     if isinstance(known, bool):
         return isinstance(value, bool)
-    kind = dict if isinstance(known, Mapping) else list if isinstance(known, tuple) else object
-    if not isinstance(value, kind):
+    if isinstance(known, Mapping) != isinstance(value, dict):
+        return False
+    if isinstance(known, tuple) != isinstance(value, list):
         return False
     new, old = _numbers(value), _numbers(known)
     whole = all(isinstance(number, int) for number in old)
     if not all(type(number) is int or (type(number) is float and not whole) for number in new):
         return False
     weights = isinstance(known, Mapping) or key == "length_weights"
-    if isinstance(known, Mapping) and not set(value) <= set(known):
+    if isinstance(value, dict) and not set(value) <= set(known):
         return False
     if not weights and (len(new) != len(old) or sorted(new) != new):
         return False
