@@ -177,7 +177,6 @@ STYLES = {
     ),
 }
 
-
 LARGEST = 1000.0
 # What a style file may say where not everything from 0 to LARGEST can be drawn.
 LIMITS: dict[str, Range] = {
@@ -228,18 +227,18 @@ def _style(name: str, above: tuple[str, ...]) -> Style:
     if not isinstance(changes, dict):
         raise UserError(f"{name}: an object of style keys is expected")
     base = _style(str(changes.pop("base", "scene")), (*above, name))
-    known = {field.name: getattr(base, field.name) for field in dataclasses.fields(Style)}
+    known = {field.name for field in dataclasses.fields(Style)}
     for key, value in changes.items():
         if key not in known:
             raise UserError(f"{name}: unknown style key {key!r}")
-        if not _fits(key, known[key], value):
-            raise UserError(f"{name}: {key} should look like {known[key]!r}, not {value!r}")
+        if not _fits(key, usual := getattr(STYLES["scene"], key), value):
+            raise UserError(f"{name}: {key} should look like {usual!r}, not {value!r}")
         changes[key] = tuple(value) if isinstance(value, list) else value
     return dataclasses.replace(base, **changes)
 
 
 def _fits(key: str, known: Any, value: Any) -> bool:
-    """Whether a value of a JSON file can stand for one of a style."""
+    """Whether a value of a JSON file can stand for the known one, which is that of 'scene'."""
     if isinstance(known, bool):
         return isinstance(value, bool)
     if isinstance(known, Mapping) != isinstance(value, dict):

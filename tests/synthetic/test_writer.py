@@ -89,6 +89,18 @@ def test_a_style_file_changes_keys(tmp_path):
     assert (style.border_share, style.margin, style.rotation) == (0.5, (0.0, 0.1), 0.0)
 
 
+def test_a_style_file_may_change_another(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("one.json").write_text('{"margin": [0, 1], "case_shares": {"upper": 1}}')
+    Path("two.json").write_text('{"base": "one.json", "noise": [0.5, 2]}')
+    Path("three.json").write_text(
+        '{"base": "two.json", "margin": [0.5, 0.6], "case_shares": {"lower": 1}}'
+    )
+    style = get_style("three.json")
+    assert (style.margin, style.noise) == ((0.5, 0.6), (0.5, 2))
+    assert style.case_shares == {"lower": 1}
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
