@@ -31,6 +31,8 @@ def get_config() -> ml_collections.ConfigDict:
 
 def sweep(add):
     add({"synthetic.style": f"{HERE}/second.json"})
+    add({"synthetic.style": f"{HERE}/third.json"})
+    add({"synthetic.style": f"{HERE}/fourth.json"})
     add({"synthetic.style": "scene"})
     for without in ("straight", "centred", "sharp", "flat"):
         add({"synthetic.style": f"{HERE}/ablation/{without}.json"})
