@@ -5,7 +5,7 @@ from typing import Any
 
 from crnn_jax.spec.errors import UserError
 
-# key -> (least, what it must stay below)
+# key -> (least, most)
 LIMITS: dict[str, tuple[float, float]] = {
     **dict.fromkeys(
         (
@@ -48,10 +48,10 @@ def require_limits(config: Any) -> None:
     Raises:
       UserError: one of them is outside, or is not finite.
     """
-    for key, (least, below) in LIMITS.items():
+    for key, (least, most) in LIMITS.items():
         value = config
         for part in key.split("."):
             value = getattr(value, part)
-        if not least <= value < below:
-            told = f"from {least} to below {below}" if below < math.inf else f"at least {least}"
+        if not (math.isfinite(value) and least <= value <= most):
+            told = f"from {least} to {most}" if most < math.inf else f"at least {least}"
             raise UserError(f"config.{key}={value}: want a number, {told}")

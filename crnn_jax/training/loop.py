@@ -6,6 +6,7 @@ Step i is dispatched before the numbers of step i - 1 are fetched, so the device
 host. All that a checkpoint does not hold is a pure function of (config, step).
 """
 
+import contextlib
 import io
 from collections.abc import Callable
 from typing import Any
@@ -261,10 +262,11 @@ class _Run:
             "best": self.best.to_meta(),
             "model": self.experiment.metadata(step),
         }
-        state = self.parallel.savable(self.state)
-        self._write(step, lambda: self.latest.save(step, state, meta))
-        if not self.experiment.validation:
-            self._write(step, lambda: self.best.save_model(state, meta["model"]))
+        with clock.saving() if clock is not None else contextlib.nullcontext():
+            state = self.parallel.savable(self.state)
+            self._write(step, lambda: self.latest.save(step, state, meta))
+            if not self.experiment.validation:
+                self._write(step, lambda: self.best.save_model(state, meta["model"]))
 
     def _write(self, step: int, save: Callable[[], None]) -> None:
         """Saves; a full disk is told, and does not end a run that could still be saved later."""

@@ -1,5 +1,6 @@
 """What a run tells people: first lines, progress, validation, summary."""
 
+import contextlib
 import hashlib
 import importlib.metadata
 import os
@@ -27,11 +28,11 @@ PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "pillow")
 
 
 class Clock:
-    """Splits the time of the loop into waiting for data and the rest."""
+    """Splits the time of the loop into waiting for data, saving and the rest."""
 
     def __init__(self) -> None:
         self._start = self._mark = self._saved = time.perf_counter()
-        self._waited = 0.0
+        self._waited = self._spent_saving = 0.0
         self._steps = 0
         self.seconds_a_step = 0.0  # by the last log line
 
@@ -44,9 +45,17 @@ class Clock:
         self._waited += time.perf_counter() - self._mark
         self._steps += 1
 
+    @contextlib.contextmanager
+    def saving(self) -> Iterator[None]:
+        """Around what writes a checkpoint."""
+        begun = time.perf_counter()
+        yield
+        self._spent_saving += time.perf_counter() - begun
+
     def pause(self) -> None:
         """Leaves out what passed since the last log line (an evaluation)."""
-        self._start, self._waited, self._steps = time.perf_counter(), 0.0, 0
+        self._start, self._steps = time.perf_counter(), 0
+        self._waited = self._spent_saving = 0.0
 
     def since_last(self) -> float:
         """Seconds since the last call."""
@@ -55,12 +64,13 @@ class Clock:
         return passed
 
     def take(self, batch_size: int) -> dict[str, float]:
-        """Images a second and the share of waiting since the last call."""
+        """Images a second and the shares of waiting and saving since the last call."""
         passed, steps = max(time.perf_counter() - self._start, 1e-9), max(self._steps, 1)
         self.seconds_a_step = passed / steps
         values = {
             "speed/images_per_second": round(steps * batch_size / passed, 1),
             "speed/waiting": round(self._waited / passed, 4),
+            "speed/saving": round(self._spent_saving / passed, 4),
         }
         self.pause()
         return values

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 # Columns that differ between two runs of the same numbers.
-TIMES = ("time", "speed/images_per_second", "speed/waiting")
+TIMES = ("time", "speed/images_per_second", "speed/waiting", "speed/saving")
 
 
 class Summaries:
