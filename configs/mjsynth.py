@@ -24,7 +24,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.least_steps = 0  # `epochs` of a small set that make fewer steps are raised to these
     config.batch_size = 256  # of all devices together, must divide by their number
     config.parallel = "jit"  # 'jit' (sharded global arrays) or 'pmap': the same numbers
-    config.init_from = ""  # model file, workdir or 'en_36': known characters are carried
+    config.init_from = ""  # model file, workdir, 'en_36' or 'en_94': known characters are carried
     config.freeze = ()  # stages that do not train: 'cnn', 'bi_lstm1', 'bi_lstm2', 'logits'
 
     config.model = model = ml_collections.ConfigDict()

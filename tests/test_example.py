@@ -8,6 +8,7 @@ from PIL import Image
 
 from crnn_jax import synthesize
 from crnn_jax.data.files import FileSource
+from crnn_jax.deploy.recognizer import Recognizer
 from crnn_jax.spec.charset import Charset
 
 ANNOTATIONS = {
@@ -60,3 +61,9 @@ def test_the_pictures_are_what_the_command_draws(example, tmp_path, monkeypatch)
             apart = np.abs(np.asarray(a, np.int16) - np.asarray(b, np.int16))
         # another libjpeg or processor rounds otherwise
         assert apart.max() <= 3
+
+
+@pytest.mark.parametrize(("name", "change"), [("en_36", str.lower), ("en_94", str)])
+def test_the_models_that_ship_read_every_picture(example, name, change):
+    readings = Recognizer.load(name).read(sorted((example / "images").iterdir()))
+    assert [reading.text for reading in readings] == list(map(change, labels(example)))

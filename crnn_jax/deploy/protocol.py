@@ -9,6 +9,7 @@ read.
 """
 
 import dataclasses
+import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -20,6 +21,7 @@ from crnn_jax.deploy.report import write_evaluation_report
 from crnn_jax.scoring.comparison import Comparison
 from crnn_jax.scoring.predictions import predictions_file, read_predictions
 from crnn_jax.scoring.result import EvaluationResult
+from crnn_jax.spec.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,10 +108,17 @@ class Trial:
         return result
 
     def calibrate(self, path: str) -> float:
-        """Finds the temperature on the samples, uses it, writes the model with it; returns it."""
+        """Finds the temperature on the samples, uses it, writes the model with it; returns it.
+
+        Raises:
+            UserError: another file is there already.
+        """
+        model = self.recognizer.name
+        if os.path.exists(path) and not (os.path.exists(model) and os.path.samefile(path, model)):
+            raise UserError(f"{path}: is there already; --calibrate writes {model} with it there")
         found = calibrate(self.recognizer, self.sources, self.decoders[-1], self.batch_size)
         self.recognizer.temperature = found
-        save_calibrated(self.recognizer.name, path, found)
+        save_calibrated(model, path, found)
         return found
 
     def report(

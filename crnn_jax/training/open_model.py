@@ -15,7 +15,7 @@ def open_model(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, 
     """Variables and metadata of a model.
 
     Args:
-      path: of a `.safetensors` file or a workdir; or 'en_36', a model that ships.
+      path: of a `.safetensors` file or a workdir; or 'en_36' or 'en_94', the models that ship.
 
     Returns:
       (variables: nested dictionaries of float32 NumPy arrays, metadata), as `load_model`.
