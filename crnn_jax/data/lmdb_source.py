@@ -10,6 +10,8 @@ its lock, so that sets on read-only disks can be used and nobody who reads is in
 
 import contextlib
 import os
+import subprocess
+import sys
 import threading
 import weakref
 from collections.abc import Iterator
@@ -24,6 +26,14 @@ DATA = "data.mdb"
 TOGETHER = 10_000  # labels of one transaction
 DIGITS = 18  # of a number, at most: no file holds more records
 SPARE_PAGES = 16  # a sound file may lack some at its end: freed before they were written
+# Touches the first and the last page of everything that is stored.
+PROBE = """
+import lmdb, sys
+with lmdb.open(sys.argv[1], readonly=True, lock=False, create=False) as file:
+    with file.begin(buffers=True) as all:
+        for _, value in all.cursor():
+            bytes(value[:1]), bytes(value[-1:])
+"""
 BEYOND = "record beyond num-samples, left out"
 LOST = "record that num-samples counts and nobody wrote"
 
@@ -187,7 +197,7 @@ class _Environment:
         page = self.lmdb.stat()["psize"]
         want = (self.lmdb.info()["last_pgno"] + 1) * page
         have = os.path.getsize(os.path.join(path, DATA))
-        if have < want - SPARE_PAGES * page:
+        if have < want - SPARE_PAGES * page or (have < want and not _probe(path)):
             self.lmdb.close()
             raise UserError(
                 f"{os.path.join(path, DATA)}: cut short: {have:,} of {want:,} bytes are there"
@@ -208,3 +218,9 @@ def _shared(path: str) -> _Environment:
         if found is None:
             found = _opened[key] = _Environment(path)
     return found
+
+
+def _probe(path: str) -> bool:
+    """Whether all of a file can be read, found out where that may end the process."""
+    command = [sys.executable, "-c", PROBE, path]
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0

@@ -179,6 +179,21 @@ def test_a_file_cut_short(tmp_path):
         opened(folder)
 
 
+def test_a_small_file_cut_short(tmp_path, picture):
+    folder = write(tmp_path / "set", [(picture, b"a")])
+    data = folder / "data.mdb"
+    os.truncate(data, data.stat().st_size // 2)
+    with pytest.raises(UserError, match=r"data\.mdb: cut short: "):
+        opened(folder)
+
+
+def test_pages_that_are_missing_matter_where_they_are_used(tmp_path, picture):
+    folder = write(tmp_path / "set", [(picture, b"a"), (bytes(20_000), b"b")])
+    assert lmdb_source._probe(str(folder))
+    os.truncate(folder / "data.mdb", (folder / "data.mdb").stat().st_size - 8192)
+    assert not lmdb_source._probe(str(folder))
+
+
 def test_a_read_only_folder_is_left_alone(tmp_path, picture):
     folder = write(tmp_path / "set", [(picture, b"a")])
     (folder / "lock.mdb").unlink()

@@ -33,6 +33,6 @@ def cases(folder: Path) -> Iterator[Case]:
     unread = "".join(f"none{number}.png\t{number}\n" for number in range(40))
     write(folder / "none.tsv", unread)
     yield train("no picture can be read", "none", "--config.data.train=none.tsv")
-    yield train("batches of nothing", "batch_size=0", data, "--config.batch_size=0")
+    yield train("batches of nothing", "batch_size: 0", data, "--config.batch_size=0")
     yield train("init_from something else", "init_from|labels.tsv",
                 data, "--config.init_from=labels.tsv")  # fmt: skip
