@@ -9,10 +9,10 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 def cases(folder: Path) -> Iterator[Case]:
-    def train(name: str, says: str, *more: str, code: int = 2, config: str = "tiny") -> Case:
-        words = ("main", f"--config={ROOT}/configs/{config}.py", "--workdir=run", *more)
-        words += (f"--config.charset.table={ROOT}/example/table.txt",)
-        return Case(name, words, says, code)
+    def train(name: str, says: str, *more: str, code: int = 2) -> Case:
+        words = ("main", f"--config={ROOT}/configs/tiny.py", f"--workdir={name.replace(' ', '-')}")
+        table = f"--config.charset.table={ROOT}/example/table.txt"
+        return Case(name, (*words, table, *more), says, code)
 
     for number in range(40):
         picture(folder / f"{number}.png")
@@ -34,5 +34,5 @@ def cases(folder: Path) -> Iterator[Case]:
     write(folder / "none.tsv", unread)
     yield train("no picture can be read", "none", "--config.data.train=none.tsv")
     yield train("batches of nothing", "batch_size: 0", data, "--config.batch_size=0")
-    yield train("init_from something else", "init_from|labels.tsv",
+    yield train("init_from something else", "labels.tsv: no safetensors file",
                 data, "--config.init_from=labels.tsv")  # fmt: skip
