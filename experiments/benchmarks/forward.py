@@ -14,6 +14,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -21,7 +22,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import numpy as np
 
 from crnn_jax import xla_flags
-from experiments.benchmarks import report, turns
+from experiments.benchmarks import flops, report, turns
 
 CLASSES = 37
 WIDTH = 100
@@ -48,7 +49,9 @@ def main() -> None:
             compare(forwards, images)
             runs = {s: (lambda f=f, x=images: f(x)) for s, f in forwards.items()}
             seconds = turns.take_turns(runs, args.turns, f"{name}, batch {batch}")
-            rows += turns.rows_of(seconds, batch, model=name, batch=batch)
+            found = turns.rows_of(seconds, batch, model=name, batch=batch)
+            flops.add(found, flops.of(network_of(model[1]), model[0], images[:1]))
+            rows += found
     packages = ["jax", "jaxlib", "tensorflow-cpu", "tensorflow", "keras", "torch", "onnxruntime"]
     note = f"32 x {WIDTH}, medians of {args.turns} turns; {devices()}"
     report.show(rows, args.json, packages, note)
@@ -112,18 +115,28 @@ def compare(forwards: dict[str, Forward], images: np.ndarray) -> None:
             sys.exit(f"{subject}: logits differ from ours by {off:.2g}; nothing to compare")
 
 
-def ours(variables: dict, metadata: dict, **changes: object) -> Forward:
-    import jax
-
+def network_of(metadata: dict, **changes: object) -> Callable[[dict, np.ndarray], Any]:
+    """(variables, images of one width) -> logits, in JAX."""
     from crnn_jax.models.config import ModelConfig
     from crnn_jax.models.crnn import CRNN
 
     network = CRNN(ModelConfig.from_dict({**metadata["model"], **changes}))
+
+    def apply(variables: dict, images: np.ndarray) -> Any:
+        widths = np.full(images.shape[0], images.shape[2], np.int32)
+        return network.apply(variables, images, widths, train=False)[0]
+
+    return apply
+
+
+def ours(variables: dict, metadata: dict, **changes: object) -> Forward:
+    import jax
+
     held = jax.device_put(variables)
-    program = jax.jit(lambda v, x, w: network.apply(v, x, w, train=False)[0])
+    program = jax.jit(network_of(metadata, **changes))
 
     def forward(images: np.ndarray) -> np.ndarray:
-        return np.asarray(program(held, images, np.full(len(images), images.shape[2], np.int32)))
+        return np.asarray(program(held, images))
 
     return forward
 

@@ -13,6 +13,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
@@ -21,7 +22,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import numpy as np
 
 from crnn_jax import xla_flags
-from experiments.benchmarks import report, turns
+from experiments.benchmarks import flops, report, turns
 from experiments.benchmarks.forward import CLASSES, WIDTH, devices, make_all, random_model
 
 LABEL = 8
@@ -48,7 +49,10 @@ def main() -> None:
             compare({subject: step(batch) for subject, step in steps.items()})
             runs = {s: (lambda step=step, b=batch: step(b)) for s, step in steps.items()}
             seconds = turns.take_turns(runs, args.turns, f"{name}, batch {size}")
-            rows += turns.rows_of(seconds, size, model=name, batch=size)
+            found = turns.rows_of(seconds, size, model=name, batch=size)
+            step, state = pure_step(*random_model(name))
+            flops.add(found, flops.of(step, state, batch) / size)
+            rows += found
     packages = ["jax", "jaxlib", "optax", "tensorflow-cpu", "tensorflow", "keras", "torch"]
     note = f"32 x {WIDTH}, medians of {args.turns} turns; {devices()}"
     report.show(rows, args.json, packages, note)
@@ -76,22 +80,30 @@ def compare(losses: dict[str, float]) -> None:
             sys.exit(f"{subject}: begins with loss {loss:.5g}, ours with {expected:.5g}")
 
 
-def ours(variables: dict, metadata: dict, **changes: object) -> Step:
-    import jax
+def pure_step(variables: dict, metadata: dict, **changes: object) -> tuple[Callable, Any]:
+    """(the step as a function of state and batch, the state it begins with)."""
     import optax
 
     from crnn_jax.models.config import ModelConfig
     from crnn_jax.models.crnn import CRNN
-    from crnn_jax.training.parallel import Parallel
     from crnn_jax.training.state import create_state
     from crnn_jax.training.step import make_train_step
 
-    parallel = Parallel("jit", jax.devices()[:1])
-    config = ModelConfig.from_dict({**metadata["model"], **changes})
-    model = CRNN(config, parallel.axis_name)
+    model = CRNN(ModelConfig.from_dict({**metadata["model"], **changes}))
     optimizer = optax.adam(1e-3)
-    program = parallel.train_step(make_train_step(model, optimizer, blank_id=CLASSES - 1))
-    held = [parallel.replicate(create_state(variables, optimizer, ema=False))]
+    step = make_train_step(model, optimizer, blank_id=CLASSES - 1)
+    return step, create_state(variables, optimizer, ema=False)
+
+
+def ours(variables: dict, metadata: dict, **changes: object) -> Step:
+    import jax
+
+    from crnn_jax.training.parallel import Parallel
+
+    parallel = Parallel("jit", jax.devices()[:1])
+    pure, state = pure_step(variables, metadata, **changes)
+    program = parallel.train_step(pure)
+    held = [parallel.replicate(state)]
 
     def step(batch: Batch) -> float:
         held[0], metrics = program(held[0], parallel.shard(batch))
