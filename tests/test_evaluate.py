@@ -249,7 +249,7 @@ def test_a_report_of_beam_search_and_of_two_models(call, data, model, tmp_path):
         (lambda d, m: ["-a", d / "all.txt", "-m", m, "--decoder", "magic"], "greedy, beam, both"),
         (lambda d, m: ["-a", d / "all.txt", "-m", m, "--lm", d / "all.txt"], "language model"),
         (lambda d, m: ["-a", d / "all.txt", "-m", m, "--calibrate", d / "n" / "x"], "written"),
-        (lambda d, m: ["-a", d / "all.txt", "-m", m, "--calibrate", d / "all.txt"], "is there alr"),
+        (lambda d, m: ["-a", d / "all.txt", "-m", m, "--calibrate", d / "all.txt"], "another file"),
         (lambda d, m: ["-a", d / "all.txt", "-m", m, "-b", "0"], "at least 1"),
         (lambda d, m: ["-a", d / "all.txt", "-m", m, "-o", d / "n" / "x.tsv"], "cannot be written"),
         (lambda d, m: ["-a", d / "all.txt", "-m", m, "--report", d / "0.png" / "r"], "written"),

@@ -57,7 +57,10 @@ class LmdbRecords:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = os.fspath(path)
-        self._environment: Any = None
+        self._environment: Any = _shared(self.path)
+        # Here, once a run: the workers get a copy of what was looked through.
+        if self._environment.lacking and _ends_early(self.path):
+            raise UserError(self._environment.lacking)
         with self._transaction() as transaction:
             said = transaction.get(b"num-samples")
             if said is None or not said.strip().isdigit() or len(said) > DIGITS:
@@ -174,7 +177,11 @@ def _lmdb_error() -> type[Exception]:
 
 
 class _Environment:
-    """An open LMDB: a process may open each file only once."""
+    """An open LMDB: a process may open each file only once.
+
+    Attributes:
+        lacking: what to say of a file that lacks pages at its end, should they be in use; or ''.
+    """
 
     def __init__(self, path: str) -> None:
         try:
@@ -197,11 +204,11 @@ class _Environment:
         page = self.lmdb.stat()["psize"]
         want = (self.lmdb.info()["last_pgno"] + 1) * page
         have = os.path.getsize(os.path.join(path, DATA))
-        if have < want - SPARE_PAGES * page or (have < want and not _probe(path)):
+        told = f"{os.path.join(path, DATA)}: cut short: {have:,} of {want:,} bytes are there"
+        if have < want - SPARE_PAGES * page:
             self.lmdb.close()
-            raise UserError(
-                f"{os.path.join(path, DATA)}: cut short: {have:,} of {want:,} bytes are there"
-            )
+            raise UserError(told)
+        self.lacking = told if have < want else ""
 
 
 _opened: "weakref.WeakValueDictionary[tuple[Any, ...], _Environment]"
@@ -220,7 +227,7 @@ def _shared(path: str) -> _Environment:
     return found
 
 
-def _probe(path: str) -> bool:
-    """Whether all of a file can be read, found out where that may end the process."""
-    command = [sys.executable, "-c", PROBE, path]
-    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+def _ends_early(path: str) -> bool:
+    """Whether reading all of a file ends the process that does, which here is another one."""
+    command = [sys.executable, "-P", "-c", PROBE, path]
+    return subprocess.run(command, capture_output=True, check=False).returncode < 0

@@ -115,7 +115,7 @@ class Trial:
         """
         model = self.recognizer.name
         if os.path.exists(path) and not (os.path.exists(model) and os.path.samefile(path, model)):
-            raise UserError(f"{path}: is there already; --calibrate writes {model} with it there")
+            raise UserError(f"{path}: another file is there already; {model} is to be written")
         found = calibrate(self.recognizer, self.sources, self.decoders[-1], self.batch_size)
         self.recognizer.temperature = found
         save_calibrated(model, path, found)

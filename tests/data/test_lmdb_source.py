@@ -189,9 +189,9 @@ def test_a_small_file_cut_short(tmp_path, picture):
 
 def test_pages_that_are_missing_matter_where_they_are_used(tmp_path, picture):
     folder = write(tmp_path / "set", [(picture, b"a"), (bytes(20_000), b"b")])
-    assert lmdb_source._probe(str(folder))
+    assert not lmdb_source._ends_early(str(folder))
     os.truncate(folder / "data.mdb", (folder / "data.mdb").stat().st_size - 8192)
-    assert not lmdb_source._probe(str(folder))
+    assert lmdb_source._ends_early(str(folder))
 
 
 def test_a_read_only_folder_is_left_alone(tmp_path, picture):

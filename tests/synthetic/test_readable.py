@@ -1,3 +1,4 @@
+import os
 import string
 
 import numpy as np
@@ -5,7 +6,7 @@ import pytest
 from PIL import ImageFont
 
 from crnn_jax.spec.errors import UserError
-from crnn_jax.synthetic import collect, glyphs
+from crnn_jax.synthetic import collect, fonts, glyphs
 from crnn_jax.synthetic.fonts import BUILTIN, Face, find_faces
 from crnn_jax.synthetic.readable import LEAST_SCORE, readable_columns, score
 
@@ -101,6 +102,13 @@ def test_faces_of_a_folder(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="empty"):
         find_faces(str(tmp_path / "empty"))
+
+
+def test_what_is_no_file_is_no_font(tmp_path):
+    os.mkfifo(tmp_path / "pipe.ttf")
+    (tmp_path / "loop.ttf").symlink_to("loop.ttf")
+    (tmp_path / "round").symlink_to(".")
+    assert fonts._font_files(tmp_path) == []
 
 
 def test_the_cache_notices_another_font_file(tmp_path):

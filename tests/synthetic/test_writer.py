@@ -82,6 +82,16 @@ def test_words_come_from_the_list(tmp_path):
         word_list(str(file))
 
 
+def test_a_word_list_without_end_is_left_where_it_is_too_much(tmp_path, monkeypatch):
+    monkeypatch.setattr("crnn_jax.synthetic.words.MOST", 3)
+    file = tmp_path / "words.txt"
+    file.write_text("a\nb\nb\nc\n")
+    assert word_list(str(file)) == ("a", "b", "c")
+    file.write_text("a\nb\nc\nd\n")
+    with pytest.raises(UserError, match=r"words\.txt: more than 3 words"):
+        word_list(str(file))
+
+
 def test_a_style_file_changes_keys(tmp_path):
     file = tmp_path / "style.json"
     file.write_text('{"base": "plain", "border_share": 0.5, "margin": [0.0, 0.1]}')

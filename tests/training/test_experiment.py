@@ -6,7 +6,7 @@ import pytest
 
 from crnn_jax.spec.errors import UserError
 from crnn_jax.training.experiment import make_experiment
-from crnn_jax.training.limits import LIMITS
+from crnn_jax.training.limits import LIMITS, require_limits
 
 
 def lengths(config, **changes):
@@ -50,6 +50,17 @@ def test_numbers_outside_their_limits_are_told(config, key):
             holder[name] = kind(value)
         with pytest.raises(UserError, match=rf"^config\.{key}=-?[\d.]+: want a number"):
             make_experiment(config)
+
+
+def test_the_limits_themselves_are_inside(config):
+    for end in (0, 1):
+        with config.unlocked():
+            for key, limits in LIMITS.items():
+                part, _, name = key.rpartition(".")
+                holder = config[part] if part else config
+                if limits[end] < math.inf:
+                    holder[name] = type(holder[name])(limits[end])
+        require_limits(config)
 
 
 def test_a_rate_that_is_no_number(config):
