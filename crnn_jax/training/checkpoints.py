@@ -129,12 +129,21 @@ def read_variables(workdir: str | os.PathLike) -> tuple[dict[str, Any], dict[str
             folder = checkpoints.directory / str(step)
             if _damage(folder):
                 continue
-            with _checkpointer() as checkpointer:
-                state = checkpointer.restore(folder / "state")
+            state = read_state(folder / "state")
             meta = json.loads((folder / META).read_text(encoding="utf-8"))
             variables = state.get("ema") or {k: state[k] for k in ("params", "batch_stats")}
-            return jax.tree.map(np.asarray, variables), meta["model"]
+            return variables, meta["model"]
     raise UserError(f"{workdir}: no sound checkpoint in checkpoints/best or checkpoints/latest")
+
+
+def read_state(folder: str | os.PathLike[str]) -> dict[str, Any]:
+    """All arrays of a checkpoint's `state` as NumPy's, whatever processes and devices saved it."""
+    import orbax.checkpoint as ocp
+
+    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+        saved = checkpointer.metadata(folder).item_metadata.tree
+        plain = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), saved)
+        return checkpointer.restore(folder, ocp.args.PyTreeRestore(restore_args=plain))
 
 
 def _require_room(folder: Path, state: Any) -> None:

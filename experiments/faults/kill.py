@@ -159,10 +159,11 @@ class Command:
 def state_of(workdir: Path) -> str:
     """Hash of every array of the newest checkpoint: weights, averages, optimizer state."""
     code = (
-        "import sys, pathlib, jax, orbax.checkpoint as ocp\n"
+        "import sys, pathlib\n"
+        "from crnn_jax.training.checkpoints import read_state\n"
         "from crnn_jax.training.report import weights_sha256\n"
         "steps = sorted(pathlib.Path(sys.argv[1]).iterdir(), key=lambda p: int(p.name))\n"
-        'print(weights_sha256(ocp.StandardCheckpointer().restore(steps[-1] / "state")))'
+        'print(weights_sha256(read_state(steps[-1] / "state")))'
     )
     done = subprocess.run(
         [sys.executable, "-c", code, str(workdir / "checkpoints" / "latest")],

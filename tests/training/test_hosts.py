@@ -16,6 +16,7 @@ import pytest
 from crnn_jax.spec.errors import UserError
 from crnn_jax.spec.model_file import load_model
 from crnn_jax.training import hosts
+from crnn_jax.training.checkpoints import read_variables
 from crnn_jax.training.summaries import TIMES
 
 
@@ -90,6 +91,8 @@ def test_two_processes_give_what_one_gives(runs, tmp_path, mode):
     (wanted, _), (got, _) = (load_model(w / "model.safetensors") for w in (one, two))
     near = functools.partial(np.testing.assert_allclose, atol=2e-5)
     jax.tree.map(near, got, wanted)
+    saved, _ = read_variables(two)  # by one process, what two have saved
+    jax.tree.map(np.testing.assert_array_equal, saved, got)
 
 
 def test_a_signal_to_one_stops_both_and_a_kill_of_one_loses_nothing(runs, tmp_path):
