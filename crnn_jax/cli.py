@@ -17,6 +17,7 @@ Nothing heavy is imported here, so that `--help` answers at once.
 
 import argparse
 import contextlib
+import errno
 import importlib
 import importlib.util
 import json
@@ -45,6 +46,8 @@ COMMANDS = {
 EXIT_MISTAKE = 2
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, what a shell reports for a program stopped by Ctrl-C
 EXIT_BROKEN_PIPE = 141  # 128 + SIGPIPE: `demo ... | head` ended before us
+# What a disk may answer to any write: never a bug.
+DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 
 
 class Parser(argparse.ArgumentParser):
@@ -125,8 +128,8 @@ def run(
     """Calls a command's `main(argv)` and ends the process with its exit code.
 
     A `UserError` becomes one line on stderr and exit code 2; Ctrl-C one line and 130; a reader
-    of our output that went away (`| head`) nothing at all. Any other exception is a bug and keeps
-    its traceback.
+    of our output that went away (`| head`) nothing at all; a disk that is full one line. Any other
+    exception is a bug and keeps its traceback.
 
     Args:
         main: takes the arguments after the command (None: those of the process); returns an exit
@@ -146,10 +149,16 @@ def run(
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         code = EXIT_INTERRUPTED
-    except BrokenPipeError:
+    except OSError as error:
+        if not isinstance(error, BrokenPipeError) and error.errno not in DISK:
+            raise
         # Python flushes stdout once more while it ends; give it somewhere to go.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = EXIT_BROKEN_PIPE
+        if not isinstance(error, BrokenPipeError):
+            where = error.filename or "the output"
+            print(f"error: {where}: cannot be written: {error.strerror}", file=sys.stderr)
+            code = EXIT_MISTAKE
     sys.exit(code)
 
 
@@ -163,12 +172,14 @@ def output(path: str | None) -> Iterator[TextIO]:
     if path is None:
         yield sys.stdout
         return
-    with contextlib.ExitStack() as stack:
-        try:
-            stream = stack.enter_context(open(path, "w", encoding="utf-8", newline="\n"))
-        except OSError as error:
-            raise UserError(f"{path}: cannot be written: {error.strerror}") from error
-        yield stream
+    opened = None
+    try:
+        with open(path, "w", encoding="utf-8", newline="\n") as opened:
+            yield opened
+    except OSError as error:
+        if opened is not None and error.errno not in DISK:
+            raise
+        raise UserError(f"{path}: cannot be written: {error.strerror}") from error
 
 
 def json_line(record: Any) -> str:

@@ -62,24 +62,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.write_annotations is not None:
         labels = Labels(args.write_annotations, args.min_confidence or 0.0)
     failed = False
-    with cli.output(args.output) as stream, warnings.catch_warnings():
-        warnings.filterwarnings("always", category=PhotoWarning)
-        warnings.showwarning = _show_in_one_line
-        for start in range(0, len(paths), AT_ONCE):
-            some = paths[start : start + AT_ONCE]
-            readings = recognizer.read(some, decoder, errors="return")
-            for path, reading in zip(some, readings, strict=True):
-                if labels is not None:
-                    labels.add(path, reading)
-                if isinstance(reading, UserError):
-                    failed = True
-                    print(f"error: {reading}", file=sys.stderr)
-                    continue
-                line = _record(path, reading) if args.json else _line(path, reading)
-                print(line, file=stream, flush=True)
-    if labels is not None:
-        labels.write()
-        print(labels, file=sys.stderr)
+    try:
+        with cli.output(args.output) as stream, warnings.catch_warnings():
+            warnings.filterwarnings("always", category=PhotoWarning)
+            warnings.showwarning = _show_in_one_line
+            for start in range(0, len(paths), AT_ONCE):
+                some = paths[start : start + AT_ONCE]
+                readings = recognizer.read(some, decoder, errors="return")
+                for path, reading in zip(some, readings, strict=True):
+                    if labels is not None:
+                        labels.add(path, reading)
+                    if isinstance(reading, UserError):
+                        failed = True
+                        print(f"error: {reading}", file=sys.stderr)
+                        continue
+                    line = _record(path, reading) if args.json else _line(path, reading)
+                    print(line, file=stream, flush=True)
+    finally:
+        if labels is not None:  # Ctrl-C, or a reader that goes away, loses nothing that was read
+            labels.write()
+            print(labels, file=sys.stderr)
     return cli.EXIT_MISTAKE if failed else 0
 
 

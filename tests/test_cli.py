@@ -129,6 +129,24 @@ def test_a_reader_that_goes_away_is_no_error(lines):
         assert process.stderr.read() == ""
 
 
+@pytest.mark.parametrize(
+    "code", ["print('a')", "__import__('pathlib').Path('/dev/full').write_text('a')"]
+)
+def test_a_full_disk_is_one_line(code):
+    code = f"from crnn_jax import cli; cli.run(lambda argv: {code})"
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+            check=False,
+        )
+    assert done.returncode == 2
+    assert done.stderr == "error: the output: cannot be written: No space left on device\n"
+
+
 def test_a_name_that_the_terminal_cannot_show_does_not_end_the_program():
     code = 'from crnn_jax import cli; cli.run(lambda argv: print("a\\udcffü"))'
     done = run_python(code, env={**os.environ, "PYTHONIOENCODING": "ascii"})
@@ -145,6 +163,13 @@ def test_output_goes_to_a_file_or_to_stdout(tmp_path, capsys):
     for path in (tmp_path / "no" / "folder", tmp_path):
         with pytest.raises(UserError, match="cannot be written"), cli.output(str(path)):
             pass
+    with (
+        pytest.raises(UserError, match="full: cannot be written: No space left"),
+        cli.output("/dev/full") as stream,
+    ):
+        stream.write("lost\n")
+    with pytest.raises(PermissionError), cli.output(str(tmp_path / "b")):
+        raise PermissionError  # of something else
 
 
 def test_json_lines_have_no_nan():

@@ -9,6 +9,7 @@ them gives the batches that the files give. TFDS is imported with this module, T
 """
 
 import contextlib
+import errno
 import io
 import os
 from collections.abc import Iterator
@@ -113,6 +114,10 @@ def write_shards(
             builder.download_and_prepare(download_config=options)
     except OSError as error:
         raise UserError(f"{place}: cannot be written: {error.strerror or error}") from None
+    except RuntimeError as error:  # how ArrayRecord says that a disk is full
+        if (full := os.strerror(errno.ENOSPC)) not in str(error):
+            raise
+        raise UserError(f"{place}: cannot be written: {full}") from None
     return os.fspath(builder.data_path), builder.written, builder.left_out
 
 

@@ -16,6 +16,7 @@ from crnn_jax.decoding.ngram import NGram
 from crnn_jax.spec.charset import Charset
 from crnn_jax.spec.errors import UserError
 from crnn_jax.spec.user_files import text_lines
+from crnn_jax.spec.whole_file import whole_file
 
 MAX_LINE = 4096  # bytes; no picture shows a word of a thousand characters
 # With so many characters the trie is built in 7 GB where hardly two words begin alike, 5 GB where
@@ -94,8 +95,5 @@ def write_language_model(path: str | os.PathLike[str], model: NGram) -> None:
     Raises:
         UserError: it cannot be written.
     """
-    try:
-        with open(path, "w", encoding="utf-8", newline="\n") as file:
-            file.writelines(line + "\n" for line in arpa_lines(model))
-    except OSError as error:
-        raise UserError(f"{os.fspath(path)}: cannot be written: {error.strerror}") from error
+    with whole_file(path) as file:
+        file.writelines(line + "\n" for line in arpa_lines(model))

@@ -16,6 +16,7 @@ from crnn_jax.data.formats import parse_tsv
 from crnn_jax.deploy.reading import Reading
 from crnn_jax.spec.charset import REPLACEMENT
 from crnn_jax.spec.errors import UserError
+from crnn_jax.spec.whole_file import whole_file
 
 
 class Labels:
@@ -66,11 +67,8 @@ class Labels:
         Raises:
             UserError: it cannot be written.
         """
-        try:
-            with open(self.path, "w", encoding="utf-8", newline="\n") as stream:
-                stream.writelines(f"{line}\n" for line in self.lines)
-        except OSError as error:
-            raise UserError(f"{self.path}: cannot be written: {error.strerror}") from error
+        with whole_file(self.path) as stream:
+            stream.writelines(f"{line}\n" for line in self.lines)
 
     def __str__(self) -> str:
         count = len(self.lines)

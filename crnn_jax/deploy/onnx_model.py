@@ -26,6 +26,7 @@ from crnn_jax.models.config import ModelConfig
 from crnn_jax.models.crnn import NORMALISED, POOLED
 from crnn_jax.spec.charset import Charset
 from crnn_jax.spec.errors import UserError
+from crnn_jax.spec.whole_file import whole_file
 
 OPENCV_WIDTH = 100
 OPENCV_MEAN = OPENCV_SCALE = 127.5  # of its own CRNN: what a program that reads one sets already
@@ -142,8 +143,5 @@ def _network(
 
 
 def _write(path: str, content: bytes) -> None:
-    try:
-        with open(path, "wb") as file:
-            file.write(content)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written: {error.strerror}") from error
+    with whole_file(path, "wb") as file:
+        file.write(content)

@@ -4,6 +4,8 @@ import dataclasses
 import json
 from typing import Any
 
+from crnn_jax.spec.whole_file import whole_file
+
 # Smallest share of pictures with the same text, by what was compared. Of equal arrays a picture
 # is let off where rounding decides between two classes; 8-bit weights change logits by hundredths
 # to tenths, so that a few close calls fall the other way.
@@ -151,7 +153,7 @@ class Report:
     def write(self, stem: str) -> None:
         """Writes `stem`.txt and `stem`.json."""
         for ending, content in ((".txt", self.text()), (".json", self._json())):
-            with open(stem + ending, "w", encoding="utf-8", newline="\n") as file:
+            with whole_file(stem + ending) as file:
                 file.write(content + "\n")
 
     def _json(self) -> str:

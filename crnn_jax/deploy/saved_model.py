@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from crnn_jax.deploy.loaded_model import LoadedModel
+from crnn_jax.spec.errors import UserError
 
 VERSION = "1"  # TF Serving serves the folder with the highest number
 WARM_WIDTHS = (32, 64, 96, 128, 160, 192, 224, 256)  # most words', as `padded_width` has them
@@ -26,6 +27,9 @@ def write_saved_model(
         post: one of `export_functions.POSTS`.
         beam_width: texts that 'beam_search' keeps from frame to frame.
         via: 'jax', 'jax2tf', or 'keras' for ordinary TensorFlow operations.
+
+    Raises:
+        UserError: it cannot be written.
     """
     import tensorflow as tf
 
@@ -41,12 +45,17 @@ def write_saved_model(
         network = (Jax2TfNetwork if via == "jax2tf" else JaxNetwork)(model, post, beam_width)
     server = Server(model, network, post)
     path = os.path.join(folder, VERSION)
-    tf.saved_model.save(server, path, signatures=server.signatures())
     extra = os.path.join(path, "assets.extra")
-    os.makedirs(extra)
-    with tf.io.TFRecordWriter(os.path.join(extra, "tf_serving_warmup_requests")) as writer:
-        for width in warm_widths(model):
-            writer.write(warm_up_request(model, width))
+    requests = [warm_up_request(model, width) for width in warm_widths(model)]
+    try:
+        tf.saved_model.save(server, path, signatures=server.signatures())
+        os.makedirs(extra)
+        with tf.io.TFRecordWriter(os.path.join(extra, "tf_serving_warmup_requests")) as writer:
+            for request in requests:
+                writer.write(request)
+    except tf.errors.OpError as error:  # how TensorFlow says that a disk is full
+        reason = error.message.rpartition("; ")[2].partition(" [Op:")[0]
+        raise UserError(f"{folder}: cannot be written: {reason}") from error
 
 
 def warm_widths(model: LoadedModel) -> list[int]:

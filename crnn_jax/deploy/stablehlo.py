@@ -13,6 +13,7 @@ from crnn_jax.deploy.export_functions import reader
 from crnn_jax.deploy.loaded_model import LoadedModel
 from crnn_jax.deploy.program import export_program
 from crnn_jax.deploy.tflite_model import METADATA, metadata
+from crnn_jax.spec.whole_file import whole_file
 
 
 def write_stablehlo(
@@ -29,7 +30,7 @@ def write_stablehlo(
     Characters and preprocessing lie behind the program, as in a TFLite file.
     """
     program = export_program(reader(model, post, beam_width), model, variables_inside=True)
-    with open(path, "wb") as file:
+    with whole_file(path, "w+b") as file:
         file.write(program.serialize())
-    with zipfile.ZipFile(path, "a") as archive:
-        archive.writestr(METADATA, json.dumps(metadata(model, post), ensure_ascii=False))
+        with zipfile.ZipFile(file, "a") as archive:
+            archive.writestr(METADATA, json.dumps(metadata(model, post), ensure_ascii=False))

@@ -7,6 +7,7 @@ write_outputs('results', result, {'model': 'my.safetensors'})
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from typing import Any, TextIO
 
 from crnn_jax.scoring.comparison import Comparison
@@ -14,6 +15,7 @@ from crnn_jax.scoring.predictions import NAME, is_json
 from crnn_jax.scoring.result import EvaluationResult
 from crnn_jax.scoring.tables import HEADINGS, markdown, sums_cells
 from crnn_jax.spec.errors import UserError
+from crnn_jax.spec.whole_file import whole_file
 
 OTHER_NAME = "predictions_b.tsv"  # of the model that is compared
 GROUPS = {"by_length": "label length", "by_aspect": "width / height"}
@@ -123,6 +125,6 @@ def _write(path: str, result: EvaluationResult, lines: Iterable[str]) -> None:
             result.write_rows(stream, as_json=is_json(path))
 
 
-def _opened(path: str) -> TextIO:
+def _opened(path: str) -> AbstractContextManager[TextIO]:
     # A file name may hold bytes that are no UTF-8; its row is still worth having.
-    return open(path, "w", encoding="utf-8", newline="\n", errors="backslashreplace")
+    return whole_file(path, errors="backslashreplace")

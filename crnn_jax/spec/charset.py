@@ -22,6 +22,7 @@ import numpy as np
 from crnn_jax.spec.errors import UserError
 from crnn_jax.spec.nfc import nfc
 from crnn_jax.spec.user_files import text_lines
+from crnn_jax.spec.whole_file import whole_file
 
 BLANK = "<BLK>"
 UNKNOWN = "<UNK>"
@@ -234,7 +235,7 @@ class Charset:
     def write(self, path: str | os.PathLike[str]) -> None:
         """Writes a table file that `read` and CRNN.tf2 take (UTF-8, LF)."""
         lines = [SPACE if s == " " else s for s in self.symbols]
-        with open(path, "w", encoding="utf-8", newline="\n") as file:
+        with whole_file(path) as file:
             file.write("\n".join(lines) + "\n")
 
 

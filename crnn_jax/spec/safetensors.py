@@ -18,6 +18,7 @@ import numpy as np
 from crnn_jax.spec.errors import UserError
 from crnn_jax.spec.strict_json import parse_json
 from crnn_jax.spec.user_files import open_file, read_bytes
+from crnn_jax.spec.whole_file import whole_file
 
 DTYPES: dict[str, np.dtype[Any]] = {
     "F64": np.dtype("<f8"),
@@ -70,18 +71,8 @@ def write_safetensors(
         place = ends[1]
     text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)  # arrays start at a multiple of 8, as the format asks
-    unfinished = f"{os.fspath(path)}.{os.getpid()}.tmp"
-    try:
-        with open(unfinished, "wb") as file:
-            file.writelines([struct.pack("<Q", len(text)), text, *blobs])
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(unfinished, path)
-    except OSError as error:
-        raise UserError(f"{os.fspath(path)}: cannot be written: {error.strerror}") from error
-    finally:
-        if os.path.exists(unfinished):
-            os.remove(unfinished)
+    with whole_file(path, "wb") as file:
+        file.writelines([struct.pack("<Q", len(text)), text, *blobs])
 
 
 def read_safetensors(

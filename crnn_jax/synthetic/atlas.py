@@ -11,13 +11,13 @@ Synopsis:
 from __future__ import annotations
 
 import functools
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from crnn_jax.spec.errors import UserError
+from crnn_jax.spec.whole_file import whole_file
 
 SUFFIX = ".glyphs.npz"
 
@@ -90,16 +90,14 @@ _ARRAYS = ("family", "score", "usable", "box", "advance", "start", "ink")
 
 
 def save_atlas(path: Path, atlas: Atlas) -> None:
-    """Writes an uncompressed .npz; renamed into place, so that no reader sees half a file."""
-    partial = path.with_name(f".{os.getpid()}-{path.name}")
-    with open(partial, "wb") as file:
+    """Writes an uncompressed .npz, whole, so that no reader sees half a file."""
+    with whole_file(path, "wb") as file:
         np.savez(
             file,
             characters=np.array(atlas.characters),
             faces=np.array(atlas.faces),
             **{name: getattr(atlas, name) for name in _ARRAYS},
         )
-    os.replace(partial, path)
 
 
 def load_atlas(path: Path) -> Atlas:

@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from crnn_jax.spec.errors import UserError
+from crnn_jax.spec.whole_file import whole_file
 from crnn_jax.synthetic.sheet import save_picture
 from crnn_jax.synthetic.source import SyntheticSource
 
@@ -79,7 +80,8 @@ def _annotate(out: Path, names: list[str], labels: list[str]) -> None:
 
 
 def _write(path: Path, lines: Iterable[str]) -> None:
-    path.write_text("".join(f"{line}\n" for line in lines), "utf-8")
+    with whole_file(path) as file:
+        file.writelines(f"{line}\n" for line in lines)
 
 
 def _render(source: SyntheticSource, chunks: list[list[Task]], workers: int) -> Iterator[int]:

@@ -10,6 +10,8 @@ from typing import Any, BinaryIO, TextIO
 import jax
 import numpy as np
 
+from crnn_jax.spec.whole_file import whole_file
+
 # Columns that differ between two runs of the same numbers.
 TIMES = ("time", "speed/images_per_second", "speed/waiting", "speed/saving")
 
@@ -93,9 +95,8 @@ def _cut_back(path: Path, step: int) -> None:
             continue
         if row["step"] <= step:
             kept.append(line + "\n")
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text("".join(kept), encoding="utf-8")
-    partial.replace(path)
+    with whole_file(path) as file:
+        file.writelines(kept)
 
 
 class Progress:

@@ -8,6 +8,7 @@ from typing import Any
 
 from crnn_jax.scoring import tables
 from crnn_jax.scoring.intervals import wilson
+from crnn_jax.spec.whole_file import whole_file
 from crnn_jax.training.sweep_points import Changes
 from crnn_jax.training.sweep_runs import Summary
 
@@ -38,13 +39,14 @@ def write(lines: Sequence[Line], folder: Path) -> list[Path]:
     """Writes results.csv, results.md and results.svg; returns their paths."""
     names = list(dict.fromkeys(name for line in lines for name in line))
     table = folder / "results.csv"
-    with table.open("w", newline="", encoding="utf-8") as file:
+    with whole_file(table) as file:
         writer = csv.DictWriter(file, names)
         writer.writeheader()
         writer.writerows(lines)
     text, plot = folder / "results.md", folder / "results.svg"
-    text.write_text("\n".join(markdown(lines)) + "\n", encoding="utf-8")
-    plot.write_text(svg(lines), encoding="utf-8")
+    for path, content in ((text, "\n".join(markdown(lines)) + "\n"), (plot, svg(lines))):
+        with whole_file(path) as file:
+            file.write(content)
     return [table, text, plot]
 
 

@@ -7,6 +7,7 @@ from typing import Any, TextIO
 
 from crnn_jax.spec.charset import Charset
 from crnn_jax.spec.errors import UserError
+from crnn_jax.spec.whole_file import whole_file
 from crnn_jax.training import hosts
 from crnn_jax.training.open_model import WORKDIR_MODEL
 
@@ -68,11 +69,8 @@ class Workdir:
 
     def begin(self, config: dict[str, Any], charset: Charset) -> None:
         """Stores what the run is asked to do; only now, when nothing in it was found wrong."""
-        try:
-            write_json(self.config, config)
-            charset.write(self.table)
-        except OSError as error:
-            raise UserError(f"--workdir={self.path}: {error.strerror}") from None
+        write_json(self.config, config)
+        charset.write(self.table)
 
     def _compare(self, old: dict[str, Any], new: dict[str, Any]) -> None:
         before, now = _flat(old), _flat(new)
@@ -113,10 +111,9 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes JSON through a second name, so that the file is whole at any moment."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    partial.replace(path)
+    """Writes JSON into a file that is whole at any moment."""
+    with whole_file(path) as file:
+        file.write(json.dumps(value, indent=1, sort_keys=True) + "\n")
 
 
 def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -22,6 +22,7 @@ from crnn_jax.scoring.report.sections import comparison_section, confusions, plo
 from crnn_jax.scoring.report.thumbnail import thumbnail
 from crnn_jax.scoring.result import EvaluationResult
 from crnn_jax.spec.errors import UserError
+from crnn_jax.spec.whole_file import whole_file
 
 NAME = "report.html"
 MAX_BYTES = 3_500_000  # of all cards: a page for 5,000 samples stays under 5 MB whatever they are
@@ -61,10 +62,10 @@ def write_report(
     content = page(result, about, chosen, marks, comparison)
     try:
         os.makedirs(os.path.dirname(file) or ".", exist_ok=True)
-        with open(file, "w", encoding="utf-8", newline="\n", errors="replace") as stream:
-            stream.write(content)
     except OSError as error:
         raise UserError(f"{file}: cannot be written: {error.strerror}") from error
+    with whole_file(file, errors="replace") as stream:
+        stream.write(content)
     return file
 
 
