@@ -8,7 +8,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from typing import Any, TextIO
+from typing import IO, Any
 
 from crnn_jax.scoring.comparison import Comparison
 from crnn_jax.scoring.predictions import NAME, is_json
@@ -125,6 +125,6 @@ def _write(path: str, result: EvaluationResult, lines: Iterable[str]) -> None:
             result.write_rows(stream, as_json=is_json(path))
 
 
-def _opened(path: str) -> AbstractContextManager[TextIO]:
+def _opened(path: str) -> AbstractContextManager[IO[str]]:
     # A file name may hold bytes that are no UTF-8; its row is still worth having.
     return whole_file(path, errors="backslashreplace")

@@ -30,7 +30,9 @@ def whole_file(
         UserError: it cannot be written.
     """
     name = os.fspath(path)
-    text = {} if "b" in mode else {"encoding": "utf-8", "newline": "\n", "errors": errors}
+    text: dict[str, Any] = (
+        {} if "b" in mode else {"encoding": "utf-8", "newline": "\n", "errors": errors}
+    )
     unfinished = None
     try:
         if os.path.exists(name) and not os.path.isfile(name):

@@ -84,17 +84,16 @@ class Summaries:
 
 
 def _cut_back(path: Path, step: int) -> None:
-    """Drops rows after `step`, and a row that was not written to its end."""
+    """Drops rows after `step`, and what is none: one not written to its end, a lost block."""
     if not path.exists():
         return
     kept = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
         try:
-            row = json.loads(line)
-        except ValueError:
+            if json.loads(line)["step"] <= step:
+                kept.append(line + "\n")
+        except (ValueError, TypeError, KeyError):
             continue
-        if row["step"] <= step:
-            kept.append(line + "\n")
     with whole_file(path) as file:
         file.writelines(kept)
 

@@ -8,12 +8,14 @@ Draws places in data/, models/, decoding/ and training/ by a seed, makes one of 
 changes at each (a comparison turned round, a number one off, a loop that does not run ...), and
 runs the tests: those of the file, of its room, of the commands, until one fails. A row of the
 output is a mutant; rows that are there already are not made again. `--share i/n` makes every n-th
-one, so that several clones work side by side.
+one, so that several clones work side by side; `--near`, a quick first pass, runs the nearest tests
+only and writes down what they kill.
 """
 
 import argparse
 import ast
 import json
+import os
 import random
 import re
 import subprocess
@@ -65,14 +67,18 @@ def draw(count: int, seed: int) -> list[Mutant]:
 
 
 def stages(module: str) -> list[list[str]]:
-    """The tests to run, nearest first."""
-    room, name = Path(module).parts[1], Path(module).stem
-    near, folder = Path(f"tests/{room}/test_{name}.py"), f"tests/{room}"
-    return [[str(near)]] * near.is_file() + [[folder, f"--ignore={near}"], list(COMMANDS)]
+    """The tests to run, nearest first: its own and all that import it; its room's; commands'."""
+    _, room, name = Path(module).with_suffix("").parts
+    imported = f"crnn_jax.{room}.{name} "
+    own = Path(f"tests/{room}/test_{name}.py")
+    paths = sorted(Path("tests").rglob("test_*.py"), key=lambda path: (path != own, path))
+    near = [str(p) for p in paths if p == own or imported in p.read_text("utf-8")]
+    others = [f"tests/{room}", *(f"--ignore={path}" for path in near)]
+    return [near, others, list(COMMANDS)]
 
 
-def outcome(mutant: Mutant) -> tuple[str, str]:
-    """What became of it ('killed by ...' or 'survived'), and the change as a diff.
+def outcome(mutant: Mutant, most: int) -> tuple[str, str]:
+    """What became of it in so many stages ('killed by ...' or 'survived'), and the change.
 
     A test kills only what it lets pass without the change: a machine where it fails anyway, or is
     too slow for it, must not make the tests look better than they are.
@@ -80,7 +86,7 @@ def outcome(mutant: Mutant) -> tuple[str, str]:
     from cosmic_ray import mutating, plugins
 
     module, _, name, occurrence = mutant
-    for number, tests in enumerate(stages(module)):
+    for tests in filter(None, stages(module)[:most]):
         with mutating.use_mutation(Path(module), plugins.get_operator(name)(), occurrence):
             difference = subprocess.check_output(["git", "diff", "-U0", module], text=True)
             changed = "\n".join(difference.splitlines()[4:])
@@ -88,15 +94,19 @@ def outcome(mutant: Mutant) -> tuple[str, str]:
         if killer is not None:
             if failing([killer]) is not None:
                 sys.exit(f"{killer} fails without a change too")
-            return f"killed by {killer} (stage {number})", changed
+            return f"killed by {killer}", changed
     return "survived", changed
 
 
 def failing(tests: list[str]) -> str | None:
     """The first of the tests that fails, or what was to be run where that did not start or end."""
-    command = [sys.executable, "-B", "-m", "pytest", "-x", "-q", "-m", "not slow", *tests]
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-m", "not slow", *tests]
+    # Bytecode of a mutant must not outlive it, in processes that a test starts neither.
+    environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}
     try:
-        done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=LONGEST)
+        done = subprocess.run(
+            command, check=False, capture_output=True, text=True, timeout=LONGEST, env=environment
+        )
     except subprocess.TimeoutExpired:
         return tests[0]
     if done.returncode == 0:
@@ -112,6 +122,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--share", default="0/1", help="every n-th mutant, beginning with the i-th")
+    parser.add_argument("--near", action="store_true", help="leave out what survives the nearest")
     parser.add_argument("--out", type=Path, default=Path("mutants.jsonl"))
     args = parser.parse_args()
     first, every = map(int, args.share.split("/"))
@@ -122,12 +133,14 @@ def main() -> None:
             if index % every != first or index in known:
                 continue
             began = time.perf_counter()
-            result, changed = outcome(mutant)
+            result, changed = outcome(mutant, most=1 if args.near else len(stages(mutant[0])))
             seconds = round(time.perf_counter() - began, 1)
             place = f"{mutant[0]}:{mutant[1][0]}"
+            print(f"{index}: {place}  {result}  ({seconds} s)", flush=True)
+            if args.near and result == "survived":
+                continue
             row = {"index": index, "place": place, "change": changed, "outcome": result}
             print(json.dumps({**row, "seconds": seconds}), file=out, flush=True)
-            print(f"{index}: {place}  {result}  ({seconds} s)", flush=True)
 
 
 if __name__ == "__main__":

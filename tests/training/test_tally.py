@@ -101,7 +101,8 @@ def test_not_finite_steps_are_left_out_counted_and_end_the_run():
 
 def test_rows_behind_the_checkpoint_are_cut(tmp_path):
     path = tmp_path / "metrics.jsonl"
-    path.write_text('{"step": 1}\n{"step": 2}\n{"step": 3}\n{"st')
+    lost = b'\0\0\xff\n7\n{"a": 1}\n{"step": "x"}\n'  # of a disk that lost its power
+    path.write_bytes(b'{"step": 1}\n' + lost + b'{"step": 2}\n{"step": 3}\n{"st')
     summaries = Summaries(path, None, from_step=2)
     summaries.write(3, {"train/loss": 1.5})
     summaries.close()
