@@ -86,6 +86,7 @@ def outcome(mutant: Mutant, most: int) -> tuple[str, str]:
     from cosmic_ray import mutating, plugins
 
     module, _, name, occurrence = mutant
+    changed = ""
     for tests in filter(None, stages(module)[:most]):
         with mutating.use_mutation(Path(module), plugins.get_operator(name)(), occurrence):
             difference = subprocess.check_output(["git", "diff", "-U0", module], text=True)
