@@ -17,7 +17,6 @@ Nothing heavy is imported here, so that `--help` answers at once.
 
 import argparse
 import contextlib
-import errno
 import importlib
 import importlib.util
 import json
@@ -26,7 +25,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn, TextIO
 
-from crnn_jax.spec.errors import UserError
+from crnn_jax.spec.errors import FULL, UserError
 
 # Command -> (module of the package, what it does). Only those whose module exists are offered.
 COMMANDS = {
@@ -46,8 +45,6 @@ COMMANDS = {
 EXIT_MISTAKE = 2
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, what a shell reports for a program stopped by Ctrl-C
 EXIT_BROKEN_PIPE = 141  # 128 + SIGPIPE: `demo ... | head` ended before us
-# What a disk may answer to any write: never a bug.
-DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 
 
 class Parser(argparse.ArgumentParser):
@@ -150,7 +147,7 @@ def run(
         print("interrupted", file=sys.stderr)
         code = EXIT_INTERRUPTED
     except OSError as error:
-        if not isinstance(error, BrokenPipeError) and error.errno not in DISK:
+        if not isinstance(error, BrokenPipeError) and error.errno not in FULL:
             raise
         # Python flushes stdout once more while it ends; give it somewhere to go.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -177,7 +174,7 @@ def output(path: str | None) -> Iterator[TextIO]:
         with open(path, "w", encoding="utf-8", newline="\n") as opened:
             yield opened
     except OSError as error:
-        if opened is not None and error.errno not in DISK:
+        if opened is not None and error.errno not in FULL:
             raise
         raise UserError(f"{path}: cannot be written: {error.strerror}") from error
 

@@ -9,7 +9,6 @@ them gives the batches that the files give. TFDS is imported with this module, T
 """
 
 import contextlib
-import errno
 import io
 import os
 from collections.abc import Iterator
@@ -23,7 +22,7 @@ from crnn_jax.data.progress import Progress
 from crnn_jax.data.source import Reasons
 from crnn_jax.data.tfds_source import is_array_record
 from crnn_jax.spec.charset import Charset
-from crnn_jax.spec.errors import UserError
+from crnn_jax.spec.errors import FULL, UserError
 from crnn_jax.spec.images import MISSING, NO_ACCESS, NO_FILE
 
 NO_CHARACTER = Charset.from_characters("\U0010fffd")  # labels are copied, not encoded
@@ -115,9 +114,10 @@ def write_shards(
     except OSError as error:
         raise UserError(f"{place}: cannot be written: {error.strerror or error}") from None
     except RuntimeError as error:  # how ArrayRecord says that a disk is full
-        if (full := os.strerror(errno.ENOSPC)) not in str(error):
+        said = [os.strerror(code) for code in FULL if os.strerror(code) in str(error)]
+        if not said:
             raise
-        raise UserError(f"{place}: cannot be written: {full}") from None
+        raise UserError(f"{place}: cannot be written: {said[0]}") from None
     return os.fspath(builder.data_path), builder.written, builder.left_out
 
 

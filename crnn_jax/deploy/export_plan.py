@@ -111,6 +111,8 @@ class ExportPlan:
                     # A folder cannot be replaced by a rename: the old one steps aside first.
                     os.rename(there, os.path.join(partial, f"old {made}"))
                 os.replace(os.path.join(partial, made), there)
+        except UserError as error:
+            raise UserError(str(error).replace(os.path.join(partial, name), self.output)) from error
         finally:
             shutil.rmtree(partial, ignore_errors=True)
         return [os.path.join(parent, made) for made in names]

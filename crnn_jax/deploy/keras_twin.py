@@ -9,7 +9,6 @@ Layers bear CRNN.tf2's names, so that its weights and ours load into each other 
 no real widths: all pictures of a batch must be of one width, none of it padding.
 """
 
-import logging
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +19,7 @@ from crnn_jax.deploy.keras_names import split_path
 from crnn_jax.models.config import ModelConfig
 from crnn_jax.models.crnn import POOLED
 from crnn_jax.spec.errors import UserError
+from crnn_jax.spec.whole_file import whole_file
 
 if TYPE_CHECKING:
     import keras
@@ -91,14 +91,14 @@ def save_h5(keras_model: "keras.Model", path: str | os.PathLike[str]) -> None:
     name = os.fspath(path)
     if not name.endswith((".h5", ".hdf5")):
         raise UserError(f"{name}: Keras finds the format by the name; end it in .h5")
-    logger = logging.getLogger("absl")
-    logger.disabled = True  # Keras warns that the format is old, which is why it is asked for
-    try:
-        keras_model.save(name, include_optimizer=False)
-    except OSError as error:
-        raise UserError(f"{name}: cannot be written: {error.strerror or error}") from error
-    finally:
-        logger.disabled = False
+    import h5py
+    from keras.src.legacy.saving.legacy_h5_format import save_model_to_hdf5
+
+    # What `keras_model.save` does, but in memory: libhdf5 ends the process where a disk is full.
+    with h5py.File(name, "w", driver="core", backing_store=False) as image:
+        save_model_to_hdf5(keras_model, image, include_optimizer=False)
+        with whole_file(name, "wb") as file:
+            file.write(image.id.get_file_image())
 
 
 def from_keras(keras_model: "keras.Model", metadata: dict[str, Any]) -> Model:

@@ -3,8 +3,10 @@
 write_saved_model(LoadedModel.open('en_36'), 'word', post='greedy')
 """
 
+import contextlib
 import io
 import os
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -47,15 +49,24 @@ def write_saved_model(
     path = os.path.join(folder, VERSION)
     extra = os.path.join(path, "assets.extra")
     requests = [warm_up_request(model, width) for width in warm_widths(model)]
-    try:
+    with full_disk_told(folder):
         tf.saved_model.save(server, path, signatures=server.signatures())
         os.makedirs(extra)
         with tf.io.TFRecordWriter(os.path.join(extra, "tf_serving_warmup_requests")) as writer:
             for request in requests:
                 writer.write(request)
-    except tf.errors.OpError as error:  # how TensorFlow says that a disk is full
+
+
+@contextlib.contextmanager
+def full_disk_told(path: str) -> Iterator[None]:
+    """Turns what TensorFlow raises where a disk takes no more into a UserError."""
+    import tensorflow as tf
+
+    try:
+        yield
+    except tf.errors.OpError as error:
         reason = error.message.rpartition("; ")[2].partition(" [Op:")[0]
-        raise UserError(f"{folder}: cannot be written: {reason}") from error
+        raise UserError(f"{path}: cannot be written: {reason}") from error
 
 
 def warm_widths(model: LoadedModel) -> list[int]:

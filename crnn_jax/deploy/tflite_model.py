@@ -17,6 +17,7 @@ import zipfile
 from typing import Any
 
 from crnn_jax.deploy.loaded_model import LoadedModel
+from crnn_jax.deploy.saved_model import full_disk_told
 from crnn_jax.spec.errors import UserError
 
 QUANTIZE = ("none", "float16", "dynamic")
@@ -52,7 +53,8 @@ def write_tflite(
         raise UserError("--batch and --width: TFLite takes both fixed, or both free")
     with tempfile.TemporaryDirectory(prefix="crnn_jax_tflite_") as folder:
         source = os.path.join(folder, "saved_model")
-        _write_source(model, source, post, batch, width)
+        with full_disk_told(path):
+            _write_source(model, source, post, batch, width)
         # A process of its own: the converter may end the one it runs in.
         script = os.path.join(os.path.dirname(os.path.abspath(__file__)), "tflite_convert.py")
         done = subprocess.run(

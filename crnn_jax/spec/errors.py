@@ -1,6 +1,10 @@
-"""The one exception that stands for a user's mistake."""
+"""The one exception that stands for a user's mistake, and what a disk may answer to any write."""
+
+import errno
 
 LONGEST = 1000  # characters; a file may hold names of megabytes
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)  # never a bug
 
 
 class UserError(Exception):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -48,6 +49,11 @@ def save_picture(path: Path, picture: np.ndarray | Image.Image, quality: int = 9
     if isinstance(picture, np.ndarray):
         picture = Image.fromarray(picture[..., 0] if picture.shape[2] == 1 else picture)
     try:
-        picture.save(path, quality=quality)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be written ({error})") from error
+        encoded = io.BytesIO()
+        picture.save(encoded, Image.registered_extensions()[path.suffix.lower()], quality=quality)
+        # Written by Pillow, a picture is cut short in silence where the disk takes no more of it.
+        path.write_bytes(encoded.getvalue())
+    except KeyError:
+        raise UserError(f"{path}: cannot be written: {path.suffix!r} is no picture's") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written: {error.strerror or error}") from error

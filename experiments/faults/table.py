@@ -19,7 +19,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from experiments.faults.cases import annotations, models, texts, training, weights  # noqa: E402
+from experiments.faults.cases import annotations, disks, models, texts, training, weights  # noqa: E402
 from experiments.faults.cases.case import Case  # noqa: E402
 
 PARTS = {
@@ -28,6 +28,7 @@ PARTS = {
     "Tables, word lists, language models, styles": texts.cases,
     "Annotations, pictures, stores": annotations.cases,
     "Training": training.cases,
+    "Full disks": disks.cases,
 }
 LONGEST = 240  # seconds; a command still at work then hangs
 MEMORY = 4 << 30  # bytes; a command that asks for more fails
@@ -69,7 +70,7 @@ def outcome(case: Case, folder: Path) -> tuple[str, bool]:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             timeout=LONGEST,
-            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY)),
+            preexec_fn=lambda: limit(case),
         )
         code, said = run.returncode, run.stdout.decode("utf-8", "replace")
     except subprocess.TimeoutExpired:
@@ -81,6 +82,12 @@ def outcome(case: Case, folder: Path) -> tuple[str, bool]:
     short = answer if len(answer) <= 160 else f"{answer[:110]} ... {answer[-40:]}"
     mark = "" if as_said else f" **not as said: {case.says}, {case.code}**"
     return f"| {case.name} | {case.arguments[0]} | `{short}` | {code} |{mark}", as_said
+
+
+def limit(case: Case) -> None:
+    """What the process of a case may take."""
+    resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (case.room, resource.RLIM_INFINITY))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """One row of the fault table."""
 
+import resource
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,12 +18,14 @@ class Case:
         arguments: the command without `python -m crnn_jax.`, and its arguments.
         says: pattern of a line of its output; the last that fits is shown.
         code: its exit code.
+        room: bytes that a file may grow to, as if the disk were full then.
     """
 
     name: str
     arguments: tuple[str, ...]
     says: str
     code: int = 2
+    room: int = resource.RLIM_INFINITY
 
 
 def write(path: Path, content: bytes | str) -> str:

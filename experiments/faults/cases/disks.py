@@ -1,0 +1,39 @@
+"""Everything that a command writes, where a file may grow to a few hundred bytes only."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from experiments.faults.cases.case import Case, picture, write
+from tests.testdata.pth_files import crnn, zipped
+from tests.testdata.tiny_model import write_tiny_model
+
+ROOM = 100  # bytes
+
+
+def cases(folder: Path) -> Iterator[Case]:
+    def full(name: str, *arguments: str, says: str = "") -> Case:
+        return Case(name, arguments, f"{says or arguments[-1]}.*: cannot be written: ", room=ROOM)
+
+    word = picture(folder / "word.png")
+    labels = write(folder / "labels.tsv", f"{word}\tword\n" * 40)
+    model = Path(write_tiny_model(folder / "tiny.safetensors")).name
+    reads = ("-m", model, "--decoder", "greedy")
+    yield full("readings", "demo", *[word] * 20, *reads, "-o", "readings.txt")
+    yield full("labels", "demo", *[word] * 20, *reads, "--write_annotations", "new.tsv")
+    yield full("what check found", "check", "-a", labels, "--json", "-o", "found.json")
+    yield full("predictions", "evaluate", "-a", labels, *reads, "-o", "predictions.tsv")
+    yield full("a report", "evaluate", "-a", labels, *reads, "--report", "report")
+    yield full("rendered words", "synthesize", "--count", "3", "-o", "words")
+    yield full("a contact sheet", "synthesize", "--sheet", "sheet.png")
+    write(folder / "text", "words " * 100)
+    yield full("a language model", "language_model", "text", "-o", "text.arpa")
+    yield full("shards", "shards", "-a", labels, "-o", "shards")
+    pickled, block = crnn()
+    zipped(folder / "sound.pth", pickled, {"0": block})
+    imported = ("import_weights", "sound.pth", "--alphabet", "ab", "-o", "imported.safetensors")
+    yield full("imported weights", *imported, says="held.safetensors")
+    for form in ("saved_model", "tflite", "keras", "stablehlo", "onnx"):
+        name = "word.h5" if form == "keras" else f"word.{form}"
+        yield full(f"an export: {form}", "export", "-m", model, "--format", form, "-o", name)
+    written = sorted(path.name for path in folder.iterdir())
+    assert not any("partial" in name or name.endswith(".tmp") for name in written), written
