@@ -190,7 +190,7 @@ class Plan:
                 ids, widths = self._batches(epoch, window)
             total += int(widths.sum()) * self.batch_size
             real += int(self._resized(ids[ids >= 0]).sum())
-        return 1 - real / total if total else 0.0
+        return 1 - real / total
 
     def _resized(self, ids: np.ndarray) -> np.ndarray:
         """int64 [m], width in pixels of each picture when it stands in its batch."""

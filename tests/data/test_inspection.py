@@ -123,6 +123,18 @@ def test_without_a_table_one_is_proposed(bad):
     assert folded["sets"][0]["notes"].keys().isdisjoint({CASE})
 
 
+def test_the_command_that_fits(bad):
+    path, table = str(bad[0]), str(bad[1])
+    one = look(path)["command"]
+    assert f"--config.data.train={path} --config.data.split=10%" in one
+    assert "data.images" not in one
+    several = look(path, path, path, table=table, images=str(bad[0].parent))["command"]
+    assert f"--config.data.validation={path},{path}" in several
+    assert "data.split" not in several
+    assert f"--config.data.images={bad[0].parent}" in several
+    assert f"--config.charset.table={table}" in several
+
+
 def test_same_bytes_in_two_sets(bad):
     path, table = bad
     folder = path.parent / "test"

@@ -51,6 +51,16 @@ def test_loss_equals_the_sum_over_all_alignments(seed, blank, length, label):
     assert got == pytest.approx(wanted if feasible else 0.0, abs=1e-4)
 
 
+def test_a_label_needs_a_frame_a_character_and_one_between_equal_ones():
+    labels = np.array(list(itertools.product(range(1, K), repeat=N)), np.int32)
+    for count, length in itertools.product(range(N + 1), range(T + 1)):
+        needed = [count + sum(a == b for a, b in itertools.pairwise(x[:count])) for x in labels]
+        got = is_feasible(
+            np.full(len(labels), length), labels, np.full(len(labels), count, np.int32)
+        )
+        np.testing.assert_array_equal(got, np.array(needed) <= length)
+
+
 def test_impossible_label_has_no_gradient_and_others_keep_theirs():
     logits = np.random.default_rng(0).normal(size=(2, T, K)).astype(np.float32)
     labels = np.array([[1, 1, 1], [1, 2, 0]], np.int32)  # 1 1 1 needs 5 frames, it has 4

@@ -92,6 +92,13 @@ def test_rows_wait_for_room(tmp_path):
     assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [1, 2, 3]
 
 
+def test_a_workdir_is_made_with_the_folders_above_it(tmp_path):
+    workdir = Workdir(tmp_path / "runs" / "words")
+    workdir.open({}, with_new_config=False)
+    workdir.release()
+    assert workdir.path.is_dir()
+
+
 def test_two_runs_in_one_workdir(tmp_path):
     first, second = Workdir(tmp_path / "run"), Workdir(tmp_path / "run")
     first.open({}, with_new_config=False)
