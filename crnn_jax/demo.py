@@ -89,7 +89,9 @@ def _line(path: str, reading: Any) -> str:
     texts = [] if reading.greedy is None else [f"greedy: {reading.greedy}"]
     name = {"greedy": "greedy", "beam": "beam search"}[reading.decoder]
     texts.append(f"{name}: {reading.text}")
-    return ", ".join([f"Path: {path}", *texts, f"probability: {reading.confidence:.3f}"])
+    # A file's name may hold what would change the terminal, or end the line.
+    shown = path if path.isprintable() else repr(path)
+    return ", ".join([f"Path: {shown}", *texts, f"probability: {reading.confidence:.3f}"])
 
 
 def _record(path: str, reading: Any) -> str:

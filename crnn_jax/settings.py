@@ -4,6 +4,7 @@ run = settings.parse(['--config=configs/words.py', '--config.data.train=labels.t
 run.config, run.workdir
 """
 
+import itertools
 import os
 import sys
 from pathlib import Path
@@ -93,10 +94,10 @@ def _config(values: flags.FlagValues, arguments: list[str]) -> Any:
     """Fills the flags and returns the config, with every mistake as one line."""
     sys.argv[1:] = arguments  # where ml_collections looks for what changes a config
     # Configs import each other as `configs.x`, from wherever the command is run.
-    for word in arguments:
-        if word.startswith("--config="):
-            folder = Path(word.removeprefix("--config=").partition(":")[0]).resolve().parent
-            sys.path.insert(0, str(folder.parent))
+    if file := _config_file(arguments):
+        if not file.is_file():
+            raise UserError(f"--config={file}: no such file")
+        sys.path.insert(0, str(file.resolve().parent.parent))
     try:
         rest = values(["crnn_jax.main", *arguments])[1:]
         config = values.config
@@ -106,6 +107,8 @@ def _config(values: flags.FlagValues, arguments: list[str]) -> Any:
         raise UserError(f"{error.filename}:{error.lineno}: no config file: {error.msg}") from None
     except (KeyError, AttributeError) as error:
         told = str(error.args[0]).strip("\"'").replace("'\n", "; ").replace("\n", "; ")
+        if told.endswith("has no attribute 'get_config"):
+            raise UserError(f"{file}: no config file: it has no get_config()") from None
         raise UserError(f"unknown config key {told}") from None
     except (flags.Error, TypeError, ValueError, OSError) as error:
         told = str(error).removeprefix("Configuration is not available because of an ")
@@ -115,3 +118,12 @@ def _config(values: flags.FlagValues, arguments: list[str]) -> Any:
     if config is None:
         raise UserError("which config? --config=configs/NAME.py")
     return config
+
+
+def _config_file(arguments: list[str]) -> Path | None:
+    """The file of `--config=FILE`, `--config FILE` or `--config=FILE:ARGUMENT`."""
+    for word, after in itertools.zip_longest(arguments, arguments[1:], fillvalue=""):
+        flag, equals, named = word.partition("=")
+        if flag == "--config":
+            return Path((named if equals else after).partition(":")[0])
+    return None

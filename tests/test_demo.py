@@ -64,6 +64,13 @@ def test_a_line_a_picture_in_the_order_of_names(call, folder, model):
     assert err == []
 
 
+def test_a_path_that_would_break_the_line_is_quoted(call, folder, model, tmp_path):
+    path = tmp_path / "a\nb\x1b[2J.png"
+    path.write_bytes((folder / "b.png").read_bytes())
+    _, (line,), _ = call(path, "-m", model, "--decoder", "greedy")
+    assert line.startswith(f"Path: {str(path)!r}, greedy: ")
+
+
 def test_one_decoder_alone(call, folder, model):
     reader = Recognizer.load(model)
     for name, words in (("greedy", "greedy"), ("beam", "beam search")):

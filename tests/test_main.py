@@ -25,8 +25,10 @@ def _command(*arguments, root, **options):
 
 MISTAKES = {
     "no config": ([], "which config"),
-    "config file is missing": (["--config=configs/none.py"], "configs/none.py"),
-    "config is a folder": (["--config=configs"], "directory: 'configs'"),
+    "config file is missing": (["--config=configs/none.py"], "configs/none.py: no such file"),
+    "the same in two words": (["--config", "configs/none.py"], "configs/none.py: no such file"),
+    "config is a folder": (["--config=configs"], "--config=configs: no such file"),
+    "config without a config": (["--config=crnn_jax/spec/errors.py"], "it has no get_config()"),
     "config is no Python": (["--config=README.md"], "README.md:"),
     "unknown key": (["--config=configs/tiny.py", "--config.nokey=1"], "nokey"),
     "unknown key of a section": (
