@@ -1,0 +1,61 @@
+"""Writers of other libraries where a file cannot grow: one line, nothing cut short in silence.
+
+All commands are tried so by experiments/faults/table.py, each in a process of its own.
+"""
+
+import contextlib
+import resource
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from crnn_jax import shards
+from crnn_jax.spec.errors import UserError
+from crnn_jax.synthetic.sheet import save_picture
+from tests.testdata.exports import tiny_model
+
+FULL = "cannot be written: File too large"
+
+
+@contextlib.contextmanager
+def room(size):
+    """Files of this process may grow to so many bytes."""
+    usual = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, usual[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, usual)
+
+
+def test_a_picture_is_not_cut_short_in_silence(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (32, 64, 1), np.uint8)
+    with room(300), pytest.raises(UserError, match=FULL):
+        save_picture(tmp_path / "a.jpg", noise)
+
+
+def test_shards(tmp_path):
+    pytest.importorskip("tensorflow_datasets")
+    Image.new("L", (60, 20)).save(tmp_path / "word.png")
+    (labels := tmp_path / "labels.tsv").write_text("word.png\tword\n" * 40)
+    with room(100), pytest.raises(UserError, match=FULL):
+        shards.main(["-a", str(labels), "-o", str(tmp_path / "shards")])
+
+
+def test_a_saved_model(tmp_path):
+    from crnn_jax.deploy.saved_model import write_saved_model
+
+    with room(100), pytest.raises(UserError, match=FULL):
+        write_saved_model(tiny_model(), str(tmp_path / "word"), post="none")
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras's own
+def test_a_keras_file(tmp_path):
+    pytest.importorskip("keras")
+    from crnn_jax.deploy import keras_twin
+
+    model = tiny_model()
+    twin = keras_twin.build((model.variables, model.metadata))
+    with room(100), pytest.raises(UserError, match=FULL):
+        keras_twin.save_h5(twin, tmp_path / "word.h5")
