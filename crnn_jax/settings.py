@@ -35,11 +35,10 @@ class Run(NamedTuple):
 def parse(arguments: list[str]) -> Run:
     """Reads the flags; every mistake is a UserError of one line."""
     values = _flags()
-    config = _config(values, arguments)
-    path = config_flags.get_config_filename(values["config"])
+    config, file = _config(values, arguments)
     return Run(
         config,
-        values.workdir or default_workdir(path, config.data.train),
+        values.workdir or default_workdir(str(file), config.data.train),
         values.resume == "with_new_config",
         (values.distributed, values.coordinator, values.processes, values.process),
     )
@@ -90,40 +89,31 @@ def _flags() -> flags.FlagValues:
     return values
 
 
-def _config(values: flags.FlagValues, arguments: list[str]) -> Any:
-    """Fills the flags and returns the config, with every mistake as one line."""
+def _config(values: flags.FlagValues, arguments: list[str]) -> tuple[Any, Path]:
+    """Fills the flags; the config and its file, with every mistake as one line."""
     sys.argv[1:] = arguments  # where ml_collections looks for what changes a config
     # Configs import each other as `configs.x`, from wherever the command is run.
-    if file := _config_file(arguments):
-        if not file.is_file():
-            raise UserError(f"--config={file}: no such file")
-        sys.path.insert(0, str(file.resolve().parent.parent))
+    pairs = itertools.pairwise([*arguments, ""])
+    named = [w.partition("=")[2] or after for w, after in pairs if w.split("=")[0] == "--config"]
+    if not named:
+        raise UserError("which config? --config=configs/NAME.py")
+    file = Path(named[0].partition(":")[0])
+    if not file.is_file():
+        raise UserError(f"--config={file}: no such file")
+    sys.path.insert(0, str(file.resolve().parent.parent))
     try:
         rest = values(["crnn_jax.main", *arguments])[1:]
-        config = values.config
-        if config is not None:
-            config.lock()  # a file that could not be loaded says so on first use
+        values.config.lock()  # a file that could not be loaded says so on first use
     except SyntaxError as error:
         raise UserError(f"{error.filename}:{error.lineno}: no config file: {error.msg}") from None
     except (KeyError, AttributeError) as error:
         told = str(error.args[0]).strip("\"'").replace("'\n", "; ").replace("\n", "; ")
-        if told.endswith("has no attribute 'get_config"):
-            raise UserError(f"{file}: no config file: it has no get_config()") from None
-        raise UserError(f"unknown config key {told}") from None
+        missing = told.endswith("has no attribute 'get_config")
+        told = f"{file}: it has no get_config()" if missing else f"unknown config key {told}"
+        raise UserError(told) from None
     except (flags.Error, TypeError, ValueError, OSError) as error:
         told = str(error).removeprefix("Configuration is not available because of an ")
         raise UserError(" ".join(told.split())) from None
     if rest:
         raise UserError(f"unexpected {rest[0]!r}; a setting is --config.key=value")
-    if config is None:
-        raise UserError("which config? --config=configs/NAME.py")
-    return config
-
-
-def _config_file(arguments: list[str]) -> Path | None:
-    """The file of `--config=FILE`, `--config FILE` or `--config=FILE:ARGUMENT`."""
-    for word, after in itertools.zip_longest(arguments, arguments[1:], fillvalue=""):
-        flag, equals, named = word.partition("=")
-        if flag == "--config":
-            return Path((named if equals else after).partition(":")[0])
-    return None
+    return values.config, file
