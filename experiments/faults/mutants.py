@@ -68,13 +68,27 @@ def draw(count: int, seed: int) -> list[Mutant]:
 
 def stages(module: str) -> list[list[str]]:
     """The tests to run, nearest first: its own and all that import it; its room's; commands'."""
-    _, room, name = Path(module).with_suffix("").parts
-    imported = f"crnn_jax.{room}.{name} "
-    own = Path(f"tests/{room}/test_{name}.py")
+    tests = near(module)
+    others = [f"tests/{Path(module).parts[1]}", *(f"--ignore={path}" for path in tests)]
+    return [tests, others, [path for path in COMMANDS if path not in tests]]
+
+
+def near(module: str) -> list[str]:
+    """Its own tests and all that import it; where there are none, those of what imports it."""
+    parts = Path(module).with_suffix("").parts
+    *package, name = map(re.escape, parts)
+    dotted = r"\.".join(package)
+    words = rf"from {dotted}\.{name} |from {dotted} import .*\b{name}\b|import {dotted}\.{name}\b"
+    imported = re.compile(rf"^\s*({words})|kernels\(\"{name}\"\)", re.MULTILINE)
+    own = Path("tests", *parts[1:-1], f"test_{parts[-1]}.py")
     paths = sorted(Path("tests").rglob("test_*.py"), key=lambda path: (path != own, path))
-    near = [str(p) for p in paths if p == own or imported in p.read_text("utf-8")]
-    others = [f"tests/{room}", *(f"--ignore={path}" for path in near)]
-    return [near, others, list(COMMANDS)]
+    tests = [str(p) for p in paths if p == own or imported.search(p.read_text("utf-8"))]
+    if not tests:
+        users = [
+            p for p in sorted(Path("crnn_jax").rglob("*.py")) if imported.search(p.read_text())
+        ]
+        tests = list(dict.fromkeys(test for user in users for test in near(str(user))))
+    return tests
 
 
 def outcome(mutant: Mutant, most: int) -> tuple[str, str]:
