@@ -236,6 +236,7 @@ def _proposal(
         "max_width": max_width,
         "boundaries": list(boundaries),
         "padding": round(plan.padding_share(), 4),
+        "batch_size": BATCH,
         "longest_label": int(np.diff(source.labels[1])[usable].max()),
     }
 

@@ -27,7 +27,7 @@ def text_of(report: dict[str, Any]) -> Iterator[str]:
         yield (
             f"proposed for {report['sets'][0]['name']}: max_width {proposal['max_width']} px, "
             f"{len(boundaries)} shapes {tuple(boundaries)}: "
-            f"{100 * proposal['padding']:.1f} % padding in batches of 64; "
+            f"{100 * proposal['padding']:.1f} % padding in batches of {proposal['batch_size']}; "
             f"longest label {proposal['longest_label']} characters"
         )
     yield ""

@@ -114,6 +114,14 @@ def test_folders():
     assert formats.FOLDER_PARSERS["mjsynth"]("12_New York_3.png")[1] == "New York"
 
 
+def test_paths_in_messages():
+    assert formats.shown_path("a b.png") == "a b.png"
+    assert formats.shown_path("a\nb.png") == r"'a\nb.png'"
+    longest = "a" * 4096
+    assert formats.shown_path(longest) == longest
+    assert len(formats.shown_path(longest + "a")) < 80
+
+
 def test_ones_own_parser():
     assert formats.parser("os.path:split")("a/b") == ("a", "b")
     for wrong in ("csv", "os.path:", "os.path:nothing", "no_such_package_here:f", "os:name", ":f"):

@@ -207,6 +207,10 @@ def test_the_proposal_is_one_that_training_takes(words):
     assert proposal["longest_label"] == max(map(len, words.labels))
     assert len(proposal["boundaries"]) <= 12
     assert json.loads(json.dumps(report)) == report
+    share = 100 * proposal["padding"]
+    assert 10 < share < 100
+    (line,) = (line for line in text_of(report) if line.startswith("proposed"))
+    assert f": {share:.1f} % padding in batches of 64; " in line
 
 
 # Real sets, counted by other means; the suite passes without them.

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from crnn_jax.decoding import ngram
 from crnn_jax.decoding.beam_search import beam_search
 from crnn_jax.decoding.language_model import NEVER, Automaton, checked
 from crnn_jax.decoding.lexicon import Lexicon
@@ -214,6 +215,14 @@ def test_what_was_never_seen():
         NGram.estimate(["", ""])
     with pytest.raises(ValueError, match="order=0"):
         NGram.estimate(["a"], 0)
+
+
+@pytest.mark.parametrize(("limit", "value"), [("MAX_TEXTS", 2), ("MAX_CHARACTERS", 7)])
+def test_more_than_memory_holds_is_refused(monkeypatch, limit, value):
+    monkeypatch.setattr(ngram, limit, value)
+    NGram.estimate(["abc", "abcd", "abc"], 2)  # 2 different texts, 7 characters in them
+    with pytest.raises(UserError, match=r"^over .* different texts or .* characters in them"):
+        NGram.estimate(["abc", "abcd", "abcde"], 2)
 
 
 def test_impossible_stays_finite():
