@@ -5,15 +5,14 @@ any backend exists. Started processes see one device, as a user's would; here th
 test that is about one says `jax.devices()[:1]`.
 """
 
-import hashlib
 import os
-import platform
 from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's advice on CPU flags, each start
 
 from crnn_jax import xla_flags
+from crnn_jax.deploy import compilation_cache
 
 xla_flags.set_for_cpu()  # as the commands do
 
@@ -25,19 +24,8 @@ ROOT = Path(__file__).resolve().parents[1]
 NUM_DEVICES = 8
 
 
-def _processor() -> str:
-    """Names this machine's instruction set: code compiled for another may crash here."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    told = ("model name", "flags", "Features")
-    traits = sorted({line for line in lines if line.startswith(told)})
-    text = "\n".join([platform.machine(), platform.processor(), *traits])
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
-CACHE = ROOT / ".cache" / "jax" / _processor()
+CACHE = ROOT / ".cache" / "jax" / compilation_cache.machine()
+compilation_cache.drop_damaged(CACHE)  # an interrupted run leaves some half-written
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CACHE))
 # JAX keeps what took a second to compile; the tests' tiny networks take less, but there are many:
 # half the time of a first run (one process uses what the other compiled), a fifth of the next.

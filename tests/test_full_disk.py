@@ -46,8 +46,9 @@ def test_shards(tmp_path):
 def test_a_saved_model(tmp_path):
     from crnn_jax.deploy.saved_model import write_saved_model
 
+    model = tiny_model()
     with room(100), pytest.raises(UserError, match=FULL):
-        write_saved_model(tiny_model(), str(tmp_path / "word"), post="none")
+        write_saved_model(model, str(tmp_path / "word"), post="none")
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras's own

@@ -139,11 +139,9 @@ def test_the_best_comes_first_and_equal_ones_by_cer():
 
 def test_one_sweep_at_a_time_in_a_folder(config_file, tmp_path):
     path = config_file("add({'seed': 1})")
-    with (
-        sweep_runs.hold(tmp_path / "sweep"),
-        pytest.raises(UserError, match="another sweep is at work"),
-    ):
-        sweep.main([f"--config={path}", f"--sweep_dir={tmp_path / 'sweep'}"])
+    folder = tmp_path / "new" / "sweep"
+    with sweep_runs.hold(folder), pytest.raises(UserError, match="another sweep is at work"):
+        sweep.main([f"--config={path}", f"--sweep_dir={folder}"])
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="file: File exists"):
         sweep.main([f"--config={path}", f"--sweep_dir={tmp_path / 'file'}"])

@@ -6,10 +6,16 @@ Only commands do this: it sets an option of JAX for the whole process, which a l
 leave to the program it is used in.
 """
 
+import contextlib
 import hashlib
 import os
 import platform
 import sys
+import warnings
+import zlib
+from pathlib import Path
+
+CHECKED = "checked"  # a file whose time tells when the entries were last looked at
 
 
 def enable() -> None:
@@ -29,10 +35,40 @@ def enable() -> None:
         return
     if not os.access(folder, os.W_OK):
         return
+    drop_damaged(Path(folder))
+    # Where the disk is full programs are compiled anew, which is all that it costs.
+    warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache")
     jax.config.update("jax_compilation_cache_dir", folder)
     # By default only programs that took a second to compile are kept; ours are many small ones.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+def drop_damaged(folder: Path) -> None:
+    """Removes entries that were cut short, of those written since it was last asked for.
+
+    JAX writes an entry in place and never again: what a full disk or a kill left half-written
+    would be told, and compiled anew, at every start.
+    """
+    with contextlib.suppress(OSError):
+        checked = folder / CHECKED
+        since = checked.stat().st_mtime if checked.exists() else 0.0
+        for path in folder.glob("*-cache"):
+            with contextlib.suppress(FileNotFoundError):  # another process was quicker
+                if path.stat().st_mtime >= since and not _is_whole(path):
+                    path.unlink()
+        checked.touch()
+
+
+def _is_whole(path: Path) -> bool:
+    """False for a stream of zlib without its end; another library's is taken as it is."""
+    packed = path.read_bytes()
+    if packed.startswith(b"\x28\xb5\x2f\xfd"):  # zstandard, which JAX takes where it is installed
+        return True
+    stream = zlib.decompressobj()
+    with contextlib.suppress(zlib.error):
+        stream.decompress(packed)
+    return stream.eof
 
 
 def user_cache() -> str:

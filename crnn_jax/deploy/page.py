@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from crnn_jax.deploy.pictures import PhotoWarning
 from crnn_jax.deploy.reading import Reading
 from crnn_jax.deploy.recognizer import Recognizer
 from crnn_jax.spec.errors import UserError
@@ -128,9 +129,9 @@ def answer(
             raise UserError(f"a beam of {width}; from {BEAM[0]} to {BEAM[1]} here")
         options |= {"beam_width": int(width), "top_paths": min(5, int(width))}
     with warnings.catch_warnings(record=True) as said:
-        warnings.simplefilter("always")
+        warnings.filterwarnings("always", category=PhotoWarning)
         (reading,) = recognizer.read([pixels], decoder, **options)
-    told = "".join(f" ({warning.message})" for warning in said)
+    told = "".join(f" ({w.message})" for w in said if issubclass(w.category, PhotoWarning))
     characters = [[c.text, f"{c.confidence:.3f}"] for c in reading.characters or ()]
     others = [[text, f"{np.exp(log_prob):.4f}"] for text, log_prob in reading.alternatives]
     return (

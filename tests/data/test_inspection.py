@@ -128,6 +128,9 @@ def test_the_command_that_fits(bad):
     one = look(path)["command"]
     assert f"--config.data.train={path} --config.data.split=10%" in one
     assert "data.images" not in one
+    two = look(path, path)["command"]
+    assert f"--config.data.train={path} --config.data.validation={path} " in two
+    assert "data.split" not in two
     several = look(path, path, path, table=table, images=str(bad[0].parent))["command"]
     assert f"--config.data.validation={path},{path}" in several
     assert "data.split" not in several

@@ -2,6 +2,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import zlib
 
 import pytest
 
@@ -32,6 +33,34 @@ def test_even_small_programs_are_kept_apart_by_machine(tmp_path):
     compile_something(XDG_CACHE_HOME=str(tmp_path))
     kept = tmp_path / "crnn_jax" / "xla" / compilation_cache.machine()
     assert list(kept.iterdir())
+
+
+def test_what_was_cut_short_is_compiled_anew_and_kept(tmp_path):
+    compile_something(XDG_CACHE_HOME=str(tmp_path))
+    kept = tmp_path / "crnn_jax" / "xla" / compilation_cache.machine()
+    entries = {path: path.read_bytes() for path in kept.glob("*-cache")}
+    for path, content in entries.items():
+        path.write_bytes(content[: len(content) // 2])
+    compile_something(XDG_CACHE_HOME=str(tmp_path))  # says nothing
+    for path, content in entries.items():
+        assert len(path.read_bytes()) > len(content) // 2
+
+
+def test_entries_are_looked_at_once(tmp_path):
+    whole, cut, later = (tmp_path / f"{name}-cache" for name in ("whole", "cut", "later"))
+    packed = zlib.compress(bytes(range(256)))
+    whole.write_bytes(packed)
+    cut.write_bytes(packed[:-1])
+    compilation_cache.drop_damaged(tmp_path)
+    assert whole.exists()
+    assert not cut.exists()
+    whole.write_bytes(b"damaged long ago")
+    os.utime(whole, (0, 0))
+    later.write_bytes(b"")
+    compilation_cache.drop_damaged(tmp_path)
+    assert whole.exists()
+    assert not later.exists()
+    compilation_cache.drop_damaged(tmp_path / "nowhere")
 
 
 def test_a_folder_the_user_named_stays(tmp_path):

@@ -119,11 +119,18 @@ def test_summary_and_model_file_tell_what_was_made(config, finished):
     jax.tree.map(np.testing.assert_array_equal, variables, best)
 
 
-def test_no_validation_at_all(config, tmp_path):
+def test_no_validation_at_all(config, tmp_path, monkeypatch):
+    shown = []
+    monkeypatch.setattr(loop.Progress, "show", lambda _, *line: shown.append(line))
     with config.unlocked():
         config.steps = 2
+        config.log.every_steps = 1
         config.data.validation = ""
     train_and_evaluate(config, str(tmp_path / "run"))
+    (one, _, some), (two, _, none) = shown
+    assert (one, two) == (1, 2)
+    assert some > 0
+    assert none == 0  # seconds left
     assert _summary(tmp_path / "run")["best_validation"] == {}
     assert (tmp_path / "run" / "model.safetensors").exists()
 
