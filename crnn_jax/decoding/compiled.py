@@ -18,6 +18,9 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
+from crnn_jax.spec.errors import UserError
+
+ROOM = 1 << 22  # bytes, several times what the functions take
 CHUNKS = 4  # a thread: pictures take unequal time, and the last chunk is waited for
 
 
@@ -35,6 +38,9 @@ def kernels(name: str) -> ModuleType:
     named after their source: numba itself looks only at the file of the function that is called
     and not at those it calls, and would run what was compiled from an older version of them.
     Where that cannot be written they are compiled in every process.
+
+    Raises:
+        UserError: neither that folder nor the system's temporary one has room for them.
     """
     import numba
 
@@ -42,14 +48,11 @@ def kernels(name: str) -> ModuleType:
     folder = named or os.path.join(_user_cache(), "crnn_jax", "numba", _digest())
     if not os.path.isdir(folder) or not any(files for _, _, files in os.walk(folder)):
         print("compiling the beam search, once: about 20 s", file=sys.stderr)
-    try:
-        os.makedirs(folder, exist_ok=True)
-        usable = os.access(folder, os.W_OK)
-    except OSError:
-        usable = False
-    if not usable:
+    if _trouble(folder):
         folder = tempfile.mkdtemp(prefix="crnn_jax-")
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        if trouble := _trouble(folder):
+            raise UserError(f"{folder}: no room for the compiled beam search: {trouble}")
     try:
         # Only while these functions are declared: other users of numba keep their own setting.
         numba.config.CACHE_DIR = folder
@@ -72,6 +75,17 @@ def in_threads(function: Callable[[int, int], Any], count: int) -> None:
     bounds = [count * i // chunks for i in range(chunks + 1)]
     with concurrent.futures.ThreadPoolExecutor(threads) as pool:
         list(pool.map(function, bounds[:-1], bounds[1:]))
+
+
+def _trouble(folder: str) -> str | None:
+    """Why what numba compiles cannot be kept there; it would end in the middle of a search."""
+    try:
+        os.makedirs(folder, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(ROOM))
+    except OSError as error:
+        return error.strerror
+    return None
 
 
 def _cores() -> int:

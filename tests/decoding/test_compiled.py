@@ -1,10 +1,15 @@
 import os
 import pathlib
+import resource
 import subprocess
 import sys
+import tempfile
 import threading
 
+import pytest
+
 from crnn_jax.decoding import compiled
+from crnn_jax.spec.errors import UserError
 
 ROOT = pathlib.Path(__file__).parents[2]
 CODE = """
@@ -47,6 +52,19 @@ def test_without_a_place_to_write_it_works_all_the_same(tmp_path):
     (tmp_path / "file").write_text("not a folder")
     _, told = run(XDG_CACHE_HOME=str(tmp_path / "file"))
     assert "compiling" in told[0]
+
+
+@pytest.mark.skipif(not compiled.available(), reason="numba is an extra")
+def test_full_disks_are_told_before_the_search(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    usual = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, usual[1]))
+    try:
+        with pytest.raises(UserError, match="no room for the compiled beam search: File too large"):
+            compiled.kernels.__wrapped__("beam_kernel")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, usual)
 
 
 def test_every_row_is_visited_once(monkeypatch):
