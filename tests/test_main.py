@@ -9,6 +9,7 @@ import time
 import pytest
 
 from crnn_jax.spec.errors import UserError
+from crnn_jax.training.signals import StopRequest
 
 
 def _command(*arguments, root, **options):
@@ -126,6 +127,14 @@ def test_a_signal_saves_and_says_how_far(endless_run, tmp_path, number):
     assert (tmp_path / "checkpoints" / "latest" / str(step)).is_dir()
     rows = (tmp_path / "metrics.jsonl").read_text().splitlines()
     assert json.loads(rows[-1])["step"] <= step
+
+
+def test_after_a_run_signals_do_what_they_did():
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    before = [signal.getsignal(number) for number in numbers]
+    with StopRequest():
+        assert signal.getsignal(signal.SIGINT) is not before[1]
+    assert [signal.getsignal(number) for number in numbers] == before
 
 
 def test_a_second_ctrl_c_leaves_at_once():

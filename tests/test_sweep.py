@@ -63,10 +63,47 @@ def test_two_points_and_once_more(config_file, tmp_path, capsys):
     assert rows[0]["accuracy"] >= rows[1]["accuracy"]
     assert "| seed | optimizer.ema | exact % |" in (folder / "results.md").read_text()
     assert (folder / "results.svg").read_text().count("<circle") == 2
-    capsys.readouterr()
+    said = capsys.readouterr().err
+    assert "seed=1,ema=0.5: begun, 1 more to come" in said
+    assert "seed=2,ema=0.5: begun, 0 more to come" in said
     assert sweep.main(words) == 0  # nothing is trained again
     assert "2 of 2 points had finished already" in capsys.readouterr().err
     assert stamps == [(folder / name / "summary.json").stat().st_mtime_ns for name in names]
+
+
+def test_a_long_run_keeps_no_other_waiting(monkeypatch, tmp_path):
+    started, polls = [], []
+
+    class Fake:
+        """The first runs until the third has begun; the others end at once."""
+
+        returncode = 0
+
+        def __init__(self, name):
+            self.name = name
+
+        def poll(self):
+            polls.append(self.name)
+            assert len(polls) < 50
+            return None if self.name == "first" and "third" not in started else 0
+
+        def wait(self):
+            pass
+
+        terminate = wait
+
+    def start(workdir, *_):
+        started.append(workdir.name)
+        workdir.mkdir()
+        (workdir / "summary.json").write_text("{}")
+        return Fake(workdir.name)
+
+    monkeypatch.setattr(sweep_runs, "_start", start)
+    monkeypatch.setattr(sweep_runs.time, "sleep", lambda _: None)
+    points = iter([(name, {}) for name in ("first", "second", "third")])
+    ended = [name for name, _ in sweep_runs.runs(points, tmp_path, (), jobs=2, say=print)]
+    assert ended[0] == "second"
+    assert sorted(ended) == ["first", "second", "third"]
 
 
 def test_a_point_that_fails_is_named_and_the_others_count(config_file, tmp_path, capsys):

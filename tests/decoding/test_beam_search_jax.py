@@ -99,11 +99,11 @@ def test_shapes_without_rows_or_frames():
         assert log_prob.tolist() == [[0, -np.inf]] * b
 
 
-def test_more_paths_than_texts_kept():
-    with pytest.raises(ValueError, match="top_paths=5 of width=4"):
-        beam_search_jax(
-            np.zeros((1, 2, 3), np.float32), np.zeros(1, np.int32), width=4, blank_id=0, top_paths=5
-        )
+@pytest.mark.parametrize("most", [0, 5])
+def test_more_paths_than_texts_kept_or_none(most):
+    frames, lengths = np.zeros((1, 2, 3), np.float32), np.zeros(1, np.int32)
+    with pytest.raises(ValueError, match=f"top_paths={most} of width=4"):
+        beam_search_jax(frames, lengths, width=4, blank_id=0, top_paths=most)
 
 
 @pytest.mark.parametrize("platform", ["cpu", "cuda", "tpu"])
