@@ -54,6 +54,15 @@ def test_both_loaders_give_the_same_batches(broken, host):
                 assert value == right[key]
 
 
+def test_what_reading_raises_comes_out_as_it_was(broken):
+    def gone(picture, generator):
+        raise UserError("labels.tsv: was changed while it was in use")
+
+    plan = Plan(broken, batch_size=8, boundaries=(160,), preprocessing=FREE, geometry="keras")
+    with pytest.raises(UserError, match="was changed while it was in use"):
+        next(batches(plan, broken, FREE, augment=gone))
+
+
 def config_of(words, **data):
     keys = {
         'train': str(words.path), 'validation': '', 'images': '', 'format': 'auto',

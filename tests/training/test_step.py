@@ -8,6 +8,7 @@ import pytest
 
 from crnn_jax.models.config import get_model_config
 from crnn_jax.models.crnn import CRNN
+from crnn_jax.models.ctc import ctc_loss
 from crnn_jax.training.parallel import Parallel
 from crnn_jax.training.state import create_state, init_variables
 from crnn_jax.training.step import make_eval_step, make_train_step
@@ -82,6 +83,11 @@ def test_loss_is_a_mean_over_usable_samples(one_device):
     alone["mask"][6] = False  # still normalises the batch, counts nothing
     _, without = _run("jit", 1, alone)
     np.testing.assert_allclose(metrics["loss_sum"], without["loss_sum"], rtol=1e-6)
+    (logits, lengths), _ = CRNN(CONFIG).apply(
+        VARIABLES, batch["image"], batch["width"], train=True, mutable=["batch_stats"]
+    )
+    losses = ctc_loss(logits, lengths, batch["label"], batch["label_length"], blank_id=BLANK)
+    np.testing.assert_allclose(without["loss_sum"], losses[alone["mask"]].sum(), rtol=1e-4)
 
 
 @pytest.mark.parametrize("fault", ["masked", "not finite"])
