@@ -162,13 +162,15 @@ def test_only_some_pictures_are_decoded(bad):
 
 def test_tightest_samples_and_histograms(bad):
     path, table = bad
-    one = look(path, table=str(table))["sets"][0]
+    report = look(path, table=str(table))
+    one = report["sets"][0]
     tightest = one["tightest"][0]
     assert tightest["text"] == "abc" * 6
     with Image.open(path.parent / "16.png") as picture:
         width = picture.width
     assert (tightest["frames"], tightest["needed"]) == (-(-width // 4) - 1, 18)
     assert sum(one["label_lengths"].values()) == one["trainable"] == sum(one["widths"].values())
+    assert max(line.count("#") for line in text_of(report)) == 40
 
 
 def test_a_set_without_any_character(tmp_path):
