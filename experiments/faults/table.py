@@ -65,7 +65,9 @@ def outcome(case: Case, folder: Path) -> tuple[str, bool]:
             [sys.executable, "-m", f"crnn_jax.{case.arguments[0]}", *case.arguments[1:]],
             check=False,
             cwd=folder,
-            env=os.environ | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"},
+            env=os.environ
+            | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"}
+            | case.environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

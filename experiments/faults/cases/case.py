@@ -1,7 +1,8 @@
 """One row of the fault table."""
 
 import resource
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from PIL import Image
@@ -19,6 +20,7 @@ class Case:
         says: pattern of a line of its output; the last that fits is shown.
         code: its exit code.
         room: bytes that a file may grow to, as if the disk were full then.
+        environment: what differs from this process's.
     """
 
     name: str
@@ -26,6 +28,7 @@ class Case:
     says: str
     code: int = 2
     room: int = resource.RLIM_INFINITY
+    environment: Mapping[str, str] = field(default_factory=dict)
 
 
 def write(path: Path, content: bytes | str) -> str:
