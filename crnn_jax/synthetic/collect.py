@@ -7,8 +7,10 @@ Synopsis:
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import os
+import shutil
 import string
 import sys
 import tempfile
@@ -43,10 +45,14 @@ def open_atlas(fonts: str, characters: tuple[str, ...], cache: str = "auto") -> 
     Args:
         fonts: see `find_faces`; or an atlas file made before.
         characters: what the faces should draw.
-        cache: folder for the atlas; 'auto': crnn_jax in the user's cache.
+        cache: folder for the atlas; 'auto': crnn_jax in the user's cache, or where that cannot be
+            written a temporary folder, for this process.
 
     Returns:
         Path of the file, for `load_atlas`.
+
+    Raises:
+        UserError: no font, no such atlas, or it cannot be written.
     """
     if fonts.endswith(SUFFIX):
         if not Path(fonts).is_file():
@@ -64,7 +70,13 @@ def open_atlas(fonts: str, characters: tuple[str, ...], cache: str = "auto") -> 
     if len(faces) > MANY:
         print(f"fonts: drawing {len(faces)} faces, once (kept in {folder})", file=sys.stderr)
     atlas = build_atlas(faces, characters)
-    save_atlas(path, atlas)
+    try:
+        save_atlas(path, atlas)
+    except UserError:
+        if cache != "auto":
+            raise
+        path = _temporary_folder() / path.name
+        save_atlas(path, atlas)
     if len(faces) > 1:
         print(f"fonts: {len(atlas.faces)} of {len(faces)} can be read", file=sys.stderr)
     elif faces[0].path == BUILTIN:
@@ -84,7 +96,13 @@ def _cache_folder(cache: str) -> Path:
             return folder
     except OSError:
         pass
-    return Path(tempfile.mkdtemp(prefix="crnn_jax_"))
+    return _temporary_folder()
+
+
+def _temporary_folder() -> Path:
+    folder = tempfile.mkdtemp(prefix="crnn_jax_")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)
 
 
 def build_atlas(faces: list[Face], characters: tuple[str, ...]) -> Atlas:

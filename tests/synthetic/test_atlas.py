@@ -1,10 +1,12 @@
 import string
+import tempfile
 
 import numpy as np
 import pytest
 
 from crnn_jax.spec.errors import UserError
-from crnn_jax.synthetic.atlas import load_atlas
+from crnn_jax.synthetic import collect
+from crnn_jax.synthetic.atlas import load_atlas, save_atlas
 from crnn_jax.synthetic.collect import characters_for, open_atlas
 from crnn_jax.synthetic.fonts import BUILTIN, Face
 from crnn_jax.synthetic.glyphs import CAP, draw_face
@@ -40,3 +42,20 @@ def test_a_broken_atlas_is_told(tmp_path):
     file.write_bytes(b"PK no zip")
     with pytest.raises(UserError, match="not a glyph atlas"):
         load_atlas(file)
+
+
+def test_where_the_cache_is_full_a_temporary_folder_serves(monkeypatch, tmp_path):
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+
+    def full(path, atlas):
+        if "temporary" not in path.parts:
+            raise UserError(f"{path}: cannot be written: No space left on device")
+        save_atlas(path, atlas)
+
+    monkeypatch.setattr(collect, "save_atlas", full)
+    assert tmp_path / "temporary" in open_atlas(BUILTIN, CHARACTERS).parents
+    with pytest.raises(UserError, match="No space left"):
+        open_atlas(BUILTIN, CHARACTERS, str(tmp_path))  # a folder that the user has named
