@@ -205,7 +205,7 @@ class Terminal:
 
 
 def test_progress(monkeypatch):
-    clock = [100.0]
+    clock = [4.0]
     monkeypatch.setattr("time.monotonic", lambda: clock[0])
     for is_terminal, expected in (
         (False, ["headers: 40 of 100, 10/s, 6 s left", "headers: 100 of 100, 10/s, 0 s left"]),

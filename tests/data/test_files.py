@@ -261,3 +261,9 @@ def test_lines_are_found_again(tmp_path_factory, pieces, block_bytes):
             assert lines.line(at) == raw.decode().removesuffix("\r")
             assert lines.number(at) == number
         at += len(raw) + 1
+
+
+def test_the_first_path_out_of_the_folder_is_named(tmp_path):
+    path = annotation(tmp_path, "a.png\tab\n../b.png\tab\n/c.png\tab\n", "labels.tsv")
+    (found,) = FileSource(path, LOWER).about_paths().to_json().values()
+    assert found == {"count": 2, "examples": [f"{path}:2 '../b.png'"]}

@@ -120,6 +120,13 @@ def test_samples_are_found(tmp_path, picture):
     assert copy.text(3) == "f"
 
 
+def test_a_label_goes_before_a_text(tmp_path, picture):
+    shards = [[example(image=picture, text=b"other", label=b"ab")]]
+    assert texts(opened(write(tmp_path / "both", shards))) == ["ab"]
+    shards = [[example(image=picture, text=b"other")]]
+    assert texts(opened(write(tmp_path / "text", shards))) == ["other"]
+
+
 def test_everything_that_cannot_be_used_is_counted(tmp_path, picture):
     made = [
         example(image=picture, label=b"good"), example(image=picture), example(label=b"good"),
