@@ -1,3 +1,4 @@
+import dataclasses
 from collections import Counter
 
 import numpy as np
@@ -79,6 +80,8 @@ def test_rows_are_a_pure_function_of_the_step(samples):
         row = backward.row(step)
         np.testing.assert_array_equal(row.ids, seen[step].ids)
         assert (row.width, row.epoch) == (seen[step].width, seen[step].epoch)
+    with pytest.raises(dataclasses.FrozenInstanceError):  # loaders hand rows to several threads
+        forward.row(0).width = 1
 
 
 def test_epochs_and_seeds_differ(samples):

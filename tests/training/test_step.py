@@ -66,6 +66,12 @@ def test_number_of_devices_changes_nothing(mode, devices, one_device):
         )
 
 
+@pytest.mark.parametrize("mode", ["jit", "pmap"])
+def test_one_process_saves_what_it_holds_without_a_copy(mode):
+    tree = {"a": np.zeros(3)}
+    assert Parallel(mode, jax.devices()).savable(tree) is tree
+
+
 def test_batch_that_does_not_divide_gets_one_line():
     with pytest.raises(Exception, match="batch_size: 12 does not divide by 8 devices"):
         Parallel("jit", jax.devices()).check_batch_size("batch_size", 12)
