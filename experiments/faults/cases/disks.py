@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from crnn_jax.synthetic.collect import characters_for, open_atlas
 from experiments.faults.cases.case import Case, picture, write
 from tests.testdata.pth_files import crnn, zipped
 from tests.testdata.tiny_model import write_tiny_model
@@ -27,8 +28,10 @@ def cases(folder: Path) -> Iterator[Case]:
     yield full("what check found", "check", "-a", labels, "--json", "-o", "found.json")
     yield full("predictions", "evaluate", "-a", labels, *reads, "-o", "predictions.tsv")
     yield full("a report", "evaluate", "-a", labels, *reads, "--report", "report")
-    yield full("rendered words", "synthesize", "--count", "3", "-o", "words")
-    yield full("a contact sheet", "synthesize", "--sheet", "sheet.png")
+    glyphs = open_atlas("builtin", characters_for("", ignore_case=True), str(folder))
+    fonts = ("--fonts", glyphs.name)
+    yield full("rendered words", "synthesize", *fonts, "--count", "3", "-o", "words")
+    yield full("a contact sheet", "synthesize", *fonts, "--sheet", "sheet.png")
     write(folder / "text", "words " * 100)
     yield full("a language model", "language_model", "text", "-o", "text.arpa")
     yield full("shards", "shards", "-a", labels, "-o", "shards")
