@@ -267,3 +267,12 @@ def test_the_first_path_out_of_the_folder_is_named(tmp_path):
     path = annotation(tmp_path, "a.png\tab\n../b.png\tab\n/c.png\tab\n", "labels.tsv")
     (found,) = FileSource(path, LOWER).about_paths().to_json().values()
     assert found == {"count": 2, "examples": [f"{path}:2 '../b.png'"]}
+
+
+def test_a_picture_that_was_mended_meanwhile_is_read(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"half a picture")
+    source = FileSource(annotation(tmp_path, "a.png\tab\n", "labels.tsv"), LOWER)
+    assert source.sizes(np.arange(1))[0, 0] == 0
+    write_picture(tmp_path / "a.png", 20, 30)
+    (picture,) = source.read(np.arange(1))
+    assert picture.shape == (20, 30, 1)

@@ -127,6 +127,9 @@ def test_ones_own_parser():
     for wrong in ("csv", "os.path:", "os.path:nothing", "no_such_package_here:f", "os:name", ":f"):
         with pytest.raises(UserError, match=f"data.format={wrong!r}"):
             formats.parser(wrong)
+    for wrong in ("builtins:len", "builtins:tuple"):
+        with pytest.raises(UserError, match=r"gives .*; want \(path, label\)"):
+            formats.parser(wrong)("abc")
 
 
 paths = st.text(st.characters(exclude_categories=["Cs", "Cc", "Z"]), min_size=1, max_size=12)

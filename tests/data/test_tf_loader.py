@@ -84,7 +84,7 @@ def config_of(words, **data):
     )
 
 
-def test_a_dataset_for_tensorflow_users(words):
+def test_a_dataset_for_tensorflow_users(words, tmp_path):
     dataset = as_dataset(config_of(words))
     assert dataset.element_spec["image"].shape.as_list() == [8, 32, None, 1]
     elements = list(dataset.take(12).as_numpy_iterator())  # more than an epoch of ten
@@ -98,6 +98,10 @@ def test_a_dataset_for_tensorflow_users(words):
     assert sorted(np.concatenate([element["id"] for element in validation]).tolist()) == list(
         range(20)
     )
+    several = config_of(words, split="", validation=f"{words.path},{tmp_path / 'one.tsv'}")
+    (tmp_path / "one.tsv").write_text(f"{words.path.parent / 'images' / '0.png'}\tab\n")
+    found = as_dataset(several, training=False).as_numpy_iterator()  # of the first one
+    assert sum(int((element["id"] >= 0).sum()) for element in found) == 100
     with pytest.raises(UserError, match=r"data\.validation"):
         as_dataset(config_of(words, split=""), training=False)
 

@@ -39,6 +39,15 @@ def test_a_named_interval_of_evaluations_stays(config):
     assert make_experiment(config).evaluate_every == 7
 
 
+@pytest.mark.parametrize(("unknown", "read"), [("unusable", 0), ("strip", 0), ("map", -1)])
+def test_the_unknown_class_is_read_only_where_it_is_trained(config, root, unknown, read):
+    with config.unlocked():
+        config.charset.table = str(root / "example" / "table.txt")  # <UNK> is its first line
+        config.charset.characters = ""
+        config.data.unknown = unknown
+    assert make_experiment(config).unknown_id == read
+
+
 @pytest.mark.parametrize("key", LIMITS)
 def test_numbers_outside_their_limits_are_told(config, key):
     least, most = LIMITS[key]
