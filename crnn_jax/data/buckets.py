@@ -31,7 +31,7 @@ def bucket_widths(boundaries: Sequence[int], preprocessing: Preprocessing) -> tu
     return tuple(sorted({*boundaries, last}))
 
 
-def propose_boundaries(widths: np.ndarray, count: int = 12, multiple: int = 4) -> tuple[int, ...]:
+def propose_boundaries(widths: np.ndarray, count: int, multiple: int = 4) -> tuple[int, ...]:
     """The bucket widths that pad these pictures least, by dynamic programming.
 
     Args:

@@ -53,7 +53,7 @@ def test_widths_all_over_the_place_cost_little():
 
 
 def test_no_pictures_no_boundaries():
-    assert propose_boundaries(np.array([], int)) == ()
+    assert propose_boundaries(np.array([], int), 5) == ()
 
 
 def test_a_proposed_max_width_squeezes_few():
