@@ -84,7 +84,7 @@ def _trouble(folder: str) -> str | None:
         with tempfile.TemporaryFile(dir=folder) as file:
             file.write(bytes(ROOM))
     except OSError as error:
-        return error.strerror
+        return error.strerror or str(error)
     return None
 
 

@@ -2,9 +2,9 @@
 
     python experiments/benchmarks/render.py [--styles scene experiments/pretrained/sixth.json]
 
-By seconds of CPU time, in turns over the same samples of `configs/synthetic.py`, 32 px high. What
-Pillow does is the least that rendering takes: dark letters of the fonts found on a light ground,
-resized to the size that the sample has; no effect of the style.
+By seconds of CPU time, in turns over the same samples of `configs/synthetic.py`, 32 px high; text
+and size are chosen by the renderer for both. What Pillow does is the least that drawing takes: dark
+letters of the fonts found on a light ground, resized to that size; no effect of the style.
 """
 
 import argparse
