@@ -3,9 +3,6 @@
 All commands are tried so by experiments/faults/table.py, each in a process of its own.
 """
 
-import contextlib
-import resource
-
 import numpy as np
 import pytest
 from PIL import Image
@@ -14,19 +11,9 @@ from crnn_jax import shards
 from crnn_jax.spec.errors import UserError
 from crnn_jax.synthetic.sheet import save_picture
 from tests.testdata.exports import tiny_model
+from tests.testdata.full_disk import room
 
 FULL = "cannot be written: File too large"
-
-
-@contextlib.contextmanager
-def room(size):
-    """Files of this process may grow to so many bytes."""
-    usual = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, usual[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, usual)
 
 
 def test_a_picture_is_not_cut_short_in_silence(tmp_path):

@@ -7,6 +7,7 @@ here runs before a beam search is asked for.
 import atexit
 import concurrent.futures
 import functools
+import glob
 import hashlib
 import importlib
 import importlib.util
@@ -46,12 +47,14 @@ def kernels(name: str) -> ModuleType:
 
     named = numba.config.CACHE_DIR
     folder = named or os.path.join(_user_cache(), "crnn_jax", "numba", _digest())
-    if not os.path.isdir(folder) or not any(files for _, _, files in os.walk(folder)):
+    kept = glob.glob(os.path.join(glob.escape(folder), "**", "*.nbc"), recursive=True)
+    if not kept:
         print("compiling the beam search, once: about 20 s", file=sys.stderr)
-    if _trouble(folder):
+    here = any(os.path.basename(path).startswith(f"{name}.") for path in kept)
+    if _trouble(folder, 0 if here else ROOM):
         folder = tempfile.mkdtemp(prefix="crnn_jax-")
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
-        if trouble := _trouble(folder):
+        if trouble := _trouble(folder, ROOM):
             raise UserError(f"{folder}: no room for the compiled beam search: {trouble}")
     try:
         # Only while these functions are declared: other users of numba keep their own setting.
@@ -77,12 +80,12 @@ def in_threads(function: Callable[[int, int], Any], count: int) -> None:
         list(pool.map(function, bounds[:-1], bounds[1:]))
 
 
-def _trouble(folder: str) -> str | None:
-    """Why what numba compiles cannot be kept there; it would end in the middle of a search."""
+def _trouble(folder: str, size: int) -> str | None:
+    """Why so many bytes cannot be kept there; numba would find out in the middle of a search."""
     try:
         os.makedirs(folder, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder) as file:
-            file.write(bytes(ROOM))
+            file.write(bytes(size))
     except OSError as error:
         return error.strerror or str(error)
     return None

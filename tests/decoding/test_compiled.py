@@ -1,6 +1,5 @@
 import os
 import pathlib
-import resource
 import subprocess
 import sys
 import tempfile
@@ -10,6 +9,7 @@ import pytest
 
 from crnn_jax.decoding import compiled
 from crnn_jax.spec.errors import UserError
+from tests.testdata.full_disk import room
 
 ROOT = pathlib.Path(__file__).parents[2]
 CODE = """
@@ -57,14 +57,18 @@ def test_without_a_place_to_write_it_works_all_the_same(tmp_path):
 @pytest.mark.skipif(not compiled.available(), reason="numba is an extra")
 def test_full_disks_are_told_before_the_search(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr("numba.config.CACHE_DIR", "")
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    usual = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, usual[1]))
-    try:
-        with pytest.raises(UserError, match="no room for the compiled beam search: File too large"):
-            compiled.kernels.__wrapped__("beam_kernel")
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, usual)
+    with (
+        room(1000),
+        pytest.raises(UserError, match="no room for the compiled beam search: File too large"),
+    ):
+        compiled.kernels.__wrapped__("beam_kernel")
+    kept = tmp_path / "crnn_jax" / "numba" / compiled._digest() / "decoding"
+    kept.mkdir(parents=True)
+    (kept / "beam_kernel.search_rows-1.py311.nbc").touch()
+    with room(1000):  # what is there already needs none
+        assert compiled.kernels.__wrapped__("beam_kernel").search_rows
 
 
 def test_every_row_is_visited_once(monkeypatch):
