@@ -1,13 +1,14 @@
 """Kills a small real run by SIGKILL again and again; it must end as if nothing had happened.
 
     python experiments/faults/kill.py [--kills 100] [--in_save 30] [--steps 300] [--processes 2] \
-        [--json FILE]
+        [--saved_first] [--set data.workers=2 ...] [--json FILE]
 
 One run is left alone. Others are killed at random moments, some of them while a checkpoint is being
 written, and started again by the same command until they finish. Weights, averages, optimizer state
 and metrics.jsonl (but for its times) must be equal to the last bit. A run of several processes
 loses one of them at random; the others are left alone for a moment, and then ended as a scheduler
-ends them.
+ends them. With --saved_first a process is killed only after a checkpoint of its own. For several
+devices on a CPU set XLA_FLAGS=--xla_force_host_platform_device_count=4.
 """
 
 import argparse
@@ -39,13 +40,15 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--pause", type=float, default=10.0, help="kills come within so many s")
     parser.add_argument("--processes", type=int, default=1, help="of a run")
+    parser.add_argument("--saved_first", action="store_true", help="kill only what has saved")
+    parser.add_argument("--set", action="append", default=[], help="KEY=VALUE of the config")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", help="also write the result there")
     args = parser.parse_args()
     dice = random.Random(args.seed)
     with tempfile.TemporaryDirectory() as folder:
         base = Path(folder)
-        command = Command(base, args.steps, args.pause, args.processes)
+        command = Command(base, args)
         wanted = command.finish(base / "unbroken")
         result = {"runs": 0, "equal": 0, "kills": 0, "in_save": 0, "damaged": 0}
         while result["kills"] < args.kills:
@@ -66,24 +69,25 @@ def main() -> None:
             if got != wanted:
                 sys.exit(f"{workdir}: ended otherwise: {got[0]} instead of {wanted[0]}")
     if args.json:
-        told = {"steps": args.steps, "processes": args.processes}
+        told = {"steps": args.steps, "processes": args.processes, "set": args.set}
         Path(args.json).write_text(json.dumps(result | told) + "\n")
 
 
 class Command:
     """The one command that begins, goes on with and ends a run."""
 
-    def __init__(self, base: Path, steps: int, pause: float, processes: int):
-        self.pause = pause
-        self.processes = processes
+    def __init__(self, base: Path, args: argparse.Namespace):
+        self.pause = args.pause
+        self.processes = args.processes
+        self.saved_first = args.saved_first
         self.words = [
             sys.executable,
             "-m",
             "crnn_jax.main",
             f"--config={ROOT}/configs/tiny.py",
-            f"--config.steps={steps}",
+            f"--config.steps={args.steps}",
             "--config.data.validation=synthetic*0.05",
-            *(f"--config.{setting}" for setting in SETTINGS),
+            *(f"--config.{setting}" for setting in (*SETTINGS, *args.set)),
         ]
         # Compiling is most of the time of so short a run.
         self.environment = os.environ | {
@@ -118,8 +122,12 @@ class Command:
         runs = self.start(workdir)
         victim = dice.choice(runs)
         latest = workdir / "checkpoints" / "latest"
+        while (
+            self.saved_first and victim.poll() is None and not self.newer(latest, "*[0-9]", since)
+        ):
+            time.sleep(0.01)
         time.sleep(dice.uniform(0, self.pause))
-        while in_save and victim.poll() is None and not self.saving(latest, since):
+        while in_save and victim.poll() is None and not self.newer(latest, "*.partial", since):
             time.sleep(0.001)
         if in_save:
             time.sleep(dice.uniform(0, 0.03))
@@ -128,7 +136,7 @@ class Command:
             for run in runs:
                 run.wait()
             return None
-        saving = self.saving(latest, since)
+        saving = self.newer(latest, "*.partial", since)
         if len(runs) > 1:
             time.sleep(dice.uniform(0, 1))  # what the others do alone must harm nothing
         for run in runs:
@@ -137,11 +145,11 @@ class Command:
         return saving
 
     @staticmethod
-    def saving(latest: Path, since: float) -> bool:
-        """Whether a checkpoint is being written that was begun after that time."""
-        for partial in latest.glob("*.partial"):
-            with contextlib.suppress(FileNotFoundError):  # it has just been renamed
-                if partial.stat().st_mtime > since:
+    def newer(latest: Path, names: str, since: float) -> bool:
+        """Whether a checkpoint of such a name (while written: .partial) is from after that time."""
+        for found in latest.glob(names):
+            with contextlib.suppress(FileNotFoundError):  # it has just been renamed or removed
+                if found.stat().st_mtime > since:
                     return True
         return False
 
