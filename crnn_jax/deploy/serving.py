@@ -18,6 +18,7 @@ from crnn_jax.deploy.loaded_model import LoadedModel
 # full network about 2 GB), and one picture's width (frames are read one after the other).
 MOST_COLUMNS = 1 << 18
 WIDEST = 8192
+AT_ONCE = 4  # pictures decoded; one of 50 megapixels takes nearly a gigabyte
 
 # (images uint8 [b, h, w, c], widths int32 [b]) -> {'logits' float32 [b, t, k], 'frames' int32 [b]}
 # and, where the network decodes too, 'ids' int32 [b, t], -1 behind the text; t may be larger than
@@ -88,7 +89,7 @@ class Server(tf.Module):
         # outlives an error. The last element, an empty picture, is there if all others are not.
         given = (tf.range(b + 1), tf.concat([encoded, [b""]], axis=0))
         data = tf.data.Dataset.from_tensor_slices(given)
-        data = data.map(read, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        data = data.map(read, num_parallel_calls=AT_ONCE, deterministic=True)
         data = data.ignore_errors()
         data = data.padded_batch(
             tf.cast(b + 1, tf.int64), ([], [rule.height, None, rule.channels], [])

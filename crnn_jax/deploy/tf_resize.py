@@ -13,6 +13,7 @@ import tensorflow as tf
 from crnn_jax.spec.preprocessing import Preprocessing
 
 FIXED_POINT = 1 << 22
+MOST_WEIGHTS = 1 << 22  # at once, of float64: a file of some kB may be a million pixels wide
 
 
 def target_width(height: Any, width: Any, rule: Preprocessing) -> Any:
@@ -37,12 +38,32 @@ def resize(image: Any, rule: Preprocessing) -> Any:
     if rule.filter == "nearest":
         rows = _nearest(shape[0], tf.constant(rule.height, tf.int64))
         return tf.gather(tf.gather(image, _nearest(shape[1], width), axis=1), rows, axis=0)
-    across = _weights(shape[1], width, rule)
-    down = _weights(shape[0], tf.constant(rule.height, tf.int64), rule)
-    levels = tf.cast(image, tf.float64)
-    levels = _round(tf.einsum("hwc,vw->hvc", levels, across), rule)
-    levels = _round(tf.einsum("hvc,uh->uvc", levels, down), rule)
+    across = _resample(tf.transpose(image, [1, 0, 2]), width, rule)
+    levels = _resample(tf.transpose(across, [1, 0, 2]), tf.constant(rule.height, tf.int64), rule)
     return tf.cast(tf.floor(levels + 0.5), tf.uint8)
+
+
+def _resample(levels: Any, target: Any, rule: Preprocessing) -> Any:
+    """One pass along the first axis: [source, n, c] -> float64 [target, n, c]."""
+    shape = tf.shape(levels, tf.int64)
+    step = tf.maximum(MOST_WEIGHTS // shape[0], 1)
+
+    def add(start: Any, done: Any) -> tuple[Any, Any]:
+        stop = tf.minimum(start + step, target)
+        first, weights = _weights(start, stop, shape[0], target, rule)
+        window = tf.cast(levels[first : first + tf.shape(weights, tf.int64)[1]], tf.float64)
+        part = _round(tf.tensordot(weights, window, 1), rule)
+        return stop, tf.concat([done, part], axis=0)
+
+    start = tf.constant(0, tf.int64)
+    none = tf.zeros([0, shape[1], shape[2]], tf.float64)
+    return tf.while_loop(
+        lambda start, _: start < target,
+        add,
+        (start, none),
+        shape_invariants=(start.shape, tf.TensorShape([None, None, None])),
+        parallel_iterations=1,
+    )[1]
 
 
 def _round(levels: Any, rule: Preprocessing) -> Any:
@@ -59,25 +80,32 @@ def _nearest(source: Any, target: Any) -> Any:
     return tf.minimum(tf.cast(tf.floor(at), tf.int64), source - 1)
 
 
-def _weights(source: Any, target: Any, rule: Preprocessing) -> Any:
-    """float64 [target, source]: how much of each source pixel a target pixel takes."""
+def _weights(start: Any, stop: Any, source: Any, target: Any, rule: Preprocessing) -> Any:
+    """How much the target pixels [start, stop) take of each source pixel.
+
+    Returns:
+        The first source pixel of which they take any, int64, and float64 [stop - start, pixels].
+    """
     scale = tf.cast(source, tf.float64) / tf.cast(target, tf.float64)
-    place = tf.range(tf.cast(target, tf.float64), dtype=tf.float64)[:, None]
-    pixel = tf.range(tf.cast(source, tf.float64), dtype=tf.float64)[None, :]
+    last = tf.cast(source, tf.float64)
+    place = tf.range(tf.cast(start, tf.float64), tf.cast(stop, tf.float64))[:, None]
     if not rule.antialias:
-        at = (place + 0.5) * scale - 0.5
-        at = tf.clip_by_value(at, 0.0, tf.cast(source, tf.float64) - 1.0)
-        return tf.maximum(1.0 - tf.abs(pixel - at), 0.0)
+        at = tf.clip_by_value((place + 0.5) * scale - 0.5, 0.0, last - 1.0)
+        first = tf.floor(at)
+        pixel = tf.range(first[0, 0], tf.minimum(first[-1, 0] + 2.0, last))[None, :]
+        return tf.cast(first[0, 0], tf.int64), tf.maximum(1.0 - tf.abs(pixel - at), 0.0)
     stretch = tf.maximum(scale, 1.0)
     support = SUPPORT[rule.filter] * stretch
     centre = (place + 0.5) * scale
     first = tf.maximum(tf.floor(centre - support + 0.5), 0.0)
-    end = tf.minimum(tf.floor(centre + support + 0.5), tf.cast(source, tf.float64))
+    end = tf.minimum(tf.floor(centre + support + 0.5), last)
+    pixel = tf.range(first[0, 0], end[-1, 0])[None, :]
     weights = FILTERS[rule.filter]((pixel - centre + 0.5) * (1.0 / stretch))
     weights = tf.where((pixel >= first) & (pixel < end), weights, 0.0)
     weights /= tf.reduce_sum(weights, axis=1, keepdims=True)
     # Pillow rounds halves away from zero.
-    return tf.sign(weights) * tf.floor(tf.abs(weights) * FIXED_POINT + 0.5)
+    weights = tf.sign(weights) * tf.floor(tf.abs(weights) * FIXED_POINT + 0.5)
+    return tf.cast(first[0, 0], tf.int64), weights
 
 
 def _box(x: Any) -> Any:

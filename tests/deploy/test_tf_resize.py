@@ -1,3 +1,5 @@
+import resource
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -41,3 +43,15 @@ def test_the_same_levels_as_pillow(options, channels):
         # Sampling without antialiasing rounds once, and two orders of adding may fall on two
         # sides of a half.
         assert np.abs(got.astype(int) - want).max() <= (0 if rule.antialias else 1)
+
+
+@pytest.mark.parametrize("antialias", [True, False])
+@pytest.mark.parametrize("size", [(4, 100_000), (100_000, 4)], ids=str)
+def test_a_very_long_picture_takes_little_memory(size, antialias):
+    """A file of some kB may hold one: all weights in one matrix would take gigabytes."""
+    rule = Preprocessing(antialias=antialias)
+    picture = np.random.default_rng(1).integers(0, 256, (*size, 1), np.uint8)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    got = tf_resize.resize(tf.constant(picture), rule).numpy()
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 400_000  # kB
+    assert np.abs(got.astype(int) - rule.resize(picture)).max() <= 1  # a half of 6,000 summands
