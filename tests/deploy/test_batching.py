@@ -37,6 +37,17 @@ def test_1024_pixels_have_16_steps():
     assert len({padded_width(w) for w in range(1, 1025)}) == 16
 
 
+@given(st.lists(st.integers(32, 1024), max_size=300))
+def test_however_many_pictures_come_100_shapes_are_compiled_at_most(widths):
+    shapes = {
+        (1 << rows, width)
+        for width in map(padded_width, range(32, 1025))
+        for rows in range(min(MAX_ROWS, MAX_COLUMNS // width).bit_length())
+    }
+    assert len(shapes) <= 100
+    assert {(plan.rows, plan.width) for plan in plan_batches(widths)} <= shapes
+
+
 @pytest.mark.parametrize("width", [100, 32])
 def test_a_fixed_width_is_not_rounded(width):
     assert {plan.width for plan in plan_batches([width] * 70, width)} == {width}

@@ -72,6 +72,17 @@ def test_beside_a_much_wider_picture(recognizer, pictures, readings):
     assert_same(recognizer.read([wide, pictures[0]])[1], readings[0])
 
 
+def test_many_widths_share_few_programs(tmp_path):
+    recognizer = Recognizer.load(write_tiny_model(tmp_path / "m.safetensors"))
+    widths = np.random.default_rng(0).permutation(np.arange(32, 129).repeat(3))
+    recognizer.read([np.full((32, w), 9, np.uint8) for w in widths])
+    assert len(set(widths)) == 97
+    assert recognizer._read._cache_size() <= 6  # four steps of width, a last batch of fewer rows
+    compiled = recognizer._read._cache_size()
+    recognizer.read([np.full((32, w), 9, np.uint8) for w in widths[::-1]])
+    assert recognizer._read._cache_size() == compiled
+
+
 def test_a_picture_in_every_form(recognizer, pictures, tmp_path):
     picture = Image.fromarray(pictures[0])
     picture.save(path := tmp_path / "a.png")
