@@ -14,6 +14,7 @@ from crnn_jax.deploy.saved_model import load, warm_widths, write_saved_model
 from crnn_jax.deploy.tf_networks import padded_width as tf_padded_width
 from crnn_jax.deploy.tf_networks import power_of_two_above
 from crnn_jax.spec.charset import Charset
+from crnn_jax.spec.errors import UserError
 from crnn_jax.spec.preprocessing import Preprocessing
 from tests.testdata.exports import calm, resized, tiny_model
 from tests.testdata.tiny_model import noise_pictures
@@ -115,6 +116,50 @@ def test_files_of_all_sizes_and_what_is_no_picture(signatures, model):
     assert min(reading.confidence for reading in readings) > 0
     np.testing.assert_allclose(out["confidence"], confidences, rtol=NEAR)
     assert out["frames"].numpy()[2:5].tolist() == [0, 0, 0]
+
+
+def test_hostile_files_beside_good_ones(signatures, model):
+    """Each is read as alone, or '' and 0 where Pillow cannot read it either."""
+    picture = Image.fromarray(noise_pictures(1)[0])
+    colour = picture.convert("RGB")
+
+    def file(image, kind, **options):
+        stream = io.BytesIO()
+        image.save(stream, kind, **options)
+        return stream.getvalue()
+
+    whole = file(picture, "png")
+    jpeg = file(colour, "jpeg", quality=95)
+    deep = Image.fromarray(np.asarray(picture).astype(np.uint16) * 257)
+    turned = picture.rotate(180)
+    given = [
+        whole,
+        b"",
+        np.random.default_rng(0).bytes(4000),
+        jpeg[: len(jpeg) // 2],
+        jpeg,
+        whole[: len(whole) // 2],
+        whole[:16] + b"\0\0\xff\xff" * 2 + whole[24:],  # 65,535 x 65,535 pixels
+        file(turned, "gif", save_all=True, append_images=[picture]),
+        b"no picture",
+        file(deep, "png"),
+        file(colour.convert("CMYK"), "jpeg", quality=95),
+        jpeg[:3] + b"\0" * 5000,
+        file(Image.new("L", (1_000_000, 1), 255), "png"),
+        whole,
+    ]
+    out = signatures["serving_bytes"](image_bytes=tf.constant(given))
+    readings = Recognizer(model.variables, model.metadata).read(given, errors="return")
+    bad = [i for i, reading in enumerate(readings) if isinstance(reading, UserError)]
+    assert bad == [1, 2, 3, 5, 6, 8, 11]
+    found = zip(out["text"].numpy(), out["confidence"].numpy(), readings, strict=True)
+    for i, (text, confidence, reading) in enumerate(found):
+        if i in bad:
+            assert (text, confidence) == (b"", 0)
+        elif i != 10:  # libraries make RGB of CMYK up to 2 levels apart
+            assert text.decode() == reading.text
+    alone = signatures["serving_bytes"](image_bytes=tf.constant(given[10:11]))
+    assert out["text"][10] == alone["text"][0]
 
 
 def test_nothing_but_what_is_no_picture(signatures):
