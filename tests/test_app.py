@@ -12,6 +12,8 @@ import time
 import urllib.error
 import urllib.request
 import zlib
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -94,7 +96,8 @@ def test_what_is_beyond_the_pages_bounds_gets_one_line(recognizer, picture, aske
 
 
 @pytest.fixture
-def address(root, tmp_path):
+def app(root, tmp_path):
+    """The page in a process of its own: its address, that process, its log."""
     pytest.importorskip("gradio", reason="the page is an extra")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -117,41 +120,101 @@ def address(root, tmp_path):
                 assert run.poll() is None, log.read_text()
                 assert time.monotonic() < deadline, log.read_text()
                 time.sleep(0.5)
-        yield found
+        yield found, run, log
     finally:
         run.terminate()
         run.wait()
     assert list(sent.iterdir()) == []  # what was sent is gone with the page
 
 
-def test_nothing_but_pictures_goes_out_and_nothing_too_large_comes_in(address, root):
-    def ask(place, data=None, kind="application/json"):
+@pytest.fixture
+def address(app):
+    return app[0]
+
+
+class Client:
+    """Asks the page as a program would."""
+
+    def __init__(self, address):
+        self.address = f"{address}/gradio_api"
+        self.opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+    def ask(self, place, data=None, kind="application/json"):
         headers = {} if data is None else {"Content-Type": kind}
-        request = urllib.request.Request(f"{address}/gradio_api/{place}", data, headers)
+        request = urllib.request.Request(f"{self.address}/{place}", data, headers)
         try:
-            with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request) as told:
+            with self.opener.open(request, timeout=300) as told:
                 return told.status, told.read().decode("utf-8", "replace")
         except urllib.error.HTTPError as error:
             return error.code, ""
 
-    images = root / "example" / "images"
-    assert ask(f"file={min(images.iterdir())}")[0] == 200
-    for outside in ("/etc/passwd", f"{images}/../table.txt", f"{root}/README.md"):
-        assert ask(f"file={outside}")[0] == 403
-
-    def send(data):
+    def send(self, data):
         head = (
             b'--x\r\nContent-Disposition: form-data; name="files"; filename="../../a.png"\r\n\r\n'
         )
         whole = head + data + b"\r\n--x--\r\n"
-        return ask("upload", whole, "multipart/form-data; boundary=x")
+        return self.ask("upload", whole, "multipart/form-data; boundary=x")
 
-    assert send(b"\0" * (21 << 20))[0] == 413
-    (path,) = json.loads(send(png_of(65_535))[1])
-    sent = {"path": path, "meta": {"_type": "gradio.FileData"}}
-    question = json.dumps({"data": [sent, "greedy", 10, ""]}).encode()
-    event = json.loads(ask("call/read", question)[1])["event_id"]
-    assert "this picture cannot be read: over 50 megapixels" in ask(f"call/read/{event}")[1]
+    def read(self, data, *others):
+        """What the page answers to a picture's bytes and the other fields."""
+        (path,) = json.loads(self.send(data)[1])
+        sent = {"path": path, "meta": {"_type": "gradio.FileData"}}
+        return self.call({"data": [sent, *others]})
+
+    def call(self, question):
+        status, told = self.ask("call/read", json.dumps(question).encode())
+        if status != 200:
+            return str(status)
+        return self.ask(f"call/read/{json.loads(told)['event_id']}")[1]
+
+
+def test_nothing_but_pictures_goes_out_and_nothing_too_large_comes_in(address, root):
+    client = Client(address)
+    images = root / "example" / "images"
+    assert client.ask(f"file={min(images.iterdir())}")[0] == 200
+    for outside in ("/etc/passwd", f"{images}/../table.txt", f"{root}/README.md"):
+        assert client.ask(f"file={outside}")[0] == 403
+    assert client.send(b"\0" * (21 << 20))[0] == 413
+    told = client.read(png_of(65_535), "greedy", 10, "")
+    assert "this picture cannot be read: over 50 megapixels" in told
+
+
+@pytest.mark.slow
+def test_twenty_hostile_visitors_at_once(app, root):
+    """Each asks 20 times; the page reads good pictures rightly and stays as it is."""
+    address, run, log = app
+    good = sorted((root / "example" / "images").glob("*Hotel*"))[0].read_bytes()
+    rest = ("greedy", 10, "")
+    client = Client(address)
+    kinds = [
+        ("hotel", lambda: client.read(good, *rest)),
+        ("cannot be read: not a picture", lambda: client.read(os.urandom(1000), *rest)),
+        ("cannot be read: damaged", lambda: client.read(good[: len(good) // 2], *rest)),
+        ("cannot be read: over 50 mega", lambda: client.read(png_of(65_535), *rest)),
+        ("hotel", lambda: client.read(good, "beam", 10, "")),
+        ("413", lambda: str(client.send(b"\0" * (21 << 20))[0])),
+        ("422", lambda: str(client.ask("call/read", b"{no json")[0])),
+        ("error", lambda: client.call({"data": []})),
+        ("error", lambda: client.call({"data": [{"path": "/etc/passwd"}, *rest]})),
+        ("a beam of many", lambda: client.read(good, "beam", "many", "")),
+    ]
+
+    def memory():
+        status = Path(f"/proc/{run.pid}/status").read_text()
+        return int(re.search(r"VmRSS:\s+(\d+)", status)[1]) / 1024
+
+    for _, ask in kinds:
+        ask()
+    before = memory()
+    with ThreadPoolExecutor(20) as pool:
+        asked = [kinds[i % len(kinds)] for i in range(400)]
+        answers = list(pool.map(lambda kind: kind[1](), asked))
+    wrong = {(w, a) for (w, _), a in zip(asked, answers, strict=True) if w not in a}
+    print(f"{before:.0f} MB before, {memory():.0f} MB after")
+    assert not wrong
+    assert run.poll() is None
+    assert memory() - before < 300
+    assert "Traceback" not in log.read_text()
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
