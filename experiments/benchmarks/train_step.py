@@ -89,7 +89,10 @@ def pure_step(variables: dict, metadata: dict, **changes: object) -> tuple[Calla
     from crnn_jax.training.state import create_state
     from crnn_jax.training.step import make_train_step
 
-    model = CRNN(ModelConfig.from_dict({**metadata["model"], **changes}))
+    convolution = str(changes.pop("convolution", "auto"))
+    model = CRNN(
+        ModelConfig.from_dict({**metadata["model"], **changes}), convolution=convolution
+    )
     optimizer = optax.adam(1e-3)
     step = make_train_step(model, optimizer, blank_id=CLASSES - 1)
     return step, create_state(variables, optimizer, ema=False)
@@ -113,6 +116,10 @@ def ours(variables: dict, metadata: dict, **changes: object) -> Step:
     return step
 
 
+def ours_xla(variables: dict, metadata: dict) -> Step:
+    return ours(variables, metadata, convolution="xla")
+
+
 def ours_unmasked(variables: dict, metadata: dict) -> Step:
     """As if every picture filled its batch, which here it does: the rest is what masks cost."""
     import jax.numpy as jnp
@@ -120,7 +127,7 @@ def ours_unmasked(variables: dict, metadata: dict) -> Step:
     step = ours(variables, metadata)
     everywhere = {"column_mask": lambda size, width: jnp.ones((len(width), size), bool)}
     changes = [
-        mock.patch.multiple("crnn_jax.models.batch_norm", **everywhere),
+        mock.patch.multiple("crnn_jax.models.layers", **everywhere),
         mock.patch.multiple("crnn_jax.models.crnn", **everywhere, zero_padding=lambda x, _: x),
     ]
 
@@ -214,6 +221,7 @@ def pytorch_amp(variables: dict, metadata: dict) -> Step | None:
 
 SUBJECTS: dict[str, Callable[[dict, dict], Step | None]] = {
     "crnn_jax": ours,
+    "crnn_jax, XLA alone": ours_xla,
     "crnn_jax, no masks": ours_unmasked,
     "crnn_jax, bfloat16": ours_bfloat16,
     "keras, tf.function": keras,

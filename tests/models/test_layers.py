@@ -7,11 +7,10 @@ import numpy as np
 import pytest
 from jax import lax
 
-from crnn_jax.models.batch_norm import MaskedBatchNorm
+from crnn_jax.models.layers import MaskedBatchNorm, max_pool
 from crnn_jax.models.config import VARIANTS, ModelConfig, get_model_config
 from crnn_jax.models.crnn import CRNN
 from crnn_jax.models.lstm import LSTM, lstm_scan
-from crnn_jax.models.pooling import max_pool
 from crnn_jax.spec.errors import UserError
 from crnn_jax.training.state import init_variables
 

@@ -1,0 +1,138 @@
+"""Layers that never see padding: what lies right of a picture's real width counts nothing.
+
+Sums run over the whole global batch, so that the number of devices changes nothing either.
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from crnn_jax.models import native
+
+
+def global_sum(x: jax.Array, axis_name: str | None) -> jax.Array:
+    """Sums `x` over all devices: the only place that names an axis.
+
+    Under `jit` with sharded arrays a plain `jnp.sum` is already global and `axis_name` is None;
+    under `pmap` each device holds its own part and `axis_name` says along what to add.
+    """
+    return x if axis_name is None else lax.psum(x, axis_name)
+
+
+def column_mask(size: int, width: jax.Array) -> jax.Array:
+    """bool [b, size]: which of the columns are real, given `width` int32 [b]."""
+    return jnp.arange(size, dtype=jnp.int32)[None, :] < width[:, None]
+
+
+def zero_padding(x: jax.Array, width: jax.Array) -> jax.Array:
+    """`x` [b, h, w, c] with every column at or right of `width` [b] set to 0."""
+    return jnp.where(column_mask(x.shape[2], width)[:, None, :, None], x, jnp.zeros((), x.dtype))
+
+
+class Convolution(nn.Module):
+    """A convolution, with bias and ReLU where no batch norm follows.
+
+    Attributes:
+      features: output channels.
+      size: of the square kernel; 3 keeps height and width, 2 makes both one smaller.
+      norm: whether batch norm follows: no bias then, and neither ReLU nor zeros behind the width.
+      use_native: whether `models.native` does it, or XLA.
+    """
+
+    features: int
+    size: int
+    norm: bool
+    use_native: bool
+
+    @nn.compact
+    def __call__(self, x: jax.Array, width: jax.Array) -> jax.Array:
+        """x [b, h, w, c], real columns of the result int32 [b] -> [b, h', w', features]."""
+        shape = (self.size, self.size, x.shape[-1], self.features)
+        kernel = self.param("kernel", nn.initializers.he_normal(), shape)
+        zeros = nn.initializers.zeros
+        bias = jnp.zeros(self.features) if self.norm else self.param("bias", zeros, shape[-1:])
+        convolve = native.convolution if self.use_native else native.xla_convolution
+        return convolve(x, kernel, bias, width, self.size // 2 if self.size == 3 else 0, not self.norm)
+
+
+def max_pool(x: jax.Array, *, stride_w: int, geometry: str) -> jax.Array:
+    """2x2 windows, vertical stride 2, as the maximum of strided slices.
+
+    After a ReLU a zero column equals the -inf that padding means. This form, unlike
+    `reduce_window`, has a cheap gradient on CPU and converts to TFLite with a free width.
+
+    Args:
+      x: [b, h, w, c], nonnegative, h even, zero right of the real width.
+      stride_w: 2 halves the width, 1 keeps it.
+      geometry: 'keras' pads as SAME (ceil(w / 2), or w); 'torch' floors (floor(w / 2)), and where
+        the width is kept pads a column on both sides (w + 1).
+
+    Returns:
+      [b, h / 2, w', c]; `spec.geometry` states w'.
+    """
+    b, h, w, c = x.shape
+    x = jnp.maximum(
+        lax.slice(x, (0, 0, 0, 0), (b, h, w, c), (1, 2, 1, 1)),
+        lax.slice(x, (0, 1, 0, 0), (b, h, w, c), (1, 2, 1, 1)),
+    )  # --> [b, h / 2, w, c]
+    h = x.shape[1]
+    if geometry == "torch":
+        left, right = (0, 0) if stride_w == 2 else (1, 1)
+    else:
+        # A free width (a symbol, in exports) may be odd, so it is always padded.
+        even = stride_w == 2 and isinstance(w, int) and w % 2 == 0
+        left, right = 0, 0 if even else 1
+    if left or right:
+        x = jnp.pad(x, ((0, 0), (0, 0), (left, right), (0, 0)))
+    w = x.shape[2]
+    return jnp.maximum(
+        lax.slice(x, (0, 0, 0, 0), (b, h, w - 1, c), (1, 1, stride_w, 1)),
+        lax.slice(x, (0, 0, 1, 0), (b, h, w, c), (1, 1, stride_w, 1)),
+    )  # --> [b, h / 2, w', c]
+
+
+class MaskedBatchNorm(nn.Module):
+    """Normalises each channel by moments over the unmasked positions.
+
+    The moments are sums over all devices divided once, so that the number of devices changes
+    nothing. (flax's own masked form averages each device's mean with equal weight.) A batch without
+    a real sample leaves the running statistics as they are.
+    """
+
+    momentum: float
+    epsilon: float
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(self, x: jax.Array, width: jax.Array, *, train: bool) -> jax.Array:
+        """x [b, h, w, c], width int32 [b] -> the same shape and dtype; columns past width unset."""
+        c = x.shape[-1]
+        scale = self.param("scale", nn.initializers.ones, (c,))
+        bias = self.param("bias", nn.initializers.zeros, (c,))
+        running_mean = self.variable("batch_stats", "mean", jnp.zeros, (c,))
+        running_var = self.variable("batch_stats", "var", jnp.ones, (c,))
+        if train:
+            mean, var, count = self._moments(x.astype(jnp.float32), width)
+            if not self.is_initializing():
+                keep = jnp.where(count > 0, self.momentum, 1.0)
+                running_mean.value = keep * running_mean.value + (1 - keep) * mean
+                running_var.value = keep * running_var.value + (1 - keep) * var
+        else:
+            mean, var = running_mean.value, running_var.value
+        gain = scale * jax.lax.rsqrt(var + self.epsilon)
+        return (x * _row(gain) + _row(bias - mean * gain)).astype(x.dtype)
+
+    def _moments(self, x, width):
+        mask = column_mask(x.shape[2], width)[:, None, :, None]  # --> [b, 1, w, 1]
+        count = global_sum(jnp.sum(mask, dtype=jnp.float32) * x.shape[1], self.axis_name)
+        safe = jnp.maximum(count, 1.0)
+        mean = global_sum(jnp.sum(jnp.where(mask, x, 0), (0, 1, 2)), self.axis_name) / safe
+        centred = jnp.where(mask, x - _row(mean), 0)
+        var = global_sum(jnp.sum(centred * centred, (0, 1, 2)), self.axis_name) / safe
+        return mean, var, count
+
+
+def _row(x: jax.Array) -> jax.Array:
+    """[c] -> [1, 1, 1, c], since a rank is never raised in silence here."""
+    return x[None, None, None, :]
