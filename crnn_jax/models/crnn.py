@@ -62,16 +62,21 @@ class CRNN(nn.Module):
         use_native = native.wanted(self.convolution, cfg.dtype, self.axis_name)
         x = zero_padding(image.astype(dtype), width)
         for i, features in enumerate(cfg.filters):
-            size, norm = 2 if i == len(cfg.filters) - 1 else 3, i in NORMALISED
-            real = widths[f"conv{i + 1}"]
-            x = Convolution(features, size, norm, use_native, name=f"conv{i + 1}")(x, real)
-            if norm:
+            size, real = 2 if i == len(cfg.filters) - 1 else 3, widths[f"conv{i + 1}"]
+            use_bias = i not in NORMALISED
+            convolve = Convolution(features, size, use_bias, use_native, name=f"conv{i + 1}")
+            if use_bias:
+                x = convolve(x, real)
+            else:
                 name = f"bn{i + 1}"
-                batch_norm = MaskedBatchNorm(
-                    cfg.bn_momentum, cfg.bn_epsilon, self.axis_name, name=name
+                norm = MaskedBatchNorm(
+                    features, cfg.bn_momentum, cfg.bn_epsilon, self.axis_name, name=name
                 )
-                x = batch_norm(x, real, train=train and name not in self.frozen)
-                x = zero_padding(nn.relu(x), real)
+                if train and name not in self.frozen:
+                    x = nn.relu(norm(convolve(x, real, relu=False), real))
+                    x = zero_padding(x, real)
+                else:
+                    x = convolve(x, real, affine=norm.affine())
             if i in POOLED:
                 pool, stride_w = POOLED[i]
                 x = max_pool(x, stride_w=stride_w, geometry=cfg.geometry)
@@ -85,3 +90,23 @@ class CRNN(nn.Module):
         x = BiLSTM(cfg.hidden, cfg.unroll, use_native, name="bi_lstm2")(x, lengths)
         logits = nn.Dense(cfg.num_classes, name="logits")(x.astype(jnp.float32))
         return logits.swapaxes(0, 1), lengths  # --> [b, t, k]
+
+
+def prepare(model: CRNN, variables: dict) -> dict:
+    """Variables for reading: with kernels laid out for the CPU's convolutions where it has them.
+
+    Args:
+      model: the network.
+      variables: {'params', 'batch_stats'}.
+
+    Returns:
+      What `model.apply(..., train=False)` takes in their place; it cannot be trained on.
+    """
+    cfg = model.config
+    image, width = jnp.zeros((1, 32, 32, cfg.channels), jnp.uint8), jnp.full((1,), 32, jnp.int32)
+
+    @jax.jit
+    def pack(variables):
+        return model.apply(variables, image, width, train=False, mutable=["packed"])[1]
+
+    return variables | pack(variables)

@@ -31,29 +31,53 @@ def zero_padding(x: jax.Array, width: jax.Array) -> jax.Array:
 
 
 class Convolution(nn.Module):
-    """A convolution, with bias and ReLU where no batch norm follows.
+    """A convolution and what follows it, for as little traffic as can be.
 
     Attributes:
       features: output channels.
       size: of the square kernel; 3 keeps height and width, 2 makes both one smaller.
-      norm: whether batch norm follows: no bias then, and neither ReLU nor zeros behind the width.
+      use_bias: not where batch norm follows.
       use_native: whether `models.native` does it, or XLA.
     """
 
     features: int
     size: int
-    norm: bool
+    use_bias: bool
     use_native: bool
 
     @nn.compact
-    def __call__(self, x: jax.Array, width: jax.Array) -> jax.Array:
-        """x [b, h, w, c], real columns of the result int32 [b] -> [b, h', w', features]."""
+    def __call__(
+        self,
+        x: jax.Array,
+        width: jax.Array,
+        *,
+        affine: tuple[jax.Array, jax.Array] | None = None,
+        relu: bool = True,
+    ) -> jax.Array:
+        """x [b, h, w, c] -> [b, h', w', features].
+
+        Args:
+          x: zero right of the real width.
+          width: int32 [b], real columns of the result.
+          affine: (gain, shift) [features] of a batch norm by running moments, applied on the way.
+          relu: whether to apply it and to set padding to zero again.
+        """
+        if self.has_variable("packed", "kernel"):
+            packed = (self.get_variable("packed", name) for name in ("kernel", "panels", "bias"))
+            return native.packed_convolution(x, *packed, width)
         shape = (self.size, self.size, x.shape[-1], self.features)
         kernel = self.param("kernel", nn.initializers.he_normal(), shape)
-        zeros = nn.initializers.zeros
-        bias = jnp.zeros(self.features) if self.norm else self.param("bias", zeros, shape[-1:])
+        bias = jnp.zeros(self.features)
+        if self.use_bias:
+            bias = self.param("bias", nn.initializers.zeros, shape[-1:])
+        if affine:
+            kernel, bias = kernel * _row(affine[0]), affine[1]
+        if self.use_native and self.is_mutable_collection("packed") and not self.is_initializing():
+            self.put_variable("packed", "kernel", kernel)
+            self.put_variable("packed", "panels", native.pack_kernel(kernel))
+            self.put_variable("packed", "bias", bias)
         convolve = native.convolution if self.use_native else native.xla_convolution
-        return convolve(x, kernel, bias, width, self.size // 2 if self.size == 3 else 0, not self.norm)
+        return convolve(x, kernel, bias, width, 1 if self.size == 3 else 0, relu)
 
 
 def max_pool(x: jax.Array, *, stride_w: int, geometry: str) -> jax.Array:
@@ -98,30 +122,45 @@ class MaskedBatchNorm(nn.Module):
     The moments are sums over all devices divided once, so that the number of devices changes
     nothing. (flax's own masked form averages each device's mean with equal weight.) A batch without
     a real sample leaves the running statistics as they are.
+
+    Attributes:
+      features: channels.
+      momentum, epsilon: see `ModelConfig`.
+      axis_name: of the mapped axis under `pmap`.
     """
 
+    features: int
     momentum: float
     epsilon: float
     axis_name: str | None = None
 
-    @nn.compact
-    def __call__(self, x: jax.Array, width: jax.Array, *, train: bool) -> jax.Array:
-        """x [b, h, w, c], width int32 [b] -> the same shape and dtype; columns past width unset."""
-        c = x.shape[-1]
-        scale = self.param("scale", nn.initializers.ones, (c,))
-        bias = self.param("bias", nn.initializers.zeros, (c,))
-        running_mean = self.variable("batch_stats", "mean", jnp.zeros, (c,))
-        running_var = self.variable("batch_stats", "var", jnp.ones, (c,))
-        if train:
-            mean, var, count = self._moments(x.astype(jnp.float32), width)
-            if not self.is_initializing():
-                keep = jnp.where(count > 0, self.momentum, 1.0)
-                running_mean.value = keep * running_mean.value + (1 - keep) * mean
-                running_var.value = keep * running_var.value + (1 - keep) * var
-        else:
-            mean, var = running_mean.value, running_var.value
-        gain = scale * jax.lax.rsqrt(var + self.epsilon)
-        return (x * _row(gain) + _row(bias - mean * gain)).astype(x.dtype)
+    def setup(self) -> None:
+        c = (self.features,)
+        self.scale = self.param("scale", nn.initializers.ones, c)
+        self.bias = self.param("bias", nn.initializers.zeros, c)
+        self.mean = self.variable("batch_stats", "mean", jnp.zeros, c)
+        self.var = self.variable("batch_stats", "var", jnp.ones, c)
+
+    def affine(self) -> tuple[jax.Array, jax.Array]:
+        """(gain, shift) [c] by the running moments: x * gain + shift."""
+        return self._affine(self.mean.value, self.var.value)
+
+    def __call__(self, x: jax.Array, width: jax.Array) -> jax.Array:
+        """By this batch's moments, which also move the running ones.
+
+        x [b, h, w, c], width int32 [b] -> the same shape and dtype; columns past width unset.
+        """
+        mean, var, count = self._moments(x.astype(jnp.float32), width)
+        if not self.is_initializing():
+            keep = jnp.where(count > 0, self.momentum, 1.0)
+            self.mean.value = keep * self.mean.value + (1 - keep) * mean
+            self.var.value = keep * self.var.value + (1 - keep) * var
+        gain, shift = self._affine(mean, var)
+        return (x * _row(gain) + _row(shift)).astype(x.dtype)
+
+    def _affine(self, mean, var):
+        gain = self.scale * jax.lax.rsqrt(var + self.epsilon)
+        return gain, self.bias - mean * gain
 
     def _moments(self, x, width):
         mask = column_mask(x.shape[2], width)[:, None, :, None]  # --> [b, 1, w, 1]

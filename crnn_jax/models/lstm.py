@@ -134,14 +134,21 @@ class BiLSTM(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, lengths: jax.Array) -> jax.Array:
         """x [t, b, d] and real frames int32 [b] -> [t, b, 2 hidden], 0 behind them."""
+        if self.has_variable("packed", "kernels"):
+            packed = self.get_variable("packed", "kernels")
+            return native.lstm(x.astype(jnp.float32), *packed, lengths).astype(x.dtype)
         forward = LSTMParameters(self.hidden, name="forward")(x.shape[-1])
         backward = LSTMParameters(self.hidden, name="backward")(x.shape[-1])
         kernel = jnp.concatenate([forward[0], backward[0]], 1)
-        z = _multiply(x, kernel, x.dtype)  # --> [t, b, 8 h]
+        bias = jnp.concatenate([forward[2], backward[2]])
         if self.use_native and self.hidden % 16 == 0:
-            recurrent, bias = (jnp.stack([forward[i], backward[i]]) for i in (1, 2))
-            return native.lstm(z, recurrent, bias, lengths).astype(x.dtype)
-        z = z + jnp.concatenate([forward[2], backward[2]])[None, None, :]
+            recurrent = jnp.stack([forward[1], backward[1]])
+            if self.is_mutable_collection("packed") and not self.is_initializing():
+                packed = (*native.pack_lstm(kernel, recurrent), bias)
+                self.put_variable("packed", "kernels", packed)
+            hs = native.lstm(x.astype(jnp.float32), kernel, recurrent, bias, lengths)
+            return hs.astype(x.dtype)
+        z = _multiply(x, kernel, x.dtype) + bias[None, None, :]  # --> [t, b, 8 h]
         mask = jnp.arange(x.shape[0], dtype=jnp.int32)[:, None] < lengths[None, :]  # --> [t, b]
         z = jnp.where(mask[..., None], z, CLOSED)
         z_forward, z_backward = jnp.split(z, 2, axis=-1)

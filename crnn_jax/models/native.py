@@ -30,9 +30,11 @@ from jax import lax
 SOURCE = Path(__file__).with_suffix(".cc")
 FLAGS = ("-O3", "-march=native", "-ffp-contract=fast", "-std=c++17", "-shared", "-fPIC", "-fopenmp")
 TARGETS = (
+    "conv_pack",
     "conv_forward",
     "conv_backward_input",
     "conv_backward_kernel",
+    "lstm_pack",
     "lstm_forward",
     "lstm_backward",
 )
@@ -74,6 +76,7 @@ def unavailable() -> str:
         target = jax.ffi.pycapsule(getattr(library, name))
         jax.ffi.register_ffi_target(f"crnn_jax_{name}", target, platform="cpu")
     library.supports_bfloat16.restype = ctypes.c_bool
+    library.packed_size.restype = ctypes.c_int64
     _loaded.append(library)
     return ""
 
@@ -154,18 +157,34 @@ def convolution(
       [b, h', w', o] of x's dtype.
     """
 
-    def native(x, kernel, bias, width):
-        shape = (
-            x.shape[0],
-            x.shape[1] + 2 * padding - kernel.shape[0] + 1,
-            x.shape[2] + 2 * padding - kernel.shape[1] + 1,
-            kernel.shape[3],
-        )
-        call = _call("conv_forward", jax.ShapeDtypeStruct(shape, x.dtype))
-        return call(x, kernel.astype(x.dtype), bias, width, padding=np.int64(padding), relu=relu)
-
+    native = partial(_native_convolution, panels=None, padding=padding, relu=relu)
     other = partial(xla_convolution, padding=padding, relu=relu)
     return lax.platform_dependent(x, kernel, bias, width, cpu=native, default=other)
+
+
+def pack_kernel(kernel: jax.Array) -> jax.Array:
+    """A kernel [k, k, i, o] laid out for single pictures, flat: `panels` of `packed_convolution`."""
+    k, _, i, o = map(ctypes.c_int64, kernel.shape)
+    size = _loaded[0].packed_size(k, i, o)
+    return _call("conv_pack", jax.ShapeDtypeStruct((size,), jnp.float32))(kernel)
+
+
+def packed_convolution(
+    x: jax.Array, kernel: jax.Array, panels: jax.Array, bias: jax.Array, width: jax.Array
+) -> jax.Array:
+    """`convolution` with ReLU for reading, with `panels` from `pack_kernel`; CPU only."""
+    padding = 1 if kernel.shape[0] == 3 else 0
+    return _native_convolution(x, kernel, bias, width, panels=panels, padding=padding, relu=True)
+
+
+def _native_convolution(x, kernel, bias, width, *, panels, padding, relu):
+    b, h, w, _ = x.shape
+    k = kernel.shape[0]
+    out = (b, h + 2 * padding - k + 1, w + 2 * padding - k + 1, kernel.shape[3])
+    call = _call("conv_forward", jax.ShapeDtypeStruct(out, x.dtype))
+    panels = jnp.zeros((0,)) if panels is None else panels
+    kernel = kernel.astype(x.dtype)
+    return call(x, kernel, panels, bias, width, padding=np.int64(padding), relu=relu)
 
 
 def xla_convolution(
@@ -214,36 +233,47 @@ convolution.defvjp(_convolution_forward, _convolution_backward)
 
 
 @jax.custom_vjp
-def lstm(z: jax.Array, recurrent: jax.Array, bias: jax.Array, lengths: jax.Array) -> jax.Array:
+def lstm(
+    x: jax.Array, kernel: jax.Array, recurrent: jax.Array, bias: jax.Array, lengths: jax.Array
+) -> jax.Array:
     """Both directions of an LSTM over time; CPU only.
 
     Args:
-      z: float32 [t, b, 8 h], the input's share of the gates i, f, g, o of the forward and then of
-        the backward direction; h divides by 16.
+      x: float32 [t, b, d].
+      kernel: float32 [d, 8 h], gates i, f, g, o of the forward and then of the backward direction;
+        h divides by 16.
       recurrent: float32 [2, h, 4 h].
-      bias: float32 [2, 4 h].
+      bias: float32 [8 h].
       lengths: int32 [b], real frames.
 
     Returns:
       float32 [t, b, 2 h], 0 at and behind a row's length.
     """
-    t, b, h8 = z.shape
-    nothing = jax.ShapeDtypeStruct((0,), jnp.float32)
-    out = jax.ShapeDtypeStruct((t, b, h8 // 4), jnp.float32)
-    return _call("lstm_forward", (out, nothing, nothing))(z, recurrent, bias, lengths)[0]
+    none = jax.ShapeDtypeStruct((0,), jnp.float32)
+    outputs = (_frames(x, bias, 4), none, none)
+    return _call("lstm_forward", outputs)(x, kernel, recurrent, bias, lengths)[0]
 
 
-def _lstm_forward(z, recurrent, bias, lengths):
-    t, b, h8 = z.shape
-    out = jax.ShapeDtypeStruct((t, b, h8 // 4), jnp.float32)
-    hs, cs, gates = _call("lstm_forward", (out, out, _like(z)))(z, recurrent, bias, lengths)
-    return hs, (hs, cs, gates, recurrent, bias)
+def pack_lstm(kernel: jax.Array, recurrent: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Both kernels flat, in the layout that `lstm` works with, which takes them instead."""
+    flat = (jax.ShapeDtypeStruct((a.size,), jnp.float32) for a in (kernel, recurrent))
+    return tuple(_call("lstm_pack", tuple(flat))(kernel, recurrent))
+
+
+def _frames(x: jax.Array, bias: jax.Array, part: int) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct((*x.shape[:2], bias.shape[0] // part), jnp.float32)
+
+
+def _lstm_forward(x, kernel, recurrent, bias, lengths):
+    saved = (_frames(x, bias, 4), _frames(x, bias, 4), _frames(x, bias, 1))
+    hs, cs, gates = _call("lstm_forward", saved)(x, kernel, recurrent, bias, lengths)
+    return hs, (x, kernel, recurrent, bias, hs, cs, gates)
 
 
 def _lstm_backward(saved, d_hs):
-    hs, cs, gates, recurrent, bias = saved
-    results = (_like(gates), _like(recurrent), _like(bias))
-    return *_call("lstm_backward", results)(d_hs, hs, cs, gates, recurrent), None
+    x, kernel, recurrent, bias, hs, cs, gates = saved
+    results = tuple(map(_like, (x, kernel, recurrent, bias)))
+    return *_call("lstm_backward", results)(d_hs, x, kernel, recurrent, hs, cs, gates), None
 
 
 lstm.defvjp(_lstm_forward, _lstm_backward)

@@ -50,7 +50,7 @@ def main() -> None:
             runs = {s: (lambda step=step, b=batch: step(b)) for s, step in steps.items()}
             seconds = turns.take_turns(runs, args.turns, f"{name}, batch {size}")
             found = turns.rows_of(seconds, size, model=name, batch=size)
-            step, state = pure_step(*random_model(name))
+            step, state = pure_step(*random_model(name), convolution="xla")
             flops.add(found, flops.of(step, state, batch) / size)
             rows += found
     packages = ["jax", "jaxlib", "optax", "tensorflow-cpu", "tensorflow", "keras", "torch"]
