@@ -9,6 +9,7 @@ with cuDNN, in float32 and with AMP, beside our float32 and bfloat16. Subjects t
 """
 
 import argparse
+import dataclasses
 import os
 import sys
 import tempfile
@@ -120,7 +121,7 @@ def network_of(metadata: dict, **changes: object) -> Callable[[dict, np.ndarray]
     from crnn_jax.models.config import ModelConfig
     from crnn_jax.models.crnn import CRNN
 
-    network = CRNN(ModelConfig.from_dict({**metadata["model"], **changes}))
+    network = CRNN(dataclasses.replace(ModelConfig.from_metadata(metadata), **changes))
 
     def apply(variables: dict, images: np.ndarray) -> Any:
         widths = np.full(images.shape[0], images.shape[2], np.int32)
@@ -170,7 +171,7 @@ def pytorch(
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if amp and device == "cpu":
         return None
-    net = TorchCRNN(metadata["model"])
+    net = TorchCRNN(metadata)
     net.take(variables)
     net = net.eval().to(device, memory_format=torch.channels_last)
     # A program for every batch size, as ours: a free one is slower.

@@ -9,6 +9,7 @@ cuDNN, in float32 and with AMP, beside our float32 and bfloat16. Subjects take t
 """
 
 import argparse
+import dataclasses
 import os
 import sys
 from collections.abc import Callable
@@ -89,7 +90,7 @@ def pure_step(variables: dict, metadata: dict, **changes: object) -> tuple[Calla
     from crnn_jax.training.state import create_state
     from crnn_jax.training.step import make_train_step
 
-    model = CRNN(ModelConfig.from_dict({**metadata["model"], **changes}))
+    model = CRNN(dataclasses.replace(ModelConfig.from_metadata(metadata), **changes))
     optimizer = optax.adam(1e-3)
     step = make_train_step(model, optimizer, blank_id=CLASSES - 1)
     return step, create_state(variables, optimizer, ema=False)
@@ -179,7 +180,7 @@ def pytorch(
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if amp and device == "cpu":
         return None
-    net = TorchCRNN(metadata["model"])
+    net = TorchCRNN(metadata)
     net.take(variables)
     net = net.train().to(device, memory_format=torch.channels_last)
     optimizer = torch.optim.Adam(net.parameters(), 1e-3)
