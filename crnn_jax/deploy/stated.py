@@ -118,7 +118,7 @@ def _check_values(stated: Stated) -> None:
     right = type(config.unroll) is int and 1 <= config.unroll <= MAX_UNROLL
     require(right, "model.unroll", config.unroll, f"1 to {MAX_UNROLL}")
     for key in ("bn_epsilon", "bn_momentum"):
-        value = getattr(config, key)
+        value = config.to_dict()[key]
         require(number(value), f"model.{key}", value, "a finite number")
     right = config.channels == image.channels
     require(right, "model.channels", config.channels, f"the pictures' {image.channels}")
