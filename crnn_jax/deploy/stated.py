@@ -51,7 +51,7 @@ class Stated:
         """
         try:
             stated = cls(
-                ModelConfig.from_dict(metadata["model"]),
+                ModelConfig.from_metadata(metadata),
                 Charset.from_metadata(metadata),
                 Preprocessing.from_metadata(metadata["preprocessing"]),
                 metadata.get("temperature", 1.0),
@@ -117,10 +117,9 @@ def _check_values(stated: Stated) -> None:
     require(config.dtype in DTYPES, "model.dtype", config.dtype, " | ".join(DTYPES))
     right = type(config.unroll) is int and 1 <= config.unroll <= MAX_UNROLL
     require(right, "model.unroll", config.unroll, f"1 to {MAX_UNROLL}")
-    for key in ("mean", "scale", "bn_epsilon", "bn_momentum"):
+    for key in ("bn_epsilon", "bn_momentum"):
         value = config.to_dict()[key]
-        right = number(value) and (value > 0 or key != "scale")
-        require(right, f"model.{key}", value, "a finite number, of a scale above 0")
+        require(number(value), f"model.{key}", value, "a finite number")
     right = config.channels == image.channels
     require(right, "model.channels", config.channels, f"the pictures' {image.channels}")
     require(image.height == HEIGHT, "preprocessing.height", image.height, f"{HEIGHT} pixels")

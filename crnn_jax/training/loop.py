@@ -14,6 +14,7 @@ from typing import Any
 import jax
 
 from crnn_jax.data.collate import Batch
+from crnn_jax.models.crnn import CRNN
 from crnn_jax.scoring.evaluation import Prediction, evaluate_batches
 from crnn_jax.scoring.result import EvaluationResult
 from crnn_jax.spec.errors import UserError
@@ -21,12 +22,13 @@ from crnn_jax.training import hosts, report
 from crnn_jax.training.best import BestSoFar
 from crnn_jax.training.checkpoints import Checkpoints
 from crnn_jax.training.experiment import Experiment, make_experiment
+from crnn_jax.training.init_from import initial_variables
 from crnn_jax.training.optimizer import frozen_modules, make_optimizer, make_schedule
 from crnn_jax.training.parallel import Parallel
 from crnn_jax.training.pictures import FirstBatch, sheet
 from crnn_jax.training.profile import Profile
 from crnn_jax.training.signals import StopRequest
-from crnn_jax.training.starting import initial_variables
+from crnn_jax.training.starting import origin_of
 from crnn_jax.training.state import TrainState, create_state
 from crnn_jax.training.step import make_eval_step, make_train_step
 from crnn_jax.training.stream import stream_of
@@ -67,7 +69,7 @@ class _Run:
         self.parallel = Parallel(config.parallel)
         self.parallel.check_batch_size("batch_size", config.batch_size)
         self.parallel.check_batch_size("evaluation.batch_size", config.evaluation.batch_size)
-        self.experiment: Experiment = make_experiment(config, workdir.kept_table())
+        self.experiment: Experiment = make_experiment(config, origin_of(config, workdir))
         if jax.process_count() > 1:
             hosts.require_equal("config", str(config))
             hosts.require_equal("training data", self.experiment.plan.fingerprint())
@@ -85,9 +87,8 @@ class _Run:
         frozen = frozen_modules(config.freeze)
         self.schedule = make_schedule(config.optimizer, self.total)
         optimizer = make_optimizer(config.optimizer, self.schedule, frozen)
-        model, variables, said = initial_variables(
-            self.experiment, config, self.parallel.axis_name, frozen
-        )
+        model = CRNN(self.experiment.model, self.parallel.axis_name, frozen)
+        variables, said = initial_variables(self.experiment, config.seed)
         for line in (*report.first_lines(self.experiment, self.parallel, variables), *said):
             self.progress.say(line)
         state = create_state(variables, optimizer, ema=config.optimizer.ema > 0)

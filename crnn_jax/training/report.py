@@ -87,7 +87,7 @@ def first_lines(experiment: Experiment, parallel: Parallel, variables: Any) -> I
     for source in experiment.validation:
         yield from source_lines("validation", source, experiment.evaluation_plan(source))
     size = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
-    yield f"{experiment.config.model.name}: {size:,} parameters"
+    yield f"{experiment.model.name}: {size:,} parameters"
     yield from experiment.describe()
 
 

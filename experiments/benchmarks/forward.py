@@ -9,6 +9,7 @@ with cuDNN, in float32 and with AMP, beside our float32 and bfloat16. Subjects t
 """
 
 import argparse
+import dataclasses
 import os
 import sys
 import tempfile
@@ -120,7 +121,8 @@ def network_of(metadata: dict, convolution: str = "auto", **changes: object) -> 
     from crnn_jax.models.config import ModelConfig
     from crnn_jax.models.crnn import CRNN
 
-    return CRNN(ModelConfig.from_dict({**metadata["model"], **changes}), convolution=convolution)
+    config = dataclasses.replace(ModelConfig.from_metadata(metadata), **changes)
+    return CRNN(config, convolution=convolution)
 
 
 def logits_of(network: Any) -> Callable[[dict, np.ndarray], Any]:
@@ -181,7 +183,7 @@ def pytorch(
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if amp and device == "cpu":
         return None
-    net = TorchCRNN(metadata["model"])
+    net = TorchCRNN(metadata)
     net.take(variables)
     net = net.eval().to(device, memory_format=torch.channels_last)
     # A program for every batch size, as ours: a free one is slower.

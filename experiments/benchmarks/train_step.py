@@ -9,6 +9,7 @@ cuDNN, in float32 and with AMP, beside our float32 and bfloat16. Subjects take t
 """
 
 import argparse
+import dataclasses
 import os
 import sys
 from collections.abc import Callable
@@ -80,7 +81,9 @@ def compare(losses: dict[str, float]) -> None:
             sys.exit(f"{subject}: begins with loss {loss:.5g}, ours with {expected:.5g}")
 
 
-def pure_step(variables: dict, metadata: dict, **changes: object) -> tuple[Callable, Any]:
+def pure_step(
+    variables: dict, metadata: dict, convolution: str = "auto", **changes: object
+) -> tuple[Callable, Any]:
     """(the step as a function of state and batch, the state it begins with)."""
     import optax
 
@@ -89,10 +92,8 @@ def pure_step(variables: dict, metadata: dict, **changes: object) -> tuple[Calla
     from crnn_jax.training.state import create_state
     from crnn_jax.training.step import make_train_step
 
-    convolution = str(changes.pop("convolution", "auto"))
-    model = CRNN(
-        ModelConfig.from_dict({**metadata["model"], **changes}), convolution=convolution
-    )
+    config = dataclasses.replace(ModelConfig.from_metadata(metadata), **changes)
+    model = CRNN(config, convolution=convolution)
     optimizer = optax.adam(1e-3)
     step = make_train_step(model, optimizer, blank_id=CLASSES - 1)
     return step, create_state(variables, optimizer, ema=False)
@@ -186,7 +187,7 @@ def pytorch(
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if amp and device == "cpu":
         return None
-    net = TorchCRNN(metadata["model"])
+    net = TorchCRNN(metadata)
     net.take(variables)
     net = net.train().to(device, memory_format=torch.channels_last)
     optimizer = torch.optim.Adam(net.parameters(), 1e-3)

@@ -12,6 +12,7 @@ from crnn_jax.models.config import VARIANTS, ModelConfig, get_model_config
 from crnn_jax.models.crnn import CRNN
 from crnn_jax.models.lstm import LSTM, lstm_scan
 from crnn_jax.spec.errors import UserError
+from crnn_jax.spec.preprocessing import Preprocessing
 from crnn_jax.training.state import init_variables
 
 # Trained parameters and batch statistics: grey pictures, 36 characters and the blank.
@@ -32,12 +33,20 @@ def test_full_network_is_as_large_as_crnn_tf2():
 
 
 def test_model_config_survives_a_round_trip_and_names_what_it_does_not_know():
-    config = get_model_config("crnn_small", num_classes=7, geometry="torch")
-    assert ModelConfig.from_dict(config.to_dict()) == config
+    config = get_model_config("crnn_small", num_classes=7, geometry="torch", mean=0.0, scale=255.0)
+    image = Preprocessing(mean=0.0, scale=255.0).to_metadata()
+    metadata = {"model": config.to_dict(), "preprocessing": image}
+    assert ModelConfig.from_metadata(metadata) == config
     with pytest.raises(UserError, match="crnn_huge"):
         get_model_config("crnn_huge", num_classes=7)
     with pytest.raises(UserError, match="colour"):
-        ModelConfig.from_dict({"num_classes": 7, "colour": 1})
+        ModelConfig.from_metadata({**metadata, "model": {"num_classes": 7, "colour": 1}})
+
+
+def test_a_network_is_called_by_its_sizes():
+    assert get_model_config("crnn_small", num_classes=7, channels=3).name == "crnn_small"
+    other = get_model_config("crnn_small", num_classes=7, hidden=96)
+    assert other.name == "filters (32, 64, 128, 128, 256, 256, 256), hidden 96"
 
 
 @pytest.mark.parametrize("width", [7, 8])
