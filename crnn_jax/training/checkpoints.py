@@ -61,7 +61,7 @@ class Checkpoints:
             for leftover in self.directory.glob("*.partial"):
                 shutil.rmtree(leftover)
             partial.mkdir(parents=True)
-        hosts.wait(f"{partial} is there")
+        hosts.wait(f"step {step} can be written")  # no path: mounts differ
         try:
             _require_room(partial, state)
             with _checkpointer() as checkpointer:
@@ -75,7 +75,7 @@ class Checkpoints:
             if hosts.first():
                 shutil.rmtree(partial, ignore_errors=True)
             raise
-        hosts.wait(f"{final} is whole")
+        hosts.wait(f"step {step} is whole")
 
     def _complete(self, partial: Path, final: Path, meta: dict[str, Any]) -> None:
         """Checksums, the rename that makes a step count, and the removal of those beyond `keep`."""
