@@ -177,7 +177,7 @@ def _other_label(seat):
 
 def _other_weights(seat):
     variables, metadata = load_model(seat / "start.safetensors")
-    variables["params"]["logits"]["bias"] += 1
+    variables["params"]["logits"]["bias"] = variables["params"]["logits"]["bias"] + 1
     save_model(seat / "start.safetensors", variables, metadata)
 
 
