@@ -11,6 +11,7 @@ training run's metrics. Results of parts (files, hosts) add up.
 import dataclasses
 import json
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -76,6 +77,20 @@ class EvaluationResult:
         names = [*self.sets, *(name for name in other.sets if name not in self.sets)]
         sets = {n: self.sets.get(n, Sums()) + other.sets.get(n, Sums()) for n in names}
         return EvaluationResult(sets, self.rows + other.rows, self.aspects | other.aspects)
+
+    def to_message(self) -> dict[str, Any]:
+        """JSON values for other processes: all sums; of the rows those that were not read."""
+        unread = [row for row in self.rows if row.reason is not None]
+        return {"sets": {name: vars(sums) for name, sums in self.sets.items()}, "rows": unread}
+
+    @classmethod
+    def from_message(cls, message: Mapping[str, Any]) -> "EvaluationResult":
+        """The opposite."""
+        sets = {
+            name: Sums(**{**sums, "reasons": Counter(sums["reasons"])})
+            for name, sums in message["sets"].items()
+        }
+        return cls(sets, [Row(*row) for row in message["rows"]])
 
     @property
     def combined(self) -> Sums:
