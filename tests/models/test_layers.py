@@ -115,3 +115,9 @@ def test_batch_norm_against_numpy():
     np.testing.assert_allclose(y[0], (x[0] - mean) / np.sqrt(var + 1e-3), atol=1e-5)
     np.testing.assert_allclose(updates["batch_stats"]["mean"], 0.1 * mean, atol=1e-6)
     np.testing.assert_allclose(updates["batch_stats"]["var"], 0.9 + 0.1 * var, atol=1e-5)
+
+
+def test_products_are_not_left_to_ynnpack():
+    """As in the commands, for this jaxlib too; conftest.py sets the flag."""
+    product = jax.jit(jnp.dot).lower(jnp.ones((64, 64)), jnp.ones((64, 64))).compile()
+    assert "__ynn" not in product.as_text()
