@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from crnn_jax.models.config import ModelConfig
+from crnn_jax.models.config import DTYPES, ModelConfig
 from crnn_jax.models.crnn import NORMALISED
 from crnn_jax.spec.charset import Charset
 from crnn_jax.spec.errors import UserError
@@ -20,7 +20,6 @@ from crnn_jax.spec.preprocessing import Preprocessing
 
 HEIGHT = 32  # pixels; the network's pools and last convolution make one row of them
 CONVOLUTIONS = 7
-DTYPES = ("float32", "bfloat16", "float16")
 MAX_UNROLL = 256  # steps; each is compiled
 
 Shapes = dict[str, tuple[int, ...]]

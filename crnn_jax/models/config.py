@@ -10,6 +10,7 @@ from typing import Any
 from crnn_jax.spec.errors import UserError
 from crnn_jax.spec.preprocessing import Preprocessing
 
+DTYPES = ("float32", "bfloat16")
 _FULL = (64, 128, 256, 256, 512, 512, 512)
 VARIANTS: dict[str, dict[str, Any]] = {
     "crnn": {"filters": _FULL, "hidden": 256},  # the paper's; 8.72 M parameters as CRNN.tf2
@@ -30,8 +31,8 @@ class ModelConfig:
       geometry: 'keras' (CRNN.tf2's) or 'torch' (crnn.pytorch's); see `spec.geometry`.
       mean, scale: the network sees `(uint8 - mean) / scale`.
       bn_momentum, bn_epsilon: of batch norm; running = momentum * running + (1 - momentum) * new.
-      dtype: of activations; 'bfloat16' is for GPU and TPU. Parameters, batch norm and logits stay
-        float32.
+      dtype: of activations, one of DTYPES; 'bfloat16' is for GPU, TPU and CPUs that multiply it.
+        Parameters, batch norm, the LSTMs' state and logits stay float32.
       unroll: LSTM steps in one turn of the loop, a trade of compile time for loop overhead.
     """
 

@@ -135,6 +135,7 @@ class MaskedBatchNorm(nn.Module):
     axis_name: str | None = None
 
     def setup(self) -> None:
+        """Parameters and running moments."""
         c = (self.features,)
         self.scale = self.param("scale", nn.initializers.ones, c)
         self.bias = self.param("bias", nn.initializers.zeros, c)

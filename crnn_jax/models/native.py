@@ -156,14 +156,13 @@ def convolution(
     Returns:
       [b, h', w', o] of x's dtype.
     """
-
     native = partial(_native_convolution, panels=None, padding=padding, relu=relu)
     other = partial(xla_convolution, padding=padding, relu=relu)
     return lax.platform_dependent(x, kernel, bias, width, cpu=native, default=other)
 
 
 def pack_kernel(kernel: jax.Array) -> jax.Array:
-    """A kernel [k, k, i, o] laid out for single pictures, flat: `panels` of `packed_convolution`."""
+    """A kernel [k, k, i, o] laid out for single pictures, flat, for `packed_convolution`."""
     k, _, i, o = map(ctypes.c_int64, kernel.shape)
     size = _loaded[0].packed_size(k, i, o)
     return _call("conv_pack", jax.ShapeDtypeStruct((size,), jnp.float32))(kernel)
@@ -188,7 +187,12 @@ def _native_convolution(x, kernel, bias, width, *, panels, padding, relu):
 
 
 def xla_convolution(
-    x: jax.Array, kernel: jax.Array, bias: jax.Array, width: jax.Array, padding: int, relu: bool
+    x: jax.Array,
+    kernel: jax.Array,
+    bias: jax.Array,
+    width: jax.Array | None,
+    padding: int,
+    relu: bool,
 ) -> jax.Array:
     """The same by XLA."""
     y = lax.conv_general_dilated(
@@ -199,7 +203,7 @@ def xla_convolution(
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
     )
     y = y + bias.astype(y.dtype)[None, None, None, :]
-    if not relu:
+    if not relu or width is None:
         return y
     real = jnp.arange(y.shape[2], dtype=jnp.int32)[None, :] < width[:, None]
     return jnp.where(real[:, None, :, None], jax.nn.relu(y), jnp.zeros((), y.dtype))
@@ -222,8 +226,7 @@ def _convolution_backward(padding, relu, saved, dy):
         return by_input(dy, kernel.astype(x.dtype), padding=pad), *by_kernel(x, dy, padding=pad)
 
     def other(x, kernel, bias, dy):
-        width = jnp.zeros(x.shape[0], jnp.int32)
-        linear = lambda *a: xla_convolution(*a, width, padding, False)  # noqa: E731
+        linear = partial(xla_convolution, width=None, padding=padding, relu=False)
         return jax.vjp(linear, x, kernel, bias)[1](dy)
 
     return *lax.platform_dependent(x, kernel, bias, dy, cpu=native, default=other), None

@@ -5,7 +5,7 @@ from typing import Any
 
 from crnn_jax.data.open import charset_of, open_sources, plan_of, preprocessing_of
 from crnn_jax.data.plan import Plan
-from crnn_jax.models.config import ModelConfig, get_model_config, variant
+from crnn_jax.models.config import DTYPES, ModelConfig, get_model_config, variant
 from crnn_jax.spec.charset import Charset
 from crnn_jax.spec.errors import UserError
 from crnn_jax.spec.geometry import num_frames
@@ -124,6 +124,9 @@ def _network(
 ) -> ModelConfig:
     """The network that the config names; where it names none the origin's, else the default."""
     wanted = config.model
+    if wanted.dtype not in DTYPES:
+        # float16 would lose gradients without a scaled loss, and bfloat16 is as small.
+        raise UserError(f"config.model.dtype: {wanted.dtype!r} is not {' or '.join(DTYPES)}")
     own = origin.model if origin else get_model_config(DEFAULT_NETWORK, num_classes=1)
     return dataclasses.replace(
         own,

@@ -18,6 +18,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from crnn_jax.models import native
 from crnn_jax.spec.errors import UserError
 
 AXIS = "data"
@@ -50,6 +51,19 @@ class Parallel:
             raise UserError(
                 f"config.{key}: {batch_size} does not divide by {len(self.devices)} devices"
             )
+
+    def convolution(self, choice: str) -> str:
+        """What `config.model.convolution` comes to on these devices: 'onednn' or 'xla'."""
+        if choice not in ("auto", "xla", "onednn"):
+            raise UserError(f"config.model.convolution: {choice!r} is not auto, xla or onednn")
+        reason = native.unavailable() if choice != "xla" else ""
+        if not reason and self.devices[0].platform != "cpu":
+            reason = "it is for CPUs"
+        if not reason and self.mode == "jit" and len(self.devices) > 1:
+            reason = "with several devices it needs config.parallel=pmap"
+        if choice == "onednn" and reason:
+            raise UserError(f"config.model.convolution=onednn: {reason}")
+        return "xla" if choice == "xla" or reason else "onednn"
 
     def replicate(self, tree: Any) -> Any:
         """The same arrays on every device."""

@@ -51,7 +51,7 @@ def main() -> None:
             runs = {s: (lambda f=f, x=images: f(x)) for s, f in forwards.items()}
             seconds = turns.take_turns(runs, args.turns, f"{name}, batch {batch}")
             found = turns.rows_of(seconds, batch, model=name, batch=batch)
-            flops.add(found, flops.of(logits_of(network_of(model[1], 'xla')), model[0], images[:1]))
+            flops.add(found, flops.of(logits_of(network_of(model[1], "xla")), model[0], images[:1]))
             rows += found
     packages = ["jax", "jaxlib", "tensorflow-cpu", "tensorflow", "keras", "torch", "onnxruntime"]
     note = f"32 x {WIDTH}, medians of {args.turns} turns; {devices()}"
