@@ -113,7 +113,7 @@ class FileSource:
     def _first_lines(self) -> Iterator[str]:
         for _, block in self.lines.blocks(1 << 16):
             # Undecodable bytes are told, with their line, when the file is indexed.
-            for line in block.decode("utf-8", "replace").split("\n"):
+            for line in block.decode("utf-8", "replace").split(self.lines.end.decode()):
                 if line.strip():
                     yield line
 

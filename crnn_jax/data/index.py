@@ -189,9 +189,9 @@ def _parse_block(
     labels: list[str] = []
     outside: list[int] = []
     at = begin
-    # Bytes are counted before decoding, lines are split after it: UTF-8 has no byte 0x0a inside.
-    sizes = map(len, block.split(b"\n"))
-    texts = decoded(block, lines, begin).split("\n")
+    # Bytes are counted before decoding, lines are split after it: no character of UTF-8 holds their bytes.
+    sizes = map(len, block.split(lines.end))
+    texts = decoded(block, lines, begin).split(lines.end.decode())
     for size, line in zip(sizes, texts, strict=True):
         if line and not line.isspace():
             try:
