@@ -89,11 +89,15 @@ class FileSource:
             self.root = images or os.path.dirname(self.name)
             found = formats.detect(self._head(), self.name) if format == "auto" else format
             self.parse = formats.parser(found)
+            if format == "auto" and found == "simple":
+                self.parse = formats.parse_only_simple
         self.format = found
         # A parser of one's own may change without its name changing: it is not kept.
         self._keeps = cache and ":" not in found
         encode = LabelEncoder(charset, unknown)
-        self.index: Index = cached_index(self.lines, self.parse, encode, found, self._keeps)
+        self.index: Index = cached_index(
+            self.lines, self.parse, encode, found, self._keeps, asked=format
+        )
 
     @functools.cached_property
     def _headers(self) -> Headers:

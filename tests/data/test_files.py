@@ -104,6 +104,9 @@ def test_every_line_that_cannot_be_used_is_counted(tmp_path):
         ('a.png, "x"\nb.png, "y"\nc.png "z"\n', 3, "is not icdar"),
         ("a.png\tx\nb.png\ty\nc.png z", 3, "is not tsv"),
         (b"a.png x\nb.png \xff\n", 2, "not UTF-8 (byte 0xff)"),
+        ("1_x_2.jpg 2\n" * 50 + 'a.png, "x"\n' * 50, 51, "is not mjsynth"),
+        ("a.png x\n" * 200 + "./9/1_x_2.jpg 2\n", 201, "is not simple: it reads as mjsynth"),
+        ('a.png x\nb.png y\nc.png, "z"\n', 3, "is not simple: it reads as icdar"),
     ],
 )
 def test_the_line_that_differs_is_named(tmp_path, text, line, what):
@@ -111,6 +114,11 @@ def test_the_line_that_differs_is_named(tmp_path, text, line, what):
         FileSource(annotation(tmp_path, text), LOWER)
     assert str(error.value).startswith(f"{tmp_path}/labels.txt:{line}: ")
     assert what in str(error.value)
+
+
+def test_a_named_format_is_not_disputed(tmp_path):
+    path = annotation(tmp_path, "a.png x\na.png y\n./9/1_x_2.jpg 2\n")
+    assert FileSource(path, LOWER, format="simple").text(2) == "2"
 
 
 def test_a_line_far_down_is_named_too(tmp_path):
