@@ -78,6 +78,10 @@ class Subset:
         """uint8 [h w c] a sample, or the reason why it cannot be read."""
         return self.source.read(self.ids[ids])
 
+    def content(self, index: int) -> str | bytes:
+        """A sample's picture as `decode_image` takes it."""
+        return self.source.content(int(self.ids[index]))
+
     def text(self, index: int) -> str:
         """The label, normalized."""
         return self.source.text(int(self.ids[index]))

@@ -21,6 +21,7 @@ from crnn_jax.spec.preprocessing import Preprocessing
 from tests.data.conftest import write_picture
 from tests.data.test_inspection import look
 from tests.data.test_loader import assert_equal, darker
+from tests.data.test_tfds_source import example, write
 
 ROOT = Path(__file__).resolve().parents[2]
 FREE = Preprocessing(max_width=160)
@@ -38,6 +39,16 @@ def to_lmdb(source, folder):
             put.put(b"label-%09d" % (i + 1), label.encode())
         put.put(b"num-samples", b"%d" % len(source))
     return folder
+
+
+def to_array_record(source, folder):
+    """One shard, as `crnn_jax.shards` writes it."""
+    records = []
+    for i in range(len(source)):
+        path, label = source.line(i)
+        image = Path(source.root, path).read_bytes()
+        records.append(example(image=image, label=label.encode(), path=path.encode()))
+    return write(folder, [records])
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +107,13 @@ def test_a_split_by_path_is_that_of_the_files(three, words):
     files, _, shards = (open_stored(path, words.charset) for path in three)
     for how in ("20%", "1/5"):
         np.testing.assert_array_equal(split(files, how)[1].ids, split(shards, how)[1].ids)
+
+
+def test_a_part_gives_the_pictures_of_the_whole(three, words):
+    for path in three:
+        source = open_stored(path, words.charset)
+        part = split(source, "1/5")[1]
+        assert part.content(2) == source.content(int(part.ids[2]))
 
 
 def test_check_looks_at_all_three(three):
