@@ -129,6 +129,16 @@ class Lines:
             yield at, block
             at += len(block)
 
+    def texts(self, block_bytes: int = BLOCK_BYTES) -> Iterator[str]:
+        """All lines without their ends, one after the other, blank ones left out.
+
+        Undecodable bytes are replaced: they are told, with their line, by who indexes the file.
+        """
+        for _, block in self.blocks(block_bytes):
+            for line in block.decode("utf-8", "replace").split(self.end.decode()):
+                if line and not line.isspace():
+                    yield line.removesuffix("\r")
+
     def line(self, offset: int) -> str:
         """The line that begins at this byte, without its end.
 
