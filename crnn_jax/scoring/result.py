@@ -150,8 +150,16 @@ class EvaluationResult:
             yield ["mean of the sets", *mean_cells(self.set_mean())]
 
     def reason_notes(self) -> Iterator[str]:
-        """What training would leave out or nothing could read: counted all the same."""
+        """What training would leave out or nothing could read: counted all the same.
+
+        What has no letter or digit is counted but by these.
+        """
         for name, sums in self.sets.items():
+            if none := sums.count - sums.alphanumeric_count:
+                yield (
+                    f"{name}: {none} of {sums.count}: no letter or digit in the label "
+                    "(not in alphanumeric)"
+                )
             for reason, count in sums.reasons.most_common():
                 yield f"{name}: {count} of {sums.count}: {reason} (in the counts above)"
 
@@ -168,7 +176,7 @@ class EvaluationResult:
     def _mean_note(self) -> Iterator[str]:
         if len(self.sets) > 1:
             mean = self.set_mean()
-            names = {metric: heading for metric, (_, heading) in SHARES.items()}
+            names = {metric: heading for metric, (_, _, heading) in SHARES.items()}
             names |= {"cer": "CER", "ned": "1-NED"}
             told = [f"{names[m]} {percent(v)}" for m, v in mean.items()]
             yield f"mean of the {len(self.sets)} sets, in %: {', '.join(told)}"
@@ -206,6 +214,6 @@ class EvaluationResult:
 
 def _with_intervals(sums: Sums) -> dict[str, Any]:
     record = sums.metrics()
-    for metric, (attribute, _) in SHARES.items():
-        record[f"{metric}_interval"] = list(wilson(getattr(sums, attribute), sums.count))
+    for metric, (right, of, _) in SHARES.items():
+        record[f"{metric}_interval"] = list(wilson(getattr(sums, right), getattr(sums, of)))
     return record

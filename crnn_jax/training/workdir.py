@@ -54,6 +54,10 @@ class Workdir:
           UserError: it cannot be made, or it holds a run with another config.
         """
         try:
+            str(self.path.absolute()).encode()
+        except UnicodeEncodeError:  # in bytes that are not UTF-8; orbax takes no others
+            raise UserError(f"--workdir={self.path}: its path is not UTF-8") from None
+        try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._hold()
         except OSError as error:
