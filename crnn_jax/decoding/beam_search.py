@@ -12,6 +12,7 @@ of words, a language model prefers what is usual.
 """
 
 import math
+import numbers
 from typing import NamedTuple
 
 import numpy as np
@@ -146,8 +147,9 @@ def _check(
         )
     if len(lengths) and not 0 <= lengths.min() <= lengths.max() <= log_probs.shape[1]:
         raise ValueError(f"lengths must be within 0 and {log_probs.shape[1]}")
-    if width < 1 or top_paths < 1:
-        raise ValueError(f"width={width}, top_paths={top_paths}: at least 1")
+    whole = isinstance(width, numbers.Integral) and isinstance(top_paths, numbers.Integral)
+    if not whole or width < 1 or top_paths < 1:
+        raise ValueError(f"width={width}, top_paths={top_paths}: whole numbers, at least 1")
     if not 0 <= blank_id < log_probs.shape[2]:
         raise ValueError(f"blank_id={blank_id} of {log_probs.shape[2]} classes")
     if not 0 <= prune <= 1:
