@@ -9,7 +9,6 @@ Opening reads files and builds tries: do it once, not for every picture.
 import dataclasses
 import functools
 import math
-import numbers
 import os
 from collections.abc import Iterable
 from typing import Any, NamedTuple
@@ -17,7 +16,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from crnn_jax.decoding.beam_search import PRUNE, beam_search
+from crnn_jax.decoding.beam_search import PRUNE, beam_search, is_count
 from crnn_jax.decoding.confidence import sequence_log_prob
 from crnn_jax.decoding.greedy import greedy_decode
 from crnn_jax.decoding.language_model import NO_MODEL, LanguageModel
@@ -90,10 +89,9 @@ class Decoder:
     def __post_init__(self) -> None:
         if self.name not in NAMES:
             raise UserError(f"--decoder {self.name}: there is {', '.join(NAMES)}")
-        if not isinstance(self.beam_width, numbers.Integral) or self.beam_width < 1:
+        if not is_count(self.beam_width):
             raise UserError(f"--beam_width {self.beam_width}: a whole number, at least 1")
-        whole = isinstance(self.top_paths, numbers.Integral)
-        if not (whole and 1 <= self.top_paths <= self.beam_width):
+        if not is_count(self.top_paths) or self.top_paths > self.beam_width:
             raise UserError(
                 f"--top_paths {self.top_paths}: 1 to the width of the beam, {self.beam_width}"
             )
