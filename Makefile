@@ -40,14 +40,17 @@ format: $(VENV)/.installed-dev  ## lay the code out as lint wants it
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-# Without `-c`, or the old lock would hold every version where it was.
+# Without `-c`, or the old lock would hold every version where it was. JAX's version depends on
+# Python's; the rest serves 3.11 to 3.13, if PYTHON is 3.11.
 lock:  ## write constraints.txt anew from the pins in requirements.txt and requirements-dev.txt
 	mkdir -p .cache/lock
 	sed '/^-c/d' requirements.txt requirements-dev.txt > .cache/lock/requirements.txt
 	$(PYTHON) -m venv --clear .cache/lock/venv
 	.cache/lock/venv/bin/python -m pip install -q -r .cache/lock/requirements.txt
 	{ echo "# Every package of requirements.txt and requirements-dev.txt and what they need: \`make lock\`."; \
-	  .cache/lock/venv/bin/python -m pip freeze --all --exclude pip; } > constraints.txt
+	  grep ^jax requirements.txt; \
+	  .cache/lock/venv/bin/python -m pip freeze --all --exclude pip --exclude jax --exclude jaxlib; \
+	} > constraints.txt
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \

@@ -26,8 +26,8 @@ def get_config() -> ml_collections.ConfigDict:
     with config.unlocked():
         config.epochs = 15.0
         config.batch_size = 32
-        config.model.name = "crnn_small"
-        config.preprocessing.width = 0
+        config.model.name = ""  # init_from's, else 'crnn_small'
+        config.preprocessing.width = -1  # init_from's, else free
         config.preprocessing.max_width = 256
         config.data.train = "gt.txt"
         config.data.split = "hash"

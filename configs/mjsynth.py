@@ -24,13 +24,21 @@ def get_config() -> ml_collections.ConfigDict:
     config.least_steps = 0  # `epochs` of a small set that make fewer steps are raised to these
     config.batch_size = 256  # of all devices together, must divide by their number
     config.parallel = "jit"  # 'jit' (sharded global arrays) or 'pmap': the same numbers
-    config.init_from = ""  # model file, workdir, 'en_36' or 'en_94': known characters are carried
+    # Model file, workdir, 'en_36' or 'en_94' whose weights a run starts with; what has no key here
+    # (mean, scale, rounding, antialiasing, batch norm's epsilon) is that model's too.
+    config.init_from = ""
     config.freeze = ()  # stages that do not train: 'cnn', 'bi_lstm1', 'bi_lstm2', 'logits'
 
     config.model = model = ml_collections.ConfigDict()
-    model.name = "crnn"  # 'crnn' 8.7 M parameters, 'crnn_small' 2.2 M, 'crnn_tiny' for tests
-    model.geometry = "keras"  # frames of a width: 'keras' ceil(w / 4) - 1, 'torch' as crnn.pytorch
-    model.dtype = "float32"  # of activations; 'bfloat16' on GPU and TPU
+    # 'crnn' 8.7 M parameters, 'crnn_small' 2.2 M, 'crnn_tiny' for tests; '' init_from's, else
+    # 'crnn_small'
+    model.name = "crnn"
+    # frames of a width: 'keras' ceil(w / 4) - 1, 'torch' as crnn.pytorch; '' init_from's, else
+    # 'keras'
+    model.geometry = ""
+    model.dtype = "float32"  # of activations; 'bfloat16' on GPU, TPU and CPUs that multiply it
+    # How a CPU computes: 'onednn' (compiled on first use), 'xla', or 'auto': the first if possible.
+    model.convolution = "auto"
     model.bn_momentum = 0.99  # of batch norm's running moments; lower for runs of few steps
     model.unroll = 1  # LSTM steps a turn of the loop; more compiles longer and may run faster
 
@@ -40,11 +48,14 @@ def get_config() -> ml_collections.ConfigDict:
     charset.ignore_case = True  # labels are folded to the table's case (MJSynth's way)
 
     config.preprocessing = preprocessing = ml_collections.ConfigDict()
-    preprocessing.channels = 1  # 1 grey, 3 RGB
+    preprocessing.channels = 0  # 1 grey, 3 RGB; 0 init_from's, else 1
     preprocessing.height = 32  # pixels; what the network takes
-    preprocessing.width = 100  # pixels, every picture stretched to it; 0 keeps the aspect
-    preprocessing.min_width = 32  # pixels; with free width narrower pictures are stretched
-    preprocessing.max_width = 512  # pixels; with free width wider pictures are squeezed
+    # pixels, every picture stretched to it; 0 keeps the aspect; -1 init_from's, else 0
+    preprocessing.width = 100
+    # pixels; with free width narrower pictures are stretched; 0 init_from's, else 32
+    preprocessing.min_width = 0
+    # pixels; with free width wider pictures are squeezed; 0 init_from's, else 1024
+    preprocessing.max_width = 512
 
     config.data = data = ml_collections.ConfigDict()
     # Annotation files, folders of pictures or with an LMDB or ArrayRecord shards: 'a.txt,lmdb*2'

@@ -29,9 +29,9 @@ def get_config() -> ml_collections.ConfigDict:
         config.init_from = "en_36"
         config.charset.table = ""
         config.charset.ignore_case = False
-        config.model.name = "crnn_small"
+        config.model.name = ""  # init_from's
         config.model.bn_momentum = 0.95
-        config.preprocessing.width = 0
+        config.preprocessing.width = -1  # init_from's
         config.preprocessing.max_width = 256
         config.data.train = "labels.txt"
         config.data.split = "hash"

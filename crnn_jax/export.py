@@ -57,7 +57,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         nargs="+",
         metavar="ANNOTATION",
         default=[],
-        help="compare on these annotation files, or folders labelled by their file names",
+        help="compare on these annotation files, folders labelled by their file names, LMDB or "
+        "ArrayRecord",
     )
     parser.add_argument("--limit", type=int, default=0, help="pictures of each, evenly spread")
     parser.add_argument("--images", default="", help="folder at which the annotations' paths start")
@@ -89,6 +90,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     plan.require_room(overwrite=args.overwrite)
     compilation_cache.enable()
     model = LoadedModel.open(args.model)
+    sources = []
+    if args.verify:
+        from crnn_jax.deploy.parity_reference import open_annotations
+
+        # Ahead of the export: a wrong name is told before half a minute of work.
+        sources = open_annotations(
+            model, args.verify, images=args.images, form=args.annotation_format
+        )
     print(f"writing {plan.output}, up to half a minute", file=sys.stderr)
     for path in plan.write(model, overwrite=args.overwrite):
         print(path)
@@ -96,14 +105,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     from crnn_jax.deploy.parity import verify
 
-    report = verify(
-        model,
-        plan.artefact(model),
-        args.verify,
-        images=args.images,
-        form=args.annotation_format,
-        limit=args.limit,
-    )
+    report = verify(model, plan.artefact(model), sources, limit=args.limit)
     report.write(f"{plan.output}.parity")
     print(report.text(most=20))
     return 0 if report.passed else 1

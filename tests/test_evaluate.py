@@ -6,9 +6,11 @@ import pytest
 from PIL import Image
 
 from crnn_jax import cli, evaluate
+from crnn_jax.data.files import FileSource
 from crnn_jax.deploy.recognizer import Recognizer
 from crnn_jax.spec.charset import Charset
-from tests.testdata.tiny_model import noise_pictures, write_tiny_model
+from tests.data.test_stored import to_array_record, to_lmdb
+from tests.testdata.tiny_model import CHARSET, noise_pictures, write_tiny_model
 
 
 @pytest.fixture(scope="module")
@@ -225,6 +227,18 @@ def test_a_report(call, data, model, tmp_path):
     want = [(c.x1 - c.x0) * scale / given.width for c in reading.characters]
     given.close()
     assert widths == pytest.approx(want, abs=0.06)
+
+
+@pytest.mark.parametrize("store", [to_lmdb, to_array_record])
+@pytest.mark.parametrize("part", [(), ("--split", "1/2")])
+def test_a_report_on_a_store_shows_its_pictures(call, data, model, tmp_path, store, part):
+    lines = (data / "all.txt").read_text().splitlines()[:5]
+    (tmp_path / "wrong.txt").write_text("".join(f"{line}x\n" for line in lines))
+    path = store(FileSource(tmp_path / "wrong.txt", CHARSET, images=data), tmp_path / "store")
+    assert call("-a", path, "-m", model, "--report", tmp_path, *part)[0] == 0
+    text = (tmp_path / "report.html").read_text()
+    assert text.count("<article") == text.count("<image") == (2 if part else 5)
+    assert 'class="span"' in text
 
 
 def test_a_report_of_beam_search_and_of_two_models(call, data, model, tmp_path):

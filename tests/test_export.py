@@ -3,10 +3,12 @@ import json
 import pytest
 
 from crnn_jax import cli, export
+from crnn_jax.data.files import FileSource
 from crnn_jax.deploy.export_plan import ExportPlan
 from crnn_jax.deploy.loaded_model import LoadedModel
+from tests.data.test_stored import to_array_record, to_lmdb
 from tests.testdata.exports import write_annotated
-from tests.testdata.tiny_model import write_tiny_model
+from tests.testdata.tiny_model import CHARSET, write_tiny_model
 
 
 @pytest.fixture
@@ -50,6 +52,30 @@ def test_a_file_that_reads_the_same(call, model, annotation, tmp_path):
     # Once more: what is there stays.
     code, _, err = call("-o", out, "-m", model, "--format", "stablehlo")
     assert (code, err) == (2, [f"error: {out} exists; --overwrite replaces it"])
+
+
+@pytest.mark.parametrize(
+    ("store", "form"), [(to_lmdb, "saved_model"), (to_array_record, "stablehlo")]
+)
+def test_verify_on_a_store(call, model, annotation, tmp_path, store, form):
+    path = store(FileSource(annotation, CHARSET), tmp_path / "store")
+    out = tmp_path / "word"
+    code, lines, err = call("-o", out, "-m", model, "--format", form, "--verify", path)
+    assert code == 0, err
+    assert "arrays: 6 of 6 texts the same, 100.00 % (at least 100 %): passed" in lines
+    files = "files: 7 of 7 texts the same, 100.00 % (at least 99.8 %): passed"
+    assert (files in lines) == (form == "saved_model")  # the others take no files
+    told = json.loads((tmp_path / "word.parity.json").read_text())
+    assert told["arrays"]["accuracy_of_the_model"] == pytest.approx(4 / 7)
+    assert list(told["unreadable"].values()) == ["not a picture"]
+
+
+def test_annotations_are_opened_before_anything_is_written(call, model, tmp_path):
+    out = tmp_path / "word.stablehlo"
+    flags = ("-m", model, "--format", "stablehlo", "--verify", tmp_path / "none.txt")
+    code, _, err = call("-o", out, *flags)
+    assert (code, out.exists()) == (2, False)
+    assert err[-1].startswith(f"error: {tmp_path}/none.txt: ")
 
 
 def test_a_file_that_reads_otherwise(call, model, annotation, tmp_path, monkeypatch):

@@ -3,17 +3,19 @@
 import json
 import os
 import pickle
+import sys
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from crnn_jax import cli, demo, import_weights
+from crnn_jax import check, cli, demo, import_weights
 from crnn_jax.deploy.recognizer import Recognizer
 from crnn_jax.spec.charset import BLANK, Charset
 from crnn_jax.spec.safetensors import write_safetensors
 from tests.testdata.foreign_networks import ALPHABET, our_model
 from tests.testdata.tiny_model import noise_pictures
+from tests.training.conftest import digits  # noqa: F401 (a fixture)
 
 
 def _torch_names(variables):
@@ -86,6 +88,21 @@ def test_from_weights_to_a_reading(call, weights, tmp_path):
     code, out, err = call(picture, "-m", model, "--decoder", "greedy", command=demo)
     assert (code, err) == (0, [])
     assert out.startswith(f"Path: {picture}, greedy: {recognizer.read(picture)[0].text}")
+
+
+# ml_collections loads config files in a way that Python is about to drop.
+@pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
+def test_training_on_as_the_docs_say(call, weights, digits, root, tmp_path, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(sys, "argv", ["crnn_jax.check"])
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    model = tmp_path / "model.safetensors"
+    call(weights, "--alphabet", ALPHABET, "-o", model)
+    config = f"--config={root / 'configs' / 'words.py'}"
+    flags = (f"--config.init_from={model}", f"--config.data.train={digits}")
+    code, out, err = call(config, *flags, f"--workdir={tmp_path / 'run'}", command=check)
+    assert (code, err) == (0, [])
+    assert "init_from: 11 of 11 classes carried" in out
+    assert "pictures: grey, 100 px wide, antialiased, (x - 127.5) / 127.5" in out
 
 
 def test_a_table_does_as_well_and_json_says_what_was_read(call, weights, tmp_path):

@@ -16,6 +16,7 @@ from crnn_jax.decoding.confidence import sequence_log_prob
 from crnn_jax.decoding.greedy import greedy_decode
 from crnn_jax.models.config import get_model_config
 from crnn_jax.models.crnn import CRNN
+from crnn_jax.training.experiment import DEFAULT_NETWORK
 from crnn_jax.training.optimizer import make_optimizer, make_schedule
 from crnn_jax.training.state import create_state, init_variables
 from crnn_jax.training.step import make_eval_step, make_train_step
@@ -38,16 +39,15 @@ def lower(function, *arguments):
 def test_steps(name, dtype):
     config = importlib.import_module(f"configs.{name}").get_config()
     options = {"dtype": dtype, "bn_momentum": config.model.bn_momentum}
-    channels = config.preprocessing.channels
-    model = CRNN(
-        get_model_config(config.model.name, num_classes=CLASSES, channels=channels, **options)
-    )
+    channels = config.preprocessing.channels or 1
+    name = config.model.name or DEFAULT_NETWORK
+    model = CRNN(get_model_config(name, num_classes=CLASSES, channels=channels, **options))
     optimizer = make_optimizer(config.optimizer, make_schedule(config.optimizer, 1000))
     variables = jax.eval_shape(lambda: init_variables(model, 0))
     ema = config.optimizer.ema
     state = jax.eval_shape(lambda v: create_state(v, optimizer, ema=bool(ema)), variables)
     b, n = config.batch_size, 16
-    width = config.preprocessing.width or config.preprocessing.max_width
+    width = max(config.preprocessing.width, 0) or config.preprocessing.max_width
     batch = {
         "image": struct((b, config.preprocessing.height, width, channels), jnp.uint8),
         "width": struct((b,), jnp.int32),

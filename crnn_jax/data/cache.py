@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-VERSION = 2
+VERSION = 3
 ALIGNMENT = 64
 
 

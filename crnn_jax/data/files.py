@@ -89,33 +89,33 @@ class FileSource:
             self.root = images or os.path.dirname(self.name)
             found = formats.detect(self._head(), self.name) if format == "auto" else format
             self.parse = formats.parser(found)
+            if format == "auto" and found == "simple":
+                self.parse = formats.parse_only_simple
         self.format = found
         # A parser of one's own may change without its name changing: it is not kept.
         self._keeps = cache and ":" not in found
         encode = LabelEncoder(charset, unknown)
-        self.index: Index = cached_index(self.lines, self.parse, encode, found, self._keeps)
+        self.index: Index = cached_index(
+            self.lines, self.parse, encode, found, self._keeps, asked=format
+        )
 
     @functools.cached_property
     def _headers(self) -> Headers:
-        key = {"root": os.path.abspath(self.root), "format": self.format}
-        paths = cache_paths(self.name, "sizes", key) if self._keeps else []
+        paths = self.cache_paths("sizes", {"root": os.path.abspath(self.root)})
         usable = int(np.count_nonzero(self.index.status == 0))
-        return Headers(self.content, len(self), usable, paths, self._stamp())
+        return Headers(self.content, len(self), usable, paths, self.stamp())
 
-    def _stamp(self) -> list[Any]:
+    def cache_paths(self, kind: str, key: dict[str, Any]) -> list[str]:
+        """Where something found out about the samples may be kept; nowhere if it is not to be."""
+        return cache_paths(self.name, kind, key | {"format": self.format}) if self._keeps else []
+
+    def stamp(self) -> list[Any]:
+        """What the set was when it was opened: another stamp, other samples."""
         return self.lines.stamp()
 
     def _head(self) -> list[str]:
         """The first lines, blank ones left out."""
-        numbered = itertools.islice(self._first_lines(), formats.DETECT_LINES)
-        return [line.removesuffix("\r") for line in numbered]
-
-    def _first_lines(self) -> Iterator[str]:
-        for _, block in self.lines.blocks(1 << 16):
-            # Undecodable bytes are told, with their line, when the file is indexed.
-            for line in block.decode("utf-8", "replace").split("\n"):
-                if line.strip():
-                    yield line
+        return list(itertools.islice(self.lines.texts(1 << 16), formats.DETECT_LINES))
 
     def __len__(self) -> int:
         return len(self.index)
@@ -180,6 +180,10 @@ class FileSource:
     def written_path(self, index: int) -> str:
         """A sample's path as the annotation writes it: the same wherever the set is moved."""
         return self.line(index)[0].removeprefix("./")
+
+    def written_paths(self) -> Iterator[str]:
+        """Those of all samples."""
+        return (self.parse(line)[0].removeprefix("./") for line in self.lines.texts())
 
     def path(self, index: int) -> str:
         """Where a sample's picture lies."""

@@ -12,6 +12,7 @@ A parser of one's own is named `package.module:function` and is called as `parse
 import functools
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 from crnn_jax.data.named import load
@@ -69,6 +70,18 @@ def parse_simple(line: str) -> tuple[str, str]:
     return fields[0], fields[1].rstrip() if len(fields) > 1 else ""
 
 
+def parse_only_simple(line: str) -> tuple[str, str]:
+    """The same in a file found to be simple, where a line plainly of another format is an error."""
+    path, label = parse_simple(line)
+    # In 'line1.png He said, "no"' the quotes are the label's: only a path that ends in a comma
+    # tells icdar. A TAB behind the path is white space like any other.
+    icdar = path.endswith(",") and _fits(parse_icdar, line)
+    if icdar or (label.isdigit() and _is_mjsynth(line)):
+        other = "icdar" if icdar else "mjsynth"
+        raise ValueError(f"it reads as {other}; data.format=simple (--format) reads it as it is")
+    return path, label
+
+
 def parse_name(line: str) -> tuple[str, str]:
     """`2b827.png` -> 2b827; `LABEL_17.jpg` -> LABEL: the number tells equal labels apart."""
     stem = _stem(line)
@@ -98,6 +111,14 @@ def _is_mjsynth(line: str) -> bool:
     return _stem(path).rpartition("_")[2] == number
 
 
+def _format_of(line: str) -> str:
+    """The strictest format that a line has."""
+    if _is_mjsynth(line):
+        return "mjsynth"
+    strict = {"icdar": parse_icdar, "tsv": parse_tsv}
+    return next((name for name, parse in strict.items() if _fits(parse, line)), "simple")
+
+
 def _fits(parse: Parser, line: str) -> bool:
     try:
         parse(line)
@@ -107,10 +128,11 @@ def _fits(parse: Parser, line: str) -> bool:
 
 
 def detect(lines: Sequence[str], where: str) -> str:
-    """The name of the format that most of these lines have.
+    """The name of the format that more of these lines have than any other.
 
-    Most, not all: one broken line among the first must be told as such by whoever parses the
-    file, and not turn an MJSynth file into one whose labels are numbers.
+    Not all: one broken line among the first must be told as such by whoever parses the file, and
+    not turn an MJSynth file into one whose labels are numbers. Any line with a label is simple,
+    so it counts as that only where it has no stricter format.
 
     Args:
         lines: the first (up to 100) non-empty lines.
@@ -121,16 +143,11 @@ def detect(lines: Sequence[str], where: str) -> str:
     """
     if not lines:
         raise UserError(f"{where}: no lines in the annotation file")
-    strict: dict[str, Callable[[str], bool]] = {
-        "mjsynth": _is_mjsynth,
-        "icdar": functools.partial(_fits, parse_icdar),
-        "tsv": functools.partial(_fits, parse_tsv),
-    }
-    for name, fits in strict.items():
-        if 2 * sum(map(fits, lines)) > len(lines):
-            return name
-    if any(parse_simple(line)[1] for line in lines):
-        return "simple"
+    counts = Counter(map(_format_of, lines))
+    # Of equal ones the first: simple before tsv, whose lines it mostly reads alike.
+    found = max(("mjsynth", "icdar", "simple", "tsv"), key=counts.__getitem__)
+    if found != "simple" or any(parse_simple(line)[1] for line in lines):
+        return found
     raise UserError(
         f"{where}:1: {shown(lines[0])} has no label; want PATH LABEL, PATH TAB LABEL or "
         f'PATH, "LABEL", or a folder whose file names are the labels'

@@ -57,18 +57,24 @@ class Index:
 
 
 def cached_index(
-    lines: Lines, parse: Parser, encode: LabelEncoder, format_name: str, keep: bool
+    lines: Lines,
+    parse: Parser,
+    encode: LabelEncoder,
+    format_name: str,
+    keep: bool,
+    asked: str,
 ) -> Index:
     """`build_index`, or what it gave before.
 
     Args:
         keep: look for a cache, and write one where indexing took long.
+        asked: `data.format`: what is found is held to more than what is named.
     """
     progress = Progress(f"{lines.path}: bytes indexed", lines.size)
     if not keep:
         return build_index(lines, parse, encode, format_name, progress)
     charset = encode.charset.to_metadata()
-    key = {"charset": charset, "unknown": encode.unknown, "format": format_name}
+    key = {"charset": charset, "unknown": encode.unknown, "format": asked}
     paths, stamp = cache_paths(lines.path, "index", key), lines.stamp()
     found = load(paths, stamp)
     if found is not None:
@@ -189,9 +195,9 @@ def _parse_block(
     labels: list[str] = []
     outside: list[int] = []
     at = begin
-    # Bytes are counted before decoding, lines are split after it: UTF-8 has no byte 0x0a inside.
-    sizes = map(len, block.split(b"\n"))
-    texts = decoded(block, lines, begin).split("\n")
+    # Bytes are counted before decoding, lines split after it: UTF-8 has no line end inside.
+    sizes = map(len, block.split(lines.end))
+    texts = decoded(block, lines, begin).split(lines.end.decode())
     for size, line in zip(sizes, texts, strict=True):
         if line and not line.isspace():
             try:

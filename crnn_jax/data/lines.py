@@ -31,6 +31,10 @@ class Lines:
         path: of the annotation file, or of the folder whose listing `names` is.
         names: UTF-8 lines to use instead of the file's own.
 
+    Attributes:
+        end: what ends a line: LF (a CR before it is the parser's to drop), or CR in a file
+            without any LF, as old Macs wrote them.
+
     Raises:
         UserError: no such file, it is none, or it cannot be read.
     """
@@ -42,6 +46,8 @@ class Lines:
         self._stamp: list[int] = [] if names is None else [len(names), zlib.crc32(names)]
         if names is None:
             self._open()
+        head = self._read(0, LONGEST_LINE)
+        self.end = b"\r" if b"\r" in head and b"\n" not in head else b"\n"
 
     def _open(self) -> int:
         # Reads at a place, not a mapping: of a mapped file that somebody cuts short the next line
@@ -111,7 +117,7 @@ class Lines:
         at = self.start
         while at < self.size:
             block = self._read(at, block_bytes)
-            while b"\n" not in block and at + len(block) < self.size:
+            while self.end not in block and at + len(block) < self.size:
                 if len(block) > LONGEST_LINE:
                     raise UserError(
                         f"{self.where(at)}: a line of more than {LONGEST_LINE:,} bytes; "
@@ -119,9 +125,19 @@ class Lines:
                     )
                 block += self._read(at + len(block), block_bytes)
             if at + len(block) < self.size:
-                block = block[: block.rfind(b"\n") + 1]
+                block = block[: block.rfind(self.end) + 1]
             yield at, block
             at += len(block)
+
+    def texts(self, block_bytes: int = BLOCK_BYTES) -> Iterator[str]:
+        """All lines without their ends, one after the other, blank ones left out.
+
+        Undecodable bytes are replaced: they are told, with their line, by who indexes the file.
+        """
+        for _, block in self.blocks(block_bytes):
+            for line in block.decode("utf-8", "replace").split(self.end.decode()):
+                if line and not line.isspace():
+                    yield line.removesuffix("\r")
 
     def line(self, offset: int) -> str:
         """The line that begins at this byte, without its end.
@@ -130,7 +146,7 @@ class Lines:
             UserError: the file was changed since it was opened.
         """
         size = LINE_BYTES
-        while (end := (raw := self._read(offset, size)).find(b"\n")) < 0 and len(raw) == size:
+        while (end := (raw := self._read(offset, size)).find(self.end)) < 0 and len(raw) == size:
             size *= 16
         self.require_unchanged()
         raw = raw if end < 0 else raw[:end]
@@ -141,7 +157,7 @@ class Lines:
         count, at = 1, 0
         while at < offset:
             piece = self._read(at, min(BLOCK_BYTES, offset - at))
-            count += piece.count(b"\n")
+            count += piece.count(self.end)
             at += len(piece)
         return count
 

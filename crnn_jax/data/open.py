@@ -1,5 +1,6 @@
 """From a config to sources: `data.train`, `data.validation` and how one is parted for the other."""
 
+import dataclasses
 import os
 import re
 from collections import Counter
@@ -111,23 +112,30 @@ def _charset_of_labels(config: Any) -> Charset:
     return table_of(everything, config.charset.ignore_case)
 
 
-def preprocessing_of(config: Any) -> Preprocessing:
+def preprocessing_of(config: Any, origin: Preprocessing | None = None) -> Preprocessing:
     """The rule that `config.preprocessing` states.
+
+    Args:
+        config: its values 0 (of `width` -1) leave it to the model that training starts from.
+        origin: of that model; None: the defaults. What has no config key is always its own.
 
     Raises:
         UserError: a value that makes no sense.
     """
-    wanted = config.preprocessing
-    return Preprocessing(
-        channels=wanted.channels,
+    wanted, origin = config.preprocessing, origin or Preprocessing()
+    return dataclasses.replace(
+        origin,
+        channels=wanted.channels or origin.channels,
         height=wanted.height,
-        width=wanted.width,
-        min_width=wanted.min_width,
-        max_width=wanted.max_width,
+        width=origin.width if wanted.width == -1 else wanted.width,
+        min_width=wanted.min_width or origin.min_width,
+        max_width=wanted.max_width or origin.max_width,
     )
 
 
-def plan_of(config: Any, source: Source, preprocessing: Preprocessing, *, evaluation: bool) -> Plan:
+def plan_of(
+    config: Any, source: Source, preprocessing: Preprocessing, geometry: str, *, evaluation: bool
+) -> Plan:
     """The batches of a source: shuffled for training; every sample once for evaluation."""
     return Plan(
         source,
@@ -135,7 +143,7 @@ def plan_of(config: Any, source: Source, preprocessing: Preprocessing, *, evalua
         boundaries=config.data.boundaries,
         max_label_length=config.data.max_label_length,
         preprocessing=preprocessing,
-        geometry=config.model.geometry,
+        geometry=geometry,
         seed=config.seed,
         shuffle=not evaluation,
         all=evaluation,

@@ -25,6 +25,7 @@ from crnn_jax.spec.preprocessing import Preprocessing
 
 WINDOW = 1 << 20
 RENDERED_BATCHES = 64  # a window where labels and sizes are drawn rather than looked up
+PROBES = 32  # pictures whose pixels are compared between hosts
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,7 +154,10 @@ class Plan:
         return min(frames, self._max_label_length) if self._max_label_length else frames
 
     def fingerprint(self) -> str:
-        """SHA-256 of what the batches follow from: hosts that train together compare it."""
+        """SHA-256 of what is in the batches: hosts that train together compare it.
+
+        All labels and widths, and the pixels of a few pictures; of rendered words their glyphs.
+        """
         rule = (
             self.num_samples,
             self.batch_size,
@@ -164,10 +168,19 @@ class Plan:
             self.source.windowed,
         )
         digest = hashlib.sha256(repr(rule).encode())
-        for begin in range(0, self._ids.size, CHUNK):
-            ids = self._ids[begin : begin + CHUNK]
-            for array in (ids, self._resized(ids), *self.source.labels_of(ids)):
-                digest.update(array.astype(np.int64).tobytes())
+        for source in getattr(self.source, "sources", (self.source,)):  # of a mixture each
+            if hasattr(source, "fingerprint"):
+                digest.update(source.fingerprint().encode())
+                continue
+            all_ids = self._ids if source is self.source else np.arange(len(source))
+            for begin in range(0, all_ids.size, CHUNK):
+                ids = all_ids[begin : begin + CHUNK]
+                for array in (ids, self._resized(ids, source), *source.labels_of(ids)):
+                    digest.update(array.astype(np.int64).tobytes())
+            probes = all_ids[np.linspace(0, all_ids.size - 1, PROBES).astype(np.int64)]
+            for picture in source.read(probes):
+                unreadable = isinstance(picture, str)
+                digest.update(picture.encode() if unreadable else picture.tobytes())
         return digest.hexdigest()
 
     @functools.cached_property
@@ -192,11 +205,11 @@ class Plan:
             real += int(self._resized(ids[ids >= 0]).sum())
         return 1 - real / total
 
-    def _resized(self, ids: np.ndarray) -> np.ndarray:
+    def _resized(self, ids: np.ndarray, source: Source | None = None) -> np.ndarray:
         """int64 [m], width in pixels of each picture when it stands in its batch."""
         if not self.preprocessing.free_width:
             return np.full(ids.size, self.preprocessing.width, np.int64)
-        return resized_widths(self.source.sizes(ids), self.preprocessing)
+        return resized_widths((source or self.source).sizes(ids), self.preprocessing)
 
     def _make_order(self, epoch: int) -> np.ndarray:
         """int64 or int32 [num_samples], the ids of an epoch in the order of its windows."""

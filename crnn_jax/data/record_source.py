@@ -6,6 +6,7 @@ annotation's line and a picture's file would.
 
 import functools
 import os
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -55,7 +56,8 @@ class RecordSource(FileSource):
             raise UserError(f"{self.name}: no records in this {self.format} set")
         self.index = cached_record_index(records, LabelEncoder(charset, unknown), cache)
 
-    def _stamp(self) -> list[Any]:
+    def stamp(self) -> list[Any]:
+        """Place, size and time of the store's files."""
         return self.records.stamp()
 
     def content(self, index: int) -> bytes:
@@ -66,6 +68,10 @@ class RecordSource(FileSource):
         """(key, label) of a record; of a label that is no text what can be shown."""
         number = int(self.index.line_offsets[index])
         return self.records.key(number), text_of(self.records.label(number))[0]
+
+    def written_paths(self) -> Iterator[str]:
+        """Those of all records."""
+        return map(self.written_path, range(len(self)))
 
     def where(self, index: int) -> str:
         """`store/key 'label'` of a sample."""

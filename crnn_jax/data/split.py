@@ -1,12 +1,17 @@
 """Parts of a source: for training, for validation, or what is left of it."""
 
+import functools
 import os
 import re
+import time
 import zlib
+from collections.abc import Callable
 
 import numpy as np
 
+from crnn_jax.data.cache import load, save
 from crnn_jax.data.files import FileSource
+from crnn_jax.data.index import WORTH_SECONDS
 from crnn_jax.data.source import Reasons
 from crnn_jax.spec.errors import UserError
 
@@ -78,6 +83,10 @@ class Subset:
         """uint8 [h w c] a sample, or the reason why it cannot be read."""
         return self.source.read(self.ids[ids])
 
+    def content(self, index: int) -> str | bytes:
+        """A sample's picture as `decode_image` takes it."""
+        return self.source.content(int(self.ids[index]))
+
     def text(self, index: int) -> str:
         """The label, normalized."""
         return self.source.text(int(self.ids[index]))
@@ -102,18 +111,13 @@ def split(source: FileSource, how: str) -> tuple[Subset, Subset]:
     Raises:
         UserError: `how` is neither, or one part would be empty.
     """
-    paths = map(source.written_path, range(len(source)))
     share = re.fullmatch(r"([0-9]+)%", HASH_SHARE if how == "hash" else how)
     match = re.fullmatch(r"([0-9]+)/([0-9]+)", how)
     if share and 0 < int(share[1]) < 100:
-        chosen = (zlib.crc32(path.encode()) % 100 < int(share[1]) for path in paths)
-        held_out = np.fromiter(chosen, bool, len(source))
+        held_out = _cached(source, how, functools.partial(_by_hash, source, int(share[1])))
     elif match and int(match[1]) < int(match[2]) > 1:
-        fold, folds = int(match[1]), int(match[2])
-        names = [os.path.basename(path) for path in paths]
-        order = sorted(range(len(names)), key=names.__getitem__)
-        held_out = np.zeros(len(source), bool)
-        held_out[order[fold::folds]] = True
+        fold = functools.partial(_by_name, source, int(match[1]), int(match[2]))
+        held_out = _cached(source, how, fold)
     else:
         raise UserError(f"data.split={how!r}: must be 'none', '10%' or 'k/n' as in '0/5'")
     if held_out.all() or not held_out.any():
@@ -125,3 +129,29 @@ def split(source: FileSource, how: str) -> tuple[Subset, Subset]:
         Subset(source, np.flatnonzero(~held_out), f"{source.name} (training part)"),
         Subset(source, np.flatnonzero(held_out), f"{source.name} (validation part)"),
     )
+
+
+def _by_hash(source: FileSource, share: int) -> np.ndarray:
+    """bool [n]: the paths whose hash falls into so many of a hundred."""
+    chosen = (zlib.crc32(path.encode()) % 100 < share for path in source.written_paths())
+    return np.fromiter(chosen, bool, len(source))
+
+
+def _by_name(source: FileSource, fold: int, folds: int) -> np.ndarray:
+    """bool [n]: every n-th of the file names in their order, from the k-th on."""
+    names = list(map(os.path.basename, source.written_paths()))
+    held_out = np.zeros(len(source), bool)
+    held_out[sorted(range(len(names)), key=names.__getitem__)[fold::folds]] = True
+    return held_out
+
+
+def _cached(source: FileSource, how: str, part: Callable[[], np.ndarray]) -> np.ndarray:
+    """What `part` gives, or gave before: the names of ArrayRecord stand between its pictures."""
+    paths, stamp = source.cache_paths("split", {"split": how}), source.stamp()
+    if (found := load(paths, stamp)) is not None:
+        return found[2]["held_out"]
+    started = time.monotonic()
+    held_out = part()
+    if time.monotonic() - started > WORTH_SECONDS:
+        save(paths, stamp, None, {"held_out": held_out})
+    return held_out

@@ -34,13 +34,20 @@ ARRAYS = {
 }
 
 
-def as_dataset(config: Any, *, training: bool = True, start: int = 0) -> Any:
+def as_dataset(
+    config: Any,
+    *,
+    training: bool = True,
+    start: int = 0,
+    origin: dict[str, Any] | None = None,
+) -> Any:
     """What a config trains on (or validates on), as a tf.data.Dataset.
 
     Args:
         config: as for training.
         training: False gives every sample of the first validation source once.
         start: first step.
+        origin: metadata of the model that `config.init_from` names: `load_model(PATH)[1]`.
 
     Returns:
         A dataset of dictionaries: image uint8 [b h w c], width int32 [b], label int32 [b n],
@@ -50,12 +57,14 @@ def as_dataset(config: Any, *, training: bool = True, start: int = 0) -> Any:
     Raises:
         UserError: TensorFlow is not installed, or whatever `open_sources` finds.
     """
-    charset, preprocessing = charset_of(config), preprocessing_of(config)
-    train, validation = open_sources(config, charset, preprocessing, config.model.geometry)
+    own = Preprocessing.from_metadata(origin["preprocessing"]) if origin else None
+    charset, preprocessing = charset_of(config), preprocessing_of(config, own)
+    geometry = config.model.geometry or (origin["model"]["geometry"] if origin else "keras")
+    train, validation = open_sources(config, charset, preprocessing, geometry)
     if not training and not validation:
         raise UserError("data.validation: there is none; name a file, or set data.split")
     source = train if training else validation[0]
-    plan = plan_of(config, source, preprocessing, evaluation=not training)
+    plan = plan_of(config, source, preprocessing, geometry, evaluation=not training)
     return make_dataset(
         plan,
         source,

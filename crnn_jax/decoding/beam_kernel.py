@@ -7,8 +7,11 @@ alignments that end in a blank and of those that end in its last class (A. Hannu
 1408.2873, algorithm 1; A. Graves, "Supervised Sequence Labelling with Recurrent Neural Networks",
 2012, section 7.5).
 
-What makes it quick: prefixes and classes are walked from the best to the worst, so the first
-candidate that cannot be kept ends the walk. That changes no result; only `min_log_prob` does.
+Prefixes are walked from the best to the worst. One that what stays and what its betters wrote has
+already pushed out is not prolonged: without it in the beam its extension would gain nothing from it
+in later frames, and take a place from one that does. The papers prolong it, and on noisy frames
+find the less probable text more often. Classes are walked from the best as well, so the first
+candidate that cannot be kept ends the walk; that changes no result.
 """
 
 import numba
@@ -83,7 +86,19 @@ def search_rows(
             )
             size = _stay(frame, blank_id, tree, now, kept, after, heap, width)
             size = _prolong(
-                frame, tokens, n_tokens, trie, lm, weights, tree, now, kept, heap, size, width
+                frame,
+                tokens,
+                n_tokens,
+                trie,
+                lm,
+                weights,
+                tree,
+                now,
+                kept,
+                after,
+                heap,
+                size,
+                width,
             )
             sort_descending(heap.keys, heap.items, size)
             nodes = _advance(
@@ -142,7 +157,7 @@ def _stay(frame, blank_id, tree, now, kept, after, heap, width):
 
 
 @numba.njit(nogil=True, cache=True)
-def _prolong(frame, tokens, n_tokens, trie, lm, weights, tree, now, kept, heap, size, width):
+def _prolong(frame, tokens, n_tokens, trie, lm, weights, tree, now, kept, after, heap, size, width):
     """Prefixes prolonged by a class: into the heap as width + place * k + class."""
     # Names of their own for arrays and flags: numba counts a reference at every look into a tuple.
     token_keys, token_items, keys, items = tokens.keys, tokens.items, heap.keys, heap.items
@@ -154,6 +169,8 @@ def _prolong(frame, tokens, n_tokens, trie, lm, weights, tree, now, kept, heap, 
     here, first, count = 0, 0, n_tokens
     for i in range(kept):
         node, total, blank = now.node[i], now.total[i], now.blank[i]
+        if size == width and after.total[i] + tree.extra[node] < keys[0]:
+            continue
         at_most = now.score[i] + bonus  # neither lexicon nor language model adds to a score
         extra = tree.extra[node] + bonus
         last_class = last[node]

@@ -12,7 +12,8 @@ of words, a language model prefers what is usual.
 """
 
 import math
-from typing import NamedTuple
+import numbers
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -129,6 +130,11 @@ def beam_search(
     return _hypotheses(*found, empty=lexicon is None)
 
 
+def is_count(number: Any) -> bool:
+    """Whether it is a whole number, at least 1."""
+    return isinstance(number, numbers.Integral) and int(number) >= 1
+
+
 def _check(
     log_probs: np.ndarray,
     lengths: np.ndarray,
@@ -146,8 +152,8 @@ def _check(
         )
     if len(lengths) and not 0 <= lengths.min() <= lengths.max() <= log_probs.shape[1]:
         raise ValueError(f"lengths must be within 0 and {log_probs.shape[1]}")
-    if width < 1 or top_paths < 1:
-        raise ValueError(f"width={width}, top_paths={top_paths}: at least 1")
+    if not (is_count(width) and is_count(top_paths)):
+        raise ValueError(f"width={width}, top_paths={top_paths}: whole numbers, at least 1")
     if not 0 <= blank_id < log_probs.shape[2]:
         raise ValueError(f"blank_id={blank_id} of {log_probs.shape[2]} classes")
     if not 0 <= prune <= 1:

@@ -153,6 +153,8 @@ def _step(
 
     n = token.shape[1]
     stays = jnp.logaddexp(blank, same)
+    prolongs = _keep_their_place(stays, prolonged)
+    prolonged = jnp.where(prolongs[:, :, None], prolonged, IMPOSSIBLE)
     score = jnp.concatenate([stays, prolonged.reshape(b, w * n)], axis=1)
     score, choice = top_k(jnp.maximum(score, IMPOSSIBLE), w)
     new = choice >= w
@@ -168,3 +170,19 @@ def _step(
         jnp.where(new, IMPOSSIBLE, jnp.take_along_axis(blank, source, axis=1)),
         jnp.where(new, score, jnp.take_along_axis(same, source, axis=1)),
     )
+
+
+def _keep_their_place(stays: jax.Array, prolonged: jax.Array) -> jax.Array:
+    """Which texts are prolonged: see `beam_kernel`. [b, w], [b, w, n] --> bool [b, w]."""
+    w = stays.shape[1]
+    # How many come ahead of each text: of those that stay, and of what each other one writes.
+    ahead = (stays[:, None, :] > stays[:, :, None]).sum(axis=2, dtype=jnp.int32)
+    written = (prolonged[:, :, :, None] > stays[:, None, None, :]).sum(axis=2, dtype=jnp.int32)
+
+    def walk(ahead, text):
+        number, ahead_of = text  # [], [b, w]
+        keeps = ahead[:, number] < w
+        return ahead + keeps[:, None] * ahead_of, keeps
+
+    _, keeps = lax.scan(walk, ahead, (jnp.arange(w), written.swapaxes(0, 1)))
+    return keeps.swapaxes(0, 1)

@@ -8,6 +8,7 @@ Opening reads files and builds tries: do it once, not for every picture.
 
 import dataclasses
 import functools
+import math
 import os
 from collections.abc import Iterable
 from typing import Any, NamedTuple
@@ -15,7 +16,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from crnn_jax.decoding.beam_search import PRUNE, beam_search
+from crnn_jax.decoding.beam_search import PRUNE, beam_search, is_count
 from crnn_jax.decoding.confidence import sequence_log_prob
 from crnn_jax.decoding.greedy import greedy_decode
 from crnn_jax.decoding.language_model import NO_MODEL, LanguageModel
@@ -88,16 +89,18 @@ class Decoder:
     def __post_init__(self) -> None:
         if self.name not in NAMES:
             raise UserError(f"--decoder {self.name}: there is {', '.join(NAMES)}")
-        if self.beam_width < 1:
-            raise UserError(f"--beam_width {self.beam_width}: at least 1")
-        if not 1 <= self.top_paths <= self.beam_width:
+        if not is_count(self.beam_width):
+            raise UserError(f"--beam_width {self.beam_width}: a whole number, at least 1")
+        if not is_count(self.top_paths) or self.top_paths > self.beam_width:
             raise UserError(
                 f"--top_paths {self.top_paths}: 1 to the width of the beam, {self.beam_width}"
             )
         if self.name == "greedy" and self.lm is not None:
             raise UserError("--lm: greedy decoding takes no language model; --decoder beam does")
-        if self.lm_weight < 0:
-            raise UserError(f"--lm_weight {self.lm_weight}: at least 0")
+        if not 0 <= self.lm_weight < math.inf:
+            raise UserError(f"--lm_weight {self.lm_weight}: a finite number, at least 0")
+        if not math.isfinite(self.length_bonus):
+            raise UserError(f"--length_bonus {self.length_bonus}: a finite number")
         if not 0 <= self.distance <= MAX_DISTANCE:
             raise UserError(f"--distance {self.distance}: 0 to {MAX_DISTANCE}")
 

@@ -28,7 +28,7 @@ def width_constraint(config: ModelConfig) -> str:
 
 def network(config: ModelConfig) -> Callable[..., tuple[jax.Array, jax.Array]]:
     """(variables, images uint8 [b, h, w, c], widths int32 [b]) -> logits [b, t, k], frames [b]."""
-    crnn = CRNN(config)
+    crnn = CRNN(config, convolution="xla")  # what is exported runs elsewhere
 
     def score(variables: Any, images: jax.Array, widths: jax.Array) -> Any:
         return crnn.apply(variables, images, widths, train=False)

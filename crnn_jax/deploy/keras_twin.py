@@ -48,7 +48,7 @@ def build(model: Model, *, batch: int | None = None, width: int | None = None) -
     """
     layers = _keras().layers
     variables, metadata = model
-    cfg = ModelConfig.from_dict(metadata["model"])
+    cfg = ModelConfig.from_metadata(metadata)
     height = metadata["preprocessing"]["height"]
     image = _keras().Input((height, width, cfg.channels), batch, name="image")
     # The factor as a Python float: Keras stores it as it is, and an h5 file keeps every digit.
@@ -119,7 +119,7 @@ def from_keras(keras_model: "keras.Model", metadata: dict[str, Any]) -> Model:
         for layer in keras_model.layers
         if layer.weights
     }
-    old = ModelConfig.from_dict(metadata["model"])
+    old = ModelConfig.from_metadata(metadata)
     epsilon = {n: float(keras_model.get_layer(n).epsilon) for n in NORMS if n in layers}
     network = Network(layers, old.geometry, epsilon, old.mean, old.scale)
     variables, config = assemble(network, "the Keras model")

@@ -62,7 +62,7 @@ def export_onnx(
     """
     require_onnx()
     variables, metadata = model
-    cfg = ModelConfig.from_dict(metadata["model"])
+    cfg = ModelConfig.from_metadata(metadata)
     charset = Charset.from_metadata(metadata)
     if layout not in ("standard", "opencv"):
         raise UserError(f"layout {layout!r}: must be standard or opencv")

@@ -94,7 +94,7 @@ class Graph:
         )
 
     def max_pool(self, x: str, stride: int, geometry: str) -> str:
-        """Windows of 2 x 2, vertical stride 2; `models.pooling` says what a geometry pads."""
+        """Windows of 2 x 2, vertical stride 2; `models.layers` says what a geometry pads."""
         if stride == 2:
             # A last odd column is a window of its own: what padding with SAME comes to.
             return self._pool(x, stride, [0, 0, 0, 0], int(geometry == "keras"))

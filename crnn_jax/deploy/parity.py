@@ -1,6 +1,7 @@
 """Proves that an exported file reads what the model reads: in a fresh process, on real pictures.
 
-report = verify(model, Artefact('word', 'saved_model'), ['test.txt'])
+sources = open_annotations(model, ['test.txt'])
+report = verify(model, Artefact('word', 'saved_model'), sources)
 print(report.text())
 report.passed
 """
@@ -11,13 +12,13 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
 from crnn_jax.deploy.loaded_model import LoadedModel
-from crnn_jax.deploy.parity_reference import Pictures, Reference, open_pictures
+from crnn_jax.deploy.parity_reference import Pictures, Reference, read_pictures
 from crnn_jax.deploy.parity_report import Comparison, Difference, Report
 from crnn_jax.spec.errors import UserError
 
@@ -60,28 +61,29 @@ class Artefact:
 
 
 def verify(
-    model: LoadedModel, artefact: Artefact, annotations: Sequence[str], **options: Any
+    model: LoadedModel, artefact: Artefact, sources: Sequence[Any], *, limit: int = 0
 ) -> Report:
     """Reads pictures with the file's own runtime and with the model, and compares.
 
     Args:
         model: what was exported.
         artefact: the file.
-        annotations: annotation files of pictures, or folders labelled by their file names.
-        **options: images, form, limit, as in `parity_reference.open_pictures`.
+        sources: of `parity_reference.open_annotations`.
+        limit: pictures of each at most, evenly spread; 0: all.
 
     Raises:
-        UserError: an annotation cannot be used, or the runtime fails (it says how).
+        UserError: no picture can be read, or the runtime fails (it says how).
     """
     rule = model.preprocessing
     if artefact.width:
         rule = dataclasses.replace(rule, width=artefact.width)
-    pictures = open_pictures(model, annotations, rule, **options)
+    pictures = read_pictures(sources, rule, limit=limit)
     images = [image for image in pictures.images if image is not None]
     if not images:
-        raise UserError(f"{annotations[0]}: none of the pictures can be read")
+        raise UserError(f"{sources[0].name}: none of the pictures can be read")
     # Static shapes resize otherwise than the model does: files are compared as arrays only.
-    files = pictures.paths if rule == model.preprocessing else []
+    takes_files = artefact.format == "saved_model" and rule == model.preprocessing
+    files = pictures.contents() if takes_files else ()
     told, arrays = answers(model, artefact, images, files)
     reference = Reference(model, artefact.post, artefact.beam_width)
     logits, texts = reference.read(images)
@@ -100,7 +102,10 @@ def verify(
 
 
 def answers(
-    model: LoadedModel, artefact: Artefact, images: Sequence[np.ndarray], files: Sequence[str] = ()
+    model: LoadedModel,
+    artefact: Artefact,
+    images: Sequence[np.ndarray],
+    files: Iterable[str | bytes] = (),
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """What the file's own runtime reads, in a process where ours cannot be imported.
 
@@ -108,7 +113,7 @@ def answers(
         model: gives characters and sizes.
         artefact: the file.
         images: uint8 [h w c] each, resized.
-        files: encoded pictures, for formats that take them.
+        files: paths of encoded pictures, or these themselves, for formats that take them.
 
     Returns:
         (what `runtimes/run.py` writes as JSON, its arrays).
@@ -130,9 +135,9 @@ def answers(
         "unknown_id": model.unknown_id,
         "symbols": model.symbols,
         "blocked": blocked,
-        "files": [os.path.abspath(path) for path in files],
     }
     with tempfile.TemporaryDirectory(prefix="crnn_jax_parity_") as folder:
+        job["files"] = [_file(picture, folder, i) for i, picture in enumerate(files)]
         with open(os.path.join(folder, "job.json"), "w", encoding="utf-8") as file:
             json.dump(job, file)
         np.savez(
@@ -166,6 +171,16 @@ def answers(
     if told["blocked_but_imported"]:
         raise RuntimeError(f"blocked, but imported: {told['blocked_but_imported']}")
     return told, arrays
+
+
+def _file(picture: str | bytes, folder: str, number: int) -> str:
+    """The path of an encoded picture; one out of a store is written into the folder."""
+    if isinstance(picture, str):
+        return os.path.abspath(picture)
+    path = os.path.join(folder, f"picture-{number}")
+    with open(path, "wb") as file:
+        file.write(picture)
+    return path
 
 
 def size_on_disk(path: str) -> int:

@@ -1,88 +1,101 @@
 """What this package reads in the pictures that an exported file is compared on."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from crnn_jax.data.files import FileSource
 from crnn_jax.data.progress import Progress
+from crnn_jax.data.stored import open_stored
 from crnn_jax.decoding.confidence import sequence_log_prob
 from crnn_jax.decoding.greedy import FORBIDDEN, emittable
 from crnn_jax.deploy.batching import plan_batches
 from crnn_jax.deploy.decoder import Decoder
 from crnn_jax.deploy.export_functions import network
 from crnn_jax.deploy.loaded_model import LoadedModel
-from crnn_jax.deploy.pictures import Prepared, prepare_all
+from crnn_jax.spec.images import UnreadableImage
 from crnn_jax.spec.preprocessing import Preprocessing
-
-AT_ONCE = 64  # pictures decoded together
 
 
 @dataclasses.dataclass(frozen=True)
 class Pictures:
-    """The pictures of annotation files that can be read.
+    """The pictures of annotated sets that can be read.
 
     Attributes:
-        paths: of all of them, in the files' order.
+        paths: of all of them, in the sets' order; of a record its store and key.
         labels: of all of them, as texts are compared.
         images: uint8 [h w c] of each, as the network takes it; None where it cannot be read.
         reasons: of those that cannot.
+        places: (source, sample) of each.
     """
 
     paths: list[str]
     labels: list[str]
     images: list[np.ndarray | None]
     reasons: dict[str, str]
+    places: list[tuple[Any, int]]
+
+    def contents(self) -> Iterator[str | bytes]:
+        """A path, or an encoded picture out of a store, of each; b"" where there is none."""
+        for source, sample in self.places:
+            try:
+                yield source.content(sample)
+            except UnreadableImage:
+                yield b""
 
 
-def open_pictures(
-    model: LoadedModel,
-    annotations: Sequence[str],
-    rule: Preprocessing,
-    *,
-    images: str = "",
-    form: str = "auto",
-    limit: int = 0,
-) -> Pictures:
-    """Decodes and resizes the pictures of annotation files.
+def open_annotations(
+    model: LoadedModel, annotations: Sequence[str], *, images: str = "", form: str = "auto"
+) -> list[Any]:
+    """Opens annotated sets.
 
     Args:
-        model: gives the characters.
-        annotations: annotation files, or folders labelled by their file names.
-        rule: the preprocessing that the exported file asks for.
+        model: gives characters and channels.
+        annotations: annotation files, folders labelled by their file names, LMDB, ArrayRecord.
         images: folder at which the paths start; '' is the annotation file's own.
         form: of the annotation files; 'auto' finds it.
-        limit: at most so many pictures of each, evenly spread; 0: all.
 
     Raises:
         UserError: naming file and line.
     """
-    paths, labels = [], []
+    sources = []
     for annotation in annotations:
-        source = FileSource(
-            annotation, model.charset, format=form, images=images, channels=rule.channels
+        channels = model.preprocessing.channels
+        source = open_stored(
+            annotation, model.charset, format=form, images=images, channels=channels
         )
         source.require_pictures()
+        sources.append(source)
+    return sources
+
+
+def read_pictures(sources: Sequence[Any], rule: Preprocessing, *, limit: int = 0) -> Pictures:
+    """Decodes and resizes the pictures of opened sets.
+
+    Args:
+        sources: of `open_annotations`.
+        rule: the preprocessing that the exported file asks for.
+        limit: at most so many pictures of each, evenly spread; 0: all.
+    """
+    places = []
+    for source in sources:
         count = min(limit or len(source), len(source))
-        chosen = [i * len(source) // count for i in range(count)]
-        paths += [source.path(i) for i in chosen]
-        labels += [source.text(i) for i in chosen]
+        places += [(source, i * len(source) // count) for i in range(count)]
+    paths = [source.identity(i) for source, i in places]
+    labels = [source.text(i) for source, i in places]
     found: list[np.ndarray | None] = []
     reasons: dict[str, str] = {}
-    progress = Progress("pictures decoded", len(paths))
-    for start in range(0, len(paths), AT_ONCE):
-        some = paths[start : start + AT_ONCE]
-        for path, prepared in zip(some, prepare_all(some, rule), strict=True):
-            if isinstance(prepared, Prepared):
-                found.append(prepared.image)
-            else:
-                found.append(None)
-                reasons[path] = prepared.reason
+    progress = Progress("pictures decoded", len(places))
+    for path, (source, i) in zip(paths, places, strict=True):
+        (decoded,) = source.read(np.array([i]))
+        if isinstance(decoded, str):
+            reasons[path] = decoded
+        found.append(None if isinstance(decoded, str) else rule.resize(decoded))
         progress(len(found))
-    return Pictures(paths, labels, found, reasons)
+    return Pictures(paths, labels, found, reasons, places)
 
 
 class Reference:

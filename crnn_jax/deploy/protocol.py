@@ -129,5 +129,8 @@ class Trial:
         comparison: Comparison | None = None,
     ) -> str:
         """Writes the HTML report of what `evaluate` returned; returns its path."""
-        decoder = self.decoders[-1]
-        return write_evaluation_report(path, self.recognizer, decoder, result, about, comparison)
+        sources = {source.name: source for source in self.sources}
+        return write_evaluation_report(
+            *(path, self.recognizer, self.decoders[-1], result, about, comparison),
+            picture_of=lambda row: sources[row.set].content(row.id),
+        )

@@ -24,8 +24,7 @@ from crnn_jax.deploy.decoder import Decoded, Decoder, open_decoder
 from crnn_jax.deploy.pictures import Prepared, as_list, prepare_all
 from crnn_jax.deploy.reading import Character, Reading
 from crnn_jax.deploy.stated import Stated
-from crnn_jax.models.config import ModelConfig
-from crnn_jax.models.crnn import CRNN
+from crnn_jax.models.crnn import CRNN, prepare
 from crnn_jax.scoring.evaluation import Prediction
 from crnn_jax.spec.errors import UserError
 from crnn_jax.spec.images import ImageSource, UnreadableImage
@@ -60,10 +59,9 @@ class Recognizer:
         self.temperature = float(stated.temperature)
         self.emits_unknown = stated.emits_unknown
         unknown_id = -1 if self.emits_unknown else self.charset.unknown_id
-        self._variables = jax.device_put(variables)
-        self._score, self._emit, self._read = _programs(
-            self.config, self.charset.blank_id, unknown_id
-        )
+        network = CRNN(self.config)
+        self._variables = prepare(network, jax.device_put(variables))
+        self._score, self._emit, self._read = _programs(network, self.charset.blank_id, unknown_id)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str] | None = None) -> "Recognizer":
@@ -248,9 +246,8 @@ class Recognizer:
         )
 
 
-def _programs(config: ModelConfig, blank_id: int, unknown_id: int) -> tuple[Any, Any, Any]:
+def _programs(model: CRNN, blank_id: int, unknown_id: int) -> tuple[Any, Any, Any]:
     """Compiled functions: raw scores, what decoders work on, and that with its greedy reading."""
-    model = CRNN(config)
 
     def score(variables: Any, image: jax.Array, width: jax.Array) -> Any:
         return model.apply(variables, image, width, train=False)

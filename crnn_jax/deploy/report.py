@@ -5,6 +5,7 @@
 An evaluation keeps no alignments: of a million samples only the few hundred shown need one.
 """
 
+import operator
 import warnings
 from collections.abc import Mapping
 
@@ -15,7 +16,7 @@ from crnn_jax.deploy.recognizer import Recognizer
 from crnn_jax.scoring.comparison import Comparison
 from crnn_jax.scoring.report.cards import Mark
 from crnn_jax.scoring.report.choice import choose, mistakes
-from crnn_jax.scoring.report.page import write_report
+from crnn_jax.scoring.report.page import PictureOf, write_report
 from crnn_jax.scoring.result import EvaluationResult
 
 
@@ -26,15 +27,17 @@ def write_evaluation_report(
     result: EvaluationResult,
     about: Mapping[str, str],
     comparison: Comparison | None = None,
+    picture_of: PictureOf = operator.attrgetter("path"),
 ) -> str:
     """Writes the HTML report of a result.
 
     Args:
         path: a folder, or the HTML file itself.
         recognizer, decoder: what the result was read with.
-        result: its rows' paths are those of the pictures.
+        result: what was read.
         about: what was evaluated, name -> value.
         comparison: with a second model.
+        picture_of: a row's picture, as `decode_image` takes it.
 
     Returns:
         The file's path.
@@ -44,7 +47,7 @@ def write_evaluation_report(
     with warnings.catch_warnings():
         # Whole photos are shown with all the others; the evaluation did not complain either.
         warnings.simplefilter("ignore", PhotoWarning)
-        readings = recognizer.read([row.path for row in rows], decoder, errors="return")
+        readings = recognizer.read(map(picture_of, rows), decoder, errors="return")
     marks = {}
     for row, reading in zip(rows, readings, strict=True):
         # A picture may have changed since, or an equal score fallen the other way: the report
@@ -53,4 +56,4 @@ def write_evaluation_report(
             marks[row.set, row.id] = [
                 Mark(c.text, c.confidence, c.x0, c.x1) for c in reading.characters or ()
             ]
-    return write_report(path, result, about, chosen, marks, comparison)
+    return write_report(path, result, about, chosen, marks, comparison, picture_of)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from crnn_jax.models.config import ModelConfig
+from crnn_jax.models.config import DTYPES, ModelConfig
 from crnn_jax.models.crnn import NORMALISED
 from crnn_jax.spec.charset import Charset
 from crnn_jax.spec.errors import UserError
@@ -20,7 +20,6 @@ from crnn_jax.spec.preprocessing import Preprocessing
 
 HEIGHT = 32  # pixels; the network's pools and last convolution make one row of them
 CONVOLUTIONS = 7
-DTYPES = ("float32", "bfloat16", "float16")
 MAX_UNROLL = 256  # steps; each is compiled
 
 Shapes = dict[str, tuple[int, ...]]
@@ -51,7 +50,7 @@ class Stated:
         """
         try:
             stated = cls(
-                ModelConfig.from_dict(metadata["model"]),
+                ModelConfig.from_metadata(metadata),
                 Charset.from_metadata(metadata),
                 Preprocessing.from_metadata(metadata["preprocessing"]),
                 metadata.get("temperature", 1.0),
@@ -117,10 +116,9 @@ def _check_values(stated: Stated) -> None:
     require(config.dtype in DTYPES, "model.dtype", config.dtype, " | ".join(DTYPES))
     right = type(config.unroll) is int and 1 <= config.unroll <= MAX_UNROLL
     require(right, "model.unroll", config.unroll, f"1 to {MAX_UNROLL}")
-    for key in ("mean", "scale", "bn_epsilon", "bn_momentum"):
+    for key in ("bn_epsilon", "bn_momentum"):
         value = config.to_dict()[key]
-        right = number(value) and (value > 0 or key != "scale")
-        require(right, f"model.{key}", value, "a finite number, of a scale above 0")
+        require(number(value), f"model.{key}", value, "a finite number")
     right = config.channels == image.channels
     require(right, "model.channels", config.channels, f"the pictures' {image.channels}")
     require(image.height == HEIGHT, "preprocessing.height", image.height, f"{HEIGHT} pixels")

@@ -1,8 +1,8 @@
 """`spec.images` in TensorFlow operations: encoded JPEG, PNG, GIF or BMP -> grey or RGB levels.
 
-Like there: 16-bit levels keep their high byte, palettes become RGB, transparency is laid on white,
-an animation gives its first frame, EXIF orientation is applied, over 50 megapixels are refused.
-TensorFlow decodes no other formats; of BMPs it reads 24 and 32 bits a pixel here.
+Like there: 16-bit levels keep their high byte, palettes become RGB, transparency is laid on white
+or black, an animation gives its first frame, EXIF orientation is applied, over 50 megapixels are
+refused. TensorFlow decodes no other formats; of BMPs it reads 24 and 32 bits a pixel here.
 """
 
 from typing import Any
@@ -79,19 +79,24 @@ def _png(encoded: Any) -> Any:
         alpha = (tf.bitwise.bitwise_and(colour_type, 4) > 0) | has_png_chunk(encoded, b"tRNS")
         return tf.cond(
             alpha,
-            lambda: _on_white(tf.io.decode_png(encoded, channels=4)),
+            lambda: _on_paper(tf.io.decode_png(encoded, channels=4)),
             lambda: tf.io.decode_png(encoded, channels=3),
         )
 
 
-def _on_white(image: Any) -> Any:
+def _on_paper(image: Any) -> Any:
     """uint8 [h, w, 4] -> [h, w, 3], by the arithmetic of Pillow's alpha_composite.
 
-    Seven bits after the point, halves up, division by 255 as shift and add.
+    Seven bits after the point, halves up, division by 255 as shift and add. The paper is black
+    where what is opaque is bright.
     """
+    grey = tf.cast(_grey(image[..., :3]), tf.int32)
     image = tf.cast(image, tf.int32)
-    share = image[..., 3:] * 128
-    total = image[..., :3] * share + 255 * (255 * 128 - share) + (128 << 7)
+    alpha = image[..., 3:]
+    ink, most = (tf.reduce_sum(tf.cast(x, tf.int64)) for x in (grey * alpha, 255 * alpha))
+    share = alpha * 128
+    paper = tf.where(2 * ink > most, 0, 255)
+    total = image[..., :3] * share + paper * (255 * 128 - share) + (128 << 7)
     shift = tf.bitwise.right_shift
     return tf.cast(shift(shift(shift(total, 8) + total, 8), 7), tf.uint8)
 

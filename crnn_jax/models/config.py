@@ -8,7 +8,9 @@ import dataclasses
 from typing import Any
 
 from crnn_jax.spec.errors import UserError
+from crnn_jax.spec.preprocessing import Preprocessing
 
+DTYPES = ("float32", "bfloat16")
 _FULL = (64, 128, 256, 256, 512, 512, 512)
 VARIANTS: dict[str, dict[str, Any]] = {
     "crnn": {"filters": _FULL, "hidden": 256},  # the paper's; 8.72 M parameters as CRNN.tf2
@@ -29,8 +31,8 @@ class ModelConfig:
       geometry: 'keras' (CRNN.tf2's) or 'torch' (crnn.pytorch's); see `spec.geometry`.
       mean, scale: the network sees `(uint8 - mean) / scale`.
       bn_momentum, bn_epsilon: of batch norm; running = momentum * running + (1 - momentum) * new.
-      dtype: of activations; 'bfloat16' is for GPU and TPU. Parameters, batch norm and logits stay
-        float32.
+      dtype: of activations, one of DTYPES; 'bfloat16' is for GPU, TPU and CPUs that multiply it.
+        Parameters, batch norm, the LSTMs' state and logits stay float32.
       unroll: LSTM steps in one turn of the loop, a trade of compile time for loop overhead.
     """
 
@@ -46,17 +48,39 @@ class ModelConfig:
     dtype: str = "float32"
     unroll: int = 1
 
+    @property
+    def name(self) -> str:
+        """The variant of these sizes; the sizes themselves where they are another program's."""
+        sizes = {"filters": self.filters, "hidden": self.hidden}
+        names = [name for name, variant in VARIANTS.items() if variant == sizes]
+        return names[0] if names else f"filters {self.filters}, hidden {self.hidden}"
+
     def to_dict(self) -> dict[str, Any]:
-        """As plain JSON values; `from_dict` takes them back."""
-        return dataclasses.asdict(self) | {"filters": list(self.filters)}
+        """What a model file holds as 'model': mean and scale are the preprocessing's."""
+        values = dataclasses.asdict(self) | {"filters": list(self.filters)}
+        return {key: value for key, value in values.items() if key not in ("mean", "scale")}
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "ModelConfig":
-        """The opposite of `to_dict`; a key that is not known is a UserError."""
+    def from_metadata(cls, metadata: dict[str, Any]) -> "ModelConfig":
+        """The network of a model file.
+
+        Args:
+          metadata: with 'model' and 'preprocessing'. Older files hold mean and scale in both.
+
+        Raises:
+          UserError: a key that is not known; another mean or scale than the preprocessing's.
+        """
+        values = metadata["model"]
         known = {f.name for f in dataclasses.fields(cls)}
         if unknown := sorted(set(values) - known):
             raise UserError(f"model: unknown keys {unknown}; known are {sorted(known)}")
-        return cls(**{**values, "filters": tuple(values.get("filters", _FULL))})
+        image = Preprocessing.from_metadata(metadata["preprocessing"])
+        normal = {"mean": image.mean, "scale": image.scale}
+        for key, value in normal.items():
+            if key in values and values[key] != value:
+                told = repr(values[key])[:60]
+                raise UserError(f"model.{key}={told}: the preprocessing's is {value}")
+        return cls(**{**values, **normal, "filters": tuple(values.get("filters", _FULL))})
 
 
 def get_model_config(name: str, *, num_classes: int, **overrides: Any) -> ModelConfig:
@@ -65,6 +89,11 @@ def get_model_config(name: str, *, num_classes: int, **overrides: Any) -> ModelC
     Raises:
       UserError: there is no network of that name.
     """
+    return ModelConfig(**{**variant(name), "num_classes": num_classes, **overrides})
+
+
+def variant(name: str) -> dict[str, Any]:
+    """Filters and hidden units of a named network; raises as `get_model_config`."""
     if name not in VARIANTS:
         raise UserError(f"model.name: {name!r} is not one of {sorted(VARIANTS)}")
-    return ModelConfig.from_dict({**VARIANTS[name], "num_classes": num_classes, **overrides})
+    return VARIANTS[name]

@@ -13,11 +13,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from crnn_jax.models.batch_norm import MaskedBatchNorm
+from crnn_jax.models import native
 from crnn_jax.models.config import ModelConfig
+from crnn_jax.models.layers import Convolution, MaskedBatchNorm, max_pool, zero_padding
 from crnn_jax.models.lstm import BiLSTM
-from crnn_jax.models.masking import column_mask, zero_padding
-from crnn_jax.models.pooling import max_pool
 from crnn_jax.spec.geometry import layer_widths
 
 NORMALISED = (2, 4, 6)  # convolutions 3, 5 and 7 have batch norm and therefore no bias
@@ -32,11 +31,14 @@ class CRNN(nn.Module):
       config: the network.
       axis_name: of the mapped axis under `pmap`; None under `jit`.
       frozen: names of modules that do not train: their batch norm keeps its running moments.
+      convolution: 'onednn', 'xla' or 'auto' (see `models.native`): how a CPU convolves and runs
+        the LSTMs; the numbers are the same but for rounding.
     """
 
     config: ModelConfig
     axis_name: str | None = None
     frozen: tuple[str, ...] = ()
+    convolution: str = "auto"
 
     @nn.compact
     def __call__(
@@ -57,15 +59,24 @@ class CRNN(nn.Module):
         if image.dtype == jnp.uint8:
             image = (image.astype(jnp.float32) - cfg.mean) / cfg.scale
         widths = layer_widths(width, cfg.geometry)
+        use_native = native.wanted(self.convolution, cfg.dtype, self.axis_name)
         x = zero_padding(image.astype(dtype), width)
         for i, features in enumerate(cfg.filters):
-            x = self._convolution(i, features)(x)
-            real = widths[f"conv{i + 1}"]
-            if i in NORMALISED:
+            size, real = 2 if i == len(cfg.filters) - 1 else 3, widths[f"conv{i + 1}"]
+            use_bias = i not in NORMALISED
+            convolve = Convolution(features, size, use_bias, use_native, name=f"conv{i + 1}")
+            if use_bias:
+                x = convolve(x, real)
+            else:
                 name = f"bn{i + 1}"
-                norm = MaskedBatchNorm(cfg.bn_momentum, cfg.bn_epsilon, self.axis_name, name=name)
-                x = norm(x, real, train=train and name not in self.frozen)
-            x = zero_padding(nn.relu(x), real)
+                norm = MaskedBatchNorm(
+                    features, cfg.bn_momentum, cfg.bn_epsilon, self.axis_name, name=name
+                )
+                if train and name not in self.frozen:
+                    x = nn.relu(norm(convolve(x, real, relu=False), real))
+                    x = zero_padding(x, real)
+                else:
+                    x = convolve(x, real, affine=norm.affine())
             if i in POOLED:
                 pool, stride_w = POOLED[i]
                 x = max_pool(x, stride_w=stride_w, geometry=cfg.geometry)
@@ -73,22 +84,29 @@ class CRNN(nn.Module):
                     x = zero_padding(x, widths[pool])
         lengths = widths["conv7"]
         x = jnp.squeeze(x, 1).swapaxes(0, 1)  # [b, 1, t, c] --> [t, b, c]
-        mask = column_mask(x.shape[0], lengths).T  # --> [t, b]
-        x = BiLSTM(cfg.hidden, cfg.unroll, name="bi_lstm1")(x, mask)
+        x = BiLSTM(cfg.hidden, cfg.unroll, use_native, name="bi_lstm1")(x, lengths)
         if cfg.geometry == "torch":
             x = nn.Dense(cfg.hidden, dtype=dtype, name="projection")(x)
-        x = BiLSTM(cfg.hidden, cfg.unroll, name="bi_lstm2")(x, mask)
+        x = BiLSTM(cfg.hidden, cfg.unroll, use_native, name="bi_lstm2")(x, lengths)
         logits = nn.Dense(cfg.num_classes, name="logits")(x.astype(jnp.float32))
         return logits.swapaxes(0, 1), lengths  # --> [b, t, k]
 
-    def _convolution(self, i: int, features: int) -> nn.Conv:
-        last = i == len(self.config.filters) - 1
-        return nn.Conv(
-            features,
-            (2, 2) if last else (3, 3),
-            padding="VALID" if last else "SAME",
-            use_bias=i not in NORMALISED,
-            dtype=jnp.dtype(self.config.dtype),
-            kernel_init=nn.initializers.he_normal(),
-            name=f"conv{i + 1}",
-        )
+
+def prepare(model: CRNN, variables: dict) -> dict:
+    """Variables for reading: with kernels laid out for the CPU's convolutions where it has them.
+
+    Args:
+      model: the network.
+      variables: {'params', 'batch_stats'}.
+
+    Returns:
+      What `model.apply(..., train=False)` takes in their place; it cannot be trained on.
+    """
+    cfg = model.config
+    image, width = jnp.zeros((1, 32, 32, cfg.channels), jnp.uint8), jnp.full((1,), 32, jnp.int32)
+
+    @jax.jit
+    def pack(variables):
+        return model.apply(variables, image, width, train=False, mutable=["packed"])[1]
+
+    return variables | pack(variables)

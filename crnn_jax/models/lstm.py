@@ -2,6 +2,7 @@
 
 Automatic differentiation of a scan adds up the recurrent weight's gradient step by step, a small
 matrix product and a sum each time. Written by hand it is one product over all frames and samples.
+Gates, cell and gradients are float32 whatever is multiplied: bfloat16 would lose small updates.
 """
 
 from functools import partial
@@ -11,32 +12,41 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from crnn_jax.models import native
+
 # Added to nothing, put in place of a padded frame's gate inputs: all sigmoids become exactly 0, so
 # cell and output are 0 there, and the backward direction reaches the real end with a fresh state.
 CLOSED = -1e4
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(2,))
-def lstm_scan(z: jax.Array, recurrent: jax.Array, unroll: int = 1) -> jax.Array:
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def lstm_scan(
+    z: jax.Array, recurrent: jax.Array, unroll: int = 1, dtype: str = "float32"
+) -> jax.Array:
     """Runs an LSTM over time.
 
     Args:
-      z: [t, b, 4 h], the input's share of the gates i, f, g, o, bias included.
-      recurrent: [h, 4 h].
+      z: float32 [t, b, 4 h], the input's share of the gates i, f, g, o, bias included.
+      recurrent: float32 [h, 4 h].
       unroll: steps in one turn of the loop.
+      dtype: in which outputs and recurrent weights are multiplied; sums are float32.
 
     Returns:
-      outputs [t, b, h].
+      outputs float32 [t, b, h].
     """
-    return _forward(z, recurrent, unroll)[0]
+    return _forward(z, recurrent, unroll, dtype)[0]
 
 
-def _forward(z, recurrent, unroll):
+def _multiply(a, b, dtype):
+    return jnp.matmul(a.astype(dtype), b.astype(dtype), preferred_element_type=jnp.float32)
+
+
+def _forward(z, recurrent, unroll, dtype):
     zero = jnp.zeros_like(z[0, :, : recurrent.shape[0]])
 
     def step(carry, z_t):
         h, c = carry
-        i, f, g, o = jnp.split(z_t + h @ recurrent, 4, axis=-1)
+        i, f, g, o = jnp.split(z_t + _multiply(h, recurrent, dtype), 4, axis=-1)
         i, f, g, o = nn.sigmoid(i), nn.sigmoid(f), jnp.tanh(g), nn.sigmoid(o)
         c = f * c + i * g
         h = o * jnp.tanh(c)
@@ -46,7 +56,7 @@ def _forward(z, recurrent, unroll):
     return hs, (hs, cs, gates, recurrent)
 
 
-def _backward(unroll, saved, d_hs):
+def _backward(unroll, dtype, saved, d_hs):
     hs, cs, gates, recurrent = saved
     zero = jnp.zeros_like(cs[:1])
     c_before = jnp.concatenate([zero, cs[:-1]])
@@ -68,7 +78,7 @@ def _backward(unroll, saved, d_hs):
             ],
             -1,
         )
-        return (d_z @ recurrent.T, d_c * f), d_z
+        return (_multiply(d_z, recurrent.T, dtype), d_c * f), d_z
 
     _, d_z = lax.scan(
         step, (zero[0], zero[0]), (d_hs, cs, c_before, gates), reverse=True, unroll=unroll
@@ -92,41 +102,56 @@ def _bias_init(_, shape, dtype=jnp.float32):
     return jnp.zeros(shape, dtype).at[hidden : 2 * hidden].set(1)
 
 
-class LSTM(nn.Module):
-    """One direction. Parameters are laid out as Keras's: gates i, f, g, o, one bias."""
+class LSTMParameters(nn.Module):
+    """The weights of one direction, laid out as Keras's: gates i, f, g, o, one bias."""
 
     hidden: int
-    reverse: bool = False
-    unroll: int = 1
 
     @nn.compact
-    def __call__(self, x: jax.Array, mask: jax.Array) -> jax.Array:
-        """x [t, b, d] and mask bool [t, b] -> [t, b, hidden], 0 where the mask is False."""
-        kernel = self.param(
-            "kernel", nn.initializers.glorot_uniform(), (x.shape[-1], 4 * self.hidden)
+    def __call__(self, size: int) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Of an input of `size`: kernel [size, 4 h], recurrent kernel [h, 4 h], bias [4 h]."""
+        gates = 4 * self.hidden
+        return (
+            self.param("kernel", nn.initializers.glorot_uniform(), (size, gates)),
+            self.param("recurrent_kernel", _orthogonal_gates, (self.hidden, gates)),
+            self.param("bias", _bias_init, (gates,)),
         )
-        recurrent = self.param(
-            "recurrent_kernel", _orthogonal_gates, (self.hidden, 4 * self.hidden)
-        )
-        bias = self.param("bias", _bias_init, (4 * self.hidden,))
-        kernel, recurrent, bias = (p.astype(x.dtype) for p in (kernel, recurrent, bias))
-        z = x @ kernel + bias[None, None, :]  # --> [t, b, 4 h]
-        z = jnp.where(mask[..., None], z, jnp.asarray(CLOSED, z.dtype))
-        if self.reverse:
-            z = jnp.flip(z, 0)
-        hs = lstm_scan(z, recurrent, self.unroll)
-        return jnp.flip(hs, 0) if self.reverse else hs
 
 
 class BiLSTM(nn.Module):
-    """Forward and backward LSTM, outputs side by side."""
+    """Forward and backward LSTM, outputs side by side.
+
+    Attributes:
+      hidden: units of one direction.
+      unroll: steps in one turn of XLA's loop.
+      use_native: whether `models.native` runs it, or XLA.
+    """
 
     hidden: int
     unroll: int = 1
+    use_native: bool = False
 
     @nn.compact
-    def __call__(self, x: jax.Array, mask: jax.Array) -> jax.Array:
-        """x [t, b, d] and mask bool [t, b] -> [t, b, 2 hidden]."""
-        forward = LSTM(self.hidden, unroll=self.unroll, name="forward")(x, mask)
-        backward = LSTM(self.hidden, reverse=True, unroll=self.unroll, name="backward")(x, mask)
-        return jnp.concatenate([forward, backward], -1)
+    def __call__(self, x: jax.Array, lengths: jax.Array) -> jax.Array:
+        """x [t, b, d] and real frames int32 [b] -> [t, b, 2 hidden], 0 behind them."""
+        if self.has_variable("packed", "kernels"):
+            packed = self.get_variable("packed", "kernels")
+            return native.lstm(x.astype(jnp.float32), *packed, lengths).astype(x.dtype)
+        forward = LSTMParameters(self.hidden, name="forward")(x.shape[-1])
+        backward = LSTMParameters(self.hidden, name="backward")(x.shape[-1])
+        kernel = jnp.concatenate([forward[0], backward[0]], 1)
+        bias = jnp.concatenate([forward[2], backward[2]])
+        if self.use_native and self.hidden % 16 == 0:
+            recurrent = jnp.stack([forward[1], backward[1]])
+            if self.is_mutable_collection("packed") and not self.is_initializing():
+                packed = (*native.pack_lstm(kernel, recurrent), bias)
+                self.put_variable("packed", "kernels", packed)
+            hs = native.lstm(x.astype(jnp.float32), kernel, recurrent, bias, lengths)
+            return hs.astype(x.dtype)
+        z = _multiply(x, kernel, x.dtype) + bias[None, None, :]  # --> [t, b, 8 h]
+        mask = jnp.arange(x.shape[0], dtype=jnp.int32)[:, None] < lengths[None, :]  # --> [t, b]
+        z = jnp.where(mask[..., None], z, CLOSED)
+        z_forward, z_backward = jnp.split(z, 2, axis=-1)
+        scan = partial(lstm_scan, unroll=self.unroll, dtype=x.dtype.name)
+        hs = scan(z_forward, forward[1]), jnp.flip(scan(jnp.flip(z_backward, 0), backward[1]), 0)
+        return jnp.concatenate(hs, -1).astype(x.dtype)

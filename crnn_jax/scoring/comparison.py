@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from crnn_jax.scoring.metrics import SHARES, alphanumeric
+from crnn_jax.scoring.metrics import SHARES, Sums
 from crnn_jax.scoring.paired import Pairs, mcnemar, newcombe, p_text
 from crnn_jax.scoring.result import COMBINED, EvaluationResult
 from crnn_jax.scoring.row import Row
@@ -51,7 +51,7 @@ class Comparison:
             for metric, pairs in metrics.items():
                 low, high = newcombe(pairs)
                 yield [
-                    *(name, SHARES[metric][1], *map(str, pairs)),
+                    *(name, SHARES[metric][-1], *map(str, pairs)),
                     f"{100 * pairs.difference:+.2f}",
                     f"{100 * low:+.1f} to {100 * high:+.1f}",
                     p_text(mcnemar(pairs.only_a, pairs.only_b)),
@@ -95,7 +95,7 @@ def compare(a: EvaluationResult, b: EvaluationResult) -> Comparison:
         others += row_a.label != row_b.label
         own_set = counts.setdefault(row_a.set, {name: collections.Counter() for name in SHARES})
         right_a, right_b = rights(row_a), rights(row_b)
-        for metric in SHARES:
+        for metric in right_a:
             own_set[metric][right_a[metric], right_b[metric]] += 1
     if len(counts) != 1:
         everything: dict[str, collections.Counter[tuple[bool, bool]]] = {}
@@ -111,13 +111,11 @@ def compare(a: EvaluationResult, b: EvaluationResult) -> Comparison:
 
 
 def rights(row: Row) -> dict[str, bool]:
-    """Metric of `metrics.SHARES` -> whether the reading is right by it."""
-    if row.text is None:
-        return dict.fromkeys(SHARES, False)
+    """Metric of `metrics.SHARES` that counts the sample -> whether the reading is right by it."""
+    sums = Sums()
+    sums.add(row.label, row.text)
     return {
-        "accuracy": row.right,
-        "accuracy_ignore_case": row.text.lower() == row.label.lower(),
-        "accuracy_alphanumeric": alphanumeric(row.text) == alphanumeric(row.label),
+        name: bool(getattr(sums, a)) for name, (a, of, _) in SHARES.items() if getattr(sums, of)
     }
 
 

@@ -48,10 +48,10 @@ def alphanumeric(text: str) -> str:
     return "".join(c for c in text.lower() if c.isalnum())
 
 
-SHARES = {  # metric -> (attribute of `Sums` that counts it, heading of its column)
-    "accuracy": ("exact", "exact"),
-    "accuracy_ignore_case": ("ignore_case", "ignoring case"),
-    "accuracy_alphanumeric": ("alphanumeric", "alphanumeric"),
+SHARES = {  # metric -> (attributes of `Sums`: the right ones, out of how many; heading)
+    "accuracy": ("exact", "count", "exact"),
+    "accuracy_ignore_case": ("ignore_case", "count", "ignoring case"),
+    "accuracy_alphanumeric": ("alphanumeric", "alphanumeric_count", "alphanumeric"),
 }
 
 
@@ -64,6 +64,8 @@ class Sums:
         exact: text equal to the label.
         ignore_case: equal in lower case.
         alphanumeric: equal in `alphanumeric` form.
+        alphanumeric_count: samples whose label has a letter or digit; of others that form is
+            empty, as is that of reading nothing.
         edits: edit distances, summed.
         characters: characters of the labels.
         similarity: sum of 1 - distance / length of the longer of label and text.
@@ -77,6 +79,7 @@ class Sums:
     exact: int = 0
     ignore_case: int = 0
     alphanumeric: int = 0
+    alphanumeric_count: int = 0
     edits: int = 0
     characters: int = 0
     similarity: float = 0.0
@@ -97,6 +100,8 @@ class Sums:
         """
         self.count += 1
         self.characters += len(label)
+        letters = alphanumeric(label)
+        self.alphanumeric_count += bool(letters)
         if not math.isnan(loss):
             self.loss += loss
             self.loss_count += 1
@@ -107,7 +112,7 @@ class Sums:
         distance = edit_distance(label, text)
         self.exact += label == text
         self.ignore_case += label.lower() == text.lower()
-        self.alphanumeric += alphanumeric(label) == alphanumeric(text)
+        self.alphanumeric += bool(letters) and letters == alphanumeric(text)
         self.edits += distance
         self.similarity += 1 - distance / max(len(label), len(text), 1)
         self.empty += not text and bool(label)
@@ -120,15 +125,16 @@ class Sums:
         """Shares of 1 and counts, flat; a share of nothing is left out, never NaN.
 
         Returns:
-            count, accuracy, accuracy_ignore_case, accuracy_alphanumeric, cer (edits per character
-            of the labels, may exceed 1), ned (the mean of 1 - normalised edit distance: 1 is
-            best), empty, unreadable, and loss where losses were given.
+            count, accuracy, accuracy_ignore_case, accuracy_alphanumeric (of alphanumeric_count),
+            cer (edits per character of the labels, may exceed 1), ned (the mean of 1 - normalised
+            edit distance: 1 is best), empty, unreadable, and loss where losses were given.
         """
         result: dict[str, Any] = {"count": self.count}
+        for metric, (right, of, _) in SHARES.items():
+            if count := getattr(self, of):
+                result[metric] = getattr(self, right) / count
+        result["alphanumeric_count"] = self.alphanumeric_count
         if self.count:
-            result["accuracy"] = self.exact / self.count
-            result["accuracy_ignore_case"] = self.ignore_case / self.count
-            result["accuracy_alphanumeric"] = self.alphanumeric / self.count
             result["ned"] = self.similarity / self.count
         if self.characters:
             result["cer"] = self.edits / self.characters

@@ -11,6 +11,7 @@ training run's metrics. Results of parts (files, hosts) add up.
 import dataclasses
 import json
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -77,6 +78,20 @@ class EvaluationResult:
         sets = {n: self.sets.get(n, Sums()) + other.sets.get(n, Sums()) for n in names}
         return EvaluationResult(sets, self.rows + other.rows, self.aspects | other.aspects)
 
+    def to_message(self) -> dict[str, Any]:
+        """JSON values for other processes: all sums; of the rows those that were not read."""
+        unread = [row for row in self.rows if row.reason is not None]
+        return {"sets": {name: vars(sums) for name, sums in self.sets.items()}, "rows": unread}
+
+    @classmethod
+    def from_message(cls, message: Mapping[str, Any]) -> "EvaluationResult":
+        """The opposite."""
+        sets = {
+            name: Sums(**{**sums, "reasons": Counter(sums["reasons"])})
+            for name, sums in message["sets"].items()
+        }
+        return cls(sets, [Row(*row) for row in message["rows"]])
+
     @property
     def combined(self) -> Sums:
         """Sums over all sets: each sample counts once, whatever set it is in."""
@@ -135,8 +150,16 @@ class EvaluationResult:
             yield ["mean of the sets", *mean_cells(self.set_mean())]
 
     def reason_notes(self) -> Iterator[str]:
-        """What training would leave out or nothing could read: counted all the same."""
+        """What training would leave out or nothing could read: counted all the same.
+
+        What has no letter or digit is counted but by these.
+        """
         for name, sums in self.sets.items():
+            if none := sums.count - sums.alphanumeric_count:
+                yield (
+                    f"{name}: {none} of {sums.count}: no letter or digit in the label "
+                    "(not in alphanumeric)"
+                )
             for reason, count in sums.reasons.most_common():
                 yield f"{name}: {count} of {sums.count}: {reason} (in the counts above)"
 
@@ -153,7 +176,7 @@ class EvaluationResult:
     def _mean_note(self) -> Iterator[str]:
         if len(self.sets) > 1:
             mean = self.set_mean()
-            names = {metric: heading for metric, (_, heading) in SHARES.items()}
+            names = {metric: heading for metric, (_, _, heading) in SHARES.items()}
             names |= {"cer": "CER", "ned": "1-NED"}
             told = [f"{names[m]} {percent(v)}" for m, v in mean.items()]
             yield f"mean of the {len(self.sets)} sets, in %: {', '.join(told)}"
@@ -191,6 +214,6 @@ class EvaluationResult:
 
 def _with_intervals(sums: Sums) -> dict[str, Any]:
     record = sums.metrics()
-    for metric, (attribute, _) in SHARES.items():
-        record[f"{metric}_interval"] = list(wilson(getattr(sums, attribute), sums.count))
+    for metric, (right, of, _) in SHARES.items():
+        record[f"{metric}_interval"] = list(wilson(getattr(sums, right), getattr(sums, of)))
     return record

@@ -6,7 +6,7 @@ from crnn_jax.scoring.intervals import wilson
 from crnn_jax.scoring.metrics import SHARES, Sums
 
 HEADINGS = (
-    *("count", *(heading for _, heading in SHARES.values())),
+    *("count", *(heading for _, _, heading in SHARES.values())),
     *("CER %", "1-NED %", "empty", "unreadable"),
 )
 
@@ -14,8 +14,8 @@ HEADINGS = (
 def sums_cells(sums: Sums) -> list[str]:
     """One cell a heading; shares in percent with their 95 % intervals, '-' where there is none."""
     cells = [str(sums.count)]
-    for attribute, _ in SHARES.values():
-        cells.append(percent_with_interval(getattr(sums, attribute), sums.count))
+    for right, of, _ in SHARES.values():
+        cells.append(percent_with_interval(getattr(sums, right), getattr(sums, of)))
     return [*cells, *_cer_and_ned(sums.metrics()), str(sums.empty), str(sums.unreadable)]
 
 

@@ -1,8 +1,9 @@
 """Pictures as they come -> uint8 arrays. Pillow decodes; this module settles what it leaves open.
 
 16-bit levels keep their high byte (Pillow's own conversion clips them), palettes and CMYK become
-RGB, transparency is laid on white, an animation gives its first frame, EXIF orientation is
-applied, and more than 50 megapixels are refused before any of them is decoded.
+RGB, transparency is laid on white, or on black where what is opaque is bright, an animation gives
+its first frame, EXIF orientation is applied, and more than 50 megapixels are refused before any of
+them is decoded.
 """
 
 import io
@@ -185,11 +186,18 @@ def _to_mode(picture: Image.Image, mode: str) -> Image.Image:
         picture = Image.fromarray(_to_8_bits(np.asarray(picture)))
     elif picture.has_transparency_data:
         picture = picture.convert("RGBA")
-        paper = Image.new("RGBA", picture.size, "white")
+        paper = Image.new("RGBA", picture.size, "black" if _is_bright(picture) else "white")
         picture = Image.alpha_composite(paper, picture).convert("RGB")
     elif picture.mode not in ("L", "RGB", "1"):
         picture = picture.convert("RGB")
     return picture.convert(mode)
+
+
+def _is_bright(rgba: Image.Image) -> bool:
+    """Whether the mean of Pillow's L, weighted by alpha, is above the middle of black and white."""
+    alpha = np.asarray(rgba.getchannel("A"))
+    ink = np.einsum("hw,hw", np.asarray(rgba.convert("L")), alpha, dtype=np.int64)
+    return bool(2 * ink > 255 * alpha.sum(dtype=np.int64))
 
 
 def _to_8_bits(levels: np.ndarray) -> np.ndarray:

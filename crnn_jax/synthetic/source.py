@@ -121,7 +121,9 @@ class SyntheticSource:
 
     def fingerprint(self) -> str:
         """Changes with everything that decides a picture: fonts, words, style, seed, sizes."""
-        parts = (self._path.name, self.style, self.seed, self.heights, self.max_aspect)
+        with self._path.open("rb") as file:  # its name tells of paths and times of fonts
+            glyphs = hashlib.file_digest(file, "sha256").hexdigest()
+        parts = (glyphs, self.style, self.seed, self.heights, self.max_aspect)
         more = (self.channels, self.charset, self.writer.words_hash)
         return hashlib.sha256(repr((parts, more)).encode()).hexdigest()
 

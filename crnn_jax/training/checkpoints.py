@@ -35,6 +35,7 @@ class Checkpoints:
         self.directory = Path(directory).absolute()
         self.keep = keep
         self.say = say
+        self._read_back = False
 
     def steps(self) -> list[int]:
         """Steps there are, sound or not, in rising order."""
@@ -52,6 +53,7 @@ class Checkpoints:
 
         Raises:
           OSError: the disk is full or not writable; earlier steps are untouched.
+          RuntimeError: the first checkpoint does not read back as it was saved.
         """
         final = self.directory / str(step)
         partial = self.directory / f"{step}.partial"
@@ -59,18 +61,21 @@ class Checkpoints:
             for leftover in self.directory.glob("*.partial"):
                 shutil.rmtree(leftover)
             partial.mkdir(parents=True)
-        hosts.wait(f"{partial} is there")
+        hosts.wait(f"step {step} can be written")  # no path: mounts differ
         try:
             _require_room(partial, state)
             with _checkpointer() as checkpointer:
                 checkpointer.save(partial / "state", state)  # of all processes: each its part
+            if not self._read_back:
+                _require_readable(partial / "state", state)
+                self._read_back = True
             if hosts.first():
                 self._complete(partial, final, meta)
         except BaseException:
             if hosts.first():
                 shutil.rmtree(partial, ignore_errors=True)
             raise
-        hosts.wait(f"{final} is whole")
+        hosts.wait(f"step {step} is whole")
 
     def _complete(self, partial: Path, final: Path, meta: dict[str, Any]) -> None:
         """Checksums, the rename that makes a step count, and the removal of those beyond `keep`."""
@@ -153,12 +158,24 @@ def _require_room(folder: Path, state: Any) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
 
 
+def _require_readable(folder: Path, state: Any) -> None:
+    """Raises where a checkpoint is not what was saved: checksums cannot tell."""
+    on_host = jax.tree.map(lambda a: np.empty(a.shape, a.dtype), state)
+    with _checkpointer() as checkpointer:
+        found = checkpointer.restore(folder, on_host)
+    # Bytes, since NaN does not equal itself.
+    same = jax.tree.map(lambda a, b: np.asarray(a).tobytes() == b.tobytes(), state, found)
+    if not all(jax.tree.leaves(same)):
+        raise RuntimeError(f"{folder}: reads back with other values than were saved")
+
+
 def _checkpointer():
     # Three seconds to import; reading a model file does not need it.
     import orbax.checkpoint as ocp
 
     # Not the one that saves in the background: it gives up by the wall clock, which may jump.
-    return ocp.Checkpointer(ocp.StandardCheckpointHandler())
+    # Not OCDBT: its parts are searched for by a pattern that a folder named `a[1]` breaks.
+    return ocp.Checkpointer(ocp.StandardCheckpointHandler(use_ocdbt=False))
 
 
 def _abstract(tree):

@@ -1,18 +1,19 @@
 """What a config means: characters, sources, the plan of batches, the network."""
 
 import dataclasses
-from pathlib import Path
 from typing import Any
 
 from crnn_jax.data.open import charset_of, open_sources, plan_of, preprocessing_of
 from crnn_jax.data.plan import Plan
-from crnn_jax.models.config import ModelConfig, get_model_config
+from crnn_jax.models.config import DTYPES, ModelConfig, get_model_config, variant
 from crnn_jax.spec.charset import Charset
 from crnn_jax.spec.errors import UserError
 from crnn_jax.spec.geometry import num_frames
 from crnn_jax.spec.preprocessing import Preprocessing
 from crnn_jax.training.limits import require_limits
+from crnn_jax.training.starting import Origin
 
+DEFAULT_NETWORK = "crnn_small"  # where neither config nor `init_from` names one
 HEIGHT = 32  # of the pictures that the seven convolutions bring down to one row
 
 
@@ -21,6 +22,7 @@ class Experiment:
     """Everything a run needs before a device is touched."""
 
     config: Any
+    origin: Origin | None
     charset: Charset
     preprocessing: Preprocessing
     model: ModelConfig
@@ -42,7 +44,9 @@ class Experiment:
 
     def evaluation_plan(self, source: Any) -> Plan:
         """Every sample of a source once, also those that could not be trained on."""
-        return plan_of(self.config, source, self.preprocessing, evaluation=True)
+        return plan_of(
+            self.config, source, self.preprocessing, self.model.geometry, evaluation=True
+        )
 
     def metadata(self, step: int) -> dict[str, Any]:
         """What a model file states beside the weights."""
@@ -58,9 +62,15 @@ class Experiment:
 
     def describe(self) -> list[str]:
         """Lines for the start of a run."""
-        width = self.preprocessing.width or self.preprocessing.max_width
+        rule = self.preprocessing
+        width = rule.width or rule.max_width
         frames = num_frames(width, self.model.geometry)
+        widths = str(rule.width) if rule.width else f"{rule.min_width} to {rule.max_width}"
         lines = [f"characters: {self.charset.num_classes - 1} and the blank"]
+        lines.append(
+            f"pictures: {'grey' if rule.channels == 1 else 'RGB'}, {widths} px wide, "
+            f"{'' if rule.antialias else 'not '}antialiased, (x - {rule.mean:g}) / {rule.scale:g}"
+        )
         lines.append(
             f"{width} px -> {frames} frames: at most {frames} characters, fewer with doubles"
         )
@@ -72,12 +82,12 @@ class Experiment:
         return lines
 
 
-def make_experiment(config: Any, kept_table: Path | None = None) -> Experiment:
+def make_experiment(config: Any, origin: Origin | None = None) -> Experiment:
     """Reads character table and annotations.
 
     Args:
       config: a locked ConfigDict, see configs/.
-      kept_table: of the run that this one goes on with; taken where the config names no characters.
+      origin: see `starting.origin_of`; gives what the config leaves to it.
 
     Raises:
       UserError: whatever in the config or the data cannot be used.
@@ -87,28 +97,46 @@ def make_experiment(config: Any, kept_table: Path | None = None) -> Experiment:
         raise UserError(
             f"config.steps={config.steps} and config.epochs={config.epochs}: set one, 0 the other"
         )
-    if kept_table and not config.charset.table and not config.charset.characters:
-        charset = Charset.read(kept_table, ignore_case=config.charset.ignore_case)
+    if origin and origin.resumed and not config.charset.table and not config.charset.characters:
+        # More labels than when it was begun must not change the classes of the weights.
+        charset = dataclasses.replace(origin.charset, ignore_case=config.charset.ignore_case)
     else:
         charset = charset_of(config)
-    preprocessing = preprocessing_of(config)
+    preprocessing = preprocessing_of(config, origin.preprocessing if origin else None)
     if preprocessing.height != HEIGHT:
         raise UserError(
             f"config.preprocessing.height={preprocessing.height}: the network takes {HEIGHT}"
         )
-    model = get_model_config(
-        config.model.name,
-        num_classes=charset.num_classes,
-        channels=preprocessing.channels,
-        geometry=config.model.geometry,
-        mean=preprocessing.mean,
-        scale=preprocessing.scale,
-        dtype=config.model.dtype,
-        bn_momentum=config.model.bn_momentum,
-        unroll=config.model.unroll,
-    )
+    model = _network(config, charset, preprocessing, origin)
+    if origin:
+        origin.require_fit(model, charset)
     train, validation = open_sources(config, charset, preprocessing, model.geometry)
-    plan = plan_of(config, train, preprocessing, evaluation=False)
+    plan = plan_of(config, train, preprocessing, model.geometry, evaluation=False)
     epochs = round(config.epochs * plan.steps_per_epoch)
     total_steps = config.steps or max(1, epochs, config.least_steps)
-    return Experiment(config, charset, preprocessing, model, train, validation, plan, total_steps)
+    return Experiment(
+        config, origin, charset, preprocessing, model, train, validation, plan, total_steps
+    )
+
+
+def _network(
+    config: Any, charset: Charset, preprocessing: Preprocessing, origin: Origin | None
+) -> ModelConfig:
+    """The network that the config names; where it names none the origin's, else the default."""
+    wanted = config.model
+    if wanted.dtype not in DTYPES:
+        # float16 would lose gradients without a scaled loss, and bfloat16 is as small.
+        raise UserError(f"config.model.dtype: {wanted.dtype!r} is not {' or '.join(DTYPES)}")
+    own = origin.model if origin else get_model_config(DEFAULT_NETWORK, num_classes=1)
+    return dataclasses.replace(
+        own,
+        **(variant(wanted.name) if wanted.name else {}),
+        num_classes=charset.num_classes,
+        channels=preprocessing.channels,
+        geometry=wanted.geometry or own.geometry,
+        mean=preprocessing.mean,
+        scale=preprocessing.scale,
+        dtype=wanted.dtype,
+        bn_momentum=wanted.bn_momentum,
+        unroll=wanted.unroll,
+    )

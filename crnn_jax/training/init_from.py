@@ -1,15 +1,34 @@
-"""Starts a network from another model's variables, also one with another character table.
+"""First variables of a run, fresh or another model's, also one with another character table.
 
-Rows of the last layer belong to characters, so they are carried by symbol, not by place.
+Columns of the last layer belong to characters, so they are carried by symbol, not by place.
 """
 
 from typing import Any
 
-import jax
 import numpy as np
 
+from crnn_jax.models.crnn import CRNN
 from crnn_jax.spec.charset import Charset
-from crnn_jax.spec.errors import UserError
+from crnn_jax.training.experiment import Experiment
+from crnn_jax.training.state import Variables, init_variables
+
+
+def initial_variables(experiment: Experiment, seed: int) -> tuple[Variables, list[str]]:
+    """The first variables (a pure function of seed and `init_from`), and lines for the log."""
+    # Initialising outside of any mapped axis: there is no axis to sum over yet.
+    variables = init_variables(CRNN(experiment.model), seed)
+    origin = experiment.origin
+    if origin is None or origin.variables is None:
+        return variables, []
+    variables, lines = carry(variables, experiment.charset, origin.variables, origin.charset)
+    lines.append("init_from: network, preprocessing and batch norm's epsilon are that model's")
+    here, there = experiment.preprocessing.to_metadata(), origin.preprocessing.to_metadata()
+    lines += [
+        f"init_from: but config.preprocessing.{key}={here[key]}, that model's {there[key]}"
+        for key in ("width", "min_width", "max_width")[: 1 if here["width"] else 3]
+        if here[key] != there[key]
+    ]
+    return variables, lines
 
 
 def carry(
@@ -29,23 +48,7 @@ def carry(
 
     Returns:
       The variables with everything carried that both have, and lines for the log.
-
-    Raises:
-      UserError: another network (names what is missing or of another shape).
     """
-    fresh, old = _flatten(variables), _flatten(source)
-    head = {("params", "logits", "kernel"), ("params", "logits", "bias")}
-    for path in sorted(set(fresh) | set(old)):
-        name = "/".join(path)
-        if path not in old:
-            raise UserError(f"init_from: the other model has no {name}; another network?")
-        if path not in fresh:
-            raise UserError(f"init_from: {name} has no place in this network; another network?")
-        mine, theirs = fresh[path].shape, old[path].shape
-        if path in head:
-            mine, theirs = mine[:-1], theirs[:-1]
-        if mine != theirs:
-            raise UserError(f"init_from: {name} is {theirs} there and {mine} here")
     places = {symbol: i for i, symbol in enumerate(source_charset.symbols)}
     pairs = [(i, places[s]) for i, s in enumerate(charset.symbols) if s in places]
     # A model that ignores case has seen capitals too, under the name of their small letters.
@@ -54,15 +57,12 @@ def carry(
         for i, s in enumerate(charset.symbols)
         if source_charset.ignore_case and s not in places and s.lower() in places
     ]
-    result = {}
-    for path, value in fresh.items():
-        if path in head:
-            value = np.array(value)
-            to, come = (np.array(side, np.int64) for side in zip(*pairs, *capitals, strict=True))
-            value[..., to] = np.asarray(old[path])[..., come]
-        else:
-            value = np.asarray(old[path])
-        result[path] = value
+    to, come = (np.array(side, np.int64) for side in zip(*pairs, *capitals, strict=True))
+    logits = {}
+    for name, value in variables["params"]["logits"].items():
+        logits[name] = np.array(value)
+        logits[name][..., to] = source["params"]["logits"][name][..., come]
+    result = {**source, "params": {**source["params"], "logits": logits}}
     folded = {charset.symbols[i] for i, _ in capitals}
     new = [s for s in charset.symbols if s not in places and s not in folded]
     gone = [s for s in source_charset.symbols if s not in charset.symbols]
@@ -73,19 +73,4 @@ def carry(
         lines.append(f"init_from: new characters: {' '.join(map(repr, new))}")
     if gone:
         lines.append(f"init_from: left behind: {' '.join(map(repr, gone))}")
-    return _unflatten(result), lines
-
-
-def _flatten(tree):
-    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
-    return {tuple(key.key for key in path): leaf for path, leaf in leaves}
-
-
-def _unflatten(flat):
-    tree: dict[str, Any] = {}
-    for path, value in flat.items():
-        node = tree
-        for key in path[:-1]:
-            node = node.setdefault(key, {})
-        node[path[-1]] = value
-    return tree
+    return result, lines

@@ -14,6 +14,7 @@ from typing import Any
 import jax
 
 from crnn_jax.data.collate import Batch
+from crnn_jax.models.crnn import CRNN
 from crnn_jax.scoring.evaluation import Prediction, evaluate_batches
 from crnn_jax.scoring.result import EvaluationResult
 from crnn_jax.spec.errors import UserError
@@ -21,12 +22,13 @@ from crnn_jax.training import hosts, report
 from crnn_jax.training.best import BestSoFar
 from crnn_jax.training.checkpoints import Checkpoints
 from crnn_jax.training.experiment import Experiment, make_experiment
+from crnn_jax.training.init_from import initial_variables
 from crnn_jax.training.optimizer import frozen_modules, make_optimizer, make_schedule
 from crnn_jax.training.parallel import Parallel
 from crnn_jax.training.pictures import FirstBatch, sheet
 from crnn_jax.training.profile import Profile
 from crnn_jax.training.signals import StopRequest
-from crnn_jax.training.starting import initial_variables
+from crnn_jax.training.starting import origin_of
 from crnn_jax.training.state import TrainState, create_state
 from crnn_jax.training.step import make_eval_step, make_train_step
 from crnn_jax.training.stream import stream_of
@@ -67,10 +69,9 @@ class _Run:
         self.parallel = Parallel(config.parallel)
         self.parallel.check_batch_size("batch_size", config.batch_size)
         self.parallel.check_batch_size("evaluation.batch_size", config.evaluation.batch_size)
-        self.experiment: Experiment = make_experiment(config, workdir.kept_table())
+        self.experiment: Experiment = make_experiment(config, origin_of(config, workdir))
         if jax.process_count() > 1:
-            hosts.require_equal("config", str(config))
-            hosts.require_equal("training data", self.experiment.plan.fingerprint())
+            self._require_same_data()
         workdir.open(config.to_dict(), with_new_config=with_new_config)
         self.total = self.experiment.total_steps
         # One of several processes speaks for all; what goes wrong in another ends it with a line.
@@ -85,9 +86,10 @@ class _Run:
         frozen = frozen_modules(config.freeze)
         self.schedule = make_schedule(config.optimizer, self.total)
         optimizer = make_optimizer(config.optimizer, self.schedule, frozen)
-        model, variables, said = initial_variables(
-            self.experiment, config, self.parallel.axis_name, frozen
-        )
+        convolution = self.parallel.convolution(config.model.convolution)
+        model = CRNN(self.experiment.model, self.parallel.axis_name, frozen, convolution)
+        variables, said = initial_variables(self.experiment, config.seed)
+        hosts.require_equal("first weights (init_from)", report.weights_sha256(variables))
         for line in (*report.first_lines(self.experiment, self.parallel, variables), *said):
             self.progress.say(line)
         state = create_state(variables, optimizer, ema=config.optimizer.ema > 0)
@@ -101,6 +103,16 @@ class _Run:
         self.eval_step = self.parallel.eval_step(
             make_eval_step(model, blank_id=charset.blank_id, unknown_id=self.experiment.unknown_id)
         )
+
+    def _require_same_data(self) -> None:
+        """Stops all processes where one would train on, or be measured by, something else."""
+        experiment = self.experiment
+        hosts.require_equal("config", str(self.config))
+        hosts.require_equal("characters", " ".join(experiment.charset.symbols))
+        hosts.require_equal("training data", experiment.plan.fingerprint())
+        for source in experiment.validation:
+            print_ = experiment.evaluation_plan(source).fingerprint()
+            hosts.require_equal(f"validation data ({source.name})", print_)
 
     def train(self) -> TrainState | None:
         if finished := self.workdir.finished(self.total):
@@ -150,14 +162,12 @@ class _Run:
         clock = report.Clock()
         profile = Profile(config.log.profile, self.workdir.tensorboard)
         augment = config.data.augment
-        host = (jax.process_index(), jax.process_count())
         stream = stream_of(
             experiment,
             experiment.plan,
             experiment.train,
             start=begun,
             stop=self.total,
-            host=host,
             augment=augment,
         )
         while step < self.total:
@@ -229,16 +239,17 @@ class _Run:
         variables = self.state.variables
 
         def predict(batch: Batch) -> Prediction:
-            found = self.eval_step(variables, self.parallel.shard(batch, whole=True))
+            found = self.eval_step(variables, self.parallel.shard(batch))
             return Prediction(found["ids"], found["id_lengths"], found["log_prob"], found["loss"])
 
         result = EvaluationResult()
         for source in self.experiment.validation:
             plan = self.experiment.evaluation_plan(source)
-            # Every process reads all of it, so that all know every answer and agree on the best.
             stream = stream_of(self.experiment, plan, source, stop=plan.steps_per_epoch)
             first = FirstBatch(predict)
-            result += evaluate_batches(first, stream, source, self.experiment.charset)
+            own = evaluate_batches(first, stream, source, self.experiment.charset)
+            for part in hosts.gather(own.to_message()):  # all must agree on the best
+                result += EvaluationResult.from_message(part)
             if self.summaries.shows and self.config.log.pictures:
                 samples = first.samples(source, self.experiment.charset, self.config.log.pictures)
                 self.summaries.picture(step, f"validation/{source.name}", sheet(samples))

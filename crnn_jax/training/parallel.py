@@ -16,8 +16,9 @@ from typing import Any
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from crnn_jax.models import native
 from crnn_jax.spec.errors import UserError
 
 AXIS = "data"
@@ -36,13 +37,13 @@ class Parallel:
         if mode not in ("jit", "pmap"):
             raise UserError(f"config.parallel: {mode!r} is not jit or pmap")
         self.mode = mode
-        self.devices = devices or jax.devices()
+        # Process by process, so that each one's rows are one slice of the batch: jax.devices()
+        # does not promise that, and jax.make_mesh orders by the wires.
+        self.devices = sorted(devices or jax.devices(), key=lambda d: d.process_index)
         self.axis_name = AXIS if mode == "pmap" else None
-        mesh = jax.make_mesh(
-            (len(self.devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=self.devices
-        )
-        self._replicated = NamedSharding(mesh, PartitionSpec())
-        self._by_sample = NamedSharding(mesh, PartitionSpec(AXIS))
+        self._mesh = Mesh(np.array(self.devices), (AXIS,), axis_types=(AxisType.Auto,))
+        self._replicated = NamedSharding(self._mesh, PartitionSpec())
+        self._by_sample = NamedSharding(self._mesh, PartitionSpec(AXIS))
 
     def check_batch_size(self, key: str, batch_size: int) -> None:
         """Every device takes the same number of samples, or the user is told the config's key."""
@@ -50,6 +51,19 @@ class Parallel:
             raise UserError(
                 f"config.{key}: {batch_size} does not divide by {len(self.devices)} devices"
             )
+
+    def convolution(self, choice: str) -> str:
+        """What `config.model.convolution` comes to on these devices: 'onednn' or 'xla'."""
+        if choice not in ("auto", "xla", "onednn"):
+            raise UserError(f"config.model.convolution: {choice!r} is not auto, xla or onednn")
+        reason = native.unavailable() if choice != "xla" else ""
+        if not reason and self.devices[0].platform != "cpu":
+            reason = "it is for CPUs"
+        if not reason and self.mode == "jit" and len(self.devices) > 1:
+            reason = "with several devices it needs config.parallel=pmap"
+        if choice == "onednn" and reason:
+            raise UserError(f"config.model.convolution=onednn: {reason}")
+        return "xla" if choice == "xla" or reason else "onednn"
 
     def replicate(self, tree: Any) -> Any:
         """The same arrays on every device."""
@@ -61,17 +75,9 @@ class Parallel:
             return self.replicate(jax.device_get(tree))
         return tree
 
-    def shard(self, batch: Mapping[str, Any], *, whole: bool = False) -> dict[str, Any]:
-        """This host's slice of a batch, [b / hosts, ...], as global arrays on the devices.
-
-        Args:
-          batch: that slice, or with `whole` all of the batch, of which the slice is taken.
-        """
+    def shard(self, batch: Mapping[str, Any]) -> dict[str, Any]:
+        """This host's slice of a batch, [b / hosts, ...], as global arrays on the devices."""
         arrays = {k: np.asarray(batch[k]) for k in DEVICE_KEYS}
-        if whole:
-            size = len(arrays["mask"]) // jax.process_count()
-            part = slice(jax.process_index() * size, (jax.process_index() + 1) * size)
-            arrays = {k: a[part] for k, a in arrays.items()}
         if self.mode == "pmap":
             local = len([d for d in self.devices if d.process_index == jax.process_index()])
             return {k: a.reshape(local, -1, *a.shape[1:]) for k, a in arrays.items()}
@@ -95,21 +101,17 @@ class Parallel:
         )
 
     def eval_step(self, step: Callable) -> Callable:
-        """Compiles `(variables, batch) -> per-sample results`, results on every device."""
+        """Compiles `(variables, batch) -> per-sample results`, those of this host's slice."""
         if self.mode == "pmap":
             mapped = jax.pmap(step, AXIS, in_axes=(None, 0), devices=self.devices)
             return lambda variables, batch: {
-                k: _joined(v) for k, v in mapped(variables, batch).items()
+                k: v.reshape(-1, *v.shape[2:]) for k, v in mapped(variables, batch).items()
             }
-        return jax.jit(
+        compiled = jax.jit(
             step,
             in_shardings=(self._replicated, self._by_sample),
-            out_shardings=self._replicated,
+            out_shardings=self._by_sample,
         )
-
-
-def _joined(parts: jax.Array) -> Any:
-    """[devices, b, ...] of all processes as [devices * b, ...] in each."""
-    if jax.process_count() > 1:
-        parts = multihost_utils.process_allgather(parts, tiled=True)
-    return parts.reshape(-1, *parts.shape[2:])
+        return lambda variables, batch: multihost_utils.global_array_to_host_local_array(
+            compiled(variables, batch), self._mesh, PartitionSpec(AXIS)
+        )

@@ -6,9 +6,10 @@ from typing import Any
 from crnn_jax.training import report
 from crnn_jax.training.checkpoints import Checkpoints
 from crnn_jax.training.experiment import make_experiment
+from crnn_jax.training.init_from import initial_variables
 from crnn_jax.training.optimizer import frozen_modules
 from crnn_jax.training.parallel import Parallel
-from crnn_jax.training.starting import initial_variables
+from crnn_jax.training.starting import origin_of
 from crnn_jax.training.workdir import Workdir
 
 
@@ -26,9 +27,9 @@ def preview(config: Any, workdir: str) -> Iterator[str]:
     parallel = Parallel(config.parallel)
     parallel.check_batch_size("batch_size", config.batch_size)
     parallel.check_batch_size("evaluation.batch_size", config.evaluation.batch_size)
-    experiment = make_experiment(config, place.kept_table())
+    experiment = make_experiment(config, origin_of(config, place))
     frozen = frozen_modules(config.freeze)
-    _, variables, said = initial_variables(experiment, config, parallel.axis_name, frozen)
+    variables, said = initial_variables(experiment, config.seed)
     yield from report.first_lines(experiment, parallel, variables)
     yield from said
     if frozen:

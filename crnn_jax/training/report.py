@@ -15,6 +15,7 @@ import numpy as np
 from crnn_jax.data.formats import shown_path
 from crnn_jax.data.plan import Plan
 from crnn_jax.data.source import Reasons, Source
+from crnn_jax.models import native
 from crnn_jax.scoring.result import EvaluationResult
 from crnn_jax.training.experiment import Experiment
 from crnn_jax.training.parallel import Parallel
@@ -79,15 +80,23 @@ class Clock:
 def first_lines(experiment: Experiment, parallel: Parallel, variables: Any) -> Iterator[str]:
     """Devices, data by reason, characters, size of the network, shapes."""
     kinds = sorted({d.device_kind for d in parallel.devices})
-    yield (
-        f"{len(parallel.devices)} x {', '.join(kinds)}, jax {jax.__version__}, "
-        f"{experiment.model.dtype}, {parallel.mode}"
-    )
+    dtype, choice = experiment.model.dtype, experiment.config.model.convolution
+    line = f"{len(parallel.devices)} x {', '.join(kinds)}, jax {jax.__version__}, "
+    line += f"{dtype}, {parallel.mode}"
+    on_cpu = parallel.devices[0].platform == "cpu"
+    if on_cpu:
+        convolution = parallel.convolution(choice)
+        line += f", convolutions by {'oneDNN' if convolution == 'onednn' else 'XLA'}"
+        if choice == "auto" and native.unavailable():
+            line += f" ({native.unavailable()})"
+    yield line
+    if on_cpu and dtype == "bfloat16" and not native.supports_bfloat16():
+        yield "bfloat16: this processor does not multiply it, float32 is faster here"
     yield from source_lines("training", experiment.train, experiment.plan)
     for source in experiment.validation:
         yield from source_lines("validation", source, experiment.evaluation_plan(source))
     size = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
-    yield f"{experiment.config.model.name}: {size:,} parameters"
+    yield f"{experiment.model.name}: {size:,} parameters"
     yield from experiment.describe()
 
 

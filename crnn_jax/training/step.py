@@ -9,7 +9,7 @@ import optax
 from crnn_jax.decoding.greedy import emittable, greedy_decode
 from crnn_jax.models.crnn import CRNN
 from crnn_jax.models.ctc import ctc_loss, is_feasible
-from crnn_jax.models.masking import global_sum
+from crnn_jax.models.layers import global_sum
 from crnn_jax.training.state import TrainState
 
 Batch = dict[str, jax.Array]

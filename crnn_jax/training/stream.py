@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 
+import jax
+
 from crnn_jax.data import loader, tf_loader
 from crnn_jax.data.collate import Batch
 from crnn_jax.data.plan import Plan
@@ -19,10 +21,9 @@ def stream_of(
     *,
     start: int = 0,
     stop: int,
-    host: tuple[int, int] = (0, 1),
     augment: str | None = None,
 ) -> Iterator[Batch]:
-    """Batches of the steps start .. stop - 1; the arguments are those of `loader.batches`.
+    """This process's part of the steps start .. stop - 1; arguments as `loader.batches`.
 
     Raises:
       UserError: there is no such loader; while reading: the annotation was changed.
@@ -37,7 +38,7 @@ def stream_of(
         start=start,
         stop=stop,
         workers=data.workers,
-        host=host,
+        host=(jax.process_index(), jax.process_count()),
         augment=augment,
         seed=experiment.config.seed,
     )

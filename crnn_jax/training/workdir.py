@@ -1,7 +1,9 @@
 """The folder of a run: what it was asked to do, so that the same command goes on with it."""
 
+import contextlib
 import fcntl
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -9,12 +11,21 @@ from crnn_jax.spec.charset import Charset
 from crnn_jax.spec.errors import UserError
 from crnn_jax.spec.whole_file import whole_file
 from crnn_jax.training import hosts
+from crnn_jax.training.checkpoints import META, Checkpoints
 from crnn_jax.training.open_model import WORKDIR_MODEL
 
 # These change nothing about the numbers of a run, so a resumed run takes their new values.
 FREE = ("log", "checkpoint", "data.workers", "data.loader", "data.cache")
 # These may grow: the run goes on beyond its first end.
 GROWING = ("epochs", "steps")
+# What the optimizer keeps in a checkpoint depends on these, as far as the function tells.
+ARRAYS: dict[str, Callable[[Any], Any]] = {
+    "optimizer.name": str,
+    "optimizer.clip_norm": bool,
+    "optimizer.ema": bool,
+    "optimizer.accumulate": lambda batches: batches > 1,
+    "freeze": frozenset,
+}
 
 
 class Workdir:
@@ -43,13 +54,20 @@ class Workdir:
           UserError: it cannot be made, or it holds a run with another config.
         """
         try:
+            str(self.path.absolute()).encode()
+        except UnicodeEncodeError:  # in bytes that are not UTF-8; orbax takes no others
+            raise UserError(f"--workdir={self.path}: its path is not UTF-8") from None
+        try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._hold()
         except OSError as error:
             raise UserError(f"--workdir={self.path}: {error.strerror}") from None
         # Before the first checkpoint there is nothing that another config could spoil.
-        if self.config.exists() and self.latest.exists() and not with_new_config:
-            self._compare(read_json(self.config), config)
+        if self.config.exists() and self.latest.exists():
+            old = read_json(self.config)
+            self._require_same_arrays(old, config)
+            if not with_new_config:
+                self._compare(old, config)
 
     def _hold(self) -> None:
         """Keeps other runs out until this process ends, however it ends."""
@@ -72,6 +90,17 @@ class Workdir:
         write_json(self.config, config)
         charset.write(self.table)
 
+    def _require_same_arrays(self, old: dict[str, Any], new: dict[str, Any]) -> None:
+        """Refuses an optimizer that the checkpoints cannot be restored into."""
+        before, now = _flat(old), _flat(new)
+        for key, arrays in ARRAYS.items():
+            if key in before and arrays(before[key]) != arrays(now[key]):
+                raise UserError(
+                    f"{self.path} was begun with config.{key}={before[key]!r}, its checkpoints do "
+                    f"not fit {now[key]!r}; start in another --workdir with "
+                    f"--config.init_from={self.path}"
+                )
+
     def _compare(self, old: dict[str, Any], new: dict[str, Any]) -> None:
         before, now = _flat(old), _flat(new)
         for key in sorted(set(before) | set(now)):
@@ -84,13 +113,13 @@ class Workdir:
                     "take another --workdir, or insist with --resume=with_new_config"
                 )
 
-    def kept_table(self) -> Path | None:
-        """The character table of the run that was begun here; None in a new workdir.
-
-        Where the config names no table it is made from the labels, once: more labels later must
-        not change the classes of weights that there are.
-        """
-        return self.table if self.latest.exists() and self.table.exists() else None
+    def model_metadata(self) -> dict[str, Any] | None:
+        """What the run that was begun here states of its model; None in a new workdir."""
+        steps = Checkpoints(self.latest, keep=1).steps()
+        for step in reversed(steps):
+            with contextlib.suppress(UserError):  # a damaged one: the run takes the one before
+                return read_json(self.latest / str(step) / META)["model"]
+        return None
 
     def finished(self, total_steps: int) -> str:
         """A line on the run that has finished, '' if it has not or so many steps extend it."""

@@ -9,6 +9,7 @@ with cuDNN, in float32 and with AMP, beside our float32 and bfloat16. Subjects t
 """
 
 import argparse
+import dataclasses
 import os
 import sys
 import tempfile
@@ -50,7 +51,7 @@ def main() -> None:
             runs = {s: (lambda f=f, x=images: f(x)) for s, f in forwards.items()}
             seconds = turns.take_turns(runs, args.turns, f"{name}, batch {batch}")
             found = turns.rows_of(seconds, batch, model=name, batch=batch)
-            flops.add(found, flops.of(network_of(model[1]), model[0], images[:1]))
+            flops.add(found, flops.of(logits_of(network_of(model[1], "xla")), model[0], images[:1]))
             rows += found
     packages = ["jax", "jaxlib", "tensorflow-cpu", "tensorflow", "keras", "torch", "onnxruntime"]
     note = f"32 x {WIDTH}, medians of {args.turns} turns; {devices()}"
@@ -115,12 +116,17 @@ def compare(forwards: dict[str, Forward], images: np.ndarray) -> None:
             sys.exit(f"{subject}: logits differ from ours by {off:.2g}; nothing to compare")
 
 
-def network_of(metadata: dict, **changes: object) -> Callable[[dict, np.ndarray], Any]:
-    """(variables, images of one width) -> logits, in JAX."""
+def network_of(metadata: dict, convolution: str = "auto", **changes: object) -> Any:
+    """The network in JAX."""
     from crnn_jax.models.config import ModelConfig
     from crnn_jax.models.crnn import CRNN
 
-    network = CRNN(ModelConfig.from_dict({**metadata["model"], **changes}))
+    config = dataclasses.replace(ModelConfig.from_metadata(metadata), **changes)
+    return CRNN(config, convolution=convolution)
+
+
+def logits_of(network: Any) -> Callable[[dict, np.ndarray], Any]:
+    """(variables, images of one width) -> logits."""
 
     def apply(variables: dict, images: np.ndarray) -> Any:
         widths = np.full(images.shape[0], images.shape[2], np.int32)
@@ -132,13 +138,20 @@ def network_of(metadata: dict, **changes: object) -> Callable[[dict, np.ndarray]
 def ours(variables: dict, metadata: dict, **changes: object) -> Forward:
     import jax
 
-    held = jax.device_put(variables)
-    program = jax.jit(network_of(metadata, **changes))
+    from crnn_jax.models.crnn import prepare
+
+    network = network_of(metadata, **changes)
+    held = prepare(network, jax.device_put(variables))
+    program = jax.jit(logits_of(network))
 
     def forward(images: np.ndarray) -> np.ndarray:
         return np.asarray(program(held, images))
 
     return forward
+
+
+def ours_xla(variables: dict, metadata: dict) -> Forward:
+    return ours(variables, metadata, convolution="xla")
 
 
 def ours_bfloat16(variables: dict, metadata: dict) -> Forward | None:
@@ -170,7 +183,7 @@ def pytorch(
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if amp and device == "cpu":
         return None
-    net = TorchCRNN(metadata["model"])
+    net = TorchCRNN(metadata)
     net.take(variables)
     net = net.eval().to(device, memory_format=torch.channels_last)
     # A program for every batch size, as ours: a free one is slower.
@@ -207,6 +220,7 @@ def onnxruntime(variables: dict, metadata: dict) -> Forward:
 
 SUBJECTS: dict[str, Callable[[dict, dict], Forward | None]] = {
     "crnn_jax": ours,
+    "crnn_jax, XLA alone": ours_xla,
     "crnn_jax, bfloat16": ours_bfloat16,
     "keras, tf.function": keras,
     "pytorch, eager": pytorch,

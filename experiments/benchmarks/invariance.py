@@ -161,7 +161,7 @@ def pytorch(variables: dict, metadata: dict) -> Network:
 
     from experiments.benchmarks.torch_net import TorchCRNN
 
-    net = TorchCRNN(metadata["model"])
+    net = TorchCRNN(metadata)
     net.take(variables)
     net.eval()
 

@@ -18,9 +18,10 @@ POOLED = {0: 2, 1: 2, 3: 1, 5: 1}  # convolution -> horizontal stride of the poo
 class TorchCRNN(nn.Module):
     """Seven convolutions, two bidirectional LSTMs, class scores a frame; geometry 'keras'."""
 
-    def __init__(self, config: dict[str, Any]) -> None:
+    def __init__(self, metadata: dict[str, Any]) -> None:
         super().__init__()
-        self.mean, self.scale = config["mean"], config["scale"]
+        config, image = metadata["model"], metadata["preprocessing"]
+        self.mean, self.scale = image["mean"], image["scale"]
         channels = [config["channels"], *config["filters"]]
         last = len(config["filters"]) - 1
         self.convolutions = nn.ModuleList(

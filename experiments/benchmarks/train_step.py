@@ -9,6 +9,7 @@ cuDNN, in float32 and with AMP, beside our float32 and bfloat16. Subjects take t
 """
 
 import argparse
+import dataclasses
 import os
 import sys
 from collections.abc import Callable
@@ -50,7 +51,7 @@ def main() -> None:
             runs = {s: (lambda step=step, b=batch: step(b)) for s, step in steps.items()}
             seconds = turns.take_turns(runs, args.turns, f"{name}, batch {size}")
             found = turns.rows_of(seconds, size, model=name, batch=size)
-            step, state = pure_step(*random_model(name))
+            step, state = pure_step(*random_model(name), convolution="xla")
             flops.add(found, flops.of(step, state, batch) / size)
             rows += found
     packages = ["jax", "jaxlib", "optax", "tensorflow-cpu", "tensorflow", "keras", "torch"]
@@ -80,7 +81,9 @@ def compare(losses: dict[str, float]) -> None:
             sys.exit(f"{subject}: begins with loss {loss:.5g}, ours with {expected:.5g}")
 
 
-def pure_step(variables: dict, metadata: dict, **changes: object) -> tuple[Callable, Any]:
+def pure_step(
+    variables: dict, metadata: dict, convolution: str = "auto", **changes: object
+) -> tuple[Callable, Any]:
     """(the step as a function of state and batch, the state it begins with)."""
     import optax
 
@@ -89,7 +92,8 @@ def pure_step(variables: dict, metadata: dict, **changes: object) -> tuple[Calla
     from crnn_jax.training.state import create_state
     from crnn_jax.training.step import make_train_step
 
-    model = CRNN(ModelConfig.from_dict({**metadata["model"], **changes}))
+    config = dataclasses.replace(ModelConfig.from_metadata(metadata), **changes)
+    model = CRNN(config, convolution=convolution)
     optimizer = optax.adam(1e-3)
     step = make_train_step(model, optimizer, blank_id=CLASSES - 1)
     return step, create_state(variables, optimizer, ema=False)
@@ -113,6 +117,10 @@ def ours(variables: dict, metadata: dict, **changes: object) -> Step:
     return step
 
 
+def ours_xla(variables: dict, metadata: dict) -> Step:
+    return ours(variables, metadata, convolution="xla")
+
+
 def ours_unmasked(variables: dict, metadata: dict) -> Step:
     """As if every picture filled its batch, which here it does: the rest is what masks cost."""
     import jax.numpy as jnp
@@ -120,7 +128,7 @@ def ours_unmasked(variables: dict, metadata: dict) -> Step:
     step = ours(variables, metadata)
     everywhere = {"column_mask": lambda size, width: jnp.ones((len(width), size), bool)}
     changes = [
-        mock.patch.multiple("crnn_jax.models.batch_norm", **everywhere),
+        mock.patch.multiple("crnn_jax.models.layers", **everywhere),
         mock.patch.multiple("crnn_jax.models.crnn", **everywhere, zero_padding=lambda x, _: x),
     ]
 
@@ -179,7 +187,7 @@ def pytorch(
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if amp and device == "cpu":
         return None
-    net = TorchCRNN(metadata["model"])
+    net = TorchCRNN(metadata)
     net.take(variables)
     net = net.train().to(device, memory_format=torch.channels_last)
     optimizer = torch.optim.Adam(net.parameters(), 1e-3)
@@ -214,6 +222,7 @@ def pytorch_amp(variables: dict, metadata: dict) -> Step | None:
 
 SUBJECTS: dict[str, Callable[[dict, dict], Step | None]] = {
     "crnn_jax": ours,
+    "crnn_jax, XLA alone": ours_xla,
     "crnn_jax, no masks": ours_unmasked,
     "crnn_jax, bfloat16": ours_bfloat16,
     "keras, tf.function": keras,

@@ -89,7 +89,7 @@ def test_a_damaged_cache_is_as_good_as_none(keep, harm):
             "cut": data[:-1],
             "text": b"not json\n" + data,
             "empty": b"",
-            "version": data.replace(b'"version": 2', b'"version": 9'),
+            "version": data.replace(b'"version": %d' % cache.VERSION, b'"version": 9'),
         }[harm]
     )
     second = opened(keep)

@@ -43,7 +43,7 @@ def labels_by_hand(source):
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("mark", ["", "\ufeff"])
-@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
 def test_the_example_files_of_crnn_tf2(tmp_path, text, found, count, mark, end):
     lines = (mark + text).replace("\n", end)
     for last in ("", end, end + end):
@@ -104,6 +104,9 @@ def test_every_line_that_cannot_be_used_is_counted(tmp_path):
         ('a.png, "x"\nb.png, "y"\nc.png "z"\n', 3, "is not icdar"),
         ("a.png\tx\nb.png\ty\nc.png z", 3, "is not tsv"),
         (b"a.png x\nb.png \xff\n", 2, "not UTF-8 (byte 0xff)"),
+        ("1_x_2.jpg 2\n" * 50 + 'a.png, "x"\n' * 50, 51, "is not mjsynth"),
+        ("a.png x\n" * 200 + "./9/1_x_2.jpg 2\n", 201, "is not simple: it reads as mjsynth"),
+        ('a.png x\nb.png y\nc.png, "z"\n', 3, "is not simple: it reads as icdar"),
     ],
 )
 def test_the_line_that_differs_is_named(tmp_path, text, line, what):
@@ -111,6 +114,11 @@ def test_the_line_that_differs_is_named(tmp_path, text, line, what):
         FileSource(annotation(tmp_path, text), LOWER)
     assert str(error.value).startswith(f"{tmp_path}/labels.txt:{line}: ")
     assert what in str(error.value)
+
+
+def test_a_named_format_is_not_disputed(tmp_path):
+    path = annotation(tmp_path, "a.png x\na.png y\n./9/1_x_2.jpg 2\n")
+    assert FileSource(path, LOWER, format="simple").text(2) == "2"
 
 
 def test_a_line_far_down_is_named_too(tmp_path):
@@ -249,14 +257,15 @@ def test_a_pickled_source_is_the_same(words):
 @given(st.lists(st.text("ab \r\né", max_size=6), max_size=20), st.integers(1, 9))
 def test_lines_are_found_again(tmp_path_factory, pieces, block_bytes):
     data = "\n".join(pieces).encode()
+    end = b"\r" if b"\r" in data and b"\n" not in data else b"\n"
     path = tmp_path_factory.mktemp("lines") / "file"
     path.write_bytes(data)
     lines = Lines(os.fspath(path))
     blocks = list(lines.blocks(block_bytes))
     assert b"".join(block for _, block in blocks) == data
-    assert all(block.endswith(b"\n") for _, block in blocks[:-1])
+    assert all(block.endswith(end) for _, block in blocks[:-1])
     at = 0
-    for number, raw in enumerate(data.split(b"\n"), 1):
+    for number, raw in enumerate(data.split(end), 1):
         if at < len(data):
             assert lines.line(at) == raw.decode().removesuffix("\r")
             assert lines.number(at) == number

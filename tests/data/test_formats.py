@@ -101,6 +101,32 @@ def test_one_broken_line_does_not_change_the_format():
     assert formats.detect(["broken", *lines], "f") == "mjsynth"
 
 
+MJSYNTH, ICDAR, SIMPLE, TSV = "1_x_2.jpg 2", 'a.png, "x"', "a.png x", "a b.png\tx"
+
+
+@pytest.mark.parametrize(
+    ("lines", "name"),
+    [
+        ([MJSYNTH, ICDAR], "mjsynth"),  # not simple, which reads both and neither right
+        ([TSV, TSV, SIMPLE, MJSYNTH], "tsv"),
+        ([SIMPLE, SIMPLE, TSV, MJSYNTH], "simple"),
+        ([SIMPLE, TSV], "simple"),
+        ([SIMPLE, MJSYNTH], "mjsynth"),
+        (['a.png He said, "x"', SIMPLE, SIMPLE], "simple"),
+    ],
+)
+def test_the_format_that_most_lines_have(lines, name):
+    assert formats.detect(lines, "f") == name
+
+
+def test_lines_that_cannot_be_simple():
+    for line in (MJSYNTH, ICDAR):
+        with pytest.raises(ValueError, match="it reads as"):
+            formats.parse_only_simple(line)
+    for line in (SIMPLE, 'a.png He said, "x"', "1_x_2.jpg 3", 'a.png, x"', "a.png"):
+        assert formats.parse_only_simple(line) == formats.parse_simple(line)
+
+
 def test_no_format_at_all():
     with pytest.raises(UserError, match=r"list.txt:1: 'a.png' has no label"):
         formats.detect(["a.png", "b.png"], "list.txt")

@@ -173,8 +173,7 @@ def test_replay_mixes_rendered_words_in(words, tmp_path, monkeypatch):
     # What the files lack is still told.
     assert train.reasons.total() == 1
     config = SimpleNamespace(**vars(config_of(bad)), batch_size=8)
-    config.model = SimpleNamespace(geometry="keras")
-    assert plan_of(config, train, RULE, evaluation=False).reasons.total() == 1
+    assert plan_of(config, train, RULE, "keras", evaluation=False).reasons.total() == 1
     with pytest.raises(UserError, match=r"data\.replay=-1"):
         opened(words, bad, replay=-1)
 

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crnn_jax.data import plan as plan_module
+from crnn_jax.data.mixture import MixedSource
 from crnn_jax.data.plan import Plan
 from crnn_jax.data.source import TOO_LONG, TOO_LONG_FOR_WIDTH
 from crnn_jax.spec.errors import UserError
@@ -252,12 +253,21 @@ def test_a_million_samples_are_mixed_evenly(fake):
 
 
 def test_hosts_can_tell_that_their_data_differ(fake):
-    def of(labels=((1, 2), (3,)), widths=(40, 50), usable=(True, True), **options):
+    def of(labels=((1, 2), (3,)), widths=(40, 50), usable=(True, True), ink=0, mix=0, **options):
         source = fake(labels, [(32, w) for w in widths], usable)
+        source.read = lambda ids: [np.full((32, 40, 1), ink, np.uint8) for _ in ids]
+        if mix:
+            source = MixedSource([source], [mix])
         return make_plan(source, 1, **options).fingerprint()
 
     assert of() == of()
+    assert of(mix=1.5) == of(mix=1.5)
     different = [
+        of(ink=1),
+        of(mix=1.5),
+        of(mix=1.5, labels=((1, 2), (4,))),
+        of(mix=1.5, widths=(40, 51)),
+        of(mix=1.5, ink=1),
         of(labels=((1, 2), (4,))),
         of(labels=((1,), (2, 3))),
         of(widths=(40, 51)),

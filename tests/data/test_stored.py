@@ -9,6 +9,7 @@ import lmdb
 import numpy as np
 import pytest
 
+from crnn_jax.data import split as split_module
 from crnn_jax.data.files import FileSource
 from crnn_jax.data.lmdb_source import LmdbRecords
 from crnn_jax.data.loader import batches
@@ -21,6 +22,7 @@ from crnn_jax.spec.preprocessing import Preprocessing
 from tests.data.conftest import write_picture
 from tests.data.test_inspection import look
 from tests.data.test_loader import assert_equal, darker
+from tests.data.test_tfds_source import example, write
 
 ROOT = Path(__file__).resolve().parents[2]
 FREE = Preprocessing(max_width=160)
@@ -38,6 +40,16 @@ def to_lmdb(source, folder):
             put.put(b"label-%09d" % (i + 1), label.encode())
         put.put(b"num-samples", b"%d" % len(source))
     return folder
+
+
+def to_array_record(source, folder):
+    """One shard, as `crnn_jax.shards` writes it."""
+    records = []
+    for i in range(len(source)):
+        path, label = source.line(i)
+        image = Path(source.root, path).read_bytes()
+        records.append(example(image=image, label=label.encode(), path=path.encode()))
+    return write(folder, [records])
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +108,27 @@ def test_a_split_by_path_is_that_of_the_files(three, words):
     files, _, shards = (open_stored(path, words.charset) for path in three)
     for how in ("20%", "1/5"):
         np.testing.assert_array_equal(split(files, how)[1].ids, split(shards, how)[1].ids)
+
+
+@pytest.mark.parametrize("how", ["20%", "1/5"])
+@pytest.mark.parametrize("which", [0, 1, 2])
+def test_a_second_split_reads_no_names(three, words, monkeypatch, tmp_path, which, how):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(split_module, "WORTH_SECONDS", -1.0)
+    first = split(open_stored(three[which], words.charset, cache=True), how)
+    again = open_stored(three[which], words.charset, cache=True)
+    monkeypatch.setattr(type(again), "written_paths", None)
+    for old, new in zip(first, split(again, how), strict=True):
+        np.testing.assert_array_equal(old.ids, new.ids)
+    with pytest.raises(TypeError):  # nothing is kept where nothing is to be kept
+        split(open_stored(three[which], words.charset), how)
+
+
+def test_a_part_gives_the_pictures_of_the_whole(three, words):
+    for path in three:
+        source = open_stored(path, words.charset)
+        part = split(source, "1/5")[1]
+        assert part.content(2) == source.content(int(part.ids[2]))
 
 
 def test_check_looks_at_all_three(three):

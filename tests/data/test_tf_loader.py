@@ -9,6 +9,7 @@ from crnn_jax.data.files import FileSource
 from crnn_jax.data.plan import Plan
 from crnn_jax.data.tf_loader import as_dataset, batches, make_dataset
 from crnn_jax.spec.errors import UserError
+from crnn_jax.spec.geometry import num_frames
 from crnn_jax.spec.preprocessing import Preprocessing
 
 FREE = Preprocessing(max_width=160)
@@ -104,6 +105,18 @@ def test_a_dataset_for_tensorflow_users(words, tmp_path):
     assert sum(int((element["id"] >= 0).sum()) for element in found) == 100
     with pytest.raises(UserError, match=r"data\.validation"):
         as_dataset(config_of(words, split=""), training=False)
+
+
+def test_what_a_config_leaves_open_is_the_other_models(words):
+    config = config_of(words)
+    config.preprocessing.channels = config.preprocessing.max_width = 0
+    config.model.geometry = ""
+    rule = Preprocessing(channels=3, max_width=128)
+    origin = {"preprocessing": rule.to_metadata(), "model": {"geometry": "torch"}}
+    (element,) = as_dataset(config, origin=origin).take(1).as_numpy_iterator()
+    assert element["image"].shape[3] == 3
+    width = element["image"].shape[2]
+    assert element["label"].shape[1] == num_frames(width, "torch") != num_frames(width, "keras")
 
 
 def test_keras_trains_on_it(words, tensorflow):

@@ -76,6 +76,24 @@ def test_walking_from_the_best_loses_nothing(seed, t, k, width):
     assert got == pytest.approx(want, abs=1e-9, rel=1e-9)
 
 
+def test_it_finds_the_more_probable_text_more_often_than_the_search_of_the_papers():
+    k, width = 8, 3
+    better = worse = 0
+    for log_probs in random_log_probs(0, 150, 14, k, 1.5):
+        (found,) = beam_search(log_probs[None], np.array([14]), width=width, blank_id=0, prune=0)
+        papers = plain_search(log_probs, width, 0, as_in_papers=True)
+        ids = found[0].ids.tolist(), list(max(papers, key=papers.__getitem__))
+        if ids[0] == ids[1]:
+            continue
+        padded = np.array([text + [0] * (14 - len(text)) for text in ids], np.int32)
+        counts = np.array([len(text) for text in ids], np.int32)
+        pair = np.stack([log_probs, log_probs])
+        ours, theirs = sequence_log_prob(pair, np.array([14, 14]), padded, counts, blank_id=0)
+        better, worse = better + (ours > theirs), worse + (ours < theirs)
+    assert better > 20
+    assert better > 2 * worse
+
+
 def test_a_repeat_does_not_hide_the_second_class():
     ((best,),) = beam_search(runner_up(), np.array([3]), width=1, blank_id=0)
     assert best.ids.tolist() == [1, 2]
@@ -200,7 +218,9 @@ def test_a_forbidden_class_is_never_written():
         ({"lengths": np.array([3, 4])}, "within 0 and 3"),
         ({"lengths": np.array([3, -1])}, "within 0 and 3"),
         ({"width": 0}, "at least 1"),
+        ({"width": 2.5}, "whole numbers"),
         ({"top_paths": 0}, "at least 1"),
+        ({"top_paths": 1.5}, "whole numbers"),
         ({"blank_id": 4}, "blank_id=4 of 4 classes"),
         ({"prune": 2}, "a probability"),
         ({"lm_weight": -1.0}, "lm_weight"),

@@ -86,7 +86,7 @@ def _with_unknown(model):
 @pytest.mark.parametrize("geometry", ["keras", "torch"])
 def test_opencv_layout(runtime, cv2, tmp_path, geometry):
     model = _with_unknown(our_model(geometry))
-    model[1]["model"]["mean"], model[1]["model"]["scale"] = 0.0, 255.0
+    model[1]["preprocessing"] |= {"mean": 0.0, "scale": 255.0}
     files = export_onnx(model, tmp_path / "x.onnx", layout="opencv")
     assert files == [str(tmp_path / "x.onnx"), str(tmp_path / "x_vocabulary.txt")]
     recognizer = Recognizer(*model)

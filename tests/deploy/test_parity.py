@@ -9,7 +9,7 @@ import pytest
 
 from crnn_jax.deploy import parity
 from crnn_jax.deploy.parity import Artefact, answers, size_on_disk, verify
-from crnn_jax.deploy.parity_reference import Reference, open_pictures
+from crnn_jax.deploy.parity_reference import Reference, open_annotations, read_pictures
 from crnn_jax.deploy.parity_report import REQUIRED, Comparison, Difference, Report
 from crnn_jax.spec.errors import UserError
 from tests.testdata.exports import resized, tiny_model, write_annotated
@@ -23,8 +23,8 @@ def model():
 
 
 @pytest.fixture
-def annotation(tmp_path, model):
-    return write_annotated(tmp_path, model)
+def sources(tmp_path, model):
+    return open_annotations(model, [write_annotated(tmp_path, model)])
 
 
 @pytest.fixture
@@ -67,8 +67,8 @@ def out(tmp_path):
 
 
 @pytest.mark.parametrize("post", ["none", "softmax", "greedy", "beam_search"])
-def test_the_same(runtime, model, annotation, out, post):
-    report = verify(model, dataclasses.replace(FILE, path=out, post=post), [annotation])
+def test_the_same(runtime, model, sources, out, post):
+    report = verify(model, dataclasses.replace(FILE, path=out, post=post), sources)
     assert report.passed
     assert (report.pictures, report.size) == (7, 5)
     assert list(report.unreadable.values()) == ["not a picture"]
@@ -83,9 +83,9 @@ def test_the_same(runtime, model, annotation, out, post):
         assert report.files.pictures == 7
 
 
-def test_one_other_text_fails(runtime, model, annotation, out):
+def test_one_other_text_fails(runtime, model, sources, out):
     runtime["texts"] = lambda texts: [texts[0] + "x", *texts[1:]]
-    report = verify(model, dataclasses.replace(FILE, path=out), [annotation])
+    report = verify(model, dataclasses.replace(FILE, path=out), sources)
     assert not report.passed
     (difference,) = report.arrays.differences
     assert difference.path.endswith("0.png")
@@ -94,14 +94,14 @@ def test_one_other_text_fails(runtime, model, annotation, out):
     assert f"{difference.theirs!r}, the model {difference.ours!r}, label 'wrong'" in report.text()
 
 
-def test_one_other_text_of_a_file_fails(runtime, model, annotation, out):
+def test_one_other_text_of_a_file_fails(runtime, model, sources, out):
     runtime["files"] = lambda texts: ["x", *texts[1:]]
-    report = verify(model, dataclasses.replace(FILE, path=out), [annotation])
+    report = verify(model, dataclasses.replace(FILE, path=out), sources)
     assert (report.arrays.passed, report.files.passed, report.passed) == (True, False, False)
 
 
 @pytest.mark.parametrize(("gap", "passes"), [(5e-5, True), (5e-3, False)])
-def test_two_classes_as_good_as_equal(runtime, model, annotation, out, monkeypatch, gap, passes):
+def test_two_classes_as_good_as_equal(runtime, model, sources, out, monkeypatch, gap, passes):
     """The second best class of a frame comes within `gap` of the best, and wins elsewhere."""
     score = Reference.read
 
@@ -123,28 +123,28 @@ def test_two_classes_as_good_as_equal(runtime, model, annotation, out, monkeypat
 
     monkeypatch.setattr(Reference, "read", close)
     runtime["logits"] = other
-    report = verify(model, dataclasses.replace(FILE, path=out, post="none"), [annotation])
+    report = verify(model, dataclasses.replace(FILE, path=out, post="none"), sources)
     assert 0 < report.arrays.largest_difference == pytest.approx(2 * gap, rel=0.1)
     assert report.arrays.differences
     assert {difference.near for difference in report.arrays.differences} == {passes}
     assert report.passed == passes
 
 
-def test_another_number_of_frames(runtime, model, annotation, out):
+def test_another_number_of_frames(runtime, model, sources, out):
     runtime["logits"] = lambda x: x[:-1]
     with pytest.raises(RuntimeError, match="number of frames"):
-        verify(model, dataclasses.replace(FILE, path=out, post="none"), [annotation])
+        verify(model, dataclasses.replace(FILE, path=out, post="none"), sources)
 
 
-def test_static_width_is_compared_as_it_is_resized(runtime, model, annotation, out):
+def test_static_width_is_compared_as_it_is_resized(runtime, model, sources, out):
     artefact = dataclasses.replace(FILE, path=out, width=64)
-    report = verify(model, artefact, [annotation])
+    report = verify(model, artefact, sources)
     assert report.passed
     assert report.files is None
 
 
-def test_evenly_spread(model, annotation):
-    pictures = open_pictures(model, [annotation], model.preprocessing, limit=3)
+def test_evenly_spread(model, sources):
+    pictures = read_pictures(sources, model.preprocessing, limit=3)
     assert [os.path.basename(path) for path in pictures.paths] == ["0.png", "2.png", "4.png"]
 
 

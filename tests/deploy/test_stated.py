@@ -55,9 +55,10 @@ HUGE = 10**9
         ({"model__geometry": ["keras"]}, "model.geometry"),
         ({"model__dtype": "complex64"}, "model.dtype='complex64'"),
         ({"model__unroll": HUGE}, "model.unroll=1000000000: must be 1 to 256"),
+        ({"model__mean": 0.0}, "model.mean=0.0: the preprocessing's is 127.5"),
         ({"model__mean": float("nan")}, "model.mean=nan"),
-        ({"model__scale": 0}, "model.scale=0"),
         ({"model__scale": "255"}, "model.scale='255'"),
+        ({"preprocessing__scale": 0}, "preprocessing.scale=0"),
         ({"model__bn_epsilon": 1e999}, "model.bn_epsilon=inf"),
         ({"model__channels": 3}, "model.channels=3: must be the pictures' 1"),
         ({"preprocessing__height": 48}, "preprocessing.height=48: must be 32"),
@@ -82,6 +83,16 @@ HUGE = 10**9
 def test_what_cannot_be_is_told_before_anything_is_computed(changes, told):
     with pytest.raises(UserError, match=rf"^some\.file: .*{told}"):
         Stated.of(*stated(**changes), "some.file")
+
+
+def test_mean_and_scale_stand_in_one_place_and_older_files_with_two_open():
+    variables, metadata = stated()
+    assert not {"mean", "scale"} & set(metadata["model"])
+    metadata["preprocessing"] |= {"mean": 0.0, "scale": 255.0}
+    new = Stated.of(variables, metadata, "some.file").config
+    assert (new.mean, new.scale) == (0, 255)
+    metadata["model"] |= {"mean": 0.0, "scale": 255.0}
+    assert Stated.of(variables, metadata, "some.file").config == new
 
 
 def test_a_table_of_a_million_characters_for_a_network_of_37():

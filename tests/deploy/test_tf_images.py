@@ -73,6 +73,9 @@ FILES = {
     "bmp": encoded(COLOUR, "bmp"),
     "gif": encoded(COLOUR.quantize(32), "gif"),
 }
+for shade in (0, 127, 128, 255):
+    ink = np.where([False, False, False, True], LEVELS, np.uint8(shade))
+    FILES[f"png {shade} on nothing"] = encoded(Image.fromarray(ink), "png")
 FILES["png 16 bit colour"] = png_of_16_bits()
 FILES |= {f"jpeg {i}": encoded(COLOUR, "jpeg", **turned(i)) for i in range(1, 9)}
 FILES |= {f"png {i}": encoded(COLOUR, "png", **turned(i)) for i in (3, 6)}

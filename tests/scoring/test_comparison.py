@@ -27,6 +27,13 @@ def test_who_is_right_where():
     assert metrics["accuracy_alphanumeric"] == Pairs(both=2, only_a=1, only_b=1, none=0)
 
 
+def test_punctuation_alone_is_not_compared_by_letters_and_digits():
+    labels = ("Cat", "?!")
+    metrics = compare(result("Cat", "", labels=labels), result("Cat", "x", labels=labels)).combined
+    assert metrics["accuracy"] == Pairs(both=1, only_a=0, only_b=0, none=1)
+    assert metrics["accuracy_alphanumeric"] == Pairs(both=1, only_a=0, only_b=0, none=0)
+
+
 def test_the_order_of_samples_and_sets_plays_no_part():
     a = result("Cat", "dog") + result("Cat", "x", name="two")
     b = result("Cat", "x", name="two") + result("Cat", "dog")

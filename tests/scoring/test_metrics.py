@@ -53,11 +53,24 @@ def test_what_could_not_be_read_is_wrong_even_without_a_label():
         "count": 1,
         "accuracy": 0,
         "accuracy_ignore_case": 0,
-        "accuracy_alphanumeric": 0,
         "ned": 0,
+        "alphanumeric_count": 0,
         "empty": 0,
         "unreadable": 1,
     }
+
+
+def test_labels_without_letters_and_digits_are_outside_the_alphanumeric_share():
+    sums = Sums()
+    sums.add("?!", "")  # once right, for both are empty without their punctuation
+    sums.add("...", "abc")
+    sums.add("%", None)
+    assert "accuracy_alphanumeric" not in sums.metrics()
+    sums.add("a!", "a")
+    sums.add("b", "?")
+    metrics = sums.metrics()
+    assert (metrics["count"], metrics["alphanumeric_count"]) == (5, 2)
+    assert (metrics["accuracy"], metrics["accuracy_alphanumeric"]) == (0, 1 / 2)
 
 
 def test_similarity_is_by_the_longer_of_the_two():
@@ -93,4 +106,5 @@ def test_loss_is_over_those_that_have_one():
 
 
 def test_shares_of_nothing_are_left_out():
-    assert Sums().metrics() == {"count": 0, "empty": 0, "unreadable": 0}
+    counts = ("count", "alphanumeric_count", "empty", "unreadable")
+    assert Sums().metrics() == dict.fromkeys(counts, 0)

@@ -2,6 +2,8 @@ import io
 import json
 import math
 
+import pytest
+
 from crnn_jax.scoring.result import EvaluationResult, Row
 
 
@@ -58,6 +60,19 @@ def test_table_for_people():
     assert lines[3].split()[:4] == ["combined", "3", "33.33", "(6.1-79.2)"]
     assert len({len(line) for line in lines[:4]}) == 1
     assert lines[4] == "two: 1 of 1: missing file (in the counts above)"
+
+
+def test_labels_outside_the_alphanumeric_share_are_told():
+    result = make_result()
+    result.add(Row(2, "d.png", "one", "?!", "", 0.5))
+    assert result.table().splitlines()[4] == (
+        "one: 1 of 3: no letter or digit in the label (not in alphanumeric)"
+    )
+    records = list(result.to_json())
+    assert [r["alphanumeric_count"] for r in records] == [2, 1, 3]
+    assert [r["accuracy_alphanumeric"] for r in records] == [1 / 2, 0, 1 / 3]
+    low, high = records[0]["accuracy_alphanumeric_interval"]
+    assert low + high == pytest.approx(1)  # of 1 of 2
 
 
 def test_table_of_nothing():

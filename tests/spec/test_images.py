@@ -95,6 +95,32 @@ def test_transparency_lies_on_white():
     np.testing.assert_array_equal(decode_image(data, 1)[..., 0], [[255, 7]])
 
 
+def test_bright_ink_on_nothing_lies_on_black():
+    rgba = np.zeros((2, 3, 4), np.uint8)
+    rgba[..., :3] = 250, 255, 240  # where it is clear, too, as drawing programs leave it
+    rgba[0, :, 3] = [0, 255, 51]
+    picture = Image.fromarray(rgba)
+    expected = np.asarray(Image.alpha_composite(Image.new("RGBA", (3, 2), "black"), picture))
+    np.testing.assert_array_equal(decode_image(encoded(picture), 3), expected[..., :3])
+    assert decode_image(encoded(picture), 1)[..., 0].tolist()[1] == [0, 0, 0]
+
+
+@pytest.mark.parametrize(("level", "ground"), [(127, 255), (128, 0)])
+def test_the_ground_is_the_one_with_more_contrast(level, ground):
+    ink = np.full((1, 9, 2), level, np.uint8)
+    ink[..., 1] = [0, 1, 51, 100, 128, 200, 250, 254, 255]
+    assert decode_image(encoded(Image.fromarray(ink, "LA")), 1)[0, 0, 0] == ground
+
+
+def test_an_alpha_channel_that_is_full_changes_nothing():
+    for level in (0, 255):
+        rgba = np.full((4, 6, 4), 255, np.uint8)
+        rgba[..., :3] = np.where(COLOUR[:4, :6] > 99, level, COLOUR[:4, :6])
+        np.testing.assert_array_equal(
+            decode_image(encoded(Image.fromarray(rgba)), 3), rgba[..., :3]
+        )
+
+
 def test_an_animation_gives_its_first_frame():
     frames = [Image.fromarray(np.full((3, 3), level, np.uint8)) for level in (10, 200)]
     data = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])

@@ -1,3 +1,4 @@
+import dataclasses
 import hashlib
 import pickle
 import subprocess
@@ -10,6 +11,7 @@ import pytest
 from crnn_jax.data.source import Source
 from crnn_jax.spec.charset import Charset
 from crnn_jax.spec.errors import UserError
+from crnn_jax.synthetic.atlas import SUFFIX, save_atlas
 
 IDS = [0, 3, 2**33, 41, 7]  # a run's later epochs have large numbers
 
@@ -105,6 +107,17 @@ def test_fingerprint_follows_what_is_drawn(make_source):
     assert first == make_source().fingerprint()
     for change in ({"seed": 1}, {"style": "plain"}, {"heights": (32, 48)}, {"color": "rgb"}):
         assert make_source(**change).fingerprint() != first
+
+
+def test_fingerprint_follows_the_glyphs_and_not_where_they_lie(make_source, tmp_path):
+    source = make_source()
+    prints = []
+    for folder, ink in (("a", 0), ("b", 0), ("c", 1)):
+        path = tmp_path / folder / f"{folder if ink == 0 else 'a'}{SUFFIX}"
+        path.parent.mkdir()
+        save_atlas(path, dataclasses.replace(source.atlas, ink=source.atlas.ink ^ ink))
+        prints.append(make_source(fonts=str(path)).fingerprint())
+    assert prints[0] == prints[1] != prints[2]
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 
 from crnn_jax.spec.errors import UserError
@@ -40,7 +41,7 @@ def test_round_trip_keeps_the_newest_two(folder):
 
 
 def _largest(step):
-    return max((p for p in step.rglob("d/*") if p.is_file()), key=lambda p: p.stat().st_size)
+    return max(step.glob("state/params*/*"), key=lambda p: p.stat().st_size)
 
 
 def _flip(step):
@@ -114,3 +115,26 @@ def test_variables_of_a_workdir(folder):
     np.testing.assert_array_equal(variables["params"]["a"], np.full((3, 4), 3))
     with pytest.raises(UserError, match="no sound checkpoint"):
         read_variables(folder / "checkpoints")
+
+
+def test_a_path_that_reads_as_a_pattern(tmp_path):
+    checkpoints = Checkpoints(tmp_path / "labels[1].tsv", keep=2)
+    checkpoints.save(1, _state(1), {"of": 1})
+    state, _ = checkpoints.restore(_state(0))
+    jax.tree.map(np.testing.assert_array_equal, state, _state(1))
+
+
+def test_the_first_checkpoint_is_read_back(tmp_path, monkeypatch):
+    checkpoints = Checkpoints(tmp_path, keep=2)
+    restore = ocp.StandardCheckpointHandler.restore
+
+    def other_values(*args, **more):
+        return jax.tree.map(lambda a: a + 1, restore(*args, **more))
+
+    monkeypatch.setattr(ocp.StandardCheckpointHandler, "restore", other_values)
+    with pytest.raises(RuntimeError, match="other values"):
+        checkpoints.save(1, _state(1), {})
+    assert checkpoints.steps() == []
+    monkeypatch.undo()
+    checkpoints.save(1, _state(1), {})
+    assert checkpoints.steps() == [1]

@@ -107,3 +107,10 @@ def test_two_runs_in_one_workdir(tmp_path):
     first.release()
     second.open({}, with_new_config=False)
     second.release()
+
+
+def test_a_workdir_whose_path_is_not_utf_8(tmp_path):
+    workdir = Workdir(os.fsdecode(os.fsencode(tmp_path) + b"/run-\xff"))
+    with pytest.raises(UserError, match=r"--workdir=.*: its path is not UTF-8"):
+        workdir.open({}, with_new_config=False)
+    assert not workdir.path.exists()

@@ -8,10 +8,13 @@ import numpy as np
 import pytest
 
 from crnn_jax.spec.errors import UserError
+from crnn_jax.spec.model_file import save_model
 from crnn_jax.training import loop
 from crnn_jax.training.loop import train_and_evaluate
 from crnn_jax.training.open_model import open_model
 from crnn_jax.training.summaries import TIMES
+from tests.testdata.foreign_networks import our_model
+from tests.testdata.tiny_model import tiny_metadata
 
 
 def _rows(workdir):
@@ -151,6 +154,52 @@ def test_start_from_another_model_with_another_table(config, finished, tmp_path,
     np.testing.assert_array_equal(kernel[:, :10], old["params"]["logits"]["kernel"][:, 9::-1])
     np.testing.assert_array_equal(kernel[:, 11], old["params"]["logits"]["kernel"][:, 10])
     np.testing.assert_array_equal(state.params["conv1"]["kernel"], old["params"]["conv1"]["kernel"])
+
+
+def test_a_run_that_goes_on_needs_its_init_from_no_more(config, tmp_path, capsys):
+    path = tmp_path / "other.safetensors"
+    variables, metadata = our_model()
+    rule = tiny_metadata()["preprocessing"] | {"mean": 100.0, "antialias": False}
+    save_model(path, variables, metadata | {"preprocessing": rule})
+    with config.unlocked():
+        config.steps = 1
+        config.init_from = str(path)
+    train_and_evaluate(config, str(tmp_path / "run"))
+    path.write_text("broken")
+    assert train_and_evaluate(config, str(tmp_path / "run")) is None
+    path.unlink()
+    with config.unlocked():
+        config.steps = 2
+    train_and_evaluate(config, str(tmp_path / "run"))
+    assert "going on from step 1" in capsys.readouterr().err
+    stated = open_model(tmp_path / "run")[1]
+    assert stated["preprocessing"] == rule | {"width": 64, "max_width": 128}
+    assert stated["model"]["bn_epsilon"] == metadata["model"]["bn_epsilon"]
+
+
+NEW_NETWORKS = {
+    "model.name": "crnn_small",
+    "model.geometry": "torch",
+    "preprocessing.channels": 3,
+    "charset.characters": "9876543210",
+    "optimizer.name": "sgd",
+    "optimizer.ema": 0.0,
+    "optimizer.accumulate": 2,
+    "optimizer.clip_norm": 0.0,
+    "freeze": ("cnn",),
+}
+
+
+@pytest.mark.parametrize("key", NEW_NETWORKS)
+def test_a_config_that_the_checkpoints_do_not_fit_is_one_line(config, trained, key):
+    section, _, name = key.rpartition(".")
+    with config.unlocked():
+        (config[section] if section else config)[name] = NEW_NETWORKS[key]
+        config.steps = 13
+    with pytest.raises(UserError, match=key.removesuffix(".characters")) as told:
+        train_and_evaluate(config, str(trained), with_new_config=True)
+    assert "\n" not in str(told.value)
+    assert str(trained) in str(told.value)
 
 
 def test_frozen_stages_do_not_move(config, finished, tmp_path):

@@ -10,8 +10,9 @@ lets it load nothing and run its one script only.
 import base64
 import hashlib
 import html
+import operator
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import resources
 
 from crnn_jax.scoring.comparison import Comparison
@@ -21,12 +22,15 @@ from crnn_jax.scoring.report.gallery import gallery
 from crnn_jax.scoring.report.sections import comparison_section, confusions, plots, summary
 from crnn_jax.scoring.report.thumbnail import thumbnail
 from crnn_jax.scoring.result import EvaluationResult
+from crnn_jax.scoring.row import Row
 from crnn_jax.spec.errors import UserError
+from crnn_jax.spec.images import ImageSource
 from crnn_jax.spec.whole_file import whole_file
 
 NAME = "report.html"
 MAX_BYTES = 3_500_000  # of all cards: a page for 5,000 samples stays under 5 MB whatever they are
 Marks = Mapping[tuple[str, int], Sequence[Mark]]
+PictureOf = Callable[[Row], ImageSource]
 
 
 def report_file(path: str) -> str:
@@ -41,6 +45,7 @@ def write_report(
     chosen: Sequence[Mistake],
     marks: Marks,
     comparison: Comparison | None = None,
+    picture_of: PictureOf = operator.attrgetter("path"),
 ) -> str:
     """Writes the report.
 
@@ -51,6 +56,7 @@ def write_report(
         chosen: the mistakes to show, of `choice.choose`.
         marks: (set, id) -> the characters of a reading and where they stand.
         comparison: with a second model.
+        picture_of: a row's picture, as `decode_image` takes it.
 
     Returns:
         The file's path.
@@ -59,7 +65,7 @@ def write_report(
         UserError: it cannot be written.
     """
     file = report_file(path)
-    content = page(result, about, chosen, marks, comparison)
+    content = page(result, about, chosen, marks, comparison, picture_of)
     try:
         os.makedirs(os.path.dirname(file) or ".", exist_ok=True)
     except OSError as error:
@@ -75,6 +81,7 @@ def page(
     chosen: Sequence[Mistake],
     marks: Marks,
     comparison: Comparison | None = None,
+    picture_of: PictureOf = operator.attrgetter("path"),
 ) -> str:
     """The report as HTML; arguments as of `write_report`."""
     numbers = {name: i for i, name in enumerate(result.sets)}
@@ -82,7 +89,7 @@ def page(
     size = 0
     for mistake in chosen:
         row = mistake.row
-        small = None if row.text is None else thumbnail(row.path)
+        small = None if row.text is None else thumbnail(picture_of(row))
         made = card(mistake, numbers[row.set], small, marks.get((row.set, row.id)))
         size += len(made.encode(errors="replace"))
         if size > MAX_BYTES:

@@ -19,9 +19,9 @@ def summary(result: EvaluationResult) -> str:
     name, sums = result.with_combined()[-1]
     metrics = sums.metrics()
     tiles = []
-    for metric, (attribute, heading) in SHARES.items():
+    for metric, (right, of, heading) in SHARES.items():
         if metric in metrics:
-            low, high = wilson(getattr(sums, attribute), sums.count)
+            low, high = wilson(getattr(sums, right), getattr(sums, of))
             below = f"{100 * low:.1f} to {100 * high:.1f}, 95 %"
             tiles.append(_tile(heading, f"{100 * metrics[metric]:.2f}", below))
     for metric, heading in (("cer", "character errors (CER)"), ("ned", "1-NED")):

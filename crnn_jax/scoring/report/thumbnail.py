@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from PIL import Image, ImageChops
 
-from crnn_jax.spec.images import UnreadableImage, decode_image
+from crnn_jax.spec.images import ImageSource, UnreadableImage, decode_image
 
 HEIGHT = 64  # pixels on the page
 WIDTH = 720  # a text line is squeezed into this
@@ -29,10 +29,10 @@ class Thumbnail(NamedTuple):
     given_width: int
 
 
-def thumbnail(path: str) -> Thumbnail | None:
+def thumbnail(source: ImageSource) -> Thumbnail | None:
     """The thumbnail of a picture; None where there is nothing to show."""
     try:
-        picture = Image.fromarray(decode_image(path, 3))
+        picture = Image.fromarray(decode_image(source, 3))
     except UnreadableImage:
         return None
     given_width, given_height = picture.size

@@ -1,0 +1,189 @@
+"""The CPU's own convolutions and LSTMs against XLA's, and what happens where they cannot be had."""
+
+import os
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from crnn_jax.models import native
+from crnn_jax.models.config import get_model_config
+from crnn_jax.models.crnn import CRNN, prepare
+from crnn_jax.models.lstm import BiLSTM
+from crnn_jax.spec.geometry import GEOMETRIES
+from crnn_jax.training.state import init_variables
+
+needs_native = pytest.mark.skipif(not native.available(), reason=native.unavailable())
+CLASSES = 11
+
+
+def _normal(rng, *shape):
+    return jnp.asarray(rng.normal(size=shape), jnp.float32)
+
+
+def _close(found, expected, tolerance=2e-5):
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(a, b, atol=tolerance * max(1.0, float(jnp.abs(b).max())))
+
+
+@needs_native
+@pytest.mark.parametrize("relu", [True, False])
+@pytest.mark.parametrize(
+    ("batch", "height", "width", "channels", "filters", "size"),
+    [
+        (1, 4, 7, 1, 8, 3),  # fewer pictures than threads
+        (1, 2, 9, 40, 24, 2),
+        (9, 4, 7, 1, 8, 3),
+        (9, 4, 13, 20, 36, 3),  # tiles that are not full
+        (19, 2, 5, 24, 24, 2),
+    ],
+)
+def test_convolution_and_its_gradients(batch, height, width, channels, filters, size, relu):
+    rng = np.random.default_rng(0)
+    padding = 1 if size == 3 else 0
+    x = _normal(rng, batch, height, width, channels)
+    kernel, bias = _normal(rng, size, size, channels, filters), _normal(rng, filters)
+    real = jnp.asarray(rng.integers(0, width + 1, batch), jnp.int32)
+    shape = (batch, height + 2 * padding - size + 1, width + 2 * padding - size + 1, filters)
+    d_y = _normal(rng, *shape)
+
+    def both(convolve):
+        y, pull = jax.vjp(lambda *a: convolve(*a, real, padding, relu), x, kernel, bias)
+        return y, pull(d_y)
+
+    _close(jax.jit(lambda: both(native.convolution))(), both(native.xla_convolution))
+
+
+@needs_native
+@pytest.mark.parametrize(("batch", "hidden", "size"), [(1, 16, 5), (7, 32, 40)])
+def test_lstm_and_its_gradients(batch, hidden, size):
+    rng = np.random.default_rng(0)
+    x, weights = _normal(rng, 6, batch, size), _normal(rng, 6, batch, 2 * hidden)
+    lengths = jnp.asarray(rng.integers(0, 7, batch), jnp.int32)
+    variables = BiLSTM(hidden).init(jax.random.key(0), x, lengths)
+
+    def loss(variables, x, use_native):
+        hs = BiLSTM(hidden, use_native=use_native).apply(variables, x, lengths)
+        return jnp.sum(weights * hs), hs
+
+    results = [
+        jax.jit(jax.value_and_grad(loss, argnums=(0, 1), has_aux=True), static_argnums=2)(
+            variables, x, use_native
+        )
+        for use_native in (True, False)
+    ]
+    _close(*results)
+
+
+def _loss(model, variables, image, width, *, train=True):
+    (logits, lengths), _ = model.apply(
+        variables, image, width, train=train, mutable=["batch_stats"]
+    )
+    real = jnp.arange(logits.shape[1])[None, :] < lengths[:, None]
+    return jnp.sum(jnp.sin(logits) * real[..., None])
+
+
+def _pictures(batch=5, width=48):
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (batch, 32, width, 1), dtype=np.uint8)
+    widths = np.resize(np.array([width, 40, 33, 5, 0], np.int32), batch)
+    return image, widths
+
+
+@needs_native
+@pytest.mark.parametrize("geometry", GEOMETRIES)
+def test_network_reads_and_learns_as_with_xla(geometry):
+    config = get_model_config("crnn_tiny", num_classes=CLASSES, geometry=geometry)
+    own, xla = (CRNN(config, convolution=c) for c in ("onednn", "xla"))
+    variables = init_variables(xla, 0)
+    image, width = _pictures()
+    expected = xla.apply(variables, image, width, train=False)
+    _close(own.apply(variables, image, width, train=False), expected)
+    ready = prepare(own, variables)
+    assert "packed" in ready
+    assert "packed" not in prepare(xla, variables)
+    _close(own.apply(ready, image, width, train=False), expected)
+    for i in range(2):  # alone, by the kernels laid out for that
+        one = own.apply(ready, image[i : i + 1], width[i : i + 1], train=False)
+        _close(one, jax.tree.map(lambda a, i=i: a[i : i + 1], expected))
+
+    def gradient(model):
+        rest = {"batch_stats": variables["batch_stats"]}
+        return jax.grad(lambda p: _loss(model, rest | {"params": p}, image, width))(
+            variables["params"]
+        )
+
+    found, expected = gradient(own), gradient(xla)
+    norm = float(jnp.sqrt(sum(jnp.sum(g * g) for g in jax.tree.leaves(expected))))
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        assert float(jnp.linalg.norm((a - b).ravel())) < 1e-5 * norm
+
+
+@needs_native
+def test_neighbours_change_nothing():
+    config = get_model_config("crnn_tiny", num_classes=CLASSES)
+    model = CRNN(config, convolution="onednn")
+    variables = prepare(model, init_variables(model, 0))
+    image, width = _pictures(batch=24)
+    together, lengths = model.apply(variables, image, width, train=False)
+    for i in (0, 2, 3):
+        short = image[i : i + 1, :, : width[i]]
+        alone, _ = model.apply(variables, short, width[i : i + 1], train=False)
+        np.testing.assert_allclose(together[i, : lengths[i]], alone[0], atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_other_platforms_never_see_it(dtype):
+    config = get_model_config("crnn_tiny", num_classes=CLASSES, dtype=dtype)
+    variables = jax.eval_shape(lambda: init_variables(CRNN(config), 0))
+    image, width = _pictures()
+    choice = "onednn" if native.available() else "auto"
+    step = jax.jit(jax.grad(lambda v: _loss(CRNN(config, convolution=choice), v, image, width)))
+    traced = step.trace(variables)
+    for platform in ("cuda", "tpu"):
+        assert "crnn_jax_" not in traced.lower(lowering_platforms=(platform,)).as_text()
+    if native.available() and dtype == "float32":
+        assert "crnn_jax_conv_forward" in traced.lower(lowering_platforms=("cpu",)).as_text()
+
+
+def test_bfloat16_is_near_float32():
+    image, width = _pictures()
+
+    def results(dtype):
+        config = get_model_config("crnn_tiny", num_classes=CLASSES, dtype=dtype)
+        model = CRNN(config, convolution="onednn" if native.available() else "xla")
+        variables = init_variables(model, 0)
+        logits, _ = model.apply(variables, image, width, train=False)
+        assert logits.dtype == jnp.float32
+        rest = {"batch_stats": variables["batch_stats"]}
+        value = jax.value_and_grad(lambda p: _loss(model, rest | {"params": p}, image, width))
+        return value(variables["params"])
+
+    (loss, grads), (low_loss, low_grads) = results("float32"), results("bfloat16")
+    assert abs(low_loss - loss) < 0.02 * abs(loss) + 0.5
+    assert all(g.dtype == jnp.float32 for g in jax.tree.leaves(low_grads))
+    flat = [jnp.concatenate([g.ravel() for g in jax.tree.leaves(t)]) for t in (grads, low_grads)]
+    cosine = jnp.vdot(*flat) / jnp.prod(jnp.array([jnp.linalg.norm(f) for f in flat]))
+    assert cosine > 0.99
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("environment", [{"CXX": "/no/compiler"}, {"CXX": "false"}])
+def test_without_a_compiler_xla_does_the_work(tmp_path, environment):
+    program = (
+        "from crnn_jax.models import native\n"
+        "from crnn_jax import Recognizer\n"
+        "print(native.available(), native.wanted('auto'))\n"
+        "print(Recognizer.load().read('example/images/1_Hotel_1.jpg')[0].text)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=os.environ | environment | {"XDG_CACHE_HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == ["False", "False", "hotel"]
