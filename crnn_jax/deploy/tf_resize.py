@@ -1,7 +1,7 @@
 """Pillow's resizing in TensorFlow operations: the same weights, the same fixed point.
 
-Pillow sums 8-bit levels times weights of 22 bits after the point, columns first, each pass rounded
-to 8 bits. Whole numbers below 2^53 are exact in float64, so a float64 matrix product of them is
+Pillow sums 8-bit levels times weights of 22 bits after the point, along the rows first unless a
+picture is very tall, each pass rounded to 8 bits. Whole numbers below 2^53 are exact in float64, so a float64 matrix product of them is
 that sum, bit for bit.
 """
 
@@ -38,8 +38,18 @@ def resize(image: Any, rule: Preprocessing) -> Any:
     if rule.filter == "nearest":
         rows = _nearest(shape[0], tf.constant(rule.height, tf.int64))
         return tf.gather(tf.gather(image, _nearest(shape[1], width), axis=1), rows, axis=0)
-    across = _resample(tf.transpose(image, [1, 0, 2]), width, rule)
-    levels = _resample(tf.transpose(across, [1, 0, 2]), tf.constant(rule.height, tf.int64), rule)
+
+    def turn(levels: Any) -> Any:
+        return tf.transpose(levels, [1, 0, 2])
+
+    def resample(levels: Any, target: Any) -> Any:
+        return _resample(levels, tf.cast(target, tf.int64), rule)
+
+    levels = tf.cond(
+        (shape[0] > 100 * shape[1]) & (shape[0] > rule.height),  # Pillow's Image.resize, too
+        lambda: turn(resample(turn(resample(image, rule.height)), width)),
+        lambda: resample(turn(resample(turn(image), width)), rule.height),
+    )
     return tf.cast(tf.floor(levels + 0.5), tf.uint8)
 
 
