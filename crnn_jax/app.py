@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import tempfile
+import threading
 from collections.abc import Sequence
 
 from crnn_jax import cli
@@ -44,7 +45,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     folder = args.examples or (SHIPPED if os.path.isdir(SHIPPED) else "")
     examples = list_images(folder) if folder else []
     recognizer = Recognizer.load(args.model)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # what was sent is removed then, too
+    # An exception in the middle of launch() would leave the server's thread, and so the process.
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
     with tempfile.TemporaryDirectory(prefix="crnn_jax_page_") as sent:
         os.environ["GRADIO_TEMP_DIR"] = sent
         blocks = page(recognizer, examples)
@@ -56,9 +60,12 @@ def main(argv: Sequence[str] | None = None) -> int:
                 max_file_size=LARGEST,
                 allowed_paths=examples,
                 quiet=True,
+                prevent_thread_lock=True,
             )
         except OSError as error:
             raise UserError(f"--port {args.port}: {error}") from None
+        stop.wait()
+        blocks.close(verbose=False)
     return 0
 
 

@@ -8,6 +8,7 @@ opens it may send anything: files are kept for an hour, in gradio's one folder (
 
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -64,7 +65,7 @@ def page(recognizer: Recognizer, examples: Sequence[str] = ()) -> Any:
                     elem_id="picture",
                 )
                 # gradio's own decodes whatever it is given, however large.
-                picture.preprocess = lambda sent: sent and (sent.path or "")
+                picture.preprocess = lambda sent: sent and _sent(sent, picture.GRADIO_CACHE)
                 decoder = gr.Radio(
                     ["greedy", "beam"], value="greedy", label="Decoder", elem_id="decoder"
                 )
@@ -141,6 +142,12 @@ def answer(
         characters,
         others,
     )
+
+
+def _sent(sent: Any, folder: str) -> str:
+    """Path of what was sent; '' outside of gradio's folder: it lets in any path without `meta`."""
+    path = Path(sent.path or "").resolve()
+    return str(path) if path.is_relative_to(Path(folder).resolve()) else ""
 
 
 def drawn(picture: Image.Image, reading: Reading) -> np.ndarray:

@@ -1,8 +1,8 @@
 """Pillow's resizing in TensorFlow operations: the same weights, the same fixed point.
 
 Pillow sums 8-bit levels times weights of 22 bits after the point, along the rows first unless a
-picture is very tall, each pass rounded to 8 bits. Whole numbers below 2^53 are exact in float64, so a float64 matrix product of them is
-that sum, bit for bit.
+picture is very tall, each pass rounded to 8 bits. Whole numbers below 2^53 are exact in float64, so
+a float64 matrix product of them is that sum, bit for bit.
 """
 
 import math

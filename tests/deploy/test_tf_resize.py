@@ -21,7 +21,9 @@ RULES = [
 
 def pictures(channels):
     random = np.random.default_rng(7)
-    small = [random.integers(0, 256, (h, w), np.uint8) for h, w in ((1, 1), (3, 2), (32, 60), (500, 4))]
+    small = [
+        random.integers(0, 256, (h, w), np.uint8) for h, w in ((1, 1), (3, 2), (32, 60), (500, 4))
+    ]
     grey = [*noise_pictures(9), *small, random.integers(0, 256, (70, 900), np.uint8)]
     if channels == 1:
         return [picture[..., None] for picture in grey]
