@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import numpy as np
 
 from crnn_jax.data.collate import Batch
 from crnn_jax.models.crnn import CRNN
@@ -27,6 +28,7 @@ from crnn_jax.training.optimizer import frozen_modules, make_optimizer, make_sch
 from crnn_jax.training.parallel import Parallel
 from crnn_jax.training.pictures import FirstBatch, sheet
 from crnn_jax.training.profile import Profile
+from crnn_jax.training.programs import Programs
 from crnn_jax.training.signals import StopRequest
 from crnn_jax.training.starting import origin_of
 from crnn_jax.training.state import TrainState, create_state
@@ -79,7 +81,6 @@ class _Run:
         self.latest = Checkpoints(workdir.latest, config.checkpoint.keep, self.progress.say)
         self.best = BestSoFar(workdir)
         self.tally = Tally()
-        self.shapes: set[tuple[int, ...]] = set()
         self.waiting: tuple[Batch, dict[str, Any]] | None = None  # of a step not counted yet
         self.ending = False  # the last step is taken: what cannot be saved now is lost
 
@@ -170,14 +171,19 @@ class _Run:
             stop=self.total,
             augment=augment,
         )
+        programs = self._programs(begun)
         while step < self.total:
             profile.before(step)
             clock.wait()
             batch = next(stream)
             clock.work()
-            self._note_shape(batch)
+            placed = self.parallel.shard(batch)
+            if not programs.ready(placed):
+                self.progress.say(f"compiling for {batch['image'].shape[2]} px")
+                with clock.compiling():
+                    programs.wait(placed)
             with jax.profiler.StepTraceAnnotation("train", step_num=step):
-                self.state, metrics = self.train_step(self.state, self.parallel.shard(batch))
+                self.state, metrics = programs(self.state, placed)
             step += 1
             self._count()
             self.waiting = (batch, metrics)
@@ -198,14 +204,26 @@ class _Run:
             if asked or self.best.exhausted(config.evaluation.patience):
                 break
         profile.stop()
+        programs.close()
         return step
 
-    def _note_shape(self, batch: Batch) -> None:
-        shape = (*batch["image"].shape, batch["label"].shape[1])
-        if shape not in self.shapes:
-            self.shapes.add(shape)
-            of = len(self.experiment.plan.widths)
-            self.progress.say(f"compiling {len(self.shapes)} of {of} ({shape[2]} px)")
+    def _programs(self, begun: int) -> Programs:
+        """The training step, compiled for the shapes that come next."""
+        experiment, rows = self.experiment, self.config.batch_size // jax.process_count()
+        rule, widths = experiment.preprocessing, experiment.plan.upcoming_widths(begun, self.total)
+        if len(widths) > 1:
+            self.progress.say(f"compiling for {len(widths)} widths, several at a time")
+        batches = [
+            {
+                "image": np.zeros((rows, rule.height, width, rule.channels), np.uint8),
+                "width": np.zeros(rows, np.int32),
+                "label": np.zeros((rows, experiment.plan.label_axis(width)), np.int32),
+                "label_length": np.zeros(rows, np.int32),
+                "mask": np.zeros(rows, bool),
+            }
+            for width in widths
+        ]
+        return Programs(self.train_step, self.state, map(self.parallel.shard, batches))
 
     def _count(self) -> None:
         """Waits for the numbers of the last step, if they were not counted yet."""
