@@ -15,7 +15,6 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -128,24 +127,6 @@ def ours_xla(variables: dict, metadata: dict) -> Step:
     return ours(variables, metadata, convolution="xla")
 
 
-def ours_unmasked(variables: dict, metadata: dict) -> Step:
-    """As if every picture filled its batch, which here it does: the rest is what masks cost."""
-    import jax.numpy as jnp
-
-    step = ours(variables, metadata)
-    everywhere = {"column_mask": lambda size, width: jnp.ones((len(width), size), bool)}
-    changes = [
-        mock.patch.multiple("crnn_jax.models.layers", **everywhere),
-        mock.patch.multiple("crnn_jax.models.crnn", **everywhere, zero_padding=lambda x, _: x),
-    ]
-
-    def unmasked(batch: Batch) -> float:
-        with changes[0], changes[1]:  # for the first call, which traces
-            return step(batch)
-
-    return unmasked
-
-
 def ours_bfloat16(variables: dict, metadata: dict) -> Step | None:
     return ours(variables, metadata, dtype="bfloat16") if low_precision_pays() else None
 
@@ -236,7 +217,6 @@ def pytorch_compiled_amp(variables: dict, metadata: dict) -> Step | None:
 SUBJECTS: dict[str, Callable[[dict, dict], Step | None]] = {
     "crnn_jax": ours,
     "crnn_jax, XLA alone": ours_xla,
-    "crnn_jax, no masks": ours_unmasked,
     "crnn_jax, bfloat16": ours_bfloat16,
     "keras, tf.function": keras,
     "pytorch, eager": pytorch,
