@@ -1,4 +1,4 @@
-"""The training step compiled for every shape of batch, side by side and ahead of its turn.
+"""A step compiled for every shape of batch, side by side and ahead of its turn.
 
 XLA takes seconds a shape, most of them on one core. Compiling on first use would let a run of a
 dozen widths stand still a dozen times.
@@ -15,7 +15,7 @@ Shape = tuple[tuple[int, ...], ...]
 
 
 class Programs:
-    """One compiled `(state, batch) -> (state, metrics)` a shape of batch."""
+    """One compiled `(state, batch) -> ...` a shape of batch."""
 
     def __init__(self, step: Any, state: Any, batches: Iterable[Mapping[str, Any]]):
         """Begins to compile.
