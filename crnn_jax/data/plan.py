@@ -190,8 +190,8 @@ class Plan:
                     digest.update(array.astype(np.int64).tobytes())
             probes = all_ids[np.linspace(0, all_ids.size - 1, PROBES).astype(np.int64)]
             for picture in source.read(probes):
-                unreadable = isinstance(picture, str)
-                digest.update(picture.encode() if unreadable else picture.tobytes())
+                told = picture.encode() if isinstance(picture, str) else picture.tobytes()
+                digest.update(told)
         return digest.hexdigest()
 
     @functools.cached_property
