@@ -148,6 +148,17 @@ class Plan:
             usable = usable & self._usable[own]
         return PlanRow(own, usable, width, self.label_axis(width), epoch)
 
+    def upcoming_widths(self, step: int, stop: int) -> list[int]:
+        """Widths of the batches of steps step .. stop - 1, each once, in the order they come.
+
+        As far as the window of `step` goes: later ones may hold others.
+        """
+        epoch, offset = divmod(step, self.steps_per_epoch)
+        window, place = divmod(offset, self._window_batches)
+        with self._lock:
+            _, widths = self._batches(epoch, window)
+        return list(dict.fromkeys(widths[place : place + stop - step].tolist()))
+
     def label_axis(self, width: int) -> int:
         """Length of the label axis of batches of this width: fixed, or each would recompile."""
         frames = max(1, num_frames(width, self.geometry))
@@ -179,8 +190,8 @@ class Plan:
                     digest.update(array.astype(np.int64).tobytes())
             probes = all_ids[np.linspace(0, all_ids.size - 1, PROBES).astype(np.int64)]
             for picture in source.read(probes):
-                unreadable = isinstance(picture, str)
-                digest.update(picture.encode() if unreadable else picture.tobytes())
+                told = picture.encode() if isinstance(picture, str) else picture.tobytes()
+                digest.update(told)
         return digest.hexdigest()
 
     @functools.cached_property

@@ -63,8 +63,10 @@ class Convolution(nn.Module):
           relu: whether to apply it and to set padding to zero again.
         """
         if self.has_variable("packed", "kernel"):
-            packed = (self.get_variable("packed", name) for name in ("kernel", "panels", "bias"))
-            return native.packed_convolution(x, *packed, width)
+            kernel, panels, bias = (
+                self.get_variable("packed", name) for name in ("kernel", "panels", "bias")
+            )
+            return native.packed_convolution(x, kernel, panels, bias, width)
         shape = (self.size, self.size, x.shape[-1], self.features)
         kernel = self.param("kernel", nn.initializers.he_normal(), shape)
         bias = jnp.zeros(self.features)

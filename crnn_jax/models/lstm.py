@@ -153,5 +153,5 @@ class BiLSTM(nn.Module):
         z = jnp.where(mask[..., None], z, CLOSED)
         z_forward, z_backward = jnp.split(z, 2, axis=-1)
         scan = partial(lstm_scan, unroll=self.unroll, dtype=x.dtype.name)
-        hs = scan(z_forward, forward[1]), jnp.flip(scan(jnp.flip(z_backward, 0), backward[1]), 0)
-        return jnp.concatenate(hs, -1).astype(x.dtype)
+        both = scan(z_forward, forward[1]), jnp.flip(scan(jnp.flip(z_backward, 0), backward[1]), 0)
+        return jnp.concatenate(both, -1).astype(x.dtype)

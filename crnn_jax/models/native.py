@@ -69,9 +69,12 @@ def unavailable() -> str:
         library = ctypes.CDLL(str(_compiled()))
     except importlib.metadata.PackageNotFoundError as error:
         return f"{error.name} is not installed"
-    except (OSError, subprocess.CalledProcessError) as error:
-        told = (getattr(error, "stderr", "") or str(error)).strip().splitlines()
-        return next((line for line in told if "error" in line), told[0] if told else repr(error))
+    except subprocess.CalledProcessError as error:
+        lines = [line for line in error.stderr.splitlines() if "error" in line] or [str(error)]
+        print(f"they do not compile, XLA convolves: {lines[0]}", file=sys.stderr)
+        return lines[0]
+    except OSError as error:
+        return str(error)
     for name in TARGETS:
         target = jax.ffi.pycapsule(getattr(library, name))
         jax.ffi.register_ffi_target(f"crnn_jax_{name}", target, platform="cpu")

@@ -8,12 +8,15 @@ host. All that a checkpoint does not hold is a pure function of (config, step).
 
 import contextlib
 import io
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
+import numpy as np
 
 from crnn_jax.data.collate import Batch
+from crnn_jax.data.plan import Plan
 from crnn_jax.models.crnn import CRNN
 from crnn_jax.scoring.evaluation import Prediction, evaluate_batches
 from crnn_jax.scoring.result import EvaluationResult
@@ -27,6 +30,7 @@ from crnn_jax.training.optimizer import frozen_modules, make_optimizer, make_sch
 from crnn_jax.training.parallel import Parallel
 from crnn_jax.training.pictures import FirstBatch, sheet
 from crnn_jax.training.profile import Profile
+from crnn_jax.training.programs import Programs
 from crnn_jax.training.signals import StopRequest
 from crnn_jax.training.starting import origin_of
 from crnn_jax.training.state import TrainState, create_state
@@ -79,8 +83,8 @@ class _Run:
         self.latest = Checkpoints(workdir.latest, config.checkpoint.keep, self.progress.say)
         self.best = BestSoFar(workdir)
         self.tally = Tally()
-        self.shapes: set[tuple[int, ...]] = set()
         self.waiting: tuple[Batch, dict[str, Any]] | None = None  # of a step not counted yet
+        self.eval_programs: Programs | None = None
         self.ending = False  # the last step is taken: what cannot be saved now is lost
 
         frozen = frozen_modules(config.freeze)
@@ -170,14 +174,19 @@ class _Run:
             stop=self.total,
             augment=augment,
         )
+        programs = self._train_programs(begun)
         while step < self.total:
             profile.before(step)
             clock.wait()
             batch = next(stream)
             clock.work()
-            self._note_shape(batch)
+            placed = self.parallel.shard(batch)
+            if not programs.ready(placed):
+                self.progress.say(f"compiling for {batch['image'].shape[2]} px")
+                with clock.compiling():
+                    programs.wait(placed)
             with jax.profiler.StepTraceAnnotation("train", step_num=step):
-                self.state, metrics = self.train_step(self.state, self.parallel.shard(batch))
+                self.state, metrics = programs(self.state, placed)
             step += 1
             self._count()
             self.waiting = (batch, metrics)
@@ -198,14 +207,39 @@ class _Run:
             if asked or self.best.exhausted(config.evaluation.patience):
                 break
         profile.stop()
+        programs.close()
         return step
 
-    def _note_shape(self, batch: Batch) -> None:
-        shape = (*batch["image"].shape, batch["label"].shape[1])
-        if shape not in self.shapes:
-            self.shapes.add(shape)
-            of = len(self.experiment.plan.widths)
-            self.progress.say(f"compiling {len(self.shapes)} of {of} ({shape[2]} px)")
+    def _train_programs(self, begun: int) -> Programs:
+        """The training step, compiled for the widths that come next."""
+        plan = self.experiment.plan
+        widths = plan.upcoming_widths(begun, self.total)
+        if len(widths) > 1:
+            self.progress.say(f"compiling for {len(widths)} widths, several at a time")
+        return Programs(self.train_step, self.state, self._blank_batches(plan, widths))
+
+    def _eval_programs(self, variables: dict[str, Any]) -> Programs:
+        """The evaluation step, compiled for the widths of the validation data."""
+        plans = [self.experiment.evaluation_plan(s) for s in self.experiment.validation]
+        batches = [
+            self._blank_batches(plan, plan.upcoming_widths(0, plan.steps_per_epoch))
+            for plan in plans
+        ]
+        return Programs(self.eval_step, variables, itertools.chain(*batches))
+
+    def _blank_batches(self, plan: Plan, widths: list[int]) -> Iterator[dict[str, Any]]:
+        """A batch of each width as the devices get it, for its shapes."""
+        rule, rows = self.experiment.preprocessing, plan.batch_size // jax.process_count()
+        for width in widths:
+            yield self.parallel.shard(
+                {
+                    "image": np.zeros((rows, rule.height, width, rule.channels), np.uint8),
+                    "width": np.zeros(rows, np.int32),
+                    "label": np.zeros((rows, plan.label_axis(width)), np.int32),
+                    "label_length": np.zeros(rows, np.int32),
+                    "mask": np.zeros(rows, bool),
+                }
+            )
 
     def _count(self) -> None:
         """Waits for the numbers of the last step, if they were not counted yet."""
@@ -237,9 +271,10 @@ class _Run:
 
     def _evaluate(self, step: int) -> None:
         variables = self.state.variables
+        programs = self.eval_programs = self.eval_programs or self._eval_programs(variables)
 
         def predict(batch: Batch) -> Prediction:
-            found = self.eval_step(variables, self.parallel.shard(batch))
+            found = self.parallel.own_rows(programs(variables, self.parallel.shard(batch)))
             return Prediction(found["ids"], found["id_lengths"], found["log_prob"], found["loss"])
 
         result = EvaluationResult()

@@ -101,17 +101,19 @@ class Parallel:
         )
 
     def eval_step(self, step: Callable) -> Callable:
-        """Compiles `(variables, batch) -> per-sample results`, those of this host's slice."""
+        """Compiles `(variables, batch) -> per-sample results` of all rows; see `own_rows`."""
         if self.mode == "pmap":
-            mapped = jax.pmap(step, AXIS, in_axes=(None, 0), devices=self.devices)
-            return lambda variables, batch: {
-                k: v.reshape(-1, *v.shape[2:]) for k, v in mapped(variables, batch).items()
-            }
-        compiled = jax.jit(
+            return jax.pmap(step, AXIS, in_axes=(None, 0), devices=self.devices)
+        return jax.jit(
             step,
             in_shardings=(self._replicated, self._by_sample),
             out_shardings=self._by_sample,
         )
-        return lambda variables, batch: multihost_utils.global_array_to_host_local_array(
-            compiled(variables, batch), self._mesh, PartitionSpec(AXIS)
+
+    def own_rows(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Of what an evaluation step gives, the rows of this host's slice."""
+        if self.mode == "pmap":
+            return {k: v.reshape(-1, *v.shape[2:]) for k, v in results.items()}
+        return multihost_utils.global_array_to_host_local_array(
+            results, self._mesh, PartitionSpec(AXIS)
         )

@@ -53,6 +53,13 @@ class Clock:
         yield
         self._spent_saving += time.perf_counter() - begun
 
+    @contextlib.contextmanager
+    def compiling(self) -> Iterator[None]:
+        """Around a wait for a program, which comes once a shape: no part of the speed."""
+        begun = time.perf_counter()
+        yield
+        self._start += time.perf_counter() - begun
+
     def pause(self) -> None:
         """Leaves out what passed since the last log line (an evaluation)."""
         self._start, self._steps = time.perf_counter(), 0
