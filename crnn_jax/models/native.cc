@@ -80,29 +80,41 @@ void parallel_for(ffi::ThreadPool& pool, int64_t count, std::function<void(int64
 class Scratch {
  public:
   explicit Scratch(size_t size) {
-    if (free().empty()) free().emplace_back();
-    buffer_ = std::move(free().back());
-    free().pop_back();
-    if (buffer_.size() < size + kAlign) buffer_.resize(size + kAlign);
-    data_ = buffer_.data() + (kAlign - reinterpret_cast<uintptr_t>(buffer_.data()) / sizeof(float) % kAlign);
+    auto& kept = buffers();
+    auto best = kept.end();  // the smallest that is large enough
+    for (auto i = kept.begin(); i != kept.end(); ++i)
+      if (i->size >= size && (best == kept.end() || i->size < best->size)) best = i;
+    if (best != kept.end()) {
+      buffer_ = std::move(*best);
+      kept.erase(best);
+    } else {
+      buffer_.size = size;
+      buffer_.data.reset(static_cast<float*>(std::aligned_alloc(64, (size * sizeof(float) + 63) / 64 * 64)));
+    }
   }
-  Scratch(Scratch&&) = default;
+  Scratch(Scratch&&) = delete;
   Scratch& operator=(Scratch&& other) {
     std::swap(buffer_, other.buffer_);
-    std::swap(data_, other.data_);
     return *this;
   }
-  ~Scratch() { free().push_back(std::move(buffer_)); }
-  float* get() const { return data_; }
+  ~Scratch() {
+    if (buffer_.size) buffers().push_back(std::move(buffer_));
+  }
+  float* get() const { return buffer_.data.get(); }
 
  private:
-  static constexpr size_t kAlign = 16;  // floats of a cache line
-  static std::vector<std::vector<float>>& free() {
-    static thread_local std::vector<std::vector<float>> buffers;
-    return buffers;
+  struct Free {
+    void operator()(float* data) const { std::free(data); }
+  };
+  struct Buffer {
+    size_t size = 0;
+    std::unique_ptr<float, Free> data;
+  };
+  static std::vector<Buffer>& buffers() {
+    static thread_local std::vector<Buffer> kept;
+    return kept;
   }
-  std::vector<float> buffer_;
-  float* data_;
+  Buffer buffer_;
 };
 
 // ---------------------------------------------------------------------------------- vectors

@@ -9,7 +9,7 @@ host. All that a checkpoint does not hold is a pure function of (config, step).
 import contextlib
 import io
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import jax
@@ -85,6 +85,7 @@ class _Run:
         self.tally = Tally()
         self.waiting: tuple[Batch, dict[str, Any]] | None = None  # of a step not counted yet
         self.eval_programs: Programs | None = None
+        self.closing = contextlib.ExitStack()  # of what still compiles when the run ends
         self.ending = False  # the last step is taken: what cannot be saved now is lost
 
         frozen = frozen_modules(config.freeze)
@@ -130,7 +131,7 @@ class _Run:
         files = (self.workdir.metrics, board) if hosts.first() else (None, None)
         self.summaries = Summaries(*files, from_step=begun)
         try:
-            with StopRequest() as stop:
+            with StopRequest() as stop, self.closing:
                 step = self._steps(begun, stop)
         except jax.errors.JaxRuntimeError as error:
             if "RESOURCE_EXHAUSTED" not in str(error):
@@ -207,7 +208,6 @@ class _Run:
             if asked or self.best.exhausted(config.evaluation.patience):
                 break
         profile.stop()
-        programs.close()
         return step
 
     def _train_programs(self, begun: int) -> Programs:
@@ -216,7 +216,8 @@ class _Run:
         widths = plan.upcoming_widths(begun, self.total)
         if len(widths) > 1:
             self.progress.say(f"compiling for {len(widths)} widths, several at a time")
-        return Programs(self.train_step, self.state, self._blank_batches(plan, widths))
+        batches = self._blank_batches(plan, widths)
+        return self._compiled(self.train_step, self.state, batches)
 
     def _eval_programs(self, variables: dict[str, Any]) -> Programs:
         """The evaluation step, compiled for the widths of the validation data."""
@@ -225,7 +226,12 @@ class _Run:
             self._blank_batches(plan, plan.upcoming_widths(0, plan.steps_per_epoch))
             for plan in plans
         ]
-        return Programs(self.eval_step, variables, itertools.chain(*batches))
+        return self._compiled(self.eval_step, variables, itertools.chain(*batches))
+
+    def _compiled(self, step: Any, state: Any, batches: Iterable[dict[str, Any]]) -> Programs:
+        programs = Programs(step, state, batches)
+        self.closing.callback(programs.close)
+        return programs
 
     def _blank_batches(self, plan: Plan, widths: list[int]) -> Iterator[dict[str, Any]]:
         """A batch of each width as the devices get it, for its shapes."""

@@ -262,6 +262,6 @@ def test_out_of_memory_is_one_line(config, tmp_path, monkeypatch):
     def exhausted(*_):
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating")
 
-    monkeypatch.setattr(loop.Parallel, "train_step", lambda *_: exhausted)
+    monkeypatch.setattr(loop.Programs, "__call__", exhausted)
     with pytest.raises(UserError, match=r"out of memory with config\.batch_size=8"):
         train_and_evaluate(config, str(tmp_path / "run"))
