@@ -136,22 +136,27 @@ class BiLSTM(nn.Module):
         """x [t, b, d] and real frames int32 [b] -> [t, b, 2 hidden], 0 behind them."""
         if self.has_variable("packed", "kernels"):
             packed = self.get_variable("packed", "kernels")
-            return native.lstm(x.astype(jnp.float32), *packed, lengths).astype(x.dtype)
+            return native.packed_lstm(x.astype(jnp.float32), *packed, lengths).astype(x.dtype)
         forward = LSTMParameters(self.hidden, name="forward")(x.shape[-1])
         backward = LSTMParameters(self.hidden, name="backward")(x.shape[-1])
         kernel = jnp.concatenate([forward[0], backward[0]], 1)
         bias = jnp.concatenate([forward[2], backward[2]])
-        if self.use_native and self.hidden % 16 == 0:
-            recurrent = jnp.stack([forward[1], backward[1]])
-            if self.is_mutable_collection("packed") and not self.is_initializing():
-                packed = (*native.pack_lstm(kernel, recurrent), bias)
-                self.put_variable("packed", "kernels", packed)
-            hs = native.lstm(x.astype(jnp.float32), kernel, recurrent, bias, lengths)
-            return hs.astype(x.dtype)
-        z = _multiply(x, kernel, x.dtype) + bias[None, None, :]  # --> [t, b, 8 h]
-        mask = jnp.arange(x.shape[0], dtype=jnp.int32)[:, None] < lengths[None, :]  # --> [t, b]
-        z = jnp.where(mask[..., None], z, CLOSED)
-        z_forward, z_backward = jnp.split(z, 2, axis=-1)
-        scan = partial(lstm_scan, unroll=self.unroll, dtype=x.dtype.name)
-        both = scan(z_forward, forward[1]), jnp.flip(scan(jnp.flip(z_backward, 0), backward[1]), 0)
-        return jnp.concatenate(both, -1).astype(x.dtype)
+        recurrent = jnp.stack([forward[1], backward[1]])
+        run = partial(_bi_lstm, unroll=self.unroll, dtype=x.dtype.name)
+        if not self.use_native or self.hidden % native.LSTM_UNITS:
+            return run(x, kernel, recurrent, bias, lengths).astype(x.dtype)
+        if self.is_mutable_collection("packed") and not self.is_initializing():
+            self.put_variable("packed", "kernels", (*native.pack_lstm(kernel, recurrent), bias))
+        x32 = x.astype(jnp.float32)
+        return native.lstm(run, x32, kernel, recurrent, bias, lengths).astype(x.dtype)
+
+
+def _bi_lstm(x, kernel, recurrent, bias, lengths, *, unroll, dtype):
+    """Both directions by XLA; arguments and result as `native.lstm`, multiplied in `dtype`."""
+    z = _multiply(x, kernel, dtype) + bias[None, None, :]  # --> [t, b, 8 h]
+    mask = jnp.arange(x.shape[0], dtype=jnp.int32)[:, None] < lengths[None, :]  # --> [t, b]
+    z = jnp.where(mask[..., None], z, CLOSED)
+    forward, backward = jnp.split(z, 2, axis=-1)
+    forward = lstm_scan(forward, recurrent[0], unroll, dtype)
+    backward = jnp.flip(lstm_scan(jnp.flip(backward, 0), recurrent[1], unroll, dtype), 0)
+    return jnp.concatenate([forward, backward], -1)

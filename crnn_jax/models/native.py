@@ -29,6 +29,7 @@ from jax import lax
 
 SOURCE = Path(__file__).with_suffix(".cc")
 FLAGS = ("-O3", "-march=native", "-ffp-contract=fast", "-std=c++17", "-shared", "-fPIC", "-fopenmp")
+LSTM_UNITS = 16  # that the width of an LSTM must divide by: floats of a vector at most
 TARGETS = (
     "conv_pack",
     "conv_forward",
@@ -238,16 +239,22 @@ def _convolution_backward(padding, relu, saved, dy):
 convolution.defvjp(_convolution_forward, _convolution_backward)
 
 
-@jax.custom_vjp
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
 def lstm(
-    x: jax.Array, kernel: jax.Array, recurrent: jax.Array, bias: jax.Array, lengths: jax.Array
+    other: Callable[..., jax.Array],
+    x: jax.Array,
+    kernel: jax.Array,
+    recurrent: jax.Array,
+    bias: jax.Array,
+    lengths: jax.Array,
 ) -> jax.Array:
-    """Both directions of an LSTM over time; CPU only.
+    """Both directions of an LSTM over time.
 
     Args:
+      other: the same function of the other arguments, for platforms that are no CPU.
       x: float32 [t, b, d].
       kernel: float32 [d, 8 h], gates i, f, g, o of the forward and then of the backward direction;
-        h divides by 16.
+        h divides by LSTM_UNITS.
       recurrent: float32 [2, h, 4 h].
       bias: float32 [8 h].
       lengths: int32 [b], real frames.
@@ -255,31 +262,52 @@ def lstm(
     Returns:
       float32 [t, b, 2 h], 0 at and behind a row's length.
     """
-    none = jax.ShapeDtypeStruct((0,), jnp.float32)
-    outputs = (_frames(x, bias, 4), none, none)
-    return _call("lstm_forward", outputs)(x, kernel, recurrent, bias, lengths)[0]
+    arguments = (x, kernel, recurrent, bias, lengths)
+    return lax.platform_dependent(*arguments, cpu=packed_lstm, default=other)
 
 
 def pack_lstm(kernel: jax.Array, recurrent: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Both kernels flat, in the layout that `lstm` works with, which takes them instead."""
+    """Both kernels flat, in the layout that `packed_lstm` works with."""
     flat = (jax.ShapeDtypeStruct((a.size,), jnp.float32) for a in (kernel, recurrent))
     return tuple(_call("lstm_pack", tuple(flat))(kernel, recurrent))
+
+
+def packed_lstm(
+    x: jax.Array, kernel: jax.Array, recurrent: jax.Array, bias: jax.Array, lengths: jax.Array
+) -> jax.Array:
+    """`lstm` for reading, its kernels as they are or packed; CPU only."""
+    none = jax.ShapeDtypeStruct((0,), jnp.float32)
+    results = (_frames(x, bias, 4), none, none)
+    return _call("lstm_forward", results)(x, kernel, recurrent, bias, lengths)[0]
 
 
 def _frames(x: jax.Array, bias: jax.Array, part: int) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct((*x.shape[:2], bias.shape[0] // part), jnp.float32)
 
 
-def _lstm_forward(x, kernel, recurrent, bias, lengths):
-    saved = (_frames(x, bias, 4), _frames(x, bias, 4), _frames(x, bias, 1))
-    hs, cs, gates = _call("lstm_forward", saved)(x, kernel, recurrent, bias, lengths)
-    return hs, (x, kernel, recurrent, bias, hs, cs, gates)
+def _lstm_forward(other, *arguments):
+    x, _, _, bias, _ = arguments
+    results = (_frames(x, bias, 4), _frames(x, bias, 4), _frames(x, bias, 1))
+
+    def default(*arguments):
+        return other(*arguments), *(jnp.zeros(r.shape, r.dtype) for r in results[1:])
+
+    native = _call("lstm_forward", results)
+    saved = lax.platform_dependent(*arguments, cpu=lambda *a: tuple(native(*a)), default=default)
+    return saved[0], (arguments, saved)
 
 
-def _lstm_backward(saved, d_hs):
-    x, kernel, recurrent, bias, hs, cs, gates = saved
-    results = tuple(map(_like, (x, kernel, recurrent, bias)))
-    return *_call("lstm_backward", results)(d_hs, x, kernel, recurrent, hs, cs, gates), None
+def _lstm_backward(other, saved, d_hs):
+    (*arguments, lengths), saved = saved
+    results = tuple(map(_like, arguments))
+
+    def native(d_hs, x, kernel, recurrent, _):
+        return tuple(_call("lstm_backward", results)(d_hs, x, kernel, recurrent, *saved))
+
+    def default(d_hs, *arguments):
+        return jax.vjp(lambda *a: other(*a, lengths), *arguments)[1](d_hs)
+
+    return *lax.platform_dependent(d_hs, *arguments, cpu=native, default=default), None
 
 
 lstm.defvjp(_lstm_forward, _lstm_backward)
