@@ -135,8 +135,9 @@ class BiLSTM(nn.Module):
     def __call__(self, x: jax.Array, lengths: jax.Array) -> jax.Array:
         """x [t, b, d] and real frames int32 [b] -> [t, b, 2 hidden], 0 behind them."""
         if self.has_variable("packed", "kernels"):
-            packed = self.get_variable("packed", "kernels")
-            return native.packed_lstm(x.astype(jnp.float32), *packed, lengths).astype(x.dtype)
+            kernel, recurrent, bias = self.get_variable("packed", "kernels")
+            hs = native.packed_lstm(x.astype(jnp.float32), kernel, recurrent, bias, lengths)
+            return hs.astype(x.dtype)
         forward = LSTMParameters(self.hidden, name="forward")(x.shape[-1])
         backward = LSTMParameters(self.hidden, name="backward")(x.shape[-1])
         kernel = jnp.concatenate([forward[0], backward[0]], 1)

@@ -11,6 +11,7 @@ and every file matches. A step is written under another name and renamed when al
 import errno
 import hashlib
 import json
+import logging
 import os
 import shutil
 from collections.abc import Callable
@@ -173,9 +174,14 @@ def _checkpointer():
     # Three seconds to import; reading a model file does not need it.
     import orbax.checkpoint as ocp
 
+    logging.getLogger("absl").addFilter(_worth_saying)
     # Not the one that saves in the background: it gives up by the wall clock, which may jump.
     # Not OCDBT: its parts are searched for by a pattern that a folder named `a[1]` breaks.
     return ocp.Checkpointer(ocp.StandardCheckpointHandler(use_ocdbt=False))
+
+
+def _worth_saying(record: logging.LogRecord) -> bool:
+    return "Skipping merge of OCDBT" not in record.getMessage()  # there is none, as was asked for
 
 
 def _abstract(tree):
