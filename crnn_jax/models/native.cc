@@ -3,7 +3,8 @@
 // Convolutions are oneDNN's; the gradient by the kernel (where oneDNN has none that is fast) and
 // the LSTM are written here. Work is cut into pieces that run on XLA's own threads, and oneDNN sees
 // one thread in each: a second pool of threads would spin for work while XLA needs the cores.
-// What a row of the batch gets depends neither on the other rows nor on the number of threads.
+// What a picture gets depends, but for rounding, neither on its neighbours nor on the number of
+// threads.
 
 #include <omp.h>
 
@@ -89,7 +90,8 @@ class Scratch {
       kept.erase(best);
     } else {
       buffer_.size = size;
-      buffer_.data.reset(static_cast<float*>(std::aligned_alloc(64, (size * sizeof(float) + 63) / 64 * 64)));
+      buffer_.data.reset(
+          static_cast<float*>(std::aligned_alloc(64, (size * sizeof(float) + 63) / 64 * 64)));
     }
   }
   Scratch(Scratch&&) = delete;
@@ -142,7 +144,8 @@ inline Vec exponential(Vec x) {
   const Vec n = shifted - 12582912.0f;
   const Vec r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
   Vec p = fill(1.9875691500e-4f);
-  for (float c : {1.3981999507e-3f, 8.3334519073e-3f, 4.1665795894e-2f, 1.6666665459e-1f, 5.0000001201e-1f})
+  for (float c :
+       {1.3981999507e-3f, 8.3334519073e-3f, 4.1665795894e-2f, 1.6666665459e-1f, 5.0000001201e-1f})
     p = p * r + c;
   p = p * (r * r) + r + 1.0f;
   const IntVec exponent = __builtin_convertvector(n, IntVec) << 23;
@@ -197,10 +200,12 @@ struct Product {
     const int64_t first = tile * kColumns, count = std::min(kColumns, columns - first);
     if (count < kColumns) std::fill_n(to, depth * kColumns, 0.0f);
     if (b_column == 1) {
-      for (int64_t k = 0; k < depth; ++k) std::copy_n(b + k * b_row + first, count, to + k * kColumns);
+      for (int64_t k = 0; k < depth; ++k)
+        std::copy_n(b + k * b_row + first, count, to + k * kColumns);
     } else {
       for (int64_t j = 0; j < count; ++j)
-        for (int64_t k = 0; k < depth; ++k) to[k * kColumns + j] = b[k * b_row + (first + j) * b_column];
+        for (int64_t k = 0; k < depth; ++k)
+          to[k * kColumns + j] = b[k * b_row + (first + j) * b_column];
     }
   }
 
@@ -217,8 +222,10 @@ struct Product {
         for (int m = 0; m < M; ++m) {
           float* to = out + (row + m) * columns + first;
           for (int j = 0; j < 4; ++j)
-            if ((j + 1) * VL <= count) store(to + j * VL, acc[m][j]);
-            else for (int64_t c = j * VL; c < count; ++c) to[c] = acc[m][j][c - j * VL];
+            if ((j + 1) * VL <= count)
+              store(to + j * VL, acc[m][j]);
+            else
+              for (int64_t c = j * VL; c < count; ++c) to[c] = acc[m][j][c - j * VL];
         }
       });
     });
@@ -238,9 +245,11 @@ struct KernelGradient {
   static constexpr int kIn = 6, kOut = 2 * VL;  // a tile of dk in registers
 
   template <int R>
-  static void tile(const float* x, int64_t x_row, const float* dy, int64_t rows, int64_t width, float* dk) {
+  static void tile(const float* x, int64_t x_row, const float* dy, int64_t rows, int64_t width,
+                   float* dk) {
     Vec acc[R][2];
-    for (int r = 0; r < R; ++r) acc[r][0] = load(dk + r * kOut), acc[r][1] = load(dk + r * kOut + VL);
+    for (int r = 0; r < R; ++r)
+      acc[r][0] = load(dk + r * kOut), acc[r][1] = load(dk + r * kOut + VL);
     for (; rows > 0; --rows, x += x_row) {
       const float* pixel = x;
       for (int64_t p = 0; p < width; ++p, pixel += kIn, dy += kOut) {
@@ -249,7 +258,15 @@ struct KernelGradient {
         for (int r = 0; r < R; ++r) acc[r][0] += left * pixel[r], acc[r][1] += right * pixel[r];
       }
     }
-    for (int r = 0; r < R; ++r) store(dk + r * kOut, acc[r][0]), store(dk + r * kOut + VL, acc[r][1]);
+    for (int r = 0; r < R; ++r)
+      store(dk + r * kOut, acc[r][0]), store(dk + r * kOut + VL, acc[r][1]);
+  }
+
+  template <int R = kIn>
+  static void tile(int64_t channels, const float* x, int64_t x_row, const float* dy, int64_t rows,
+                   int64_t width, float* dk) {
+    if (channels == R) return tile<R>(x, x_row, dy, rows, width, dk);
+    if constexpr (R > 1) tile<R - 1>(channels, x, x_row, dy, rows, width, dk);
   }
 
   void run(ffi::ThreadPool& pool) const {
@@ -268,13 +285,15 @@ struct KernelGradient {
           const float* from = x + (i * h + r) * w * x_stride + t * kIn;
           float* row = to + t * plane + ((r + pad) * pw + pad) * kIn;
           if (count == kIn)
-            for (int64_t c = 0; c < w; ++c) std::memcpy(row + c * kIn, from + c * x_stride, kIn * 4);
+            for (int64_t c = 0; c < w; ++c)
+              std::memcpy(row + c * kIn, from + c * x_stride, kIn * 4);
           else
             for (int64_t c = 0; c < w; ++c) std::copy_n(from + c * x_stride, count, row + c * kIn);
         }
       }
     });
-    const int64_t rows = std::clamp<int64_t>(256 / ow, 1, oh);  // of dy at a time, for the first cache
+    const int64_t rows =
+        std::clamp<int64_t>(256 / ow, 1, oh);  // of dy at a time, for the first cache
     parallel_for(pool, panels, [&](int64_t p) {
       const int64_t count = std::min<int64_t>(kOut, co - p * kOut);
       Scratch panel(oh * ow * kOut), sums(kh * kw * tiles * kIn * kOut);
@@ -299,20 +318,14 @@ struct KernelGradient {
               const float* in = packed.get() + (i * tiles + t) * plane + (top * pw + left) * kIn;
               float* out = sums.get() + (k * tiles + t) * kIn * kOut;
               const float* d = panel.get() + row * ow * kOut;
-              switch (std::min<int64_t>(kIn, ci - t * kIn)) {
-                case 6: tile<6>(in, pw * kIn, d, here, ow, out); break;
-                case 5: tile<5>(in, pw * kIn, d, here, ow, out); break;
-                case 4: tile<4>(in, pw * kIn, d, here, ow, out); break;
-                case 3: tile<3>(in, pw * kIn, d, here, ow, out); break;
-                case 2: tile<2>(in, pw * kIn, d, here, ow, out); break;
-                case 1: tile<1>(in, pw * kIn, d, here, ow, out); break;
-              }
+              tile(std::min<int64_t>(kIn, ci - t * kIn), in, pw * kIn, d, here, ow, out);
             }
         }
       }
       for (int64_t k = 0; k < kh * kw; ++k)
         for (int64_t a = 0; a < ci; ++a)
-          std::copy_n(sums.get() + (k * tiles * kIn + a) * kOut, count, dk + (k * ci + a) * dk_row + p * kOut);
+          std::copy_n(sums.get() + (k * tiles * kIn + a) * kOut, count,
+                      dk + (k * ci + a) * dk_row + p * kOut);
       float both[kOut];
       store(both, bias[0]), store(both + VL, bias[1]);
       std::copy_n(both, count, db + p * kOut);
@@ -337,15 +350,18 @@ struct FewConvolutions {
   void pack(int64_t tile, float* to) const {
     const int64_t first = tile * kOut, count = std::min<int64_t>(kOut, co - first);
     if (count < kOut) std::fill_n(to, depth() * kOut, 0.0f);
-    for (int64_t k = 0; k < depth(); ++k) std::copy_n(kernel + k * co + first, count, to + k * kOut);
+    for (int64_t k = 0; k < depth(); ++k)
+      std::copy_n(kernel + k * co + first, count, to + k * kOut);
   }
 
   // sums[m] += in[m, k] * weights[k] over a part of the depth.
   template <int M>
-  static void tile(const float* in, int64_t pixel, const float* weights, int64_t depth, float* sums) {
+  static void tile(const float* in, int64_t pixel, const float* weights, int64_t depth,
+                   float* sums) {
     Vec acc[M][2];
 #pragma GCC unroll 12
-    for (int m = 0; m < M; ++m) acc[m][0] = load(sums + m * kOut), acc[m][1] = load(sums + m * kOut + VL);
+    for (int m = 0; m < M; ++m)
+      acc[m][0] = load(sums + m * kOut), acc[m][1] = load(sums + m * kOut + VL);
     for (int64_t k = 0; k < depth; ++k, weights += kOut) {
       const Vec left = load(weights), right = load(weights + VL);
 #pragma GCC unroll 12
@@ -355,18 +371,20 @@ struct FewConvolutions {
       }
     }
 #pragma GCC unroll 12
-    for (int m = 0; m < M; ++m) store(sums + m * kOut, acc[m][0]), store(sums + m * kOut + VL, acc[m][1]);
+    for (int m = 0; m < M; ++m)
+      store(sums + m * kOut, acc[m][0]), store(sums + m * kOut + VL, acc[m][1]);
   }
 
   template <int M = kPixels>
-  static void tile(int64_t pixels, const float* in, int64_t pixel, const float* weights, int64_t depth,
-                   float* sums) {
+  static void tile(int64_t pixels, const float* in, int64_t pixel, const float* weights,
+                   int64_t depth, float* sums) {
     if (pixels == M) return tile<M>(in, pixel, weights, depth, sums);
     if constexpr (M > 1) tile<M - 1>(pixels, in, pixel, weights, depth, sums);
   }
 
   void run(ffi::ThreadPool& pool) const {
-    const int64_t pw = w + 2 * padding, ph = h + 2 * padding, oh = ph - size + 1, ow = pw - size + 1;
+    const int64_t pw = w + 2 * padding, ph = h + 2 * padding, oh = ph - size + 1,
+                  ow = pw - size + 1;
     const int64_t columns = (ow + kPixels - 1) / kPixels;
     const int64_t groups = std::min<int64_t>(tiles(), (pool.num_threads() + n - 1) / n);
     parallel_for(pool, n * groups, [&](int64_t piece) {
@@ -374,7 +392,8 @@ struct FewConvolutions {
       Scratch padded(ph * pw * ci), own(panels ? 0 : depth() * kOut), sums(oh * ow * kOut);
       if (padding) std::fill_n(padded.get(), ph * pw * ci, 0.0f);
       for (int64_t r = 0; r < h; ++r)
-        std::copy_n(x + (image * h + r) * w * ci, w * ci, padded.get() + ((r + padding) * pw + padding) * ci);
+        std::copy_n(x + (image * h + r) * w * ci, w * ci,
+                    padded.get() + ((r + padding) * pw + padding) * ci);
       for (int64_t t = tiles() * group / groups; t < tiles() * (group + 1) / groups; ++t) {
         const float* weights = panels ? panels + t * depth() * kOut : own.get();
         if (!panels) pack(t, own.get());
@@ -384,8 +403,8 @@ struct FewConvolutions {
             for (int64_t r = 0; r < oh; ++r)
               for (int64_t c = 0; c < columns; ++c) {
                 const int64_t first = ow * c / columns;
-                tile(ow * (c + 1) / columns - first, padded.get() + ((r + i) * pw + first) * ci + k, ci,
-                     weights + (i * size * ci + k) * kOut, std::min(kDepth, size * ci - k),
+                tile(ow * (c + 1) / columns - first, padded.get() + ((r + i) * pw + first) * ci + k,
+                     ci, weights + (i * size * ci + k) * kOut, std::min(kDepth, size * ci - k),
                      sums.get() + (r * ow + first) * kOut);
               }
         const int64_t count = std::min<int64_t>(kOut, co - t * kOut);
@@ -396,7 +415,7 @@ struct FewConvolutions {
           const bool real = !width || q % ow < width[image];
           for (int v = 0; v < kOut; v += VL) {
             Vec sum = load(sums.get() + q * kOut + v) + load(bias + v);
-            if (width) sum = sum > 0.0f ? sum : Vec{};
+            if (width) sum = sum < 0.0f ? Vec{} : sum;  // NaN stays NaN
             store(both + v, real ? sum : Vec{});
           }
           std::copy_n(both, count, y + (image * oh * ow + q) * co + t * kOut);
@@ -415,7 +434,10 @@ struct Lstm {
   int64_t t, b, size, h, chunks;
 
   Lstm(F32::Dimensions x, int64_t gates, const ffi::ThreadPool& pool)
-      : t(x[0]), b(x[1]), size(x[2]), h(gates / 8),
+      : t(x[0]),
+        b(x[1]),
+        size(x[2]),
+        h(gates / 8),
         chunks(std::clamp<int64_t>(pool.num_threads() / 2, 1, b)) {}
 
   int64_t frame(int64_t step, int64_t direction) const { return direction ? t - 1 - step : step; }
@@ -453,13 +475,21 @@ ffi::Error LstmPack(ffi::ThreadPool pool, F32 kernel, F32 recurrent, ffi::Result
   return ffi::Error::Success();
 }
 
-ffi::Error LstmForward(ffi::ThreadPool pool, F32 x, F32 kernel, F32 recurrent, F32 bias, S32 lengths,
-                       ffi::Result<F32> hs, ffi::Result<F32> cs, ffi::Result<F32> gates) {
+ffi::Error LstmForward(ffi::ThreadPool pool, F32 x, F32 kernel, F32 recurrent, F32 bias,
+                       S32 lengths, ffi::Result<F32> hs, ffi::Result<F32> cs,
+                       ffi::Result<F32> gates) {
   const Lstm l(x.dimensions(), bias.element_count(), pool);
   const int64_t h = l.h, tiles = h / VL;
   const bool save = gates->element_count() > 0, packed = kernel.dimensions().size() == 1;
   Scratch z(l.t * l.b * 8 * h);  // the input's share of the gates
-  Product{l.t * l.b, l.size, 8 * h, x.typed_data(), kernel.typed_data(), 8 * h, 1, z.get(),
+  Product{l.t * l.b,
+          l.size,
+          8 * h,
+          x.typed_data(),
+          kernel.typed_data(),
+          8 * h,
+          1,
+          z.get(),
           packed ? kernel.typed_data() : nullptr}
       .run(pool);
   Scratch own(packed ? 0 : recurrent.element_count());
@@ -469,7 +499,8 @@ ffi::Error LstmForward(ffi::ThreadPool pool, F32 x, F32 kernel, F32 recurrent, F
     Scratch cells(rows * h);
     std::memset(cells.get(), 0, rows * h * sizeof(float));
     for (int64_t step = 0; step < l.t; ++step) {
-      const int64_t now = l.frame(step, d) * l.b + first, before = l.frame(step - 1, d) * l.b + first;
+      const int64_t now = l.frame(step, d) * l.b + first,
+                    before = l.frame(step - 1, d) * l.b + first;
       for (int64_t tile = 0; tile < tiles; ++tile) {
         const float* panel = panels + (d * tiles + tile) * h * 4 * VL;
         by_rows(rows, [&](auto block, int64_t row) {
@@ -489,7 +520,8 @@ ffi::Error LstmForward(ffi::ThreadPool pool, F32 x, F32 kernel, F32 recurrent, F
             const int64_t at = (now + row + m) * 2 * h + d * h + tile * VL;
             Vec i{}, f{}, g{}, o{}, c{}, out{};
             if (real) {
-              i = sigmoid(acc[m][0]), f = sigmoid(acc[m][1]), g = tanh(acc[m][2]), o = sigmoid(acc[m][3]);
+              i = sigmoid(acc[m][0]), f = sigmoid(acc[m][1]), g = tanh(acc[m][2]),
+              o = sigmoid(acc[m][3]);
               c = f * load(cell) + i * g;
               out = o * tanh(c);
             }
@@ -508,19 +540,21 @@ ffi::Error LstmForward(ffi::ThreadPool pool, F32 x, F32 kernel, F32 recurrent, F
   return ffi::Error::Success();
 }
 
-ffi::Error LstmBackward(ffi::ThreadPool pool, F32 d_hs, F32 x, F32 kernel, F32 recurrent, F32 hs, F32 cs,
-                        F32 gates, ffi::Result<F32> dx, ffi::Result<F32> d_kernel,
+ffi::Error LstmBackward(ffi::ThreadPool pool, F32 d_hs, F32 x, F32 kernel, F32 recurrent, F32 hs,
+                        F32 cs, F32 gates, ffi::Result<F32> dx, ffi::Result<F32> d_kernel,
                         ffi::Result<F32> d_recurrent, ffi::Result<F32> d_bias) {
   const Lstm l(x.dimensions(), kernel.dimensions()[1], pool);
   const int64_t h = l.h, groups = (h + 4 * VL - 1) / (4 * VL);
   Scratch dz(l.t * l.b * 8 * h);
-  Scratch panels(2 * groups * 4 * h * 4 * VL);  // the recurrent kernel turned: [direction, group, 4 h, 4 VL]
+  // The recurrent kernel turned: [direction, group, 4 h, 4 VL].
+  Scratch panels(2 * groups * 4 * h * 4 * VL);
   parallel_for(pool, 2 * groups, [&](int64_t i) {
     const float* from = recurrent.typed_data() + i / groups * h * 4 * h;
     float* to = panels.get() + i * 4 * h * 4 * VL;
     for (int64_t j = 0; j < 4 * VL; ++j) {
       const int64_t unit = i % groups * 4 * VL + j;
-      for (int64_t k = 0; k < 4 * h; ++k) to[k * 4 * VL + j] = unit < h ? from[unit * 4 * h + k] : 0.0f;
+      for (int64_t k = 0; k < 4 * h; ++k)
+        to[k * 4 * VL + j] = unit < h ? from[unit * 4 * h + k] : 0.0f;
     }
   });
   l.for_each(pool, [&](int64_t d, int64_t first, int64_t rows) {
@@ -528,14 +562,17 @@ ffi::Error LstmBackward(ffi::ThreadPool pool, F32 d_hs, F32 x, F32 kernel, F32 r
     std::memset(d_cells.get(), 0, rows * h * sizeof(float));
     std::memset(d_outs.get(), 0, rows * h * sizeof(float));
     for (int64_t step = l.t - 1; step >= 0; --step) {
-      const int64_t now = l.frame(step, d) * l.b + first, before = l.frame(step - 1, d) * l.b + first;
+      const int64_t now = l.frame(step, d) * l.b + first,
+                    before = l.frame(step - 1, d) * l.b + first;
       for (int64_t row = 0; row < rows; ++row)
         for (int64_t u = 0; u < h; u += VL) {
           const int64_t at = (now + row) * 2 * h + d * h + u;
           const float* gate = gates.typed_data() + (now + row) * 8 * h + d * 4 * h + u;
-          const Vec i = load(gate), f = load(gate + h), g = load(gate + 2 * h), o = load(gate + 3 * h);
+          const Vec i = load(gate), f = load(gate + h), g = load(gate + 2 * h),
+                    o = load(gate + 3 * h);
           const Vec tanh_c = tanh(load(cs.typed_data() + at));
-          const Vec c_before = step ? load(cs.typed_data() + (before + row) * 2 * h + d * h + u) : Vec{};
+          const Vec c_before =
+              step ? load(cs.typed_data() + (before + row) * 2 * h + d * h + u) : Vec{};
           const Vec d_h = load(d_outs.get() + row * h + u) + load(d_hs.typed_data() + at);
           const Vec d_c = load(d_cells.get() + row * h + u) + d_h * o * (1.0f - tanh_c * tanh_c);
           float* to = dz.get() + (now + row) * 8 * h + d * 4 * h + u;
@@ -558,17 +595,43 @@ ffi::Error LstmBackward(ffi::ThreadPool pool, F32 d_hs, F32 x, F32 kernel, F32 r
         });
     }
   });
-  Product{l.t * l.b, 8 * h, l.size, dz.get(), kernel.typed_data(), 1, 8 * h, dx->typed_data()}.run(pool);
-  KernelGradient{1, l.t, l.b, l.size, l.size, 1, 1, 0, 8 * h, 8 * h, x.typed_data(), dz.get(),
-                 d_kernel->typed_data(), d_bias->typed_data(), 8 * h}
+  Product{l.t * l.b, 8 * h, l.size, dz.get(), kernel.typed_data(), 1, 8 * h, dx->typed_data()}.run(
+      pool);
+  KernelGradient{1,
+                 l.t,
+                 l.b,
+                 l.size,
+                 l.size,
+                 1,
+                 1,
+                 0,
+                 8 * h,
+                 8 * h,
+                 x.typed_data(),
+                 dz.get(),
+                 d_kernel->typed_data(),
+                 d_bias->typed_data(),
+                 8 * h}
       .run(pool);
   Scratch unused(4 * h);
   for (int64_t d = 0; d < 2; ++d) {
     // The output of one step meets the gates of the next.
     const int64_t later = d ? 0 : l.b, earlier = d ? l.b : 0;
-    KernelGradient{1, l.t - 1, l.b, h, 2 * h, 1, 1, 0, 4 * h, 8 * h,
-                   hs.typed_data() + earlier * 2 * h + d * h, dz.get() + later * 8 * h + d * 4 * h,
-                   d_recurrent->typed_data() + d * h * 4 * h, unused.get(), 4 * h}
+    KernelGradient{1,
+                   l.t - 1,
+                   l.b,
+                   h,
+                   2 * h,
+                   1,
+                   1,
+                   0,
+                   4 * h,
+                   8 * h,
+                   hs.typed_data() + earlier * 2 * h + d * h,
+                   dz.get() + later * 8 * h + d * 4 * h,
+                   d_recurrent->typed_data() + d * h * 4 * h,
+                   unused.get(),
+                   4 * h}
         .run(pool);
   }
   return ffi::Error::Success();
@@ -609,12 +672,13 @@ dnnl::stream& stream() {
   return s;
 }
 
-// Made once. Called where OpenMP is set to one thread: a primitive keeps the number it was made for.
+// Made once. Called where OpenMP is set to one thread: a primitive keeps the number it was made
+// for.
 const Convolution& convolution(const Shape& s, Kind kind) {
   static std::mutex mutex;
   static std::map<std::array<int64_t, 10>, Convolution> made;
-  const std::array<int64_t, 10> key{s.n,  s.h,       s.w,    s.ci,            s.size,
-                                    s.co, s.padding, s.relu, int64_t(s.type), kind};
+  const std::array<int64_t, 10> key{
+      s.n, s.h, s.w, s.ci, s.size, s.co, s.padding, s.relu, int64_t(s.type), kind};
   std::lock_guard<std::mutex> lock(mutex);
   if (auto found = made.find(key); found != made.end()) return found->second;
   using tag = memory::format_tag;
@@ -637,7 +701,8 @@ const Convolution& convolution(const Shape& s, Kind kind) {
       kind == kForward ? attr : plain);
   Convolution c;
   if (kind == kForward) {
-    c = {dnnl::convolution_forward(forward), x, forward.weights_desc(), y, b, forward.scratchpad_desc()};
+    c = {dnnl::convolution_forward(forward), x, forward.weights_desc(), y, b,
+         forward.scratchpad_desc()};
   } else if (kind == kBackwardInput) {
     const dnnl::convolution_backward_data::primitive_desc d(engine(), algorithm, x, k, y, stride,
                                                             around, around, forward, plain);
@@ -646,7 +711,8 @@ const Convolution& convolution(const Shape& s, Kind kind) {
     const memory::desc dk(k_dims, Type::f32, tag::any);  // sums are float32 whatever x is
     const dnnl::convolution_backward_weights::primitive_desc d(
         engine(), algorithm, x, dk, b, y, stride, around, around, forward, plain);
-    c = {dnnl::convolution_backward_weights(d), x, d.diff_weights_desc(), y, b, d.scratchpad_desc()};
+    c = {
+        dnnl::convolution_backward_weights(d), x, d.diff_weights_desc(), y, b, d.scratchpad_desc()};
   }
   return made.emplace(key, std::move(c)).first->second;
 }
@@ -685,7 +751,8 @@ struct Piece {
 // Made before the work is handed out: here an error can still be told.
 std::vector<Piece> pieces_of(const Shape& whole, Kind kind, int64_t threads) {
   OneThread scope;
-  const int64_t most = threads * ((whole.n + 8 * threads - 1) / (8 * threads));  // of 8 pictures or fewer
+  const int64_t most =
+      threads * ((whole.n + 8 * threads - 1) / (8 * threads));  // of 8 pictures or fewer
   const int64_t count = std::min(whole.n, most);
   std::vector<Piece> pieces;
   for (int64_t i = 0; i < count; ++i) {
@@ -699,15 +766,25 @@ std::vector<Piece> pieces_of(const Shape& whole, Kind kind, int64_t threads) {
 
 // y = conv(x, kernel) + bias; with `relu` also max(y, 0), and 0 in columns at or right of width.
 // `panels` is empty, or what ConvPack made of the kernel.
-ffi::Error ConvForward(ffi::ThreadPool pool, ffi::AnyBuffer x, ffi::AnyBuffer kernel, F32 panels, F32 bias,
-                       S32 width, ffi::Result<ffi::AnyBuffer> y, int64_t padding, bool relu) try {
+ffi::Error ConvForward(ffi::ThreadPool pool, ffi::AnyBuffer x, ffi::AnyBuffer kernel, F32 panels,
+                       F32 bias, S32 width, ffi::Result<ffi::AnyBuffer> y, int64_t padding,
+                       bool relu) try {
   const Dims k = kernel.dimensions();
   const Shape whole = shape_of(x.dimensions(), k[0], k[3], padding, relu, x.element_type());
   if (whole.n < pool.num_threads() && whole.type == Type::f32) {
-    FewConvolutions{whole.n, whole.h, whole.w, whole.ci, k[0], whole.co, padding,
-                    static_cast<const float*>(x.untyped_data()), static_cast<const float*>(kernel.untyped_data()),
-                    panels.element_count() ? panels.typed_data() : nullptr, bias.typed_data(),
-                    relu ? width.typed_data() : nullptr, static_cast<float*>(y->untyped_data())}
+    FewConvolutions{whole.n,
+                    whole.h,
+                    whole.w,
+                    whole.ci,
+                    k[0],
+                    whole.co,
+                    padding,
+                    static_cast<const float*>(x.untyped_data()),
+                    static_cast<const float*>(kernel.untyped_data()),
+                    panels.element_count() ? panels.typed_data() : nullptr,
+                    bias.typed_data(),
+                    relu ? width.typed_data() : nullptr,
+                    static_cast<float*>(y->untyped_data())}
         .run(pool);
     return ffi::Error::Success();
   }
@@ -719,7 +796,8 @@ ffi::Error ConvForward(ffi::ThreadPool pool, ffi::AnyBuffer x, ffi::AnyBuffer ke
   parallel_for(pool, pieces.size(), [&](int64_t i) {
     const auto& [image, images, c] = pieces[i];
     Scratch other(0);
-    void* kernel_here = c->kernel == wanted ? weights : arranged(given, kernel.untyped_data(), c->kernel, other);
+    void* kernel_here =
+        c->kernel == wanted ? weights : arranged(given, kernel.untyped_data(), c->kernel, other);
     char* from = at(x.untyped_data(), image * whole.h * whole.w * whole.ci, whole.type);
     char* to = at(y->untyped_data(), image * out_h * out_w * whole.co, whole.type);
     execute(*c, {{DNNL_ARG_SRC, memory(c->input, engine(), from)},
@@ -757,8 +835,10 @@ ffi::Error ConvBackwardInput(ffi::ThreadPool pool, ffi::AnyBuffer dy, ffi::AnyBu
   parallel_for(pool, pieces.size(), [&](int64_t i) {
     const auto& [image, images, c] = pieces[i];
     Scratch other(0);
-    void* kernel_here = c->kernel == wanted ? weights : arranged(given, kernel.untyped_data(), c->kernel, other);
-    void* from = at(dy.untyped_data(), image * whole.out_h() * whole.out_w() * whole.co, whole.type);
+    void* kernel_here =
+        c->kernel == wanted ? weights : arranged(given, kernel.untyped_data(), c->kernel, other);
+    void* from =
+        at(dy.untyped_data(), image * whole.out_h() * whole.out_w() * whole.co, whole.type);
     void* to = at(dx->untyped_data(), image * whole.h * whole.w * whole.ci, whole.type);
     execute(*c, {{DNNL_ARG_DIFF_DST, memory(c->output, engine(), from)},
                  {DNNL_ARG_WEIGHTS, memory(c->kernel, engine(), kernel_here)},
@@ -769,15 +849,27 @@ ffi::Error ConvBackwardInput(ffi::ThreadPool pool, ffi::AnyBuffer dy, ffi::AnyBu
   return ffi::Error::Internal(error.what());
 }
 
-ffi::Error ConvBackwardKernel(ffi::ThreadPool pool, ffi::AnyBuffer x, ffi::AnyBuffer dy, ffi::Result<F32> dk,
-                              ffi::Result<F32> db, int64_t padding) try {
+ffi::Error ConvBackwardKernel(ffi::ThreadPool pool, ffi::AnyBuffer x, ffi::AnyBuffer dy,
+                              ffi::Result<F32> dk, ffi::Result<F32> db, int64_t padding) try {
   const Dims k = dk->dimensions();
   const Shape whole = shape_of(x.dimensions(), k[0], k[3], padding, false, x.element_type());
   const bool wide = dnnl::get_effective_cpu_isa() >= dnnl::cpu_isa::avx512_core;
   if (whole.type == Type::f32 && whole.ci > 1 && !wide) {  // there oneDNN's runs at half its speed
-    KernelGradient{whole.n,  whole.h,  whole.w, whole.ci, whole.ci, k[0], k[1], padding, whole.co, whole.co,
-                   static_cast<const float*>(x.untyped_data()), static_cast<const float*>(dy.untyped_data()),
-                   dk->typed_data(), db->typed_data(), whole.co}
+    KernelGradient{whole.n,
+                   whole.h,
+                   whole.w,
+                   whole.ci,
+                   whole.ci,
+                   k[0],
+                   k[1],
+                   padding,
+                   whole.co,
+                   whole.co,
+                   static_cast<const float*>(x.untyped_data()),
+                   static_cast<const float*>(dy.untyped_data()),
+                   dk->typed_data(),
+                   db->typed_data(),
+                   whole.co}
         .run(pool);
     return ffi::Error::Success();
   }
@@ -812,7 +904,8 @@ ffi::Error ConvBackwardKernel(ffi::ThreadPool pool, ffi::AnyBuffer x, ffi::AnyBu
     parallel_for(pool, blocks, [&](int64_t block) {
       for (int64_t j = size * block / blocks; j < size * (block + 1) / blocks; ++j) {
         float sum = 0;
-        for (size_t i = 0; i < pieces.size(); ++i) sum += parts.get()[i * stride + most + offset + j];
+        for (size_t i = 0; i < pieces.size(); ++i)
+          sum += parts.get()[i * stride + most + offset + j];
         out[j] = sum;
       }
     });
@@ -830,23 +923,35 @@ using Bind = ffi::Ffi;
 #define ANY Arg<ffi::AnyBuffer>()
 #define FLOATS Arg<F32>()
 XLA_FFI_DEFINE_HANDLER_SYMBOL(conv_forward, ConvForward,
-                              Bind::Bind().Ctx<ffi::ThreadPool>().ANY.ANY.FLOATS.FLOATS.Arg<S32>()
-                                  .Ret<ffi::AnyBuffer>().Attr<int64_t>("padding").Attr<bool>("relu"));
+                              Bind::Bind()
+                                  .Ctx<ffi::ThreadPool>()
+                                  .ANY.ANY.FLOATS.FLOATS.Arg<S32>()
+                                  .Ret<ffi::AnyBuffer>()
+                                  .Attr<int64_t>("padding")
+                                  .Attr<bool>("relu"));
 XLA_FFI_DEFINE_HANDLER_SYMBOL(conv_pack, ConvPack, Bind::Bind().FLOATS.Ret<F32>());
-XLA_FFI_DEFINE_HANDLER_SYMBOL(conv_backward_input, ConvBackwardInput,
-                              Bind::Bind().Ctx<ffi::ThreadPool>().ANY.ANY.Ret<ffi::AnyBuffer>()
-                                  .Attr<int64_t>("padding"));
-XLA_FFI_DEFINE_HANDLER_SYMBOL(conv_backward_kernel, ConvBackwardKernel,
-                              Bind::Bind().Ctx<ffi::ThreadPool>().ANY.ANY.Ret<F32>().Ret<F32>()
-                                  .Attr<int64_t>("padding"));
-XLA_FFI_DEFINE_HANDLER_SYMBOL(lstm_pack, LstmPack,
-                              Bind::Bind().Ctx<ffi::ThreadPool>().FLOATS.FLOATS.Ret<F32>().Ret<F32>());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(
+    conv_backward_input, ConvBackwardInput,
+    Bind::Bind().Ctx<ffi::ThreadPool>().ANY.ANY.Ret<ffi::AnyBuffer>().Attr<int64_t>("padding"));
+XLA_FFI_DEFINE_HANDLER_SYMBOL(
+    conv_backward_kernel, ConvBackwardKernel,
+    Bind::Bind().Ctx<ffi::ThreadPool>().ANY.ANY.Ret<F32>().Ret<F32>().Attr<int64_t>("padding"));
+XLA_FFI_DEFINE_HANDLER_SYMBOL(
+    lstm_pack, LstmPack, Bind::Bind().Ctx<ffi::ThreadPool>().FLOATS.FLOATS.Ret<F32>().Ret<F32>());
 XLA_FFI_DEFINE_HANDLER_SYMBOL(lstm_forward, LstmForward,
-                              Bind::Bind().Ctx<ffi::ThreadPool>().FLOATS.FLOATS.FLOATS.FLOATS.Arg<S32>()
-                                  .Ret<F32>().Ret<F32>().Ret<F32>());
+                              Bind::Bind()
+                                  .Ctx<ffi::ThreadPool>()
+                                  .FLOATS.FLOATS.FLOATS.FLOATS.Arg<S32>()
+                                  .Ret<F32>()
+                                  .Ret<F32>()
+                                  .Ret<F32>());
 XLA_FFI_DEFINE_HANDLER_SYMBOL(lstm_backward, LstmBackward,
-                              Bind::Bind().Ctx<ffi::ThreadPool>().FLOATS.FLOATS.FLOATS.FLOATS.FLOATS
-                                  .FLOATS.FLOATS.Ret<F32>().Ret<F32>().Ret<F32>().Ret<F32>());
+                              Bind::Bind()
+                                  .Ctx<ffi::ThreadPool>()
+                                  .FLOATS.FLOATS.FLOATS.FLOATS.FLOATS.FLOATS.FLOATS.Ret<F32>()
+                                  .Ret<F32>()
+                                  .Ret<F32>()
+                                  .Ret<F32>());
 
 // Whether bfloat16 is multiplied faster than float32 here.
 extern "C" bool supports_bfloat16() {
