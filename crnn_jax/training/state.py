@@ -40,7 +40,9 @@ def init_variables(model: CRNN, seed: int) -> Variables:
     cfg = model.config
     image = jnp.zeros((1, 32, 32, cfg.channels), jnp.uint8)
     width = jnp.full((1,), 32, jnp.int32)
-    init = jax.jit(lambda key: model.init(key, image, width, train=False))
+    # Run once: optimising this program takes ten times as long as running it as it is.
+    options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
+    init = jax.jit(lambda key: model.init(key, image, width, train=False), compiler_options=options)
     return init(jax.random.fold_in(jax.random.key(seed), 0))
 
 
