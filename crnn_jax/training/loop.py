@@ -229,7 +229,9 @@ class _Run:
         return self._compiled(self.eval_step, variables, itertools.chain(*batches))
 
     def _compiled(self, step: Any, state: Any, batches: Iterable[dict[str, Any]]) -> Programs:
-        programs = Programs(step, state, batches)
+        # pmap over several processes is lowered from arrays only.
+        ahead = self.parallel.mode == "jit" or jax.process_count() == 1
+        programs = Programs(step, state, batches, ahead=ahead)
         self.closing.callback(programs.close)
         return programs
 

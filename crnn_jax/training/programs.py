@@ -17,15 +17,18 @@ Shape = tuple[tuple[int, ...], ...]
 class Programs:
     """One compiled `(state, batch) -> ...` a shape of batch."""
 
-    def __init__(self, step: Any, state: Any, batches: Iterable[Mapping[str, Any]]):
+    def __init__(
+        self, step: Any, state: Any, batches: Iterable[Mapping[str, Any]], *, ahead: bool = True
+    ):
         """Begins to compile.
 
         Args:
           step: a function of `jax.jit` or `jax.pmap`.
           state: the state that it takes.
           batches: one of each shape, in the order in which they are wanted.
+          ahead: False leaves compiling to the step's first use.
         """
-        self._step, self._state = step, jax.tree.map(_abstract, state)
+        self._step, self._state, self._ahead = step, jax.tree.map(_abstract, state), ahead
         self._pool = ThreadPoolExecutor(os.cpu_count())
         self._compiled: dict[Shape, Future] = {}
         for batch in batches:
@@ -39,7 +42,7 @@ class Programs:
         return self._compiled[shape]
 
     def _compile(self, batch: Any) -> Callable[..., Any]:
-        return self._step.lower(self._state, batch).compile()
+        return self._step.lower(self._state, batch).compile() if self._ahead else self._step
 
     def ready(self, batch: Mapping[str, Any]) -> bool:
         """Whether the step would run at once; begins to compile for a shape that is new."""
