@@ -72,6 +72,11 @@ class Convolution(nn.Module):
         bias = jnp.zeros(self.features)
         if self.use_bias:
             bias = self.param("bias", nn.initializers.zeros, shape[-1:])
+        padding = 1 if self.size == 3 else 0
+        if affine and not self.use_native:  # the products are rounded less so
+            gain, shift = affine
+            x = native.xla_convolution(x, kernel, bias, width, padding, relu=False)
+            return zero_padding(nn.relu(x * _row(gain) + _row(shift)).astype(x.dtype), width)
         if affine:
             kernel, bias = kernel * _row(affine[0]), affine[1]
         if self.use_native and self.is_mutable_collection("packed") and not self.is_initializing():
@@ -79,7 +84,7 @@ class Convolution(nn.Module):
             self.put_variable("packed", "panels", native.pack_kernel(kernel))
             self.put_variable("packed", "bias", bias)
         convolve = native.convolution if self.use_native else native.xla_convolution
-        return convolve(x, kernel, bias, width, 1 if self.size == 3 else 0, relu)
+        return convolve(x, kernel, bias, width, padding, relu)
 
 
 def max_pool(x: jax.Array, *, stride_w: int, geometry: str) -> jax.Array:
