@@ -18,7 +18,7 @@ from crnn_jax.models.config import get_model_config
 from crnn_jax.models.crnn import CRNN
 from crnn_jax.training.experiment import DEFAULT_NETWORK
 from crnn_jax.training.optimizer import make_optimizer, make_schedule
-from crnn_jax.training.state import create_state, init_variables
+from crnn_jax.training.state import create_state, traced_init
 from crnn_jax.training.step import make_eval_step, make_train_step
 
 PLATFORMS = ("cuda", "tpu")
@@ -43,7 +43,7 @@ def test_steps(name, dtype):
     name = config.model.name or DEFAULT_NETWORK
     model = CRNN(get_model_config(name, num_classes=CLASSES, channels=channels, **options))
     optimizer = make_optimizer(config.optimizer, make_schedule(config.optimizer, 1000))
-    variables = jax.eval_shape(lambda: init_variables(model, 0))
+    variables = jax.eval_shape(functools.partial(traced_init, model), jax.random.key(0))
     ema = config.optimizer.ema
     state = jax.eval_shape(lambda v: create_state(v, optimizer, ema=bool(ema)), variables)
     b, n = config.batch_size, 16

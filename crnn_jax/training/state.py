@@ -1,5 +1,6 @@
 """What a training run changes from step to step, and nothing else."""
 
+import functools
 from typing import Any
 
 import flax
@@ -37,13 +38,16 @@ class TrainState:
 
 def init_variables(model: CRNN, seed: int) -> Variables:
     """Fresh variables of a model, a pure function of the seed."""
-    cfg = model.config
-    image = jnp.zeros((1, 32, 32, cfg.channels), jnp.uint8)
-    width = jnp.full((1,), 32, jnp.int32)
     # Run once: optimising this program takes ten times as long as running it as it is.
     options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
-    init = jax.jit(lambda key: model.init(key, image, width, train=False), compiler_options=options)
+    init = jax.jit(functools.partial(traced_init, model), compiler_options=options)
     return init(jax.random.fold_in(jax.random.key(seed), 0))
+
+
+def traced_init(model: CRNN, key: jax.Array) -> Variables:
+    """The same of a key, to be traced: for shapes, `jax.eval_shape`."""
+    image = jnp.zeros((1, 32, 32, model.config.channels), jnp.uint8)
+    return model.init(key, image, jnp.full((1,), 32, jnp.int32), train=False)
 
 
 def create_state(

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +15,7 @@ from crnn_jax.models.config import get_model_config
 from crnn_jax.models.crnn import CRNN, prepare
 from crnn_jax.models.lstm import BiLSTM
 from crnn_jax.spec.geometry import GEOMETRIES
-from crnn_jax.training.state import init_variables
+from crnn_jax.training.state import init_variables, traced_init
 
 needs_native = pytest.mark.skipif(not native.available(), reason=native.unavailable())
 CLASSES = 11
@@ -138,7 +139,7 @@ def test_neighbours_change_nothing():
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_other_platforms_never_see_it(dtype):
     config = get_model_config("crnn_tiny", num_classes=CLASSES, dtype=dtype)
-    variables = jax.eval_shape(lambda: init_variables(CRNN(config), 0))
+    variables = jax.eval_shape(partial(traced_init, CRNN(config)), jax.random.key(0))
     image, width = _pictures()
     choice = "onednn" if native.available() else "auto"
     step = jax.jit(jax.grad(lambda v: _loss(CRNN(config, convolution=choice), v, image, width)))
