@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from crnn_jax.models import native
 from crnn_jax.models.config import ModelConfig
-from crnn_jax.models.layers import Convolution, MaskedBatchNorm, max_pool, zero_padding
+from crnn_jax.models.layers import Convolution, MaskedBatchNorm, zero_padding
 from crnn_jax.models.lstm import BiLSTM
 from crnn_jax.spec.geometry import layer_widths
 
@@ -64,24 +64,21 @@ class CRNN(nn.Module):
         for i, features in enumerate(cfg.filters):
             size, real = 2 if i == len(cfg.filters) - 1 else 3, widths[f"conv{i + 1}"]
             use_bias = i not in NORMALISED
-            convolve = Convolution(features, size, use_bias, use_native, name=f"conv{i + 1}")
+            pool, stride_w = POOLED.get(i, ("", 0))
+            convolve = Convolution(
+                features, size, use_bias, use_native, stride_w, cfg.geometry, name=f"conv{i + 1}"
+            )
             if use_bias:
                 x = convolve(x, real)
-            else:
-                name = f"bn{i + 1}"
-                norm = MaskedBatchNorm(
-                    features, cfg.bn_momentum, cfg.bn_epsilon, self.axis_name, name=name
-                )
-                if train and name not in self.frozen:
-                    x = nn.relu(norm(convolve(x, real, relu=False), real))
-                    x = zero_padding(x, real)
-                else:
-                    x = convolve(x, real, affine=norm.affine())
-            if i in POOLED:
-                pool, stride_w = POOLED[i]
-                x = max_pool(x, stride_w=stride_w, geometry=cfg.geometry)
-                if cfg.geometry == "torch":  # flooring leaves half a window right of the width
+                if pool and cfg.geometry == "torch":  # flooring leaves half a window
                     x = zero_padding(x, widths[pool])
+                continue
+            name, moments = f"bn{i + 1}", (cfg.bn_momentum, cfg.bn_epsilon)
+            norm = MaskedBatchNorm(features, *moments, self.axis_name, use_native, name=name)
+            if train and name not in self.frozen:
+                x = norm(convolve(x, real, relu=False), real)
+            else:
+                x = convolve(x, real, affine=norm.affine())
         lengths = widths["conv7"]
         x = jnp.squeeze(x, 1).swapaxes(0, 1)  # [b, 1, t, c] --> [t, b, c]
         x = BiLSTM(cfg.hidden, cfg.unroll, use_native, name="bi_lstm1")(x, lengths)

@@ -3,6 +3,8 @@
 Sums run over the whole global batch, so that the number of devices changes nothing either.
 """
 
+from functools import partial
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -38,12 +40,16 @@ class Convolution(nn.Module):
       size: of the square kernel; 3 keeps height and width, 2 makes both one smaller.
       use_bias: not where batch norm follows.
       use_native: whether `models.native` does it, or XLA.
+      stride_w: of the max pool that follows, 0 for none.
+      geometry: of the pool, see `pool_of`.
     """
 
     features: int
     size: int
     use_bias: bool
     use_native: bool
+    stride_w: int = 0
+    geometry: str = "keras"
 
     @nn.compact
     def __call__(
@@ -58,15 +64,17 @@ class Convolution(nn.Module):
 
         Args:
           x: zero right of the real width.
-          width: int32 [b], real columns of the result.
+          width: int32 [b], real columns of the result, before the pool.
           affine: (gain, shift) [features] of a batch norm by running moments, applied on the way.
           relu: whether to apply it and to set padding to zero again.
         """
+        after = x.shape[2] if self.size == 3 else x.shape[2] - 1
+        pool = pool_of(after, self.stride_w, self.geometry) if self.stride_w else None
         if self.has_variable("packed", "kernel"):
             kernel, panels, bias = (
                 self.get_variable("packed", name) for name in ("kernel", "panels", "bias")
             )
-            return native.packed_convolution(x, kernel, panels, bias, width)
+            return native.packed_convolution(x, kernel, panels, bias, width, pool)
         shape = (self.size, self.size, x.shape[-1], self.features)
         kernel = self.param("kernel", nn.initializers.he_normal(), shape)
         bias = jnp.zeros(self.features)
@@ -75,7 +83,7 @@ class Convolution(nn.Module):
         padding = 1 if self.size == 3 else 0
         if affine and not self.use_native:  # the products are rounded less so
             gain, shift = affine
-            x = native.xla_convolution(x, kernel, bias, width, padding, relu=False)
+            x = _convolve(x, kernel, bias, None, padding=padding)
             return zero_padding(nn.relu(x * _row(gain) + _row(shift)).astype(x.dtype), width)
         if affine:
             kernel, bias = kernel * _row(affine[0]), affine[1]
@@ -83,11 +91,44 @@ class Convolution(nn.Module):
             self.put_variable("packed", "kernel", kernel)
             self.put_variable("packed", "panels", native.pack_kernel(kernel))
             self.put_variable("packed", "bias", bias)
-        convolve = native.convolution if self.use_native else native.xla_convolution
-        return convolve(x, kernel, bias, width, padding, relu)
+
+        def convolve(x, kernel, bias, width):
+            y = _convolve(x, kernel, bias, width if relu else None, padding=padding)
+            return max_pool(y, pool) if pool else y
+
+        if not self.use_native:
+            return convolve(x, kernel, bias, width)
+        return native.convolution(convolve, x, kernel, bias, width, padding, relu, pool)
 
 
-def max_pool(x: jax.Array, *, stride_w: int, geometry: str) -> jax.Array:
+def _convolve(x, kernel, bias, width, *, padding):
+    """A convolution by XLA; ReLU, and zeros at and right of `width`, where there is one."""
+    y = lax.conv_general_dilated(
+        x,
+        kernel.astype(x.dtype),
+        (1, 1),
+        [(padding, padding)] * 2,
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+    y = y + _row(bias).astype(y.dtype)
+    return y if width is None else zero_padding(nn.relu(y), width)
+
+
+def pool_of(width: int, stride_w: int, geometry: str) -> native.Pool:
+    """The pool over `width` columns, with horizontal stride 2 or 1, which keeps the width.
+
+    'keras' pads as SAME (ceil(w / 2), or w); 'torch' floors (floor(w / 2)), and where the width is
+    kept pads a column on both sides (w + 1).
+    """
+    if geometry == "torch":
+        side = 0 if stride_w == 2 else 1
+        return native.Pool(stride_w, side, side)
+    # A free width (a symbol, in exports) may be odd, so it is always padded.
+    even = stride_w == 2 and isinstance(width, int) and width % 2 == 0
+    return native.Pool(stride_w, 0, 0 if even else 1)
+
+
+def max_pool(x: jax.Array, pool: native.Pool) -> jax.Array:
     """2x2 windows, vertical stride 2, as the maximum of strided slices.
 
     After a ReLU a zero column equals the -inf that padding means. This form, unlike
@@ -95,9 +136,7 @@ def max_pool(x: jax.Array, *, stride_w: int, geometry: str) -> jax.Array:
 
     Args:
       x: [b, h, w, c], nonnegative, h even, zero right of the real width.
-      stride_w: 2 halves the width, 1 keeps it.
-      geometry: 'keras' pads as SAME (ceil(w / 2), or w); 'torch' floors (floor(w / 2)), and where
-        the width is kept pads a column on both sides (w + 1).
+      pool: its horizontal stride and padding.
 
     Returns:
       [b, h / 2, w', c]; `spec.geometry` states w'.
@@ -107,24 +146,17 @@ def max_pool(x: jax.Array, *, stride_w: int, geometry: str) -> jax.Array:
         lax.slice(x, (0, 0, 0, 0), (b, h, w, c), (1, 2, 1, 1)),
         lax.slice(x, (0, 1, 0, 0), (b, h, w, c), (1, 2, 1, 1)),
     )  # --> [b, h / 2, w, c]
-    h = x.shape[1]
-    if geometry == "torch":
-        left, right = (0, 0) if stride_w == 2 else (1, 1)
-    else:
-        # A free width (a symbol, in exports) may be odd, so it is always padded.
-        even = stride_w == 2 and isinstance(w, int) and w % 2 == 0
-        left, right = 0, 0 if even else 1
-    if left or right:
-        x = jnp.pad(x, ((0, 0), (0, 0), (left, right), (0, 0)))
-    w = x.shape[2]
+    if pool.left or pool.right:
+        x = jnp.pad(x, ((0, 0), (0, 0), (pool.left, pool.right), (0, 0)))
+    h, w = x.shape[1:3]
     return jnp.maximum(
-        lax.slice(x, (0, 0, 0, 0), (b, h, w - 1, c), (1, 1, stride_w, 1)),
-        lax.slice(x, (0, 0, 1, 0), (b, h, w, c), (1, 1, stride_w, 1)),
+        lax.slice(x, (0, 0, 0, 0), (b, h, w - 1, c), (1, 1, pool.stride, 1)),
+        lax.slice(x, (0, 0, 1, 0), (b, h, w, c), (1, 1, pool.stride, 1)),
     )  # --> [b, h / 2, w', c]
 
 
 class MaskedBatchNorm(nn.Module):
-    """Normalises each channel by moments over the unmasked positions.
+    """Normalises each channel by moments over the unmasked positions, then ReLU.
 
     The moments are sums over all devices divided once, so that the number of devices changes
     nothing. (flax's own masked form averages each device's mean with equal weight.) A batch without
@@ -134,12 +166,14 @@ class MaskedBatchNorm(nn.Module):
       features: channels.
       momentum, epsilon: see `ModelConfig`.
       axis_name: of the mapped axis under `pmap`.
+      use_native: whether `models.native` does it, or XLA.
     """
 
     features: int
     momentum: float
     epsilon: float
     axis_name: str | None = None
+    use_native: bool = False
 
     def setup(self) -> None:
         """Parameters and running moments."""
@@ -151,24 +185,34 @@ class MaskedBatchNorm(nn.Module):
 
     def affine(self) -> tuple[jax.Array, jax.Array]:
         """(gain, shift) [c] by the running moments: x * gain + shift."""
-        return self._affine(self.mean.value, self.var.value)
+        return self._affine(self.mean.value, self.var.value, self.scale, self.bias)
 
     def __call__(self, x: jax.Array, width: jax.Array) -> jax.Array:
         """By this batch's moments, which also move the running ones.
 
-        x [b, h, w, c], width int32 [b] -> the same shape and dtype; columns past width unset.
+        x [b, h, w, c], width int32 [b] -> the same shape and dtype, 0 past width.
         """
-        mean, var, count = self._moments(x.astype(jnp.float32), width)
+        total = partial(global_sum, axis_name=self.axis_name)
+        apply = self._apply
+        if self.use_native:
+            apply = partial(native.batch_norm_relu, self._apply, total, self.epsilon)
+        y, mean, var = apply(x, width, self.scale, self.bias)
         if not self.is_initializing():
-            keep = jnp.where(count > 0, self.momentum, 1.0)
+            keep = jnp.where(total(jnp.sum(width)) > 0, self.momentum, 1.0)
             self.mean.value = keep * self.mean.value + (1 - keep) * mean
             self.var.value = keep * self.var.value + (1 - keep) * var
-        gain, shift = self._affine(mean, var)
-        return (x * _row(gain) + _row(shift)).astype(x.dtype)
+        return y
 
-    def _affine(self, mean, var):
-        gain = self.scale * jax.lax.rsqrt(var + self.epsilon)
-        return gain, self.bias - mean * gain
+    def _apply(self, x, width, scale, bias):
+        """(normalised x, mean, variance)."""
+        mean, var = self._moments(x.astype(jnp.float32), width)
+        gain, shift = self._affine(mean, var, scale, bias)
+        y = (x * _row(gain) + _row(shift)).astype(x.dtype)
+        return zero_padding(nn.relu(y), width), mean, var
+
+    def _affine(self, mean, var, scale, bias):
+        gain = scale * lax.rsqrt(var + self.epsilon)
+        return gain, bias - mean * gain
 
     def _moments(self, x, width):
         mask = column_mask(x.shape[2], width)[:, None, :, None]  # --> [b, 1, w, 1]
@@ -177,7 +221,7 @@ class MaskedBatchNorm(nn.Module):
         mean = global_sum(jnp.sum(jnp.where(mask, x, 0), (0, 1, 2)), self.axis_name) / safe
         centred = jnp.where(mask, x - _row(mean), 0)
         var = global_sum(jnp.sum(centred * centred, (0, 1, 2)), self.axis_name) / safe
-        return mean, var, count
+        return mean, var
 
 
 def _row(x: jax.Array) -> jax.Array:

@@ -148,8 +148,7 @@ class BiLSTM(nn.Module):
             return run(x, kernel, recurrent, bias, lengths).astype(x.dtype)
         if self.is_mutable_collection("packed") and not self.is_initializing():
             self.put_variable("packed", "kernels", (*native.pack_lstm(kernel, recurrent), bias))
-        x32 = x.astype(jnp.float32)
-        return native.lstm(run, x32, kernel, recurrent, bias, lengths).astype(x.dtype)
+        return native.lstm(run, x, kernel, recurrent, bias, lengths).astype(x.dtype)
 
 
 def _bi_lstm(x, kernel, recurrent, bias, lengths, *, unroll, dtype):

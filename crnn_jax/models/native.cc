@@ -134,6 +134,39 @@ typedef int32_t IntVec __attribute__((vector_size(VL * 4)));
 
 inline Vec load(const float* p) { return *reinterpret_cast<const UnalignedVec*>(p); }
 inline void store(float* p, Vec v) { *reinterpret_cast<UnalignedVec*>(p) = v; }
+
+// The same of bfloat16, which rounds to the nearest even.
+struct BFloat16 {
+  uint16_t bits;
+};
+typedef uint16_t HalfVec __attribute__((vector_size(VL * 2), aligned(2), may_alias));
+typedef uint32_t BitVec __attribute__((vector_size(VL * 4)));
+
+inline Vec load(const BFloat16* p) {
+  return (Vec)(__builtin_convertvector(*reinterpret_cast<const HalfVec*>(p), BitVec) << 16);
+}
+inline void store(BFloat16* p, Vec v) {
+  const BitVec bits = (BitVec)v, rounded = bits + 0x7fff + ((bits >> 16) & 1);
+  const BitVec kept = v == v ? rounded : bits | 0x400000;  // NaN stays NaN
+  *reinterpret_cast<HalfVec*>(p) = __builtin_convertvector(kept >> 16, HalfVec);
+}
+
+// The first `count` of a vector, where fewer are left.
+template <typename T>
+inline Vec load(const T* p, int64_t count) {
+  if (count >= VL) return load(p);
+  T part[VL] = {};
+  std::copy_n(p, count, part);
+  return load(part);
+}
+template <typename T>
+inline void store(T* p, Vec v, int64_t count) {
+  if (count >= VL) return store(p, v);
+  T part[VL];
+  store(part, v);
+  std::copy_n(part, count, p);
+}
+
 inline Vec fill(float x) { return x - Vec{}; }  // minus zero changes nothing, not even -0
 
 // e^x to 2 units in the last place, for x in [-87, 87]; beyond, that of the nearer end.
@@ -333,18 +366,269 @@ struct KernelGradient {
   }
 };
 
+// ---------------------------------------------------------------------------------- passes
+
+using Dims = ffi::AnyBuffer::Dimensions;
+using Type = memory::data_type;
+
+Type type_of(const ffi::AnyBuffer& x) {
+  return x.element_type() == ffi::DataType::BF16 ? Type::bf16 : Type::f32;
+}
+
+// Calls f with a null pointer to the element's type.
+template <typename F>
+void with_type(Type type, F f) {
+  if (type == Type::bf16)
+    f(static_cast<BFloat16*>(nullptr));
+  else
+    f(static_cast<float*>(nullptr));
+}
+
+inline Vec larger(Vec a, Vec b) { return (a >= b) | (a != a) ? a : b; }  // NaN, if one is
+
+// A max pool of 2 x 2 after a ReLU: vertical stride 2, horizontal stride 1 or 2, columns of zeros
+// on the left. Stride 0: no pool.
+struct Pool {
+  int64_t stride, left;
+
+  // y [h, w] pixels of y_pixel values, of which `channels` count -> out [h / 2, out_w].
+  template <typename Y, typename T>
+  void forward(const Y* y, int64_t h, int64_t w, int64_t y_pixel, int64_t channels, T* out,
+               int64_t out_w, int64_t out_pixel) const {
+    for (int64_t row = 0; row + 1 < h; row += 2)
+      for (int64_t j = 0; j < out_w; ++j) {
+        const int64_t first = j * stride - left;
+        const Y* top = y + (row * w + first) * y_pixel;
+        T* to = out + (row / 2 * out_w + j) * out_pixel;
+        for (int64_t c = 0; c < channels; c += VL) {
+          const int64_t count = channels - c;
+          Vec best{};
+          for (int64_t i = 0; i < 2; ++i)
+            if (first + i >= 0 && first + i < w) {
+              const Y* p = top + i * y_pixel + c;
+              best = larger(best, larger(load(p, count), load(p + w * y_pixel, count)));
+            }
+          store(to + c, best, count);
+        }
+      }
+  }
+
+  // The gradient by what goes into ReLU and pool, of one picture; equals share it, as in XLA.
+  template <typename T>
+  void backward(const T* y, int64_t h, int64_t w, int64_t channels, const T* d_out, int64_t out_w,
+                T* dy) const {
+    const int64_t line = w * channels;
+    for (int64_t row = 0; row + 1 < h; row += 2)
+      for (int64_t col = 0; col < w; ++col)
+        for (int64_t c = 0; c < channels; c += VL) {
+          const int64_t count = channels - c;
+          const T* top = y + row * line + col * channels + c;
+          const Vec upper = load(top, count), lower = load(top + line, count);
+          const Vec here = larger(upper, lower);
+          Vec d{};
+          for (int64_t i = 0; i < 2; ++i) {  // as the left and as the right of a window
+            const int64_t at = col + left - i, beside = col + 1 - 2 * i;
+            if (at < 0 || at % stride || at / stride >= out_w) continue;
+            Vec other{};
+            if (beside >= 0 && beside < w) {
+              const T* p = top + (beside - col) * channels;
+              other = larger(load(p, count), load(p + line, count));
+            }
+            d += share(here, other) *
+                 load(d_out + (row / 2 * out_w + at / stride) * channels + c, count);
+          }
+          d = here > 0.0f ? d : Vec{};
+          T* to = dy + row * line + col * channels + c;
+          store(to, share(upper, lower) * d, count);
+          store(to + line, share(lower, upper) * d, count);
+        }
+    if (h % 2) std::memset(static_cast<void*>(dy + (h - 1) * line), 0, line * sizeof(T));
+  }
+
+ private:
+  static Vec share(Vec own, Vec other) {
+    return own > other ? fill(1.0f) : own == other ? fill(0.5f) : Vec{};
+  }
+};
+
+// The gradient by what goes into a convolution's ReLU, and its pool where it has one.
+ffi::Error ConvCut(ffi::ThreadPool pool, ffi::AnyBuffer y, ffi::AnyBuffer d_out,
+                   ffi::Result<ffi::AnyBuffer> dy, int64_t stride, int64_t left) {
+  const Dims d = y.dimensions();
+  const int64_t size = d[1] * d[2] * d[3], out_w = d_out.dimensions()[2];
+  const int64_t out_size = d_out.element_count() / d[0];
+  with_type(type_of(y), [&](auto* type) {
+    using T = std::remove_pointer_t<decltype(type)>;
+    parallel_for(pool, d[0], [&](int64_t i) {
+      const T* from = static_cast<const T*>(y.untyped_data()) + i * size;
+      const T* d_from = static_cast<const T*>(d_out.untyped_data()) + i * out_size;
+      T* to = static_cast<T*>(dy->untyped_data()) + i * size;
+      if (stride)
+        Pool{stride, left}.backward(from, d[1], d[2], d[3], d_from, out_w, to);
+      else
+        for (int64_t j = 0; j < size; j += VL)
+          store(to + j, load(from + j, size - j) > 0.0f ? load(d_from + j, size - j) : Vec{},
+                size - j);
+    });
+  });
+  return ffi::Error::Success();
+}
+
+// Runs f(picture, pixel, channel, channels left) over the real columns of pictures [h, w, c].
+template <typename F>
+void for_real(const Dims& d, int64_t image, int64_t width, F f) {
+  width = std::clamp<int64_t>(width, 0, d[2]);
+  for (int64_t row = 0; row < d[1]; ++row)
+    for (int64_t col = 0; col < width; ++col)
+      for (int64_t c = 0; c < d[3]; c += VL) f(((image * d[1] + row) * d[2] + col) * d[3] + c, c);
+}
+
+// Each channel's sum over real columns, and the sum of squared distances from its mean. Pictures
+// are summed alone and then in order, whatever the number of threads.
+ffi::Error NormMoments(ffi::ThreadPool pool, ffi::AnyBuffer x, S32 width, ffi::Result<F32> sum,
+                       ffi::Result<F32> squares) {
+  const Dims d = x.dimensions();
+  const int64_t b = d[0], channels = d[3], row = (channels + VL - 1) / VL * VL;
+  Scratch parts(b * 2 * row);
+  std::memset(parts.get(), 0, b * 2 * row * sizeof(float));
+  const auto real = [&](int64_t i) {
+    return float(d[1] * std::clamp<int64_t>(width.typed_data()[i], 0, d[2]));
+  };
+  with_type(type_of(x), [&](auto* type) {
+    const auto* data = static_cast<decltype(type)>(x.untyped_data());
+    parallel_for(pool, b, [&](int64_t i) {
+      float *s = parts.get() + i * 2 * row, *q = s + row;
+      const float n = real(i);
+      for_real(d, i, width.typed_data()[i], [&](int64_t at, int64_t c) {
+        store(s + c, load(s + c) + load(data + at, channels - c));
+      });
+      for_real(d, i, width.typed_data()[i], [&](int64_t at, int64_t c) {
+        const Vec off = load(data + at, channels - c) - load(s + c) / n;
+        store(q + c, load(q + c) + off * off);
+      });
+    });
+  });
+  float count = 0;
+  for (int64_t i = 0; i < b; ++i) count += real(i);
+  for (int64_t c = 0; c < channels; c += VL) {
+    Vec total{}, apart{};
+    for (int64_t i = 0; i < b; ++i) total += load(parts.get() + i * 2 * row + c);
+    for (int64_t i = 0; i < b; ++i)
+      if (const float n = real(i); n > 0) {
+        const float* s = parts.get() + i * 2 * row + c;
+        const Vec off = load(s) / n - total / count;
+        apart += load(s + row) + off * off * n;
+      }
+    store(sum->typed_data() + c, total, channels - c);
+    store(squares->typed_data() + c, apart, channels - c);
+  }
+  return ffi::Error::Success();
+}
+
+// max(x * gain + shift, 0), and 0 in columns that are not real.
+ffi::Error NormApply(ffi::ThreadPool pool, ffi::AnyBuffer x, F32 gain, F32 shift, S32 width,
+                     ffi::Result<ffi::AnyBuffer> y) {
+  const Dims d = x.dimensions();
+  with_type(type_of(x), [&](auto* type) {
+    using T = std::remove_pointer_t<decltype(type)>;
+    const T* from = static_cast<const T*>(x.untyped_data());
+    T* to = static_cast<T*>(y->untyped_data());
+    parallel_for(pool, d[0], [&](int64_t i) {
+      std::memset(static_cast<void*>(to + i * d[1] * d[2] * d[3]), 0,
+                  d[1] * d[2] * d[3] * sizeof(T));
+      for_real(d, i, width.typed_data()[i], [&](int64_t at, int64_t c) {
+        const int64_t left = d[3] - c;
+        const Vec v = load(from + at, left) * load(gain.typed_data() + c, left) +
+                      load(shift.typed_data() + c, left);
+        store(to + at, v < 0.0f ? Vec{} : v, left);
+      });
+    });
+  });
+  return ffi::Error::Success();
+}
+
+// Where y > 0 in real columns, the sums of dy and of dy * (x - mean) of each channel.
+ffi::Error NormSums(ffi::ThreadPool pool, ffi::AnyBuffer x, ffi::AnyBuffer y, ffi::AnyBuffer dy,
+                    F32 mean, S32 width, ffi::Result<F32> sum, ffi::Result<F32> product) {
+  const Dims d = x.dimensions();
+  const int64_t b = d[0], channels = d[3], row = (channels + VL - 1) / VL * VL;
+  Scratch parts(b * 2 * row);
+  std::memset(parts.get(), 0, b * 2 * row * sizeof(float));
+  with_type(type_of(x), [&](auto* type) {
+    using T = const std::remove_pointer_t<decltype(type)>;
+    auto *xs = static_cast<T*>(x.untyped_data()), *ys = static_cast<T*>(y.untyped_data()),
+         *dys = static_cast<T*>(dy.untyped_data());
+    parallel_for(pool, b, [&](int64_t i) {
+      float *s = parts.get() + i * 2 * row, *q = s + row;
+      for_real(d, i, width.typed_data()[i], [&](int64_t at, int64_t c) {
+        const int64_t left = channels - c;
+        const Vec dz = load(ys + at, left) > 0.0f ? load(dys + at, left) : Vec{};
+        store(s + c, load(s + c) + dz);
+        store(q + c, load(q + c) + dz * (load(xs + at, left) - load(mean.typed_data() + c, left)));
+      });
+    });
+  });
+  for (int64_t c = 0; c < channels; c += VL) {
+    Vec total{}, products{};
+    for (int64_t i = 0; i < b; ++i) {
+      total += load(parts.get() + i * 2 * row + c);
+      products += load(parts.get() + i * 2 * row + row + c);
+    }
+    store(sum->typed_data() + c, total, channels - c);
+    store(product->typed_data() + c, products, channels - c);
+  }
+  return ffi::Error::Success();
+}
+
+// dx = dz * gain + x * slope + offset in real columns, where dz is dy where y > 0; else 0.
+ffi::Error NormGradient(ffi::ThreadPool pool, ffi::AnyBuffer x, ffi::AnyBuffer y, ffi::AnyBuffer dy,
+                        F32 gain, F32 slope, F32 offset, S32 width,
+                        ffi::Result<ffi::AnyBuffer> dx) {
+  const Dims d = x.dimensions();
+  with_type(type_of(x), [&](auto* type) {
+    using T = std::remove_pointer_t<decltype(type)>;
+    const T *xs = static_cast<T*>(x.untyped_data()), *ys = static_cast<T*>(y.untyped_data()),
+            *dys = static_cast<T*>(dy.untyped_data());
+    T* to = static_cast<T*>(dx->untyped_data());
+    parallel_for(pool, d[0], [&](int64_t i) {
+      std::memset(static_cast<void*>(to + i * d[1] * d[2] * d[3]), 0,
+                  d[1] * d[2] * d[3] * sizeof(T));
+      for_real(d, i, width.typed_data()[i], [&](int64_t at, int64_t c) {
+        const int64_t left = d[3] - c;
+        const Vec dz = load(ys + at, left) > 0.0f ? load(dys + at, left) : Vec{};
+        store(to + at,
+              dz * load(gain.typed_data() + c, left) +
+                  load(xs + at, left) * load(slope.typed_data() + c, left) +
+                  load(offset.typed_data() + c, left),
+              left);
+      });
+    });
+  });
+  return ffi::Error::Success();
+}
+
+// ------------------------------------------------------------------------------ own convolution
+
 // y = max(conv(x, kernel) + shift, 0), and 0 in columns at or right of a picture's width: for fewer
-// pictures than threads, cut by output channels. Kernels come packed, or are on the way.
-struct FewConvolutions {
+// pictures than threads, cut by output channels, and for the few channels of a picture. Kernels
+// come packed, or are on the way.
+template <typename T>
+struct OwnConvolution {
   int64_t n, h, w, ci, size, co, padding;
-  const float *x, *kernel, *panels, *shift;
+  const T* x;
+  const float *kernel, *panels, *shift;
   const int32_t* width;  // null: neither max nor zeros
-  float* y;
+  T* y;                  // null: only what is pooled is wanted
+  Pool pool;
+  T* pooled;
+  int64_t pooled_w;
 
   static constexpr int kPixels = VL == 16 ? 12 : 6, kOut = 2 * VL;  // a tile of y in registers
   static constexpr int64_t kDepth = 256;  // of weights that stay in the first cache
   int64_t tiles() const { return (co + kOut - 1) / kOut; }
   int64_t depth() const { return size * size * ci; }
+
+  static bool fits(int64_t n, int64_t ci, int64_t threads) { return n < threads || ci <= 4; }
 
   // The kernel's part for one tile of output channels, [size, size, ci, kOut].
   void pack(int64_t tile, float* to) const {
@@ -354,76 +638,146 @@ struct FewConvolutions {
       std::copy_n(kernel + k * co + first, count, to + k * kOut);
   }
 
-  // sums[m] += in[m, k] * weights[k] over a part of the depth.
+  // sums[m] += in[row, m, k] * weights[row, k] over some rows of the kernel and a part of the
+  // depth.
   template <int M>
-  static void tile(const float* in, int64_t pixel, const float* weights, int64_t depth,
-                   float* sums) {
+  static void tile(const float* in, int64_t pixel, int64_t line, int64_t rows, int64_t depth,
+                   const float* weights, float* sums) {
     Vec acc[M][2];
 #pragma GCC unroll 12
     for (int m = 0; m < M; ++m)
       acc[m][0] = load(sums + m * kOut), acc[m][1] = load(sums + m * kOut + VL);
-    for (int64_t k = 0; k < depth; ++k, weights += kOut) {
-      const Vec left = load(weights), right = load(weights + VL);
+    for (; rows > 0; --rows, in += line)
+      for (int64_t k = 0; k < depth; ++k, weights += kOut) {
+        const Vec left = load(weights), right = load(weights + VL);
 #pragma GCC unroll 12
-      for (int m = 0; m < M; ++m) {
-        const Vec value = fill(in[m * pixel + k]);
-        acc[m][0] += value * left, acc[m][1] += value * right;
+        for (int m = 0; m < M; ++m) {
+          const Vec value = fill(in[m * pixel + k]);
+          acc[m][0] += value * left, acc[m][1] += value * right;
+        }
       }
-    }
 #pragma GCC unroll 12
     for (int m = 0; m < M; ++m)
       store(sums + m * kOut, acc[m][0]), store(sums + m * kOut + VL, acc[m][1]);
   }
 
-  template <int M = kPixels>
-  static void tile(int64_t pixels, const float* in, int64_t pixel, const float* weights,
-                   int64_t depth, float* sums) {
-    if (pixels == M) return tile<M>(in, pixel, weights, depth, sums);
-    if constexpr (M > 1) tile<M - 1>(pixels, in, pixel, weights, depth, sums);
+  template <int M = kPixels, typename... Rest>
+  static void tile_of(int64_t pixels, Rest... rest) {
+    if (pixels == M) return tile<M>(rest...);
+    if constexpr (M > 1) tile_of<M - 1>(pixels, rest...);
   }
 
-  void run(ffi::ThreadPool& pool) const {
+  void run(ffi::ThreadPool& threads) const {
     const int64_t pw = w + 2 * padding, ph = h + 2 * padding, oh = ph - size + 1,
                   ow = pw - size + 1;
     const int64_t columns = (ow + kPixels - 1) / kPixels;
-    const int64_t groups = std::min<int64_t>(tiles(), (pool.num_threads() + n - 1) / n);
-    parallel_for(pool, n * groups, [&](int64_t piece) {
+    const int64_t groups = std::min<int64_t>(tiles(), (threads.num_threads() + n - 1) / n);
+    parallel_for(threads, n * groups, [&](int64_t piece) {
       const int64_t image = piece / groups, group = piece % groups;
       Scratch padded(ph * pw * ci), own(panels ? 0 : depth() * kOut), sums(oh * ow * kOut);
       if (padding) std::fill_n(padded.get(), ph * pw * ci, 0.0f);
       for (int64_t r = 0; r < h; ++r)
-        std::copy_n(x + (image * h + r) * w * ci, w * ci,
-                    padded.get() + ((r + padding) * pw + padding) * ci);
+        for (int64_t c = 0; c < w * ci; c += VL)
+          store(padded.get() + ((r + padding) * pw + padding) * ci + c,
+                load(x + (image * h + r) * w * ci + c, w * ci - c), w * ci - c);
       for (int64_t t = tiles() * group / groups; t < tiles() * (group + 1) / groups; ++t) {
         const float* weights = panels ? panels + t * depth() * kOut : own.get();
         if (!panels) pack(t, own.get());
-        std::fill_n(sums.get(), oh * ow * kOut, 0.0f);
-        for (int64_t i = 0; i < size; ++i)
+        const int64_t count = std::min<int64_t>(kOut, co - t * kOut);
+        float bias[kOut] = {};
+        std::copy_n(shift + t * kOut, count, bias);
+        for (int64_t q = 0; q < oh * ow; ++q) std::copy_n(bias, kOut, sums.get() + q * kOut);
+        const int64_t rows = depth() <= kDepth ? size : 1;  // all of a small kernel at once
+        for (int64_t i = 0; i < size; i += rows)
           for (int64_t k = 0; k < size * ci; k += kDepth)  // columns lie side by side
             for (int64_t r = 0; r < oh; ++r)
               for (int64_t c = 0; c < columns; ++c) {
                 const int64_t first = ow * c / columns;
-                tile(ow * (c + 1) / columns - first, padded.get() + ((r + i) * pw + first) * ci + k,
-                     ci, weights + (i * size * ci + k) * kOut, std::min(kDepth, size * ci - k),
-                     sums.get() + (r * ow + first) * kOut);
+                tile_of(ow * (c + 1) / columns - first,
+                        padded.get() + ((r + i) * pw + first) * ci + k, ci, pw * ci, rows,
+                        std::min(kDepth, size * ci - k), weights + (i * size * ci + k) * kOut,
+                        sums.get() + (r * ow + first) * kOut);
               }
-        const int64_t count = std::min<int64_t>(kOut, co - t * kOut);
-        float bias[kOut] = {};
-        std::copy_n(shift + t * kOut, count, bias);
-        for (int64_t q = 0; q < oh * ow; ++q) {
-          float both[kOut];
-          const bool real = !width || q % ow < width[image];
-          for (int v = 0; v < kOut; v += VL) {
-            Vec sum = load(sums.get() + q * kOut + v) + load(bias + v);
-            if (width) sum = sum < 0.0f ? Vec{} : sum;  // NaN stays NaN
-            store(both + v, real ? sum : Vec{});
+        for (int64_t r = 0; r < oh; ++r)
+          for (int64_t c = 0; c < ow; ++c) {
+            float* at = sums.get() + (r * ow + c) * kOut;
+            for (int v = 0; width && v < kOut; v += VL) {
+              const Vec sum = load(at + v);
+              store(at + v, c >= width[image] ? Vec{} : sum < 0.0f ? Vec{} : sum);  // NaN stays NaN
+            }
+            T* to = y + ((image * oh + r) * ow + c) * co + t * kOut;
+            for (int64_t v = 0; y && v < count; v += VL) store(to + v, load(at + v), count - v);
           }
-          std::copy_n(both, count, y + (image * oh * ow + q) * co + t * kOut);
-        }
+        if (pool.stride)
+          pool.forward(sums.get(), oh, ow, kOut, count,
+                       pooled + image * (oh / 2) * pooled_w * co + t * kOut, pooled_w, co);
       }
     });
   }
 };
+
+// ---------------------------------------------------------------------------------- oneDNN
+
+dnnl::engine& engine() {
+  static dnnl::engine e(dnnl::engine::kind::cpu, 0);
+  return e;
+}
+
+dnnl::stream& stream() {
+  static thread_local dnnl::stream s(engine());
+  return s;
+}
+
+// Runs a primitive whose scratchpad is the user's, since several threads run one primitive.
+void execute(const dnnl::primitive& primitive, const memory::desc& scratchpad,
+             std::unordered_map<int, memory> arguments) {
+  Scratch own(scratchpad.get_size() / sizeof(float) + 1);
+  arguments.insert({DNNL_ARG_SCRATCHPAD, memory(scratchpad, engine(), own.get())});
+  primitive.execute(stream(), arguments);
+  stream().wait();
+}
+
+char* at(void* data, int64_t elements, Type type) {
+  return static_cast<char*>(data) + elements * memory::data_type_size(type);
+}
+
+// A matrix where it lies.
+struct Matrix {
+  void* data;
+  Type type;
+  int64_t row, column;  // strides
+
+  Matrix turned() const { return {data, type, column, row}; }
+  memory from(int64_t first, int64_t rows, int64_t columns) const {
+    return {
+        {{rows, columns}, type, memory::dims{row, column}}, engine(), at(data, first * row, type)};
+  }
+};
+
+// c [m, n] = a [m, k] b [k, n], rows shared out over the threads.
+void matmul(ffi::ThreadPool& pool, int64_t m, int64_t n, int64_t k, Matrix a, Matrix b, Matrix c) {
+  const int64_t pieces = std::min<int64_t>(m, pool.num_threads());
+  parallel_for(pool, pieces, [&](int64_t i) {
+    const int64_t first = m * i / pieces, rows = m * (i + 1) / pieces - first;
+    const memory left = a.from(first, rows, k), right = b.from(0, k, n),
+                 out = c.from(first, rows, n);
+    dnnl::primitive_attr attr;
+    attr.set_scratchpad_mode(dnnl::scratchpad_mode::user);
+    const dnnl::matmul::primitive_desc desc(engine(), left.get_desc(), right.get_desc(),
+                                            out.get_desc(), attr);  // oneDNN keeps what it made
+    execute(dnnl::matmul(desc), desc.scratchpad_desc(),
+            {{DNNL_ARG_SRC, left}, {DNNL_ARG_WEIGHTS, right}, {DNNL_ARG_DST, out}});
+  });
+}
+
+// Rounds to bfloat16.
+void round(ffi::ThreadPool& pool, const float* from, int64_t size, BFloat16* to) {
+  constexpr int64_t kBlock = 1 << 16;
+  parallel_for(pool, (size + kBlock - 1) / kBlock, [&](int64_t i) {
+    for (int64_t j = i * kBlock; j < std::min(size, (i + 1) * kBlock); j += VL)
+      store(to + j, load(from + j, size - j), size - j);
+  });
+}
 
 // ---------------------------------------------------------------------------------- LSTM
 
@@ -433,7 +787,7 @@ struct FewConvolutions {
 struct Lstm {
   int64_t t, b, size, h, chunks;
 
-  Lstm(F32::Dimensions x, int64_t gates, const ffi::ThreadPool& pool)
+  Lstm(Dims x, int64_t gates, const ffi::ThreadPool& pool)
       : t(x[0]),
         b(x[1]),
         size(x[2]),
@@ -475,23 +829,32 @@ ffi::Error LstmPack(ffi::ThreadPool pool, F32 kernel, F32 recurrent, ffi::Result
   return ffi::Error::Success();
 }
 
-ffi::Error LstmForward(ffi::ThreadPool pool, F32 x, F32 kernel, F32 recurrent, F32 bias,
+// x float32 or bfloat16, in which it is multiplied; all else is float32.
+ffi::Error LstmForward(ffi::ThreadPool pool, ffi::AnyBuffer x, F32 kernel, F32 recurrent, F32 bias,
                        S32 lengths, ffi::Result<F32> hs, ffi::Result<F32> cs,
-                       ffi::Result<F32> gates) {
+                       ffi::Result<F32> gates) try {
   const Lstm l(x.dimensions(), bias.element_count(), pool);
   const int64_t h = l.h, tiles = h / VL;
   const bool save = gates->element_count() > 0, packed = kernel.dimensions().size() == 1;
   Scratch z(l.t * l.b * 8 * h);  // the input's share of the gates
-  Product{l.t * l.b,
-          l.size,
-          8 * h,
-          x.typed_data(),
-          kernel.typed_data(),
-          8 * h,
-          1,
-          z.get(),
-          packed ? kernel.typed_data() : nullptr}
-      .run(pool);
+  if (type_of(x) == Type::bf16) {
+    Scratch rounded(kernel.element_count() / 2 + 1);
+    auto* low = reinterpret_cast<BFloat16*>(rounded.get());
+    round(pool, kernel.typed_data(), kernel.element_count(), low);
+    matmul(pool, l.t * l.b, 8 * h, l.size, {x.untyped_data(), Type::bf16, l.size, 1},
+           {low, Type::bf16, 8 * h, 1}, {z.get(), Type::f32, 8 * h, 1});
+  } else {
+    Product{l.t * l.b,
+            l.size,
+            8 * h,
+            static_cast<const float*>(x.untyped_data()),
+            kernel.typed_data(),
+            8 * h,
+            1,
+            z.get(),
+            packed ? kernel.typed_data() : nullptr}
+        .run(pool);
+  }
   Scratch own(packed ? 0 : recurrent.element_count());
   if (!packed) pack_recurrent(pool, h, recurrent.typed_data(), own.get());
   const float* panels = packed ? recurrent.typed_data() : own.get();
@@ -538,11 +901,14 @@ ffi::Error LstmForward(ffi::ThreadPool pool, F32 x, F32 kernel, F32 recurrent, F
     }
   });
   return ffi::Error::Success();
+} catch (const dnnl::error& error) {
+  return ffi::Error::Internal(error.what());
 }
 
-ffi::Error LstmBackward(ffi::ThreadPool pool, F32 d_hs, F32 x, F32 kernel, F32 recurrent, F32 hs,
-                        F32 cs, F32 gates, ffi::Result<F32> dx, ffi::Result<F32> d_kernel,
-                        ffi::Result<F32> d_recurrent, ffi::Result<F32> d_bias) {
+ffi::Error LstmBackward(ffi::ThreadPool pool, F32 d_hs, ffi::AnyBuffer x, F32 kernel, F32 recurrent,
+                        F32 hs, F32 cs, F32 gates, ffi::Result<ffi::AnyBuffer> dx,
+                        ffi::Result<F32> d_kernel, ffi::Result<F32> d_recurrent,
+                        ffi::Result<F32> d_bias) try {
   const Lstm l(x.dimensions(), kernel.dimensions()[1], pool);
   const int64_t h = l.h, groups = (h + 4 * VL - 1) / (4 * VL);
   Scratch dz(l.t * l.b * 8 * h);
@@ -595,8 +961,37 @@ ffi::Error LstmBackward(ffi::ThreadPool pool, F32 d_hs, F32 x, F32 kernel, F32 r
         });
     }
   });
-  Product{l.t * l.b, 8 * h, l.size, dz.get(), kernel.typed_data(), 1, 8 * h, dx->typed_data()}.run(
-      pool);
+  if (type_of(x) == Type::bf16) {
+    const int64_t rows = l.t * l.b, later = l.b;
+    Scratch low_dz(rows * 4 * h), low_hs(rows * h), low_kernel(kernel.element_count() / 2 + 1);
+    const auto low = [&](const Scratch& s, int64_t row, int64_t offset = 0) {
+      return Matrix{reinterpret_cast<BFloat16*>(s.get()) + offset, Type::bf16, row, 1};
+    };
+    round(pool, dz.get(), rows * 8 * h, static_cast<BFloat16*>(low(low_dz, 1).data));
+    round(pool, hs.typed_data(), rows * 2 * h, static_cast<BFloat16*>(low(low_hs, 1).data));
+    round(pool, kernel.typed_data(), kernel.element_count(),
+          static_cast<BFloat16*>(low(low_kernel, 1).data));
+    const Matrix inputs{x.untyped_data(), Type::bf16, l.size, 1};
+    matmul(pool, rows, l.size, 8 * h, low(low_dz, 8 * h), low(low_kernel, 8 * h).turned(),
+           {dx->untyped_data(), Type::bf16, l.size, 1});
+    matmul(pool, l.size, 8 * h, rows, inputs.turned(), low(low_dz, 8 * h),
+           {d_kernel->typed_data(), Type::f32, 8 * h, 1});
+    for (int64_t d = 0; d < 2; ++d)  // the output of one step meets the gates of the next
+      matmul(pool, h, 4 * h, rows - l.b,
+             low(low_hs, 2 * h, (d ? later : 0) * 2 * h + d * h).turned(),
+             low(low_dz, 8 * h, (d ? 0 : later) * 8 * h + d * 4 * h),
+             {d_recurrent->typed_data() + d * h * 4 * h, Type::f32, 4 * h, 1});
+    parallel_for(pool, 8 * h / VL, [&](int64_t i) {
+      Vec sum{};
+      for (int64_t row = 0; row < rows; ++row) sum += load(dz.get() + row * 8 * h + i * VL);
+      store(d_bias->typed_data() + i * VL, sum);
+    });
+    return ffi::Error::Success();
+  }
+  const auto* inputs = static_cast<const float*>(x.untyped_data());
+  Product{l.t * l.b,           8 * h, l.size, dz.get(),
+          kernel.typed_data(), 1,     8 * h,  static_cast<float*>(dx->untyped_data())}
+      .run(pool);
   KernelGradient{1,
                  l.t,
                  l.b,
@@ -607,7 +1002,7 @@ ffi::Error LstmBackward(ffi::ThreadPool pool, F32 d_hs, F32 x, F32 kernel, F32 r
                  0,
                  8 * h,
                  8 * h,
-                 x.typed_data(),
+                 inputs,
                  dz.get(),
                  d_kernel->typed_data(),
                  d_bias->typed_data(),
@@ -635,12 +1030,11 @@ ffi::Error LstmBackward(ffi::ThreadPool pool, F32 d_hs, F32 x, F32 kernel, F32 r
         .run(pool);
   }
   return ffi::Error::Success();
+} catch (const dnnl::error& error) {
+  return ffi::Error::Internal(error.what());
 }
 
 // ---------------------------------------------------------------------------------- convolutions
-
-using Dims = ffi::AnyBuffer::Dimensions;
-using Type = memory::data_type;
 
 enum Kind { kForward, kBackwardInput, kBackwardKernel };
 
@@ -652,25 +1046,14 @@ struct Shape {
   int64_t out_w() const { return w + 2 * padding - size + 1; }
 };
 
-Shape shape_of(Dims x, int64_t size, int64_t co, int64_t padding, bool relu, ffi::DataType type) {
-  const Type t = type == ffi::DataType::BF16 ? Type::bf16 : Type::f32;
-  return {x[0], x[1], x[2], x[3], size, co, padding, relu, t};
+Shape shape_of(Dims x, int64_t size, int64_t co, int64_t padding, bool relu, Type type) {
+  return {x[0], x[1], x[2], x[3], size, co, padding, relu, type};
 }
 
 struct Convolution {
   dnnl::primitive primitive;
   memory::desc input, kernel, output, bias, scratchpad;
 };
-
-dnnl::engine& engine() {
-  static dnnl::engine e(dnnl::engine::kind::cpu, 0);
-  return e;
-}
-
-dnnl::stream& stream() {
-  static thread_local dnnl::stream s(engine());
-  return s;
-}
 
 // Made once. Called where OpenMP is set to one thread: a primitive keeps the number it was made
 // for.
@@ -717,13 +1100,6 @@ const Convolution& convolution(const Shape& s, Kind kind) {
   return made.emplace(key, std::move(c)).first->second;
 }
 
-void execute(const Convolution& c, std::unordered_map<int, memory> arguments) {
-  Scratch scratchpad(c.scratchpad.get_size() / sizeof(float) + 1);
-  arguments.insert({DNNL_ARG_SCRATCHPAD, memory(c.scratchpad, engine(), scratchpad.get())});
-  c.primitive.execute(stream(), arguments);
-  stream().wait();
-}
-
 memory::desc hwio(const Shape& s, Type type) {
   return memory::desc({s.co, s.ci, s.size, s.size}, type, memory::format_tag::hwio);
 }
@@ -738,9 +1114,7 @@ void* arranged(const memory::desc& given, void* data, const memory::desc& wanted
   return own.get();
 }
 
-char* at(void* data, int64_t elements, Type type) {
-  return static_cast<char*>(data) + elements * memory::data_type_size(type);
-}
+constexpr int64_t kPieceBytes = 1 << 19;
 
 // A piece of a batch: some pictures, and a primitive for them.
 struct Piece {
@@ -751,8 +1125,11 @@ struct Piece {
 // Made before the work is handed out: here an error can still be told.
 std::vector<Piece> pieces_of(const Shape& whole, Kind kind, int64_t threads) {
   OneThread scope;
-  const int64_t most =
-      threads * ((whole.n + 8 * threads - 1) / (8 * threads));  // of 8 pictures or fewer
+  // Of 8 pictures or fewer, so that what comes out is still in the second cache.
+  const int64_t bytes =
+      whole.out_h() * whole.out_w() * whole.co * memory::data_type_size(whole.type);
+  const int64_t images = std::clamp<int64_t>(kPieceBytes / bytes, 1, 8);
+  const int64_t most = threads * ((whole.n + images * threads - 1) / (images * threads));
   const int64_t count = std::min(whole.n, most);
   std::vector<Piece> pieces;
   for (int64_t i = 0; i < count; ++i) {
@@ -764,51 +1141,73 @@ std::vector<Piece> pieces_of(const Shape& whole, Kind kind, int64_t threads) {
   return pieces;
 }
 
-// y = conv(x, kernel) + bias; with `relu` also max(y, 0), and 0 in columns at or right of width.
-// `panels` is empty, or what ConvPack made of the kernel.
-ffi::Error ConvForward(ffi::ThreadPool pool, ffi::AnyBuffer x, ffi::AnyBuffer kernel, F32 panels,
-                       F32 bias, S32 width, ffi::Result<ffi::AnyBuffer> y, int64_t padding,
-                       bool relu) try {
+// y = conv(x, kernel) + bias; with `relu` also max(y, 0), and 0 in columns at or right of width;
+// with a stride of the pool also what is pooled. `panels` is empty, or what ConvPack made of the
+// kernel. y is empty where only what is pooled is wanted.
+ffi::Error ConvForward(ffi::ThreadPool threads, ffi::AnyBuffer x, F32 kernel, F32 panels, F32 bias,
+                       S32 width, ffi::Result<ffi::AnyBuffer> y, ffi::Result<ffi::AnyBuffer> pooled,
+                       int64_t padding, bool relu, int64_t stride, int64_t left) try {
   const Dims k = kernel.dimensions();
-  const Shape whole = shape_of(x.dimensions(), k[0], k[3], padding, relu, x.element_type());
-  if (whole.n < pool.num_threads() && whole.type == Type::f32) {
-    FewConvolutions{whole.n,
-                    whole.h,
-                    whole.w,
-                    whole.ci,
-                    k[0],
-                    whole.co,
-                    padding,
-                    static_cast<const float*>(x.untyped_data()),
-                    static_cast<const float*>(kernel.untyped_data()),
-                    panels.element_count() ? panels.typed_data() : nullptr,
-                    bias.typed_data(),
-                    relu ? width.typed_data() : nullptr,
-                    static_cast<float*>(y->untyped_data())}
-        .run(pool);
+  const Shape whole = shape_of(x.dimensions(), k[0], k[3], padding, relu, type_of(x));
+  const Pool pool{stride, left};
+  const bool save = y->element_count() > 0;
+  const int64_t pooled_w = stride ? pooled->dimensions()[2] : 0;
+  if (OwnConvolution<float>::fits(whole.n, whole.ci, threads.num_threads())) {
+    with_type(whole.type, [&](auto* type) {
+      using T = std::remove_pointer_t<decltype(type)>;
+      OwnConvolution<T>{whole.n,
+                        whole.h,
+                        whole.w,
+                        whole.ci,
+                        k[0],
+                        whole.co,
+                        padding,
+                        static_cast<const T*>(x.untyped_data()),
+                        kernel.typed_data(),
+                        panels.element_count() ? panels.typed_data() : nullptr,
+                        bias.typed_data(),
+                        relu ? width.typed_data() : nullptr,
+                        save ? static_cast<T*>(y->untyped_data()) : nullptr,
+                        pool,
+                        static_cast<T*>(pooled->untyped_data()),
+                        pooled_w}
+          .run(threads);
+    });
     return ffi::Error::Success();
   }
-  const int64_t out_h = whole.out_h(), out_w = whole.out_w();
-  const auto pieces = pieces_of(whole, kForward, pool.num_threads());
-  const memory::desc given = hwio(whole, whole.type), &wanted = pieces[0].convolution->kernel;
+  const int64_t out_h = whole.out_h(), out_w = whole.out_w(), image_size = out_h * out_w * whole.co;
+  const auto pieces = pieces_of(whole, kForward, threads.num_threads());
+  const memory::desc given = hwio(whole, Type::f32), &wanted = pieces[0].convolution->kernel;
   Scratch own(0);
   void* weights = arranged(given, kernel.untyped_data(), wanted, own);
-  parallel_for(pool, pieces.size(), [&](int64_t i) {
+  parallel_for(threads, pieces.size(), [&](int64_t i) {
     const auto& [image, images, c] = pieces[i];
-    Scratch other(0);
+    Scratch other(0), unsaved(save ? 0 : images * image_size);
     void* kernel_here =
         c->kernel == wanted ? weights : arranged(given, kernel.untyped_data(), c->kernel, other);
     char* from = at(x.untyped_data(), image * whole.h * whole.w * whole.ci, whole.type);
-    char* to = at(y->untyped_data(), image * out_h * out_w * whole.co, whole.type);
-    execute(*c, {{DNNL_ARG_SRC, memory(c->input, engine(), from)},
-                 {DNNL_ARG_WEIGHTS, memory(c->kernel, engine(), kernel_here)},
-                 {DNNL_ARG_BIAS, memory(c->bias, engine(), bias.untyped_data())},
-                 {DNNL_ARG_DST, memory(c->output, engine(), to)}});
+    char* to = save ? at(y->untyped_data(), image * image_size, whole.type)
+                    : reinterpret_cast<char*>(unsaved.get());
+    execute(c->primitive, c->scratchpad,
+            {{DNNL_ARG_SRC, memory(c->input, engine(), from)},
+             {DNNL_ARG_WEIGHTS, memory(c->kernel, engine(), kernel_here)},
+             {DNNL_ARG_BIAS, memory(c->bias, engine(), bias.untyped_data())},
+             {DNNL_ARG_DST, memory(c->output, engine(), to)}});
     const size_t pixel = whole.co * memory::data_type_size(whole.type);
     for (int64_t row = 0; relu && row < images * out_h; ++row) {
       const int64_t real = std::clamp<int64_t>(width.typed_data()[image + row / out_h], 0, out_w);
       std::memset(to + (row * out_w + real) * pixel, 0, (out_w - real) * pixel);
     }
+    const int64_t pooled_size = out_h / 2 * pooled_w * whole.co;
+    if (stride)
+      with_type(whole.type, [&](auto* type) {
+        using T = std::remove_pointer_t<decltype(type)>;
+        for (int64_t j = 0; j < images; ++j)
+          pool.forward(reinterpret_cast<const T*>(to) + j * image_size, out_h, out_w, whole.co,
+                       whole.co,
+                       static_cast<T*>(pooled->untyped_data()) + (image + j) * pooled_size,
+                       pooled_w, whole.co);
+      });
   });
   return ffi::Error::Success();
 } catch (const dnnl::error& error) {
@@ -817,19 +1216,19 @@ ffi::Error ConvForward(ffi::ThreadPool pool, ffi::AnyBuffer x, ffi::AnyBuffer ke
 
 ffi::Error ConvPack(F32 kernel, ffi::Result<F32> panels) {
   const Dims k = kernel.dimensions();
-  FewConvolutions c{};
+  OwnConvolution<float> c{};
   c.ci = k[2], c.size = k[0], c.co = k[3], c.kernel = kernel.typed_data();
   for (int64_t t = 0; t < c.tiles(); ++t)
-    c.pack(t, panels->typed_data() + t * c.depth() * FewConvolutions::kOut);
+    c.pack(t, panels->typed_data() + t * c.depth() * OwnConvolution<float>::kOut);
   return ffi::Error::Success();
 }
 
-ffi::Error ConvBackwardInput(ffi::ThreadPool pool, ffi::AnyBuffer dy, ffi::AnyBuffer kernel,
+ffi::Error ConvBackwardInput(ffi::ThreadPool pool, ffi::AnyBuffer dy, F32 kernel,
                              ffi::Result<ffi::AnyBuffer> dx, int64_t padding) try {
   const Dims k = kernel.dimensions();
-  const Shape whole = shape_of(dx->dimensions(), k[0], k[3], padding, false, dy.element_type());
+  const Shape whole = shape_of(dx->dimensions(), k[0], k[3], padding, false, type_of(dy));
   const auto pieces = pieces_of(whole, kBackwardInput, pool.num_threads());
-  const memory::desc given = hwio(whole, whole.type), &wanted = pieces[0].convolution->kernel;
+  const memory::desc given = hwio(whole, Type::f32), &wanted = pieces[0].convolution->kernel;
   Scratch own(0);
   void* weights = arranged(given, kernel.untyped_data(), wanted, own);
   parallel_for(pool, pieces.size(), [&](int64_t i) {
@@ -840,9 +1239,10 @@ ffi::Error ConvBackwardInput(ffi::ThreadPool pool, ffi::AnyBuffer dy, ffi::AnyBu
     void* from =
         at(dy.untyped_data(), image * whole.out_h() * whole.out_w() * whole.co, whole.type);
     void* to = at(dx->untyped_data(), image * whole.h * whole.w * whole.ci, whole.type);
-    execute(*c, {{DNNL_ARG_DIFF_DST, memory(c->output, engine(), from)},
-                 {DNNL_ARG_WEIGHTS, memory(c->kernel, engine(), kernel_here)},
-                 {DNNL_ARG_DIFF_SRC, memory(c->input, engine(), to)}});
+    execute(c->primitive, c->scratchpad,
+            {{DNNL_ARG_DIFF_DST, memory(c->output, engine(), from)},
+             {DNNL_ARG_WEIGHTS, memory(c->kernel, engine(), kernel_here)},
+             {DNNL_ARG_DIFF_SRC, memory(c->input, engine(), to)}});
   });
   return ffi::Error::Success();
 } catch (const dnnl::error& error) {
@@ -852,7 +1252,7 @@ ffi::Error ConvBackwardInput(ffi::ThreadPool pool, ffi::AnyBuffer dy, ffi::AnyBu
 ffi::Error ConvBackwardKernel(ffi::ThreadPool pool, ffi::AnyBuffer x, ffi::AnyBuffer dy,
                               ffi::Result<F32> dk, ffi::Result<F32> db, int64_t padding) try {
   const Dims k = dk->dimensions();
-  const Shape whole = shape_of(x.dimensions(), k[0], k[3], padding, false, x.element_type());
+  const Shape whole = shape_of(x.dimensions(), k[0], k[3], padding, false, type_of(x));
   const bool wide = dnnl::get_effective_cpu_isa() >= dnnl::cpu_isa::avx512_core;
   if (whole.type == Type::f32 && whole.ci > 1 && !wide) {  // there oneDNN's runs at half its speed
     KernelGradient{whole.n,
@@ -892,10 +1292,11 @@ ffi::Error ConvBackwardKernel(ffi::ThreadPool pool, ffi::AnyBuffer x, ffi::AnyBu
     void* to = at(dy.untyped_data(), image * whole.out_h() * whole.out_w() * whole.co, whole.type);
     float *sums_here = parts.get() + i * stride, *plain = sums_here + most;
     memory sums(c->kernel, engine(), sums_here), ordered(hwio(whole, Type::f32), engine(), plain);
-    execute(*c, {{DNNL_ARG_SRC, memory(c->input, engine(), from)},
-                 {DNNL_ARG_DIFF_DST, memory(c->output, engine(), to)},
-                 {DNNL_ARG_DIFF_WEIGHTS, sums},
-                 {DNNL_ARG_DIFF_BIAS, memory(c->bias, engine(), plain + plain_size)}});
+    execute(c->primitive, c->scratchpad,
+            {{DNNL_ARG_SRC, memory(c->input, engine(), from)},
+             {DNNL_ARG_DIFF_DST, memory(c->output, engine(), to)},
+             {DNNL_ARG_DIFF_WEIGHTS, sums},
+             {DNNL_ARG_DIFF_BIAS, memory(c->bias, engine(), plain + plain_size)}});
     dnnl::reorder(sums, ordered).execute(stream(), sums, ordered);
     stream().wait();
   });
@@ -925,14 +1326,37 @@ using Bind = ffi::Ffi;
 XLA_FFI_DEFINE_HANDLER_SYMBOL(conv_forward, ConvForward,
                               Bind::Bind()
                                   .Ctx<ffi::ThreadPool>()
-                                  .ANY.ANY.FLOATS.FLOATS.Arg<S32>()
+                                  .ANY.FLOATS.FLOATS.FLOATS.Arg<S32>()
+                                  .Ret<ffi::AnyBuffer>()
                                   .Ret<ffi::AnyBuffer>()
                                   .Attr<int64_t>("padding")
-                                  .Attr<bool>("relu"));
+                                  .Attr<bool>("relu")
+                                  .Attr<int64_t>("stride")
+                                  .Attr<int64_t>("left"));
+XLA_FFI_DEFINE_HANDLER_SYMBOL(conv_cut, ConvCut,
+                              Bind::Bind()
+                                  .Ctx<ffi::ThreadPool>()
+                                  .ANY.ANY.Ret<ffi::AnyBuffer>()
+                                  .Attr<int64_t>("stride")
+                                  .Attr<int64_t>("left"));
+XLA_FFI_DEFINE_HANDLER_SYMBOL(
+    norm_moments, NormMoments,
+    Bind::Bind().Ctx<ffi::ThreadPool>().ANY.Arg<S32>().Ret<F32>().Ret<F32>());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(
+    norm_apply, NormApply,
+    Bind::Bind().Ctx<ffi::ThreadPool>().ANY.FLOATS.FLOATS.Arg<S32>().Ret<ffi::AnyBuffer>());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(
+    norm_sums, NormSums,
+    Bind::Bind().Ctx<ffi::ThreadPool>().ANY.ANY.ANY.FLOATS.Arg<S32>().Ret<F32>().Ret<F32>());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(norm_gradient, NormGradient,
+                              Bind::Bind()
+                                  .Ctx<ffi::ThreadPool>()
+                                  .ANY.ANY.ANY.FLOATS.FLOATS.FLOATS.Arg<S32>()
+                                  .Ret<ffi::AnyBuffer>());
 XLA_FFI_DEFINE_HANDLER_SYMBOL(conv_pack, ConvPack, Bind::Bind().FLOATS.Ret<F32>());
 XLA_FFI_DEFINE_HANDLER_SYMBOL(
     conv_backward_input, ConvBackwardInput,
-    Bind::Bind().Ctx<ffi::ThreadPool>().ANY.ANY.Ret<ffi::AnyBuffer>().Attr<int64_t>("padding"));
+    Bind::Bind().Ctx<ffi::ThreadPool>().ANY.FLOATS.Ret<ffi::AnyBuffer>().Attr<int64_t>("padding"));
 XLA_FFI_DEFINE_HANDLER_SYMBOL(
     conv_backward_kernel, ConvBackwardKernel,
     Bind::Bind().Ctx<ffi::ThreadPool>().ANY.ANY.Ret<F32>().Ret<F32>().Attr<int64_t>("padding"));
@@ -941,14 +1365,15 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(
 XLA_FFI_DEFINE_HANDLER_SYMBOL(lstm_forward, LstmForward,
                               Bind::Bind()
                                   .Ctx<ffi::ThreadPool>()
-                                  .FLOATS.FLOATS.FLOATS.FLOATS.Arg<S32>()
+                                  .ANY.FLOATS.FLOATS.FLOATS.Arg<S32>()
                                   .Ret<F32>()
                                   .Ret<F32>()
                                   .Ret<F32>());
 XLA_FFI_DEFINE_HANDLER_SYMBOL(lstm_backward, LstmBackward,
                               Bind::Bind()
                                   .Ctx<ffi::ThreadPool>()
-                                  .FLOATS.FLOATS.FLOATS.FLOATS.FLOATS.FLOATS.FLOATS.Ret<F32>()
+                                  .FLOATS.ANY.FLOATS.FLOATS.FLOATS.FLOATS.FLOATS
+                                  .Ret<ffi::AnyBuffer>()
                                   .Ret<F32>()
                                   .Ret<F32>()
                                   .Ret<F32>());
@@ -962,7 +1387,7 @@ extern "C" bool supports_bfloat16() {
 
 // Floats of a kernel as conv_pack lays it out.
 extern "C" int64_t packed_size(int64_t size, int64_t ci, int64_t co) {
-  FewConvolutions c{};
+  OwnConvolution<float> c{};
   c.ci = ci, c.size = size, c.co = co;
-  return c.tiles() * c.depth() * FewConvolutions::kOut;
+  return c.tiles() * c.depth() * OwnConvolution<float>::kOut;
 }

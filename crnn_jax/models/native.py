@@ -9,6 +9,7 @@ lowered for another platform never contain the native calls.
 """
 
 import ctypes
+import dataclasses
 import functools
 import hashlib
 import importlib.metadata
@@ -33,8 +34,13 @@ LSTM_UNITS = 16  # that the width of an LSTM must divide by: floats of a vector 
 TARGETS = (
     "conv_pack",
     "conv_forward",
+    "conv_cut",
     "conv_backward_input",
     "conv_backward_kernel",
+    "norm_moments",
+    "norm_apply",
+    "norm_sums",
+    "norm_gradient",
     "lstm_pack",
     "lstm_forward",
     "lstm_backward",
@@ -143,25 +149,51 @@ def _call(name: str, results: Any) -> Callable[..., Any]:
     return jax.ffi.ffi_call(f"crnn_jax_{name}", results, vmap_method="sequential")
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(4, 5))
+@dataclasses.dataclass(frozen=True)
+class Pool:
+    """A 2 x 2 max pool after a ReLU: vertical stride 2.
+
+    Attributes:
+      stride: the horizontal one, 1 or 2.
+      left, right: columns of zeros on each side.
+    """
+
+    stride: int
+    left: int
+    right: int
+
+    def width(self, width: int) -> int:
+        """Columns that come out of `width`."""
+        return (width + self.left + self.right - 2) // self.stride + 1
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0, 5, 6, 7))
 def convolution(
-    x: jax.Array, kernel: jax.Array, bias: jax.Array, width: jax.Array, padding: int, relu: bool
+    other: Callable[..., jax.Array],
+    x: jax.Array,
+    kernel: jax.Array,
+    bias: jax.Array,
+    width: jax.Array,
+    padding: int,
+    relu: bool,
+    pool: Pool | None,
 ) -> jax.Array:
-    """A convolution with bias and, where asked for, ReLU and zeros right of the real width.
+    """A convolution with bias and, where asked for, ReLU, zeros right of the real width and a pool.
 
     Args:
+      other: the same function of the arrays, for platforms that are no CPU.
       x: [b, h, w, i], float32 or bfloat16, which is what is multiplied; sums are float32.
       kernel: float32 [kh, kw, i, o].
       bias: float32 [o].
-      width: int32 [b], real columns of the result; counts with `relu` only.
+      width: int32 [b], real columns before the pool; counts with `relu` only.
       padding: zeros on each side.
       relu: whether to apply it, and to set columns at or right of `width` to 0.
+      pool: what follows a ReLU, if anything.
 
     Returns:
       [b, h', w', o] of x's dtype.
     """
-    native = partial(_native_convolution, panels=None, padding=padding, relu=relu)
-    other = partial(xla_convolution, padding=padding, relu=relu)
+    native = partial(_convolve, panels=None, padding=padding, relu=relu, pool=pool)
     return lax.platform_dependent(x, kernel, bias, width, cpu=native, default=other)
 
 
@@ -173,70 +205,149 @@ def pack_kernel(kernel: jax.Array) -> jax.Array:
 
 
 def packed_convolution(
-    x: jax.Array, kernel: jax.Array, panels: jax.Array, bias: jax.Array, width: jax.Array
+    x: jax.Array,
+    kernel: jax.Array,
+    panels: jax.Array,
+    bias: jax.Array,
+    width: jax.Array,
+    pool: Pool | None,
 ) -> jax.Array:
     """`convolution` with ReLU for reading, with `panels` from `pack_kernel`; CPU only."""
     padding = 1 if kernel.shape[0] == 3 else 0
-    return _native_convolution(x, kernel, bias, width, panels=panels, padding=padding, relu=True)
+    return _convolve(x, kernel, bias, width, panels=panels, padding=padding, relu=True, pool=pool)
 
 
-def _native_convolution(x, kernel, bias, width, *, panels, padding, relu):
+def _convolve(x, kernel, bias, width, *, panels, padding, relu, pool):
+    return _convolve_and_keep(
+        x, kernel, bias, width, panels=panels, padding=padding, relu=relu, pool=pool, keep=False
+    )[1 if pool else 0]
+
+
+def _convolve_and_keep(x, kernel, bias, width, *, panels, padding, relu, pool, keep):
+    """What comes before the pool, if it is to be kept, and behind it, if there is one."""
     b, h, w, _ = x.shape
-    k = kernel.shape[0]
-    out = (b, h + 2 * padding - k + 1, w + 2 * padding - k + 1, kernel.shape[3])
-    call = _call("conv_forward", jax.ShapeDtypeStruct(out, x.dtype))
+    k, _, _, o = kernel.shape
+    y = (b, h + 2 * padding - k + 1, w + 2 * padding - k + 1, o)
+    pooled = (b, y[1] // 2, pool.width(y[2]), o) if pool else (0,)
+    shapes = y if keep or not pool else (0,), pooled
+    call = _call("conv_forward", [jax.ShapeDtypeStruct(s, x.dtype) for s in shapes])
     panels = jnp.zeros((0,)) if panels is None else panels
-    kernel = kernel.astype(x.dtype)
-    return call(x, kernel, panels, bias, width, padding=np.int64(padding), relu=relu)
+    attributes = {"padding": np.int64(padding), "relu": relu} | _attributes(pool)
+    return tuple(call(x, kernel, panels, bias, width, **attributes))
 
 
-def xla_convolution(
-    x: jax.Array,
-    kernel: jax.Array,
-    bias: jax.Array,
-    width: jax.Array | None,
-    padding: int,
-    relu: bool,
-) -> jax.Array:
-    """The same by XLA."""
-    y = lax.conv_general_dilated(
-        x,
-        kernel.astype(x.dtype),
-        (1, 1),
-        [(padding, padding)] * 2,
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+def _attributes(pool):
+    stride, left = (pool.stride, pool.left) if pool else (0, 0)
+    return {"stride": np.int64(stride), "left": np.int64(left)}
+
+
+def _convolution_forward(other, x, kernel, bias, width, padding, relu, pool):
+    native = partial(
+        _convolve_and_keep, panels=None, padding=padding, relu=relu, pool=pool, keep=True
     )
-    y = y + bias.astype(y.dtype)[None, None, None, :]
-    if not relu or width is None:
-        return y
-    real = jnp.arange(y.shape[2], dtype=jnp.int32)[None, :] < width[:, None]
-    return jnp.where(real[:, None, :, None], jax.nn.relu(y), jnp.zeros((), y.dtype))
+    shapes = jax.eval_shape(native, x, kernel, bias, width)
+
+    def default(*arguments):
+        y = other(*arguments)
+        return (jnp.zeros(shapes[0].shape, x.dtype), y) if pool else (y, jnp.zeros((0,), x.dtype))
+
+    kept = lax.platform_dependent(x, kernel, bias, width, cpu=native, default=default)
+    return kept[1 if pool else 0], (x, kernel, bias, width, kept[0] if relu else None)
 
 
-def _convolution_forward(x, kernel, bias, width, padding, relu):
-    y = convolution(x, kernel, bias, width, padding, relu)
-    return y, (x, kernel, bias, y if relu else None)
+def _convolution_backward(other, padding, relu, pool, saved, d_out):
+    *arguments, width, y = saved
 
-
-def _convolution_backward(padding, relu, saved, dy):
-    x, kernel, bias, y = saved
-    if relu:  # and the mask: what was cut to 0 takes no gradient
-        dy = jnp.where(y > 0, dy, jnp.zeros((), dy.dtype))
-
-    def native(x, kernel, bias, dy):
+    def native(d_out, x, kernel, bias):
+        dy = _call("conv_cut", _like(y))(y, d_out, **_attributes(pool)) if relu else d_out
         pad = np.int64(padding)
         by_kernel = _call("conv_backward_kernel", (_like(kernel), _like(bias)))
         by_input = _call("conv_backward_input", _like(x))
-        return by_input(dy, kernel.astype(x.dtype), padding=pad), *by_kernel(x, dy, padding=pad)
+        return by_input(dy, kernel, padding=pad), *by_kernel(x, dy, padding=pad)
 
-    def other(x, kernel, bias, dy):
-        linear = partial(xla_convolution, width=None, padding=padding, relu=False)
-        return jax.vjp(linear, x, kernel, bias)[1](dy)
+    def default(d_out, *arguments):
+        return jax.vjp(lambda *a: other(*a, width), *arguments)[1](d_out)
 
-    return *lax.platform_dependent(x, kernel, bias, dy, cpu=native, default=other), None
+    return *lax.platform_dependent(d_out, *arguments, cpu=native, default=default), None
 
 
 convolution.defvjp(_convolution_forward, _convolution_backward)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
+def batch_norm_relu(
+    other: Callable[..., tuple[jax.Array, jax.Array, jax.Array]],
+    total: Callable[[jax.Array], jax.Array],
+    epsilon: float,
+    x: jax.Array,
+    width: jax.Array,
+    scale: jax.Array,
+    bias: jax.Array,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Batch norm by this batch's moments over real columns, ReLU, and zeros in the other columns.
+
+    Args:
+      other: the same function of the arrays, for platforms that are no CPU.
+      total: adds up a sum over all devices.
+      epsilon: added to the variance.
+      x: [b, h, w, c], float32 or bfloat16.
+      width: int32 [b], real columns.
+      scale, bias: float32 [c].
+
+    Returns:
+      [b, h, w, c] of x's dtype, and mean and variance, float32 [c], which pass no gradient.
+    """
+    native = partial(_norm_forward, total, epsilon)
+    return lax.platform_dependent(x, width, scale, bias, cpu=native, default=other)
+
+
+def _norm_forward(total, epsilon, x, width, scale, bias):
+    per_channel = jax.ShapeDtypeStruct(scale.shape, jnp.float32)
+    here, squares = _call("norm_moments", (per_channel, per_channel))(x, width)
+    count_here = _count(x, width)
+    count = jnp.maximum(total(count_here), 1)
+    mean = total(here) / count
+    apart = here / jnp.maximum(count_here, 1) - mean  # of this device's mean from that of all
+    var = total(squares + count_here * apart * apart) / count
+    gain = scale * lax.rsqrt(var + epsilon)
+    y = _call("norm_apply", _like(x))(x, gain, bias - mean * gain, width)
+    return y, mean, var
+
+
+def _count(x, width):
+    return x.shape[1] * jnp.sum(jnp.clip(width, 0, x.shape[2])).astype(jnp.float32)
+
+
+def _batch_norm_relu_forward(other, total, epsilon, x, width, scale, bias):
+    results = batch_norm_relu(other, total, epsilon, x, width, scale, bias)
+    return results, (x, width, scale, bias, *results)
+
+
+def _batch_norm_relu_backward(other, total, epsilon, saved, cotangents):
+    x, width, scale, bias, *results = saved
+
+    def native(dy, x, scale, bias):
+        y, mean, var = results
+        sums = _call("norm_sums", (_like(scale), _like(bias)))
+        d_bias, product = sums(x, y, dy, mean, width)
+        count = jnp.maximum(total(_count(x, width)), 1)
+        inverse = lax.rsqrt(var + epsilon)
+        gain = scale * inverse
+        slope = -gain * inverse * inverse * total(product) / count
+        offset = -gain * total(d_bias) / count - slope * mean
+        dx = _call("norm_gradient", _like(x))(x, y, dy, gain, slope, offset, width)
+        return dx, product * inverse, d_bias
+
+    def default(dy, x, scale, bias):
+        return jax.vjp(lambda x, *affine: other(x, width, *affine)[0], x, scale, bias)[1](dy)
+
+    dx, d_scale, d_bias = lax.platform_dependent(
+        cotangents[0], x, scale, bias, cpu=native, default=default
+    )
+    return dx, None, d_scale, d_bias
+
+
+batch_norm_relu.defvjp(_batch_norm_relu_forward, _batch_norm_relu_backward)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -252,7 +363,7 @@ def lstm(
 
     Args:
       other: the same function of the other arguments, for platforms that are no CPU.
-      x: float32 [t, b, d].
+      x: [t, b, d], float32, or bfloat16, in which all but the recurrent products are multiplied.
       kernel: float32 [d, 8 h], gates i, f, g, o of the forward and then of the backward direction;
         h divides by LSTM_UNITS.
       recurrent: float32 [2, h, 4 h].

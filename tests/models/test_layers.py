@@ -9,7 +9,7 @@ from jax import lax
 
 from crnn_jax.models.config import VARIANTS, ModelConfig, get_model_config
 from crnn_jax.models.crnn import CRNN
-from crnn_jax.models.layers import MaskedBatchNorm, max_pool
+from crnn_jax.models.layers import MaskedBatchNorm, max_pool, pool_of
 from crnn_jax.models.lstm import BiLSTM, LSTMParameters, lstm_scan
 from crnn_jax.spec.errors import UserError
 from crnn_jax.spec.preprocessing import Preprocessing
@@ -59,7 +59,7 @@ def test_pool_equals_reduce_window(width, stride, geometry):
     else:
         padding = [(0, 0), (0, 0), (0, 0) if stride == 2 else (1, 1), (0, 0)]
     wanted = lax.reduce_window(x, -jnp.inf, lax.max, (1, 2, 2, 1), (1, 2, stride, 1), padding)
-    np.testing.assert_array_equal(max_pool(x, stride_w=stride, geometry=geometry), wanted)
+    np.testing.assert_array_equal(max_pool(x, pool_of(width, stride, geometry)), wanted)
 
 
 def _plain_lstm(z, recurrent):
@@ -117,7 +117,10 @@ def test_batch_norm_against_numpy():
     y, updates = norm.apply(variables, x, width, mutable="batch_stats")
     real = np.concatenate([x[0].reshape(-1, 4), x[1, :, :2].reshape(-1, 4)])
     mean, var = real.mean(0), real.var(0)  # biased, as Keras's running variance
-    np.testing.assert_allclose(y[0], (x[0] - mean) / np.sqrt(var + 1e-3), atol=1e-5)
+    expected = np.maximum((x - mean) / np.sqrt(var + 1e-3), 0)
+    np.testing.assert_allclose(y[0], expected[0], atol=1e-5)
+    np.testing.assert_allclose(y[1, :, :2], expected[1, :, :2], atol=1e-5)
+    assert np.all(np.asarray(y[1, :, 2:]) == 0)
     np.testing.assert_allclose(updates["batch_stats"]["mean"], 0.1 * mean, atol=1e-6)
     np.testing.assert_allclose(updates["batch_stats"]["var"], 0.9 + 0.1 * var, atol=1e-5)
 

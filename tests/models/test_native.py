@@ -13,6 +13,7 @@ import pytest
 from crnn_jax.models import native
 from crnn_jax.models.config import get_model_config
 from crnn_jax.models.crnn import CRNN, prepare
+from crnn_jax.models.layers import Convolution, MaskedBatchNorm
 from crnn_jax.models.lstm import BiLSTM
 from crnn_jax.spec.geometry import GEOMETRIES
 from crnn_jax.training.state import init_variables, traced_init
@@ -31,31 +32,79 @@ def _close(found, expected, tolerance=2e-5):
 
 
 @needs_native
-@pytest.mark.parametrize("relu", [True, False])
 @pytest.mark.parametrize(
-    ("batch", "height", "width", "channels", "filters", "size"),
+    ("batch", "height", "width", "channels", "filters", "size", "stride_w", "geometry"),
     [
-        (1, 4, 7, 1, 8, 3),  # fewer pictures than threads
-        (1, 2, 9, 40, 24, 2),
-        (9, 4, 7, 1, 8, 3),
-        (9, 4, 13, 20, 36, 3),  # tiles that are not full
-        (19, 2, 5, 24, 24, 2),
+        (1, 4, 7, 1, 8, 3, 0, "keras"),  # fewer pictures than threads
+        (1, 4, 7, 1, 8, 3, 2, "torch"),
+        (1, 2, 9, 40, 24, 2, 0, "keras"),
+        (9, 4, 7, 1, 8, 3, 2, "keras"),
+        (9, 4, 13, 20, 36, 3, 2, "torch"),  # tiles that are not full
+        (9, 4, 8, 20, 36, 3, 1, "keras"),
+        (19, 6, 5, 24, 24, 3, 1, "torch"),
+        (19, 2, 5, 24, 24, 2, 0, "keras"),
     ],
 )
-def test_convolution_and_its_gradients(batch, height, width, channels, filters, size, relu):
+@pytest.mark.parametrize("relu", [True, False])
+def test_convolution_and_its_gradients(
+    batch, height, width, channels, filters, size, stride_w, geometry, relu
+):
     rng = np.random.default_rng(0)
-    padding = 1 if size == 3 else 0
     x = _normal(rng, batch, height, width, channels)
-    kernel, bias = _normal(rng, size, size, channels, filters), _normal(rng, filters)
     real = jnp.asarray(rng.integers(0, width + 1, batch), jnp.int32)
-    shape = (batch, height + 2 * padding - size + 1, width + 2 * padding - size + 1, filters)
-    d_y = _normal(rng, *shape)
+    layers = [
+        Convolution(filters, size, True, native, stride_w if relu else 0, geometry)
+        for native in (True, False)
+    ]
+    variables = layers[1].init(jax.random.key(0), x, real, relu=relu)
+    variables["params"]["bias"] = _normal(rng, filters)
+    y = layers[1].apply(variables, x, real, relu=relu)
+    d_y = _normal(rng, *y.shape)
 
-    def both(convolve):
-        y, pull = jax.vjp(lambda *a: convolve(*a, real, padding, relu), x, kernel, bias)
+    def both(layer):
+        y, pull = jax.vjp(lambda v, x: layer.apply(v, x, real, relu=relu), variables, x)
         return y, pull(d_y)
 
-    _close(jax.jit(lambda: both(native.convolution))(), both(native.xla_convolution))
+    _close(jax.jit(lambda: both(layers[0]))(), both(layers[1]))
+    _close(jax.jit(lambda: layers[0].apply(variables, x, real, relu=relu))(), y)
+
+
+@needs_native
+def test_pooled_equals_share_the_gradient():
+    x = jnp.asarray(np.random.default_rng(0).integers(0, 3, (9, 4, 6, 1)), jnp.float32)
+    real = jnp.full((9,), 6, jnp.int32)
+    for stride in (1, 2):
+        own, xla = (Convolution(8, 3, True, native, stride) for native in (True, False))
+        weights = own.init(jax.random.key(0), x, real)
+        weights = jax.tree.map(lambda w: jnp.round(4 * w), weights)  # whole numbers: many equals
+        loss = [lambda x, c=c, w=weights: jnp.sum(c.apply(w, x, real)) for c in (own, xla)]
+        np.testing.assert_array_equal(*(jax.grad(f)(x) for f in loss))
+
+
+@needs_native
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-5), ("bfloat16", 0.02)])
+def test_batch_norm_and_its_gradients(dtype, tolerance):
+    rng = np.random.default_rng(0)
+    x = (3 + 2 * _normal(rng, 5, 3, 7, 20)).astype(dtype)
+    width = jnp.array([7, 5, 0, 1, 7], jnp.int32)
+    d_y = _normal(rng, *x.shape).astype(dtype)
+
+    def results(use_native, x, d_y):
+        norm = MaskedBatchNorm(20, 0.9, 1e-3, use_native=use_native)
+        variables = norm.init(jax.random.key(0), x, width)
+        variables["params"] = {"scale": _normal(np.random.default_rng(1), 20), "bias": jnp.ones(20)}
+
+        def apply(params, x):
+            variables_of = variables | {"params": params}
+            return norm.apply(variables_of, x, width, mutable="batch_stats")
+
+        y, pull, updates = jax.vjp(apply, variables["params"], x, has_aux=True)
+        return y, pull(d_y), updates
+
+    expected = results(False, x.astype(jnp.float32), d_y.astype(jnp.float32))
+    found = jax.jit(lambda: results(True, x, d_y))()
+    assert found[0].dtype == dtype
+    _close(jax.tree.map(lambda a: a.astype(jnp.float32), found), expected, tolerance)
 
 
 @needs_native
