@@ -14,7 +14,7 @@ __all__ = ["Recognizer", "__version__"]
 def __getattr__(name: str) -> Any:
     # Looked up when asked for: every command imports this package before it knows its flags.
     if name == "Recognizer":
-        from crnn_jax.deploy.recognizer import Recognizer
+        from crnn_jax.reading.recognizer import Recognizer
 
         return Recognizer
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -33,13 +33,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 
     from crnn_jax import xla_flags
-    from crnn_jax.spec.errors import UserError
+    from crnn_jax.core.errors import UserError
 
     xla_flags.set_for_cpu()
-    from crnn_jax.deploy import compilation_cache
-    from crnn_jax.deploy.page import page
-    from crnn_jax.deploy.pictures import list_images
-    from crnn_jax.deploy.recognizer import Recognizer
+    from crnn_jax.reading import compilation_cache
+    from crnn_jax.reading.page import page
+    from crnn_jax.reading.pictures import list_images
+    from crnn_jax.reading.recognizer import Recognizer
 
     compilation_cache.enable()
     folder = args.examples or (SHIPPED if os.path.isdir(SHIPPED) else "")

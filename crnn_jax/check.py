@@ -61,9 +61,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.buckets < 1:
         parser.error(f"--buckets {args.buckets}: at least 1")
 
+    from crnn_jax.core.preprocessing import Preprocessing
     from crnn_jax.data.inspection import Options, inspect
     from crnn_jax.data.inspection_text import text_of
-    from crnn_jax.spec.preprocessing import Preprocessing
 
     options = Options(
         table=args.table,

@@ -6,7 +6,7 @@ Synopsis:
         parser = cli.Parser('demo', __doc__)
         parser.add_argument('--beam_width', type=int, default=10)   # --beam-width works too
         args = parser.parse_args(argv)
-        from crnn_jax.deploy.recognizer import Recognizer           # heavy: after parsing
+        from crnn_jax.reading.recognizer import Recognizer           # heavy: after parsing
         ...
 
     if __name__ == '__main__':
@@ -25,7 +25,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn, TextIO
 
-from crnn_jax.spec.errors import FULL, UserError
+from crnn_jax.core.errors import FULL, UserError
 
 # Command -> (module of the package, what it does). Only those whose module exists are offered.
 COMMANDS = {

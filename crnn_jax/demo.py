@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from crnn_jax import cli, xla_flags
-from crnn_jax.spec.errors import UserError
+from crnn_jax.core.errors import UserError
 
 AT_ONCE = 256  # pictures read together: more are not quicker, and nobody sees a line before
 
@@ -47,11 +47,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error("--min_confidence goes with --write_annotations")
 
     xla_flags.set_for_cpu()
-    from crnn_jax.deploy import compilation_cache
-    from crnn_jax.deploy.decoder import Decoder, open_decoder
-    from crnn_jax.deploy.labelling import Labels
-    from crnn_jax.deploy.pictures import PhotoWarning, list_images
-    from crnn_jax.deploy.recognizer import Recognizer
+    from crnn_jax.reading import compilation_cache
+    from crnn_jax.reading.decoder import Decoder, open_decoder
+    from crnn_jax.reading.labelling import Labels
+    from crnn_jax.reading.pictures import PhotoWarning, list_images
+    from crnn_jax.reading.recognizer import Recognizer
 
     Decoder(args.decoder)  # a wrong name is told before anything is read
     paths = [path for named in args.image + args.images for path in list_images(named)]

@@ -39,8 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         write_outputs(args.output, a, dict(zip("AB", args.compare, strict=True)), told, b)
         return 0
     xla_flags.set_for_cpu()
-    from crnn_jax.deploy import compilation_cache
-    from crnn_jax.deploy.protocol import Protocol
+    from crnn_jax.reading import compilation_cache
+    from crnn_jax.reading.protocol import Protocol
 
     compilation_cache.enable()
     protocol = Protocol(

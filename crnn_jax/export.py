@@ -72,9 +72,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error("--batch, --width and --limit are at least 0, --beam_width at least 1")
 
     xla_flags.set_for_cpu()
-    from crnn_jax.deploy import compilation_cache
-    from crnn_jax.deploy.export_plan import ExportPlan
-    from crnn_jax.deploy.loaded_model import LoadedModel
+    from crnn_jax.exporting.export_plan import ExportPlan
+    from crnn_jax.reading import compilation_cache
+    from crnn_jax.reading.loaded_model import LoadedModel
 
     plan = ExportPlan(
         args.output,
@@ -92,7 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     model = LoadedModel.open(args.model)
     sources = []
     if args.verify:
-        from crnn_jax.deploy.parity_reference import open_annotations
+        from crnn_jax.exporting.parity_reference import open_annotations
 
         # Ahead of the export: a wrong name is told before half a minute of work.
         sources = open_annotations(
@@ -103,7 +103,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(path)
     if not args.verify:
         return 0
-    from crnn_jax.deploy.parity import verify
+    from crnn_jax.exporting.parity import verify
 
     report = verify(model, plan.artefact(model), sources, limit=args.limit)
     report.write(f"{plan.output}.parity")

@@ -48,8 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"--width {args.width}: pixels, or 0 for free width")
     ignore_case = None if args.ignore_case is None else args.ignore_case == "yes"
 
-    from crnn_jax.deploy.foreign import import_weights
-    from crnn_jax.spec.model_file import save_model
+    from crnn_jax.core.model_file import save_model
+    from crnn_jax.importing.foreign import import_weights
 
     imported = import_weights(
         args.weights,

@@ -35,10 +35,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.unit not in ("word", "line"):
         parser.error(f"--unit {args.unit}: word or line")
 
+    from crnn_jax.core.charset import Charset
     from crnn_jax.decoding.ngram import NGram
-    from crnn_jax.deploy.decoder_files import write_language_model
-    from crnn_jax.spec.charset import Charset
-    from crnn_jax.training.open_model import open_model
+    from crnn_jax.reading.decoder_files import write_language_model
+    from crnn_jax.reading.open_model import open_model
 
     charset = None
     if args.model is not None:
@@ -57,8 +57,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _texts(path: str, unit: str, charset: Any) -> Iterator[str]:
     """A file's words or lines, one line of it in memory at a time."""
-    from crnn_jax.spec.errors import UserError
-    from crnn_jax.spec.user_files import text_lines
+    from crnn_jax.core.errors import UserError
+    from crnn_jax.core.user_files import text_lines
 
     for number, line in enumerate(text_lines(path, MAX_LINE), 1):
         if charset is not None:

@@ -20,7 +20,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     run = settings.parse(arguments)
 
     xla_flags.set_for_cpu()
-    from crnn_jax.deploy import compilation_cache
+    from crnn_jax.reading import compilation_cache
     from crnn_jax.training import hosts
     from crnn_jax.training.loop import NotFinite, train_and_evaluate
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from absl import flags
 from ml_collections import config_flags
 
-from crnn_jax.spec.errors import UserError
+from crnn_jax.core.errors import UserError
 
 
 class Run(NamedTuple):

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from crnn_jax import cli
-from crnn_jax.spec.errors import UserError
+from crnn_jax.core.errors import UserError
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from crnn_jax import cli
-from crnn_jax.spec.errors import UserError
+from crnn_jax.core.errors import UserError
 
 
 def main(argv: Sequence[str] | None = None) -> int:

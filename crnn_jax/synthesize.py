@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from crnn_jax import cli
-from crnn_jax.spec.errors import UserError
+from crnn_jax.core.errors import UserError
 
 SHEET = 200  # pictures on a contact sheet
 CHARACTERS = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _source(args):
     from types import SimpleNamespace
 
-    from crnn_jax.spec.charset import Charset
+    from crnn_jax.core.charset import Charset
     from crnn_jax.synthetic.source import SyntheticSource
 
     low, _, high = args.heights.partition("-")

@@ -12,7 +12,7 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's advice on CPU flags, each start
 
 from crnn_jax import xla_flags
-from crnn_jax.deploy import compilation_cache
+from crnn_jax.reading import compilation_cache
 
 xla_flags.set_for_cpu()  # as the commands do
 

@@ -19,14 +19,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from crnn_jax.spec.errors import UserError
+from crnn_jax.core.errors import UserError
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 
 @pytest.fixture(scope="module")
 def recognizer():
-    from crnn_jax.deploy.recognizer import Recognizer
+    from crnn_jax.reading.recognizer import Recognizer
 
     return Recognizer.load()
 
@@ -38,7 +38,7 @@ def picture(root):
 
 
 def test_what_the_page_shows(recognizer, picture):
-    from crnn_jax.deploy.page import answer
+    from crnn_jax.reading.page import answer
 
     text, sure, drawn, characters, others = answer(recognizer, picture, "greedy", 10, "")
     assert text == "hotel"
@@ -66,7 +66,7 @@ def png_of(side):
 
 
 def test_odd_pictures(recognizer):
-    from crnn_jax.deploy.page import answer
+    from crnn_jax.reading.page import answer
 
     for size in ((1, 1), (1, 3000), (3000, 1)):
         for mode in ("L", "RGBA", "P"):
@@ -88,7 +88,7 @@ def test_odd_pictures(recognizer):
     ],
 )
 def test_what_is_beyond_the_pages_bounds_gets_one_line(recognizer, picture, asked, told):
-    from crnn_jax.deploy.page import answer
+    from crnn_jax.reading.page import answer
 
     question = {"picture": picture, "decoder": "greedy", "width": 10, "words": ""} | asked
     with pytest.raises(UserError, match=f"^{re.escape(told)}|{re.escape(told)}$"):
@@ -228,7 +228,7 @@ def test_twenty_hostile_visitors_at_once(app, root):
     assert not [(w, a) for (w, _), a in zip(asked, answers, strict=True) if w not in a]
     assert run.poll() is None
     assert memory() - before < 300
-    assert "crnn_jax/deploy" not in log.read_text()  # gradio's own tracebacks only
+    assert "crnn_jax/reading" not in log.read_text()  # gradio's own tracebacks only
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from crnn_jax import cli
-from crnn_jax.spec.errors import UserError
+from crnn_jax.core.errors import UserError
 
 ROOT = pathlib.Path(__file__).parents[1]
 

@@ -2,7 +2,7 @@
 
 Quick ones are run as they stand, in a folder with rendered pictures and with a tiny network in
 place of the one that ships. README's way from pictures to a TFLite file is run by
-tests/test_front_door.py, the formats of `export` by tests/test_export.py and tests/deploy.
+tests/test_front_door.py, the formats of `export` by tests/test_export.py and tests/exporting.
 """
 
 import contextlib
@@ -154,7 +154,7 @@ def scratch(prepared, tmp_path, monkeypatch):
     folder = tmp_path / "scratch"
     shutil.copytree(prepared, folder, symlinks=True)
     monkeypatch.chdir(folder)
-    monkeypatch.setattr("crnn_jax.deploy.recognizer.SHIPPED", "model.safetensors")
+    monkeypatch.setattr("crnn_jax.reading.recognizer.SHIPPED", "model.safetensors")
     return folder
 
 

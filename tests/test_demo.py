@@ -11,11 +11,11 @@ import pytest
 from PIL import Image
 
 from crnn_jax import cli, demo, language_model
+from crnn_jax.core.model_file import save_model
 from crnn_jax.data.files import FileSource
-from crnn_jax.deploy.recognizer import Recognizer
 from crnn_jax.models.config import get_model_config
 from crnn_jax.models.crnn import CRNN
-from crnn_jax.spec.model_file import save_model
+from crnn_jax.reading.recognizer import Recognizer
 from tests.testdata.tiny_model import noise_pictures, tiny_metadata, write_tiny_model
 
 ROOT = pathlib.Path(__file__).parents[1]

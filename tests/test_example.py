@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 
 from crnn_jax import synthesize
+from crnn_jax.core.charset import Charset
 from crnn_jax.data.files import FileSource
-from crnn_jax.deploy.recognizer import Recognizer
-from crnn_jax.spec.charset import Charset
+from crnn_jax.reading.recognizer import Recognizer
 
 ANNOTATIONS = {
     "mjsynth_annotation.txt": "mjsynth",

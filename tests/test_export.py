@@ -4,8 +4,8 @@ import pytest
 
 from crnn_jax import cli, export
 from crnn_jax.data.files import FileSource
-from crnn_jax.deploy.export_plan import ExportPlan
-from crnn_jax.deploy.loaded_model import LoadedModel
+from crnn_jax.exporting.export_plan import ExportPlan
+from crnn_jax.reading.loaded_model import LoadedModel
 from tests.data.test_stored import to_array_record, to_lmdb
 from tests.testdata.exports import write_annotated
 from tests.testdata.tiny_model import CHARSET, write_tiny_model
@@ -82,7 +82,7 @@ def test_a_file_that_reads_otherwise(call, model, annotation, tmp_path, monkeypa
     """It is that of another network."""
 
     def export_another(self, model, path):
-        from crnn_jax.deploy.stablehlo import write_stablehlo
+        from crnn_jax.exporting.stablehlo import write_stablehlo
 
         params = dict(model.variables["params"])
         params["logits"] = {k: v[..., ::-1] for k, v in params["logits"].items()}

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from crnn_jax import shards
-from crnn_jax.spec.errors import UserError
+from crnn_jax.core.errors import UserError
 from crnn_jax.synthetic.sheet import save_picture
 from tests.testdata.exports import tiny_model
 from tests.testdata.full_disk import room
@@ -31,7 +31,7 @@ def test_shards(tmp_path):
 
 
 def test_a_saved_model(tmp_path):
-    from crnn_jax.deploy.saved_model import write_saved_model
+    from crnn_jax.exporting.saved_model import write_saved_model
 
     model = tiny_model()
     with room(100), pytest.raises(UserError, match=FULL):
@@ -41,7 +41,7 @@ def test_a_saved_model(tmp_path):
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras's own
 def test_a_keras_file(tmp_path):
     pytest.importorskip("keras")
-    from crnn_jax.deploy import keras_twin
+    from crnn_jax.exporting import keras_twin
 
     model = tiny_model()
     twin = keras_twin.build((model.variables, model.metadata))

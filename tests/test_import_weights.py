@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 from crnn_jax import check, cli, demo, import_weights
-from crnn_jax.deploy.recognizer import Recognizer
-from crnn_jax.spec.charset import BLANK, Charset
-from crnn_jax.spec.safetensors import write_safetensors
+from crnn_jax.core.charset import BLANK, Charset
+from crnn_jax.core.safetensors import write_safetensors
+from crnn_jax.reading.recognizer import Recognizer
 from tests.testdata.foreign_networks import ALPHABET, our_model
 from tests.testdata.tiny_model import noise_pictures
 from tests.training.conftest import digits  # noqa: F401 (a fixture)

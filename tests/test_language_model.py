@@ -2,7 +2,7 @@ import pytest
 
 from crnn_jax import cli, language_model
 from crnn_jax.decoding.ngram import NGram
-from crnn_jax.deploy.decoder_files import read_language_model
+from crnn_jax.reading.decoder_files import read_language_model
 from tests.testdata.tiny_model import write_tiny_model
 
 

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from crnn_jax.spec.errors import UserError
+from crnn_jax.core.errors import UserError
 from crnn_jax.training.signals import StopRequest
 
 
@@ -29,7 +29,7 @@ MISTAKES = {
     "config file is missing": (["--config=configs/none.py"], "configs/none.py: no such file"),
     "the same in two words": (["--config", "configs/none.py"], "configs/none.py: no such file"),
     "config is a folder": (["--config=configs"], "--config=configs: no such file"),
-    "config without a config": (["--config=crnn_jax/spec/errors.py"], "it has no get_config()"),
+    "config without a config": (["--config=crnn_jax/core/errors.py"], "it has no get_config()"),
     "config is no Python": (["--config=README.md"], "README.md:"),
     "unknown key": (["--config=configs/tiny.py", "--config.nokey=1"], "nokey"),
     "unknown key of a section": (

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from crnn_jax.spec.charset import Charset
+from crnn_jax.core.charset import Charset
 from tests.testdata.tiny_model import write_tiny_model
 
 QUICK = {"COUNT": "24", "STEPS": "2", "NET": '"crnn_tiny"'}

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from crnn_jax import cli, sweep
-from crnn_jax.spec.errors import UserError
+from crnn_jax.core.errors import UserError
 from crnn_jax.training import sweep_points, sweep_runs, sweep_table
 
 # ml_collections loads config files in a way that Python is about to drop.

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from crnn_jax import cli, sweep
-from crnn_jax.spec.errors import UserError
+from crnn_jax.core.errors import UserError
 from crnn_jax.training import sweep_runs
 
 optuna = pytest.importorskip("optuna", reason="the search is an extra")

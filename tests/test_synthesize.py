@@ -6,8 +6,8 @@ import pytest
 from PIL import Image
 
 from crnn_jax import cli, synthesize
+from crnn_jax.core.charset import Charset
 from crnn_jax.data.files import FileSource
-from crnn_jax.spec.charset import Charset
 
 WORDS = ["--words", "builtin", "--fonts", "builtin"]
 

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from crnn_jax.spec.errors import UserError
-from crnn_jax.spec.preprocessing import Preprocessing
+from crnn_jax.core.errors import UserError
+from crnn_jax.core.preprocessing import Preprocessing
 
 MOST_CELLS = 2048  # the search for boundaries takes the square of it
 WIDEST = 4096  # pixels: 1,023 frames; a line of text of height 32 is rarely longer

@@ -4,8 +4,8 @@ import dataclasses
 from collections import Counter
 from collections.abc import Iterable
 
+from crnn_jax.core.charset import Charset
 from crnn_jax.data.stored import open_stored
-from crnn_jax.spec.charset import Charset
 
 
 def characters_of(name: str, *, format: str, images: str) -> Counter[str]:  # noqa: A002

@@ -5,11 +5,11 @@ from typing import TypedDict
 
 import numpy as np
 
+from crnn_jax.core.preprocessing import Preprocessing
 from crnn_jax.data.named import load
 from crnn_jax.data.plan import PlanRow
 from crnn_jax.data.randomness import generator
 from crnn_jax.data.source import CHANGED, Source, is_rendered
-from crnn_jax.spec.preprocessing import Preprocessing
 
 # (decoded picture uint8 [h w c], generator) -> uint8 of the same shape: the plan knows the width.
 Augment = Callable[[np.ndarray, np.random.Generator], np.ndarray]

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from crnn_jax.core.charset import Charset
+from crnn_jax.core.errors import UserError
 from crnn_jax.data.source import NO_LABEL, UNKNOWN_CHARACTER, USABLE
-from crnn_jax.spec.charset import Charset
-from crnn_jax.spec.errors import UserError
 
 STATUS = (USABLE, NO_LABEL, UNKNOWN_CHARACTER)  # what a status byte stands for
 

@@ -8,6 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from crnn_jax.core.charset import Charset
+from crnn_jax.core.errors import UserError
+from crnn_jax.core.images import UnreadableImage, decode_image
 from crnn_jax.data import formats
 from crnn_jax.data.cache import cache_paths
 from crnn_jax.data.encoding import STATUS, LabelEncoder
@@ -25,9 +28,6 @@ from crnn_jax.data.source import (
     Reasons,
     gather,
 )
-from crnn_jax.spec.charset import Charset
-from crnn_jax.spec.errors import UserError
-from crnn_jax.spec.images import UnreadableImage, decode_image
 
 PROBE = 20  # pictures looked for before a wrong folder is reported
 
@@ -205,7 +205,7 @@ class FileSource:
         """int32 [m, 2]: heights and widths out of the files' headers, each file opened once.
 
         A picture that cannot be read has height 0 and width -k, k its place in
-        `spec.images.REASONS`.
+        `core.images.REASONS`.
         """
         self._asked_for_sizes = True
         return self._headers(ids)

@@ -15,8 +15,8 @@ import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 
+from crnn_jax.core.errors import UserError
 from crnn_jax.data.named import load
-from crnn_jax.spec.errors import UserError
 
 Parser = Callable[[str], tuple[str, str]]
 

@@ -12,9 +12,9 @@ from collections.abc import Callable
 
 import numpy as np
 
+from crnn_jax.core.images import REASONS, UnreadableImage, image_size
 from crnn_jax.data.cache import load, save
 from crnn_jax.data.progress import Progress
-from crnn_jax.spec.images import REASONS, UnreadableImage, image_size
 
 UNKNOWN = -1
 THREADS = 16  # opening a file is mostly waiting where files are far away

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from crnn_jax.core.errors import UserError
 from crnn_jax.data.cache import cache_paths, load, save
 from crnn_jax.data.encoding import LabelEncoder, LabelError, count_denormalized
 from crnn_jax.data.formats import Parser, shown
 from crnn_jax.data.lines import Lines, decoded
 from crnn_jax.data.progress import Progress
-from crnn_jax.spec.errors import UserError
 
 ARRAYS = ("line_offsets", "flat", "label_offsets", "status")
 WORTH_SECONDS = 1.0  # of indexing before it is written down

@@ -10,6 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from crnn_jax.core.charset import Charset
+from crnn_jax.core.errors import UserError
+from crnn_jax.core.geometry import frames_needed_flat, num_frames
+from crnn_jax.core.preprocessing import Preprocessing
 from crnn_jax.data.buckets import propose_boundaries, propose_max_width
 from crnn_jax.data.characters import characters_of, folded, table_of
 from crnn_jax.data.files import FileSource
@@ -19,10 +23,6 @@ from crnn_jax.data.source import Reasons
 from crnn_jax.data.stored import open_stored
 from crnn_jax.data.survey import Survey, overlap, survey
 from crnn_jax.data.usable import CHUNK, described, trainable
-from crnn_jax.spec.charset import Charset
-from crnn_jax.spec.errors import UserError
-from crnn_jax.spec.geometry import frames_needed_flat, num_frames
-from crnn_jax.spec.preprocessing import Preprocessing
 
 TIGHTEST = 5  # samples named
 BATCH = 64  # of the plan whose padding is told

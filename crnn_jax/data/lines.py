@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Iterator
 from typing import Any
 
-from crnn_jax.spec.errors import UserError
+from crnn_jax.core.errors import UserError
 
 BLOCK_BYTES = 4 << 20
 LINE_BYTES = 256  # read at first where one line is asked for

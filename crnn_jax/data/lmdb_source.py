@@ -17,10 +17,10 @@ import weakref
 from collections.abc import Iterator
 from typing import Any
 
+from crnn_jax.core.errors import UserError
+from crnn_jax.core.images import MISSING, UnreadableImage
 from crnn_jax.data.records import MISSING_LABEL
 from crnn_jax.data.source import Reasons
-from crnn_jax.spec.errors import UserError
-from crnn_jax.spec.images import MISSING, UnreadableImage
 
 DATA = "data.mdb"
 TOGETHER = 10_000  # labels of one transaction

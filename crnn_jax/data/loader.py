@@ -17,10 +17,10 @@ from collections.abc import Callable, Iterator
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
+from crnn_jax.core.preprocessing import Preprocessing
 from crnn_jax.data.collate import Augment, Batch, collate, named_augment
 from crnn_jax.data.plan import Plan, PlanRow
 from crnn_jax.data.source import Source
-from crnn_jax.spec.preprocessing import Preprocessing
 
 AHEAD = 2  # batches a worker has waiting
 THREADS = 8  # at most, where nobody says: more fight over Python's lock

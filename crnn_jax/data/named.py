@@ -7,7 +7,7 @@ user's own parser: by name, so that nothing of them is imported here.
 import importlib
 from typing import Any
 
-from crnn_jax.spec.errors import UserError
+from crnn_jax.core.errors import UserError
 
 
 def load(name: str, key: str, wanted: str = "package.module:function") -> Any:

@@ -9,6 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from crnn_jax.core.charset import Charset
+from crnn_jax.core.errors import UserError
+from crnn_jax.core.preprocessing import Preprocessing
 from crnn_jax.data.characters import characters_of, table_of
 from crnn_jax.data.files import FileSource
 from crnn_jax.data.mixture import MixedSource
@@ -18,9 +21,6 @@ from crnn_jax.data.source import Source
 from crnn_jax.data.split import Subset, split
 from crnn_jax.data.stored import open_stored
 from crnn_jax.data.usable import trainable
-from crnn_jax.spec.charset import Charset
-from crnn_jax.spec.errors import UserError
-from crnn_jax.spec.preprocessing import Preprocessing
 
 SYNTHETIC = "synthetic"
 RENDERED = "crnn_jax.synthetic.source:SyntheticSource"

@@ -15,13 +15,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from crnn_jax.core.errors import UserError
+from crnn_jax.core.geometry import num_frames
+from crnn_jax.core.preprocessing import Preprocessing
 from crnn_jax.data.buckets import bucket_widths
 from crnn_jax.data.randomness import generator
 from crnn_jax.data.source import Reasons, Source
 from crnn_jax.data.usable import CHUNK, resized_widths, trainable
-from crnn_jax.spec.errors import UserError
-from crnn_jax.spec.geometry import num_frames
-from crnn_jax.spec.preprocessing import Preprocessing
 
 WINDOW = 1 << 20
 RENDERED_BATCHES = 64  # a window where labels and sizes are drawn rather than looked up

@@ -11,14 +11,14 @@ from typing import Any
 
 import numpy as np
 
+from crnn_jax.core.charset import Charset
+from crnn_jax.core.errors import UserError
+from crnn_jax.core.images import MISSING, UnreadableImage
 from crnn_jax.data.encoding import LabelEncoder
 from crnn_jax.data.files import PROBE, FileSource
 from crnn_jax.data.formats import shown
 from crnn_jax.data.records import RECORD_STATUS, Records, cached_record_index, text_of
 from crnn_jax.data.source import Reasons
-from crnn_jax.spec.charset import Charset
-from crnn_jax.spec.errors import UserError
-from crnn_jax.spec.images import MISSING, UnreadableImage
 
 
 class RecordSource(FileSource):

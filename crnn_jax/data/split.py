@@ -9,11 +9,11 @@ from collections.abc import Callable
 
 import numpy as np
 
+from crnn_jax.core.errors import UserError
 from crnn_jax.data.cache import load, save
 from crnn_jax.data.files import FileSource
 from crnn_jax.data.index import WORTH_SECONDS
 from crnn_jax.data.source import Reasons
-from crnn_jax.spec.errors import UserError
 
 HASH_SHARE = "10%"  # of the pictures that a split by 'hash' keeps for validation
 

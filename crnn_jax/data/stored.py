@@ -2,12 +2,12 @@
 
 import os
 
+from crnn_jax.core.charset import Charset
 from crnn_jax.data.files import FileSource
 from crnn_jax.data.lmdb_source import LmdbRecords, is_lmdb
 from crnn_jax.data.record_source import RecordSource
 from crnn_jax.data.records import Records
 from crnn_jax.data.tfds_source import ArrayRecords, is_array_record
-from crnn_jax.spec.charset import Charset
 
 
 def open_stored(

@@ -9,10 +9,10 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from crnn_jax.core.images import UnreadableImage
 from crnn_jax.data.files import FileSource
 from crnn_jax.data.formats import shown_path
 from crnn_jax.data.source import EXAMPLES, Reasons
-from crnn_jax.spec.images import UnreadableImage
 
 NOT_NFC = "label not in NFC (composed when read)"
 ODD_SPACE = "odd white space in the label"

@@ -15,12 +15,12 @@ from typing import Any
 
 import numpy as np
 
+from crnn_jax.core.errors import UserError
+from crnn_jax.core.preprocessing import Preprocessing
 from crnn_jax.data.collate import Augment, Batch, collate, named_augment
 from crnn_jax.data.open import charset_of, open_sources, plan_of, preprocessing_of
 from crnn_jax.data.plan import Plan
 from crnn_jax.data.source import Source
-from crnn_jax.spec.errors import UserError
-from crnn_jax.spec.preprocessing import Preprocessing
 
 AHEAD = 2  # batches made before they are asked for
 ENDLESS = np.iinfo(np.int64).max

@@ -17,13 +17,13 @@ from typing import Any
 
 import tensorflow_datasets as tfds
 
+from crnn_jax.core.charset import Charset
+from crnn_jax.core.errors import FULL, UserError
+from crnn_jax.core.images import MISSING, NO_ACCESS, NO_FILE
 from crnn_jax.data.files import FileSource
 from crnn_jax.data.progress import Progress
 from crnn_jax.data.source import Reasons
 from crnn_jax.data.tfds_source import is_array_record
-from crnn_jax.spec.charset import Charset
-from crnn_jax.spec.errors import FULL, UserError
-from crnn_jax.spec.images import MISSING, NO_ACCESS, NO_FILE
 
 NO_CHARACTER = Charset.from_characters("\U0010fffd")  # labels are copied, not encoded
 

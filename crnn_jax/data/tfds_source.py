@@ -12,11 +12,11 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from crnn_jax.core.errors import UserError
+from crnn_jax.core.images import DAMAGED, MISSING, UnreadableImage
 from crnn_jax.data.examples import bytes_features
 from crnn_jax.data.records import DAMAGED_RECORD, MISSING_LABEL
 from crnn_jax.data.source import Reasons
-from crnn_jax.spec.errors import UserError
-from crnn_jax.spec.images import DAMAGED, MISSING, UnreadableImage
 
 TOGETHER = 256  # records read at once where all are read
 RECENT = 4096  # labels kept: more than a batch

@@ -2,11 +2,11 @@
 
 import numpy as np
 
+from crnn_jax.core import images
+from crnn_jax.core.geometry import frames_needed_flat, num_frames
+from crnn_jax.core.preprocessing import Preprocessing
 from crnn_jax.data.formats import shown, shown_path
 from crnn_jax.data.source import EXAMPLES, TOO_LONG, TOO_LONG_FOR_WIDTH, Reasons, Source
-from crnn_jax.spec import images
-from crnn_jax.spec.geometry import frames_needed_flat, num_frames
-from crnn_jax.spec.preprocessing import Preprocessing
 
 CHUNK = 1 << 18  # samples looked at together: a bound for memory, not a setting
 

@@ -18,8 +18,8 @@ import math
 import re
 from collections.abc import Iterable, Iterator
 
+from crnn_jax.core.errors import UserError
 from crnn_jax.decoding.ngram import BEGIN, END, UNKNOWN, NGram
-from crnn_jax.spec.errors import UserError
 
 TOKENS = {
     "<s>": BEGIN,

@@ -17,10 +17,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from crnn_jax.core.errors import UserError
 from crnn_jax.decoding import compiled
 from crnn_jax.decoding.language_model import NO_MODEL, LanguageModel, checked
 from crnn_jax.decoding.lexicon import NO_TRIE, Lexicon
-from crnn_jax.spec.errors import UserError
 
 # A class below this probability prolongs no text in that frame. Measured on real word pictures, it
 # changes no text at widths 10 and 100: see experiments/decoding/README.md.

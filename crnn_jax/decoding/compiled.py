@@ -19,7 +19,7 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
-from crnn_jax.spec.errors import UserError
+from crnn_jax.core.errors import UserError
 
 ROOM = 1 << 22  # bytes, several times what the functions take
 CHUNKS = 4  # a thread: pictures take unequal time, and the last chunk is waited for

@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from crnn_jax.spec.charset import Charset
-from crnn_jax.spec.errors import UserError
+from crnn_jax.core.charset import Charset
+from crnn_jax.core.errors import UserError
 
 
 class Trie(NamedTuple):

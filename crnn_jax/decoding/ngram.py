@@ -20,9 +20,9 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from crnn_jax.core.charset import Charset
+from crnn_jax.core.errors import UserError
 from crnn_jax.decoding.language_model import NEVER, Automaton
-from crnn_jax.spec.charset import Charset
-from crnn_jax.spec.errors import UserError
 
 # Private characters that stand for a text's begin, its end and any character never seen.
 BEGIN, END, UNKNOWN = "\ue000", "\ue001", "\ue002"

@@ -17,10 +17,10 @@ import itertools
 
 import numpy as np
 
+from crnn_jax.core.errors import UserError
 from crnn_jax.decoding import compiled
 from crnn_jax.decoding.beam_search import Hypothesis
 from crnn_jax.decoding.lexicon import Lexicon
-from crnn_jax.spec.errors import UserError
 
 # Only so many characters of a word are filed: at distance 2 that is at most 29 keys a word and
 # 350 MB for a million words, where whole words of 10 letters have 56 keys. Still every word is

@@ -7,8 +7,8 @@ model = CRNN(config)
 import dataclasses
 from typing import Any
 
-from crnn_jax.spec.errors import UserError
-from crnn_jax.spec.preprocessing import Preprocessing
+from crnn_jax.core.errors import UserError
+from crnn_jax.core.preprocessing import Preprocessing
 
 DTYPES = ("float32", "bfloat16")
 _FULL = (64, 128, 256, 256, 512, 512, 512)

@@ -13,11 +13,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from crnn_jax.core.geometry import layer_widths
 from crnn_jax.models import native
 from crnn_jax.models.config import ModelConfig
 from crnn_jax.models.layers import Convolution, MaskedBatchNorm, zero_padding
 from crnn_jax.models.lstm import BiLSTM
-from crnn_jax.spec.geometry import layer_widths
 
 NORMALISED = (2, 4, 6)  # convolutions 3, 5 and 7 have batch norm and therefore no bias
 # Convolution -> name and horizontal stride of the pool that follows it.

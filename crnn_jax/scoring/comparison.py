@@ -9,12 +9,12 @@ import dataclasses
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from crnn_jax.core.errors import UserError
 from crnn_jax.scoring.metrics import SHARES, Sums
 from crnn_jax.scoring.paired import Pairs, mcnemar, newcombe, p_text
 from crnn_jax.scoring.result import COMBINED, EvaluationResult
 from crnn_jax.scoring.row import Row
 from crnn_jax.scoring.tables import aligned
-from crnn_jax.spec.errors import UserError
 
 
 @dataclasses.dataclass

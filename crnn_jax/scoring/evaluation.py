@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from crnn_jax.core.charset import Charset
 from crnn_jax.scoring.result import EvaluationResult
 from crnn_jax.scoring.row import Row
-from crnn_jax.spec.charset import Charset
 
 
 class Prediction(NamedTuple):

@@ -10,12 +10,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from typing import IO, Any
 
+from crnn_jax.core.errors import UserError
+from crnn_jax.core.whole_file import whole_file
 from crnn_jax.scoring.comparison import Comparison
 from crnn_jax.scoring.predictions import NAME, is_json
 from crnn_jax.scoring.result import EvaluationResult
 from crnn_jax.scoring.tables import HEADINGS, markdown, sums_cells
-from crnn_jax.spec.errors import UserError
-from crnn_jax.spec.whole_file import whole_file
 
 OTHER_NAME = "predictions_b.tsv"  # of the model that is compared
 GROUPS = {"by_length": "label length", "by_aspect": "width / height"}

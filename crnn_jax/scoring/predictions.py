@@ -10,9 +10,9 @@ import math
 import os
 from typing import Any
 
+from crnn_jax.core.errors import UserError
 from crnn_jax.scoring.result import EvaluationResult
 from crnn_jax.scoring.row import COLUMNS, Row, from_cell
-from crnn_jax.spec.errors import UserError
 
 NAME = "predictions.tsv"  # in an output folder
 ENDINGS = (".tsv", ".json", ".jsonl")

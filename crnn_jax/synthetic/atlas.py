@@ -16,8 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from crnn_jax.spec.errors import UserError
-from crnn_jax.spec.whole_file import whole_file
+from crnn_jax.core.errors import UserError
+from crnn_jax.core.whole_file import whole_file
 
 SUFFIX = ".glyphs.npz"
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from crnn_jax.spec.errors import UserError
+from crnn_jax.core.errors import UserError
 from crnn_jax.synthetic.camera import jpeg
 
 Augment = Callable[[np.ndarray, np.random.Generator], np.ndarray]

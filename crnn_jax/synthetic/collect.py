@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import PIL
 
-from crnn_jax.spec.errors import UserError
+from crnn_jax.core.errors import UserError
 from crnn_jax.synthetic.atlas import SUFFIX, Atlas, save_atlas
 from crnn_jax.synthetic.fonts import BUILTIN, Face, find_faces
 from crnn_jax.synthetic.glyphs import CAP, Glyphs, draw_face

@@ -16,8 +16,8 @@ import multiprocessing
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from crnn_jax.spec.errors import UserError
-from crnn_jax.spec.whole_file import whole_file
+from crnn_jax.core.errors import UserError
+from crnn_jax.core.whole_file import whole_file
 from crnn_jax.synthetic.sheet import save_picture
 from crnn_jax.synthetic.source import SyntheticSource
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from PIL import ImageFont
 
-from crnn_jax.spec.errors import UserError
+from crnn_jax.core.errors import UserError
 
 SUFFIXES = (".ttf", ".otf", ".ttc", ".otc")
 SYSTEM_FOLDERS = {

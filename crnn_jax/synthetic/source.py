@@ -23,9 +23,9 @@ from typing import Any
 import cv2
 import numpy as np
 
+from crnn_jax.core.charset import Charset
+from crnn_jax.core.errors import UserError
 from crnn_jax.data.source import Reasons
-from crnn_jax.spec.charset import Charset
-from crnn_jax.spec.errors import UserError
 from crnn_jax.synthetic.atlas import Atlas, load_atlas
 from crnn_jax.synthetic.collect import characters_for, open_atlas
 from crnn_jax.synthetic.dice import Dice

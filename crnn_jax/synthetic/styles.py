@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from crnn_jax.spec.errors import UserError
-from crnn_jax.spec.strict_json import parse_json
-from crnn_jax.spec.user_files import open_file, read_bytes
+from crnn_jax.core.errors import UserError
+from crnn_jax.core.strict_json import parse_json
+from crnn_jax.core.user_files import open_file, read_bytes
 
 Range = tuple[float, float]
 LONGEST = 1 << 20  # bytes of a JSON file

@@ -5,8 +5,8 @@ from __future__ import annotations
 from importlib import resources
 from pathlib import Path
 
-from crnn_jax.spec.errors import UserError
-from crnn_jax.spec.user_files import text_lines
+from crnn_jax.core.errors import UserError
+from crnn_jax.core.user_files import text_lines
 
 LONGEST = 1000  # bytes of a line: what is longer is no word that a picture could show
 MOST = 10_000_000  # words, about a gigabyte

@@ -14,7 +14,7 @@ import hashlib
 import string
 from itertools import accumulate
 
-from crnn_jax.spec.charset import Charset
+from crnn_jax.core.charset import Charset
 from crnn_jax.synthetic.dice import Dice
 from crnn_jax.synthetic.spelling import NUMBER_PATTERNS, Inventor, decorate
 from crnn_jax.synthetic.styles import Style

@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from crnn_jax.spec.model_file import save_model
+from crnn_jax.core.model_file import save_model
 from crnn_jax.training import hosts
 from crnn_jax.training.checkpoints import Checkpoints
 from crnn_jax.training.state import TrainState

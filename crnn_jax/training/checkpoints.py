@@ -21,7 +21,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from crnn_jax.spec.errors import UserError
+from crnn_jax.core.errors import UserError
 from crnn_jax.training import hosts
 
 SUMS = "sha256.json"

@@ -16,7 +16,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from crnn_jax.spec.errors import UserError
+from crnn_jax.core.errors import UserError
 
 TIMEOUT = 300  # seconds until all processes must have joined
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from crnn_jax.core.charset import Charset
 from crnn_jax.models.crnn import CRNN
-from crnn_jax.spec.charset import Charset
 from crnn_jax.training.experiment import Experiment
 from crnn_jax.training.state import Variables, init_variables
 

@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-from crnn_jax.spec.errors import UserError
+from crnn_jax.core.errors import UserError
 
 # key -> (least, most)
 LIMITS: dict[str, tuple[float, float]] = {

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from crnn_jax.spec.errors import UserError
+from crnn_jax.core.errors import UserError
 
 # What `config.freeze` may name, and the modules it means.
 STAGES = {

@@ -18,8 +18,8 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from crnn_jax.core.errors import UserError
 from crnn_jax.models import native
-from crnn_jax.spec.errors import UserError
 
 AXIS = "data"
 # What of a batch goes to the devices; text, ids and failures stay on the host.

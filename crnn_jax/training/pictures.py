@@ -6,10 +6,10 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from crnn_jax.core.charset import Charset
 from crnn_jax.data.collate import Batch
 from crnn_jax.data.source import Source
 from crnn_jax.scoring.evaluation import Prediction
-from crnn_jax.spec.charset import Charset
 
 ROW, WIDE, MARGIN = 64, 320, 6  # pixels
 INK, RIGHT, WRONG = (30, 30, 30), (0, 110, 60), (190, 20, 40)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import jax
 
-from crnn_jax.spec.errors import UserError
+from crnn_jax.core.errors import UserError
 
 
 class Profile:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from crnn_jax.spec.errors import UserError
+from crnn_jax.core.errors import UserError
 
 Changes = dict[str, Any]
 LONGEST_NAME = 120

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from crnn_jax.core.whole_file import whole_file
 from crnn_jax.scoring import tables
 from crnn_jax.scoring.intervals import wilson
-from crnn_jax.spec.whole_file import whole_file
 from crnn_jax.training.sweep_points import Changes
 from crnn_jax.training.sweep_runs import Summary
 

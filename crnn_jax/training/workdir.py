@@ -7,12 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
 
-from crnn_jax.spec.charset import Charset
-from crnn_jax.spec.errors import UserError
-from crnn_jax.spec.whole_file import whole_file
+from crnn_jax.core.charset import Charset
+from crnn_jax.core.errors import UserError
+from crnn_jax.core.whole_file import whole_file
+from crnn_jax.reading.open_model import WORKDIR_MODEL
 from crnn_jax.training import hosts
 from crnn_jax.training.checkpoints import META, Checkpoints
-from crnn_jax.training.open_model import WORKDIR_MODEL
 
 # These change nothing about the numbers of a run, so a resumed run takes their new values.
 FREE = ("log", "checkpoint", "data.workers", "data.loader", "data.cache")

@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from experiments.benchmarks import report
 
 ROOT = Path(__file__).resolve().parents[2]
-LOAD = "from crnn_jax.deploy.recognizer import Recognizer; Recognizer.load()"
+LOAD = "from crnn_jax.reading.recognizer import Recognizer; Recognizer.load()"
 
 
 def main() -> None:

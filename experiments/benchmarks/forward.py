@@ -78,10 +78,10 @@ def random_model(name: str) -> tuple[dict, dict]:
     """(variables, metadata) with fresh weights."""
     import jax
 
+    from crnn_jax.core.charset import Charset
+    from crnn_jax.core.preprocessing import Preprocessing
     from crnn_jax.models.config import get_model_config
     from crnn_jax.models.crnn import CRNN
-    from crnn_jax.spec.charset import Charset
-    from crnn_jax.spec.preprocessing import Preprocessing
     from crnn_jax.training.state import init_variables
 
     config = get_model_config(name, num_classes=CLASSES)
@@ -170,7 +170,7 @@ def ours_bfloat16(variables: dict, metadata: dict) -> Forward | None:
 def keras(variables: dict, metadata: dict) -> Forward:
     import tensorflow as tf
 
-    from crnn_jax.deploy import keras_twin
+    from crnn_jax.exporting import keras_twin
 
     twin = keras_twin.build((variables, metadata))
     signature = tf.TensorSpec([None, 32, WIDTH, 1], tf.uint8)
@@ -213,7 +213,7 @@ def onnxruntime(variables: dict, metadata: dict) -> Forward:
     import onnx  # noqa: F401 (the exporter needs it)
     import onnxruntime as runtime
 
-    from crnn_jax.deploy.onnx_model import export_onnx
+    from crnn_jax.exporting.onnx_model import export_onnx
 
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "crnn.onnx")

@@ -101,10 +101,10 @@ def measured(path: str) -> dict:
 
 def start(path: str) -> dict:
     """What training does before its first batch, timed."""
+    from crnn_jax.core.charset import Charset
+    from crnn_jax.core.preprocessing import Preprocessing
     from crnn_jax.data.files import FileSource
     from crnn_jax.data.plan import Plan
-    from crnn_jax.spec.charset import Charset
-    from crnn_jax.spec.preprocessing import Preprocessing
 
     charset = Charset.from_characters(CHARACTERS, ignore_case=True)
     rule = Preprocessing(width=100)
@@ -182,12 +182,12 @@ def _private_bytes() -> int:
 def padding(annotation: str, model_name: str, args: argparse.Namespace) -> list[dict]:
     """The shapes of a set's batches, the padding with them, and what compiling them costs."""
     from crnn_jax import xla_flags
+    from crnn_jax.core.charset import Charset
+    from crnn_jax.core.preprocessing import Preprocessing
     from crnn_jax.data.buckets import propose_boundaries, propose_max_width
     from crnn_jax.data.files import FileSource
     from crnn_jax.data.plan import Plan
     from crnn_jax.data.usable import resized_widths, trainable
-    from crnn_jax.spec.charset import Charset
-    from crnn_jax.spec.preprocessing import Preprocessing
 
     charset = Charset.from_characters(CHARACTERS, ignore_case=True)
     source = FileSource(annotation, charset, cache=True)

@@ -51,9 +51,9 @@ def main() -> None:
 
 def measure(folder: str, args: argparse.Namespace) -> list[dict]:
     """A row a subject and kind of company."""
-    from crnn_jax.deploy.pictures import list_images, prepare_all
-    from crnn_jax.deploy.recognizer import Recognizer
-    from crnn_jax.training.open_model import open_model
+    from crnn_jax.reading.open_model import open_model
+    from crnn_jax.reading.pictures import list_images, prepare_all
+    from crnn_jax.reading.recognizer import Recognizer
 
     recognizer = Recognizer.load(args.model)
     prepared = prepare_all(list_images(folder)[: args.count], recognizer.preprocessing)
@@ -146,7 +146,7 @@ def greedy(logits: np.ndarray, charset) -> str:
 def keras(variables: dict, metadata: dict) -> Network:
     import tensorflow as tf
 
-    from crnn_jax.deploy import keras_twin
+    from crnn_jax.exporting import keras_twin
 
     twin = keras_twin.build((variables, metadata))
     channels = metadata["model"]["channels"]

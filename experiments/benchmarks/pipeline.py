@@ -101,18 +101,18 @@ def stored(annotation: str, scratch: Path, args: argparse.Namespace) -> dict[str
 
 
 def table():
-    from crnn_jax.spec.charset import Charset
+    from crnn_jax.core.charset import Charset
 
     return Charset.from_characters(CHARACTERS, ignore_case=True)
 
 
 def measure(name: str, kind: str, path: str, args: argparse.Namespace) -> list[dict]:
     """Rows of one set."""
+    from crnn_jax.core.preprocessing import Preprocessing
     from crnn_jax.data.collate import collate
     from crnn_jax.data.loader import batches
     from crnn_jax.data.plan import Plan
     from crnn_jax.data.stored import open_stored
-    from crnn_jax.spec.preprocessing import Preprocessing
 
     rule = Preprocessing(width=args.width, max_width=256)
     source = open_stored(path, table())

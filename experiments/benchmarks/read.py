@@ -56,8 +56,8 @@ def rendered(folder: Path, count: int) -> Path:
 
 def measure(folder: str, args: argparse.Namespace) -> list[dict]:
     """Rows of both measurements."""
-    from crnn_jax.deploy.pictures import list_images
-    from crnn_jax.deploy.recognizer import Recognizer
+    from crnn_jax.reading.pictures import list_images
+    from crnn_jax.reading.recognizer import Recognizer
 
     start = time.perf_counter()
     recognizer = Recognizer.load(args.model)

@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from configs import synthetic
-from crnn_jax.spec.charset import Charset
+from crnn_jax.core.charset import Charset
 from crnn_jax.synthetic.fonts import find_faces
 from crnn_jax.synthetic.source import SyntheticSource
 from experiments.benchmarks import report

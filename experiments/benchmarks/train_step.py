@@ -139,7 +139,7 @@ def keras(variables: dict, metadata: dict, policy: str = "float32") -> Step:
     import keras as framework
     import tensorflow as tf
 
-    from crnn_jax.deploy import keras_twin
+    from crnn_jax.exporting import keras_twin
 
     framework.config.set_dtype_policy(policy)
     twin = keras_twin.build((variables, metadata))

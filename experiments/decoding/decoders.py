@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument("--tensorflow", action="store_true")
     args = parser.parse_args()
     xla_flags.set_for_cpu()
-    from crnn_jax.deploy.recognizer import Recognizer
+    from crnn_jax.reading.recognizer import Recognizer
 
     recognizer = Recognizer.load(args.model)
     batches, labels = network_output(recognizer, args.annotation)
@@ -49,8 +49,8 @@ def network_output(recognizer, annotations):
     """Batches of (log-probs [b, t, k], frames [b]), narrow ones first, and the labels of all."""
     import numpy as np
 
-    from crnn_jax.deploy.decoder import tempered
-    from crnn_jax.deploy.evaluation import batches_of, open_annotation, plan_of
+    from crnn_jax.reading.decoder import tempered
+    from crnn_jax.reading.evaluation import batches_of, open_annotation, plan_of
 
     rows = []
     for annotation in annotations:
@@ -74,8 +74,8 @@ def network_output(recognizer, annotations):
 def compare(charset, batches, labels, args) -> None:
     from crnn_jax.decoding.lexicon import Lexicon
     from crnn_jax.decoding.ngram import NGram
-    from crnn_jax.deploy.decoder import Decoder
-    from crnn_jax.deploy.decoder_files import read_lines
+    from crnn_jax.reading.decoder import Decoder
+    from crnn_jax.reading.decoder_files import read_lines
 
     listed = [charset.normalize(word) for word in read_lines(args.words)]
     listed = [word for word in dict.fromkeys(listed) if len(charset.encode(word)[0])]

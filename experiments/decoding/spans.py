@@ -26,7 +26,7 @@ def main() -> None:
     args = parser.parse_args()
     xla_flags.set_for_cpu()
     from configs import synthetic
-    from crnn_jax.deploy.recognizer import Recognizer
+    from crnn_jax.reading.recognizer import Recognizer
     from crnn_jax.synthetic.source import SyntheticSource
 
     recognizer = Recognizer.load(args.model)

@@ -27,7 +27,7 @@ def main() -> None:
     xla_flags.set_for_cpu()
     import jax
 
-    from crnn_jax.deploy.recognizer import Recognizer
+    from crnn_jax.reading.recognizer import Recognizer
 
     compiled: list[float] = []
     jax.monitoring.register_event_duration_secs_listener(

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from crnn_jax.core.charset import Charset
 from crnn_jax.data.source import Reasons, gather
-from crnn_jax.spec.charset import Charset
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from crnn_jax.core.errors import UserError
+from crnn_jax.core.preprocessing import Preprocessing
 from crnn_jax.data.buckets import bucket_widths, propose_boundaries, propose_max_width
-from crnn_jax.spec.errors import UserError
-from crnn_jax.spec.preprocessing import Preprocessing
 
 
 def test_bucket_widths():

@@ -4,10 +4,10 @@ import pickle
 import numpy as np
 import pytest
 
+from crnn_jax.core.charset import Charset
 from crnn_jax.data import cache, headers, index
 from crnn_jax.data.files import FileSource
 from crnn_jax.data.progress import Progress
-from crnn_jax.spec.charset import Charset
 from tests.data.conftest import write_picture
 
 LOWER = Charset.from_characters("abc", ignore_case=True)

@@ -2,14 +2,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from crnn_jax.core import images
+from crnn_jax.core.charset import Charset
+from crnn_jax.core.errors import UserError
+from crnn_jax.core.preprocessing import Preprocessing
 from crnn_jax.data.collate import collate, named_augment
 from crnn_jax.data.files import FileSource
 from crnn_jax.data.plan import Plan, PlanRow
 from crnn_jax.data.source import CHANGED
-from crnn_jax.spec import images
-from crnn_jax.spec.charset import Charset
-from crnn_jax.spec.errors import UserError
-from crnn_jax.spec.preprocessing import Preprocessing
 from tests.data.conftest import write_picture
 
 FREE = Preprocessing(max_width=160)

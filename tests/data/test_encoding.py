@@ -3,9 +3,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from crnn_jax.core.charset import BLANK, UNKNOWN, Charset
 from crnn_jax.data.encoding import STATUS, LabelEncoder, LabelError, count_denormalized
 from crnn_jax.data.source import NO_LABEL, UNKNOWN_CHARACTER, USABLE
-from crnn_jax.spec.charset import BLANK, UNKNOWN, Charset
 
 texts = st.lists(
     st.text(st.sampled_from("abcABCéÉe\u0301ΣσςİßﬀΩ1 ?"), max_size=8), min_size=1, max_size=20

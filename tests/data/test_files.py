@@ -8,15 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from crnn_jax.core import images
+from crnn_jax.core.charset import Charset
+from crnn_jax.core.errors import UserError
+from crnn_jax.core.preprocessing import Preprocessing
 from crnn_jax.data import usable
 from crnn_jax.data.files import FileSource
 from crnn_jax.data.lines import Lines
 from crnn_jax.data.plan import Plan
 from crnn_jax.data.source import CHANGED, COMPOSED, NO_LABEL, STRIPPED, UNKNOWN_CHARACTER
-from crnn_jax.spec import images
-from crnn_jax.spec.charset import Charset
-from crnn_jax.spec.errors import UserError
-from crnn_jax.spec.preprocessing import Preprocessing
 from tests.data.conftest import write_picture
 
 LOWER = Charset.from_characters("abcdefghijklmnopqrstuvwxyz0123456789", ignore_case=True)

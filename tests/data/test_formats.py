@@ -2,8 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from crnn_jax.core.errors import UserError
 from crnn_jax.data import formats
-from crnn_jax.spec.errors import UserError
 
 # The three annotation files of CRNN.tf2's example.
 EXAMPLES = {

@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from crnn_jax.core import images
+from crnn_jax.core.charset import Charset
+from crnn_jax.core.errors import UserError
+from crnn_jax.core.preprocessing import Preprocessing
 from crnn_jax.data import survey as survey_module
 from crnn_jax.data.files import FileSource
 from crnn_jax.data.inspection import CASE, SQUEEZED, STRETCHED, Options, inspect
 from crnn_jax.data.inspection_text import text_of
 from crnn_jax.data.source import NO_LABEL, TOO_LONG, TOO_LONG_FOR_WIDTH, UNKNOWN_CHARACTER
 from crnn_jax.data.survey import NOT_NFC, ODD_SPACE, OTHER_LABEL, SAME_BYTES, SAME_PATH
-from crnn_jax.spec import images
-from crnn_jax.spec.charset import Charset
-from crnn_jax.spec.errors import UserError
-from crnn_jax.spec.preprocessing import Preprocessing
 from tests.data.conftest import write_picture
 
 # Real pictures are not part of the repository; where somebody has some, this names their folder.

@@ -8,6 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from crnn_jax.core import images
+from crnn_jax.core.charset import Charset
+from crnn_jax.core.errors import UserError
+from crnn_jax.core.preprocessing import Preprocessing
 from crnn_jax.data import lmdb_source, records
 from crnn_jax.data.lmdb_source import BEYOND, LOST, LmdbRecords, is_lmdb
 from crnn_jax.data.open import open_sources
@@ -15,10 +19,6 @@ from crnn_jax.data.record_source import RecordSource
 from crnn_jax.data.records import LINE_BREAK, MISSING_LABEL, NO_TEXT, NOT_UTF8
 from crnn_jax.data.source import NO_LABEL, UNKNOWN_CHARACTER
 from crnn_jax.data.stored import open_stored
-from crnn_jax.spec import images
-from crnn_jax.spec.charset import Charset
-from crnn_jax.spec.errors import UserError
-from crnn_jax.spec.preprocessing import Preprocessing
 from tests.data.test_open import config_of
 
 LOWER = Charset.from_characters("abcdefghijklmnopqrstuvwxyz", ignore_case=True)

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from crnn_jax.core.preprocessing import Preprocessing
 from crnn_jax.data.files import FileSource
 from crnn_jax.data.loader import batches
 from crnn_jax.data.plan import Plan
-from crnn_jax.spec.preprocessing import Preprocessing
 
 ROOT = Path(__file__).resolve().parents[2]
 FREE = Preprocessing(max_width=160)
@@ -140,8 +140,8 @@ import multiprocessing, os, signal, sys
 from crnn_jax.data.files import FileSource
 from crnn_jax.data.loader import batches
 from crnn_jax.data.plan import Plan
-from crnn_jax.spec.charset import Charset
-from crnn_jax.spec.preprocessing import Preprocessing
+from crnn_jax.core.charset import Charset
+from crnn_jax.core.preprocessing import Preprocessing
 
 if __name__ == '__main__':
     source = FileSource(sys.argv[1], Charset.from_characters('abcdefghijklmnopqrstuvwxyz'))

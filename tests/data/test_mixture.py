@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from crnn_jax.core.preprocessing import Preprocessing
 from crnn_jax.data.mixture import MixedSource
 from crnn_jax.data.plan import RENDERED_BATCHES, Plan
 from crnn_jax.data.source import is_rendered
-from crnn_jax.spec.preprocessing import Preprocessing
 from tests.data.conftest import DrawnSource, FakeSource
 
 

@@ -3,12 +3,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from crnn_jax.core.errors import UserError
+from crnn_jax.core.preprocessing import Preprocessing
 from crnn_jax.data import open as open_module
 from crnn_jax.data.files import FileSource
 from crnn_jax.data.open import charset_of, open_sources, parse_names, plan_of
 from crnn_jax.data.split import Subset, split
-from crnn_jax.spec.errors import UserError
-from crnn_jax.spec.preprocessing import Preprocessing
 from tests.data.conftest import DrawnSource, write_picture
 
 RULE = Preprocessing(width=100)

@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from crnn_jax.core.errors import UserError
+from crnn_jax.core.geometry import num_frames
+from crnn_jax.core.preprocessing import Preprocessing
 from crnn_jax.data import plan as plan_module
 from crnn_jax.data.mixture import MixedSource
 from crnn_jax.data.plan import Plan
 from crnn_jax.data.source import TOO_LONG, TOO_LONG_FOR_WIDTH
-from crnn_jax.spec.errors import UserError
-from crnn_jax.spec.geometry import num_frames
-from crnn_jax.spec.preprocessing import Preprocessing
 
 FREE = Preprocessing(max_width=160)
 

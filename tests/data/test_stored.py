@@ -9,6 +9,7 @@ import lmdb
 import numpy as np
 import pytest
 
+from crnn_jax.core.preprocessing import Preprocessing
 from crnn_jax.data import split as split_module
 from crnn_jax.data.files import FileSource
 from crnn_jax.data.lmdb_source import LmdbRecords
@@ -18,7 +19,6 @@ from crnn_jax.data.split import split
 from crnn_jax.data.stored import open_stored
 from crnn_jax.data.survey import SAME_BYTES
 from crnn_jax.data.tfds_source import ArrayRecords
-from crnn_jax.spec.preprocessing import Preprocessing
 from tests.data.conftest import write_picture
 from tests.data.test_inspection import look
 from tests.data.test_loader import assert_equal, darker

@@ -4,13 +4,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from crnn_jax.core.errors import UserError
+from crnn_jax.core.geometry import num_frames
+from crnn_jax.core.preprocessing import Preprocessing
 from crnn_jax.data import loader
 from crnn_jax.data.files import FileSource
 from crnn_jax.data.plan import Plan
 from crnn_jax.data.tf_loader import as_dataset, batches, make_dataset
-from crnn_jax.spec.errors import UserError
-from crnn_jax.spec.geometry import num_frames
-from crnn_jax.spec.preprocessing import Preprocessing
 
 FREE = Preprocessing(max_width=160)
 

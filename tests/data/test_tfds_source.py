@@ -10,6 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from crnn_jax.core import images
+from crnn_jax.core.charset import Charset
+from crnn_jax.core.errors import UserError
 from crnn_jax.data import headers, records
 from crnn_jax.data.examples import bytes_features
 from crnn_jax.data.record_source import RecordSource
@@ -17,9 +20,6 @@ from crnn_jax.data.records import DAMAGED_RECORD, LINE_BREAK, MISSING_LABEL, NOT
 from crnn_jax.data.source import NO_LABEL
 from crnn_jax.data.stored import open_stored
 from crnn_jax.data.tfds_source import ArrayRecords, is_array_record
-from crnn_jax.spec import images
-from crnn_jax.spec.charset import Charset
-from crnn_jax.spec.errors import UserError
 
 LOWER = Charset.from_characters("abcdefghijklmnopqrstuvwxyz", ignore_case=True)
 # tf.train.Example(image=[00 01] * 2, label=['ab', 'c'], none=[] of bytes, other=[7, -300],
@@ -222,7 +222,7 @@ def test_reading_needs_neither_tensorflow_nor_tfds(tmp_path, picture):
     folder = write(tmp_path / "set", [[example(image=picture, label=b"ab")]])
     code = (
         "import sys; from crnn_jax.data.stored import open_stored; "
-        "from crnn_jax.spec.charset import Charset; "
+        "from crnn_jax.core.charset import Charset; "
         f"print(open_stored({str(folder)!r}, Charset.from_characters('ab')).text(0)); "
         "print([m for m in ('tensorflow', 'tensorflow_datasets', 'jax') if m in sys.modules])"
     )

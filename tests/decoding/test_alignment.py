@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from crnn_jax.core.geometry import num_frames
 from crnn_jax.decoding.alignment import align, pixel_spans
-from crnn_jax.spec.geometry import num_frames
 
 
 def log_softmax(x):

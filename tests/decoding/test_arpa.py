@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from crnn_jax.core.charset import Charset
+from crnn_jax.core.errors import UserError
 from crnn_jax.decoding.arpa import arpa_lines, read_arpa
 from crnn_jax.decoding.language_model import NEVER, checked
 from crnn_jax.decoding.ngram import BEGIN, NGram
-from crnn_jax.deploy.decoder_files import read_language_model
-from crnn_jax.spec.charset import Charset
-from crnn_jax.spec.errors import UserError
+from crnn_jax.reading.decoder_files import read_language_model
 
 # As KenLM's `lmplz -o 2` writes it.
 KENLM = """\\data\\

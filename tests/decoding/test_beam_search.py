@@ -5,11 +5,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from crnn_jax.core.errors import UserError
 from crnn_jax.decoding import compiled
 from crnn_jax.decoding.beam_search import PRUNE, beam_search
 from crnn_jax.decoding.confidence import sequence_log_prob
 from crnn_jax.decoding.greedy import emittable
-from crnn_jax.spec.errors import UserError
 from tests.testdata.brute_force import all_texts, log_softmax, peaked, plain_search, runner_up
 
 FULL = 4**6  # more texts than 6 frames of 4 classes can spell

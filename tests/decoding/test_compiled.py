@@ -7,8 +7,8 @@ import threading
 
 import pytest
 
+from crnn_jax.core.errors import UserError
 from crnn_jax.decoding import compiled
-from crnn_jax.spec.errors import UserError
 from tests.testdata.full_disk import room
 
 ROOT = pathlib.Path(__file__).parents[2]

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from crnn_jax.core.charset import BLANK, Charset
 from crnn_jax.decoding.alignment import align
 from crnn_jax.decoding.beam_search import beam_search
 from crnn_jax.decoding.beam_search_jax import beam_search_jax
@@ -13,7 +14,6 @@ from crnn_jax.decoding.greedy import greedy_decode
 from crnn_jax.decoding.lexicon import Lexicon
 from crnn_jax.decoding.ngram import NGram
 from crnn_jax.decoding.spelling import Neighbours, rerank
-from crnn_jax.spec.charset import BLANK, Charset
 
 B, T, K = 2, 4, 4  # one shape for all examples: few compilations
 ALL_LOW = np.full((B, T, K), -1e30, np.float32)

@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from crnn_jax.core.charset import Charset
+from crnn_jax.core.errors import UserError
 from crnn_jax.decoding.beam_search import beam_search
 from crnn_jax.decoding.lexicon import Lexicon
-from crnn_jax.spec.charset import Charset
-from crnn_jax.spec.errors import UserError
 from tests.testdata.brute_force import all_texts, log_softmax, peaked
 
 TABLE = Charset.from_characters("abc")  # the blank is class 3

@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from crnn_jax.core.charset import Charset
+from crnn_jax.core.errors import UserError
 from crnn_jax.decoding import ngram
 from crnn_jax.decoding.beam_search import beam_search
 from crnn_jax.decoding.language_model import NEVER, Automaton, checked
 from crnn_jax.decoding.lexicon import Lexicon
 from crnn_jax.decoding.ngram import BEGIN, END, UNKNOWN, NGram
-from crnn_jax.spec.charset import Charset
-from crnn_jax.spec.errors import UserError
 from tests.testdata.brute_force import all_texts, log_softmax, peaked, plain_search
 
 TABLE = Charset.from_characters("abc")  # the blank is class 3

@@ -5,11 +5,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from crnn_jax.core.charset import Charset
+from crnn_jax.core.errors import UserError
 from crnn_jax.decoding import compiled
 from crnn_jax.decoding.lexicon import Lexicon
 from crnn_jax.decoding.spelling import PREFIX, Neighbours, rerank
-from crnn_jax.spec.charset import Charset
-from crnn_jax.spec.errors import UserError
 from tests.testdata.brute_force import all_texts, log_softmax
 
 TABLE = Charset.from_characters("abc")  # the blank is class 3

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from crnn_jax.core.geometry import GEOMETRIES, num_frames
 from crnn_jax.models.config import get_model_config
 from crnn_jax.models.crnn import CRNN
-from crnn_jax.spec.geometry import GEOMETRIES, num_frames
 from crnn_jax.training.state import init_variables
 
 CLASSES = 12

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from jax import lax
 
+from crnn_jax.core.errors import UserError
+from crnn_jax.core.preprocessing import Preprocessing
 from crnn_jax.models.config import VARIANTS, ModelConfig, get_model_config
 from crnn_jax.models.crnn import CRNN
 from crnn_jax.models.layers import MaskedBatchNorm, max_pool, pool_of
 from crnn_jax.models.lstm import BiLSTM, LSTMParameters, lstm_scan
-from crnn_jax.spec.errors import UserError
-from crnn_jax.spec.preprocessing import Preprocessing
 from crnn_jax.training.state import init_variables
 
 # Trained parameters and batch statistics: grey pictures, 36 characters and the blank.

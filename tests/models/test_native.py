@@ -10,12 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from crnn_jax.core.geometry import GEOMETRIES
 from crnn_jax.models import native
 from crnn_jax.models.config import get_model_config
 from crnn_jax.models.crnn import CRNN, prepare
 from crnn_jax.models.layers import Convolution, MaskedBatchNorm
 from crnn_jax.models.lstm import BiLSTM
-from crnn_jax.spec.geometry import GEOMETRIES
 from crnn_jax.training.state import init_variables, traced_init
 
 needs_native = pytest.mark.skipif(not native.available(), reason=native.unavailable())

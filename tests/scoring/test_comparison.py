@@ -2,11 +2,11 @@ import math
 
 import pytest
 
+from crnn_jax.core.errors import UserError
 from crnn_jax.scoring.comparison import compare
 from crnn_jax.scoring.paired import Pairs
 from crnn_jax.scoring.result import EvaluationResult
 from crnn_jax.scoring.row import Row
-from crnn_jax.spec.errors import UserError
 
 
 def result(*texts, name="one", labels=("Cat", "dog", "a-b", "x")):

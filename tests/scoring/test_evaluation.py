@@ -3,8 +3,8 @@ import math
 import numpy as np
 import pytest
 
+from crnn_jax.core.charset import Charset
 from crnn_jax.scoring.evaluation import Prediction, evaluate_batches
-from crnn_jax.spec.charset import Charset
 
 CHARSET = Charset.from_characters("abc")
 LABELS = ["ab", "c", "", "abc", "b"]

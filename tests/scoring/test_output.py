@@ -3,11 +3,11 @@ import json
 import numpy as np
 import pytest
 
+from crnn_jax.core.errors import UserError
 from crnn_jax.scoring.comparison import compare
 from crnn_jax.scoring.output import is_folder, require_writable, whole_markdown, write_outputs
 from crnn_jax.scoring.result import EvaluationResult
 from crnn_jax.scoring.row import Row
-from crnn_jax.spec.errors import UserError
 
 
 @pytest.fixture

@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from crnn_jax.core.errors import UserError
 from crnn_jax.scoring.predictions import open_predictions, predictions_file, read_predictions
 from crnn_jax.scoring.result import EvaluationResult
 from crnn_jax.scoring.row import Row
-from crnn_jax.spec.errors import UserError
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=6)
 

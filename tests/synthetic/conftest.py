@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from crnn_jax.spec.charset import Charset
+from crnn_jax.core.charset import Charset
 from crnn_jax.synthetic.source import SyntheticSource
 
 LETTERS = "0123456789abcdefghijklmnopqrstuvwxyz"

@@ -4,7 +4,7 @@ import tempfile
 import numpy as np
 import pytest
 
-from crnn_jax.spec.errors import UserError
+from crnn_jax.core.errors import UserError
 from crnn_jax.synthetic import collect
 from crnn_jax.synthetic.atlas import load_atlas, save_atlas
 from crnn_jax.synthetic.collect import characters_for, open_atlas

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from crnn_jax.spec.errors import UserError
+from crnn_jax.core.errors import UserError
 from crnn_jax.synthetic.styles import LARGEST, LIMITS, STYLES, Style, get_style
 
 KEYS = [field.name for field in dataclasses.fields(Style)]

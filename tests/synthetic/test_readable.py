@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import ImageFont
 
-from crnn_jax.spec.errors import UserError
+from crnn_jax.core.errors import UserError
 from crnn_jax.synthetic import collect, fonts, glyphs
 from crnn_jax.synthetic.fonts import BUILTIN, Face, find_faces
 from crnn_jax.synthetic.readable import LEAST_SCORE, readable_columns, score

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from crnn_jax.core.charset import Charset
+from crnn_jax.core.errors import UserError
 from crnn_jax.data.source import Source
-from crnn_jax.spec.charset import Charset
-from crnn_jax.spec.errors import UserError
 from crnn_jax.synthetic.atlas import SUFFIX, save_atlas
 
 IDS = [0, 3, 2**33, 41, 7]  # a run's later epochs have large numbers

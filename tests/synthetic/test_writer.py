@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from crnn_jax.spec.charset import Charset
-from crnn_jax.spec.errors import UserError
+from crnn_jax.core.charset import Charset
+from crnn_jax.core.errors import UserError
 from crnn_jax.synthetic.styles import STYLES, get_style
 from crnn_jax.synthetic.words import builtin_words, word_list
 from crnn_jax.synthetic.writer import Writer

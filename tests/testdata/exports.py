@@ -8,8 +8,8 @@ import jax
 import numpy as np
 from PIL import Image
 
-from crnn_jax.deploy.loaded_model import LoadedModel
-from crnn_jax.spec.charset import Charset
+from crnn_jax.core.charset import Charset
+from crnn_jax.reading.loaded_model import LoadedModel
 from tests.testdata.tiny_model import CHARSET, noise_pictures, tiny_metadata, tiny_variables
 
 
@@ -38,7 +38,7 @@ def resized(count: int = 4) -> list[np.ndarray]:
 
 def write_annotated(folder: Path, model: LoadedModel, count: int = 6) -> str:
     """Pictures, two of three labelled by what the model reads, and a damaged one at the end."""
-    from crnn_jax.deploy.parity_reference import Reference
+    from crnn_jax.exporting.parity_reference import Reference
 
     pictures = noise_pictures(count)
     images = [model.preprocessing.resize(picture[..., None]) for picture in pictures]

@@ -6,11 +6,11 @@ from typing import Any
 import jax
 import numpy as np
 
+from crnn_jax.core.charset import Charset
+from crnn_jax.core.model_file import save_model
+from crnn_jax.core.preprocessing import Preprocessing
 from crnn_jax.models.config import get_model_config
 from crnn_jax.models.crnn import CRNN
-from crnn_jax.spec.charset import Charset
-from crnn_jax.spec.model_file import save_model
-from crnn_jax.spec.preprocessing import Preprocessing
 
 CHARSET = Charset.from_characters("0123456789abcdefghijklmnopqrstuvwxyz", ignore_case=True)
 

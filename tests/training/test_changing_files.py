@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from crnn_jax.core.errors import UserError
+from crnn_jax.core.images import DAMAGED, MISSING
 from crnn_jax.data.source import CHANGED
-from crnn_jax.spec.errors import UserError
-from crnn_jax.spec.images import DAMAGED, MISSING
 from crnn_jax.training import loop
 from crnn_jax.training.loop import train_and_evaluate
 from crnn_jax.training.tally import EMPTY_STEPS

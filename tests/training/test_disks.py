@@ -7,7 +7,7 @@ import os
 import jax.numpy as jnp
 import pytest
 
-from crnn_jax.spec.errors import UserError
+from crnn_jax.core.errors import UserError
 from crnn_jax.training import checkpoints
 from crnn_jax.training.checkpoints import Checkpoints
 from crnn_jax.training.loop import train_and_evaluate

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from crnn_jax.spec.errors import UserError
+from crnn_jax.core.errors import UserError
 from crnn_jax.training.experiment import make_experiment
 from crnn_jax.training.limits import LIMITS, require_limits
 

@@ -14,9 +14,9 @@ import jax
 import numpy as np
 import pytest
 
+from crnn_jax.core.errors import UserError
+from crnn_jax.core.model_file import load_model, save_model
 from crnn_jax.models.crnn import CRNN
-from crnn_jax.spec.errors import UserError
-from crnn_jax.spec.model_file import load_model, save_model
 from crnn_jax.training import hosts
 from crnn_jax.training.checkpoints import read_variables
 from crnn_jax.training.experiment import make_experiment

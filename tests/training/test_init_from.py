@@ -7,11 +7,11 @@ import pytest
 from PIL import Image
 
 from configs import words
-from crnn_jax.deploy.recognizer import Recognizer
-from crnn_jax.spec.charset import Charset
-from crnn_jax.spec.errors import UserError
-from crnn_jax.spec.model_file import save_model
-from crnn_jax.spec.preprocessing import Preprocessing
+from crnn_jax.core.charset import Charset
+from crnn_jax.core.errors import UserError
+from crnn_jax.core.model_file import save_model
+from crnn_jax.core.preprocessing import Preprocessing
+from crnn_jax.reading.recognizer import Recognizer
 from crnn_jax.training.experiment import make_experiment
 from crnn_jax.training.init_from import carry
 from crnn_jax.training.loop import train_and_evaluate

@@ -7,11 +7,11 @@ import jax
 import numpy as np
 import pytest
 
-from crnn_jax.spec.errors import UserError
-from crnn_jax.spec.model_file import save_model
+from crnn_jax.core.errors import UserError
+from crnn_jax.core.model_file import save_model
+from crnn_jax.reading.open_model import open_model
 from crnn_jax.training import loop
 from crnn_jax.training.loop import train_and_evaluate
-from crnn_jax.training.open_model import open_model
 from crnn_jax.training.summaries import TIMES
 from tests.testdata.foreign_networks import our_model
 from tests.testdata.tiny_model import tiny_metadata

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from crnn_jax.spec.errors import UserError
+from crnn_jax.core.errors import UserError
 from crnn_jax.training.loop import train_and_evaluate
 from crnn_jax.training.pictures import RIGHT, WRONG, Sample, sheet
 from crnn_jax.training.profile import Profile

@@ -15,6 +15,9 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from importlib import resources
 
+from crnn_jax.core.errors import UserError
+from crnn_jax.core.images import ImageSource
+from crnn_jax.core.whole_file import whole_file
 from crnn_jax.scoring.comparison import Comparison
 from crnn_jax.scoring.report.cards import Mark, card
 from crnn_jax.scoring.report.choice import Mistake
@@ -23,9 +26,6 @@ from crnn_jax.scoring.report.sections import comparison_section, confusions, plo
 from crnn_jax.scoring.report.thumbnail import thumbnail
 from crnn_jax.scoring.result import EvaluationResult
 from crnn_jax.scoring.row import Row
-from crnn_jax.spec.errors import UserError
-from crnn_jax.spec.images import ImageSource
-from crnn_jax.spec.whole_file import whole_file
 
 NAME = "report.html"
 MAX_BYTES = 3_500_000  # of all cards: a page for 5,000 samples stays under 5 MB whatever they are

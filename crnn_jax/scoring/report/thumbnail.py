@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from PIL import Image, ImageChops
 
-from crnn_jax.spec.images import ImageSource, UnreadableImage, decode_image
+from crnn_jax.core.images import ImageSource, UnreadableImage, decode_image
 
 HEIGHT = 64  # pixels on the page
 WIDTH = 720  # a text line is squeezed into this

@@ -6,8 +6,8 @@ import struct
 from collections.abc import Iterator
 from pathlib import Path
 
-from crnn_jax.spec.model_file import _digest, load_model, save_model
-from crnn_jax.spec.safetensors import read_safetensors, write_safetensors
+from crnn_jax.core.model_file import _digest, load_model, save_model
+from crnn_jax.core.safetensors import read_safetensors, write_safetensors
 from experiments.faults.cases.case import HOLE, Case, picture, write
 
 SHIPPED = Path(__file__).resolve().parents[3] / "crnn_jax/weights/en_36.safetensors"

@@ -11,8 +11,8 @@ FORMATS = ("auto", "mjsynth", "icdar", "tsv", "simple")
 def one_input(data):
     import numpy as np
 
+    from crnn_jax.core.charset import Charset
     from crnn_jax.data.files import FileSource
-    from crnn_jax.spec.charset import Charset
 
     table = Charset.from_characters("ab é")
     with scratch_file(data[1:], ".txt") as path:

@@ -4,9 +4,9 @@ from target import fuzz, scratch_file
 
 
 def one_input(data):
+    from crnn_jax.core.charset import Charset
     from crnn_jax.decoding.language_model import checked
-    from crnn_jax.deploy.decoder_files import read_language_model
-    from crnn_jax.spec.charset import Charset
+    from crnn_jax.reading.decoder_files import read_language_model
 
     with scratch_file(data, ".arpa") as path:
         model = read_language_model(path)

@@ -10,9 +10,9 @@ from target import fuzz, scratch_file
 
 
 def one_input(data):
-    from crnn_jax.deploy.stated import Stated
-    from crnn_jax.spec.model_file import load_model
-    from crnn_jax.spec.strict_json import parse_json
+    from crnn_jax.core.model_file import load_model
+    from crnn_jax.core.strict_json import parse_json
+    from crnn_jax.reading.stated import Stated
 
     variables, metadata = _model()
     if data[:1] == b"f":
@@ -29,7 +29,7 @@ def one_input(data):
 
 
 def seeds():
-    from crnn_jax.spec.model_file import save_model
+    from crnn_jax.core.model_file import save_model
 
     variables, metadata = _model()
     with scratch_file(b"", ".safetensors") as path:
@@ -42,11 +42,11 @@ def seeds():
 def _model():
     import numpy as np
 
-    from crnn_jax.deploy.stated import expected_shapes
+    from crnn_jax.core.charset import Charset
+    from crnn_jax.core.model_file import unflatten
+    from crnn_jax.core.preprocessing import Preprocessing
     from crnn_jax.models.config import ModelConfig
-    from crnn_jax.spec.charset import Charset
-    from crnn_jax.spec.model_file import unflatten
-    from crnn_jax.spec.preprocessing import Preprocessing
+    from crnn_jax.reading.stated import expected_shapes
 
     config = ModelConfig(num_classes=4, filters=(1,) * 7, hidden=1)
     ones = {path: np.ones(shape, np.float32) for path, shape in expected_shapes(config).items()}

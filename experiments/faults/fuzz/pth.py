@@ -8,9 +8,9 @@ from target import fuzz, scratch_file
 
 
 def one_input(data):
-    from crnn_jax.deploy.imported import assemble
-    from crnn_jax.deploy.pth import read_pth
-    from crnn_jax.deploy.torch_layers import name_tensors
+    from crnn_jax.importing.imported import assemble
+    from crnn_jax.importing.pth import read_pth
+    from crnn_jax.importing.torch_layers import name_tensors
     from tests.testdata.pth_files import crnn, zipped
 
     with scratch_file(data[1:], ".pth") as path:

@@ -19,7 +19,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[3]
 sys.path.insert(0, str(ROOT))
 
-from crnn_jax.spec.errors import UserError  # noqa: E402
+from crnn_jax.core.errors import UserError  # noqa: E402
 
 
 def fuzz(name: str, one_input: Callable[[bytes], None], seeds: Callable[[], Iterable[bytes]]):

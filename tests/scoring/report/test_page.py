@@ -5,12 +5,12 @@ import re
 
 import pytest
 
+from crnn_jax.core.errors import UserError
 from crnn_jax.scoring.comparison import compare
 from crnn_jax.scoring.kinds import RIGHT, kind_of
 from crnn_jax.scoring.report.page import MAX_BYTES, page, report_file, write_report
 from crnn_jax.scoring.result import EvaluationResult
 from crnn_jax.scoring.row import Row
-from crnn_jax.spec.errors import UserError
 
 
 class Seen(html.parser.HTMLParser):

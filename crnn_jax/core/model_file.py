@@ -1,0 +1,151 @@
+"""The model file: one `.safetensors` that holds all that is needed to read a picture.
+
+    save_model('word.safetensors', variables, metadata)
+    variables, metadata = load_model('word.safetensors')
+
+Arrays are named by their path, 'params/conv1/kernel'. The metadata is one JSON object:
+
+    {"format": 1, "model": ModelConfig, "charset": [...], "blank_id": .., "unknown_id": ..,
+     "ignore_case": .., "emit_unknown": .., "preprocessing": Preprocessing, "temperature": 1.0,
+     "training": {whatever is worth knowing about how it was made}}
+
+Keys that this version does not know are kept.
+"""
+
+import hashlib
+import json
+import os
+from typing import Any
+
+import numpy as np
+
+from crnn_jax.core.errors import UserError
+from crnn_jax.core.safetensors import read_safetensors, write_safetensors
+from crnn_jax.core.strict_json import parse_json
+
+FORMAT = 1
+MAX_DEPTH = 8  # folders in an array's name; ours have three
+REQUIRED = ("model", "charset", "blank_id", "ignore_case", "preprocessing")
+_OURS = "crnn_jax"  # names of the two strings in the file's own metadata
+_SHA256 = "sha256"
+
+Variables = dict[str, Any]  # {'params': nested dicts of arrays, 'batch_stats': ...}
+
+
+def save_model(
+    path: str | os.PathLike[str],
+    variables: Variables,
+    metadata: dict[str, Any],
+    *,
+    float16: bool = False,
+) -> None:
+    """Writes a model file, all of it or nothing.
+
+    Args:
+        path: of the file.
+        variables: {'params', 'batch_stats'}, nested dictionaries of float arrays.
+        metadata: JSON values, see the top of this module; 'format' is put in.
+        float16: stores the parameters in half precision, half the size; statistics stay float32
+            (a variance may exceed what a half can hold). Both are read back as float32.
+
+    Raises:
+        UserError: the file cannot be written, or a parameter exceeds float16.
+        ValueError: the metadata lacks a key.
+    """
+    missing = [key for key in REQUIRED if key not in metadata]
+    if missing:
+        raise ValueError(f"metadata lacks {', '.join(missing)}")
+    arrays = {}
+    for name, array in flatten(variables).items():
+        half = float16 and name.startswith("params/")
+        with np.errstate(over="ignore"):  # looked at below
+            arrays[name] = np.asarray(array).astype(np.float16 if half else np.float32)
+        if half and not np.isfinite(arrays[name]).all():
+            raise UserError(f"{os.fspath(path)}: {name} is too large for float16; store float32")
+    text = json.dumps(metadata | {"format": FORMAT}, ensure_ascii=False, allow_nan=False)
+    write_safetensors(path, arrays, {_OURS: text, _SHA256: _digest(arrays, text)})
+
+
+def load_model(path: str | os.PathLike[str]) -> tuple[Variables, dict[str, Any]]:
+    """Reads a model file.
+
+    Args:
+        path: of a `.safetensors` file that `save_model` wrote. (A training run's workdir is opened
+            by `reading.open_model`.)
+
+    Returns:
+        (variables: nested dictionaries of float32 NumPy arrays, metadata).
+
+    Raises:
+        UserError: nothing is there, it is damaged, or it is of a format number unknown here.
+    """
+    name = os.fspath(path)
+    arrays, strings = read_safetensors(path)
+    if _OURS not in strings:
+        raise UserError(
+            f"{name}: holds weights but not what they mean; import_weights makes a "
+            "model file of another CRNN's weights"
+        )
+    try:
+        metadata = parse_json(strings[_OURS])
+        number = metadata["format"]
+    except (ValueError, TypeError, KeyError) as error:
+        raise UserError(f"{name}: damaged: its metadata cannot be read: {error}") from error
+    if number != FORMAT:
+        raise UserError(
+            f"{name}: format {number!r}, this version reads format {FORMAT}; "
+            "a newer crnn_jax wrote it"
+        )
+    # Arrays with a flipped bit would still read pictures, only worse: nobody would notice.
+    if strings.get(_SHA256) != _digest(arrays, strings[_OURS]):
+        raise UserError(f"{name}: damaged: its contents do not match their checksum")
+    missing = [key for key in REQUIRED if key not in metadata]
+    if missing:
+        raise UserError(f"{name}: its metadata lack {', '.join(missing)}")
+    for key, array in arrays.items():
+        if array.dtype.kind != "f" or key.count("/") > MAX_DEPTH:
+            raise UserError(f"{name}: {key!r} of {array.dtype} is no array of a network")
+    try:
+        return unflatten({k: np.asarray(v, np.float32) for k, v in arrays.items()}), metadata
+    except ValueError as error:
+        raise UserError(f"{name}: damaged: {error}") from error
+
+
+def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{'params': {'conv1': {'kernel': x}}} -> {'params/conv1/kernel': x}."""
+    flat = {}
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            flat.update(flatten(value, f"{prefix}{key}/"))
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def unflatten(flat: dict[str, Any]) -> dict[str, Any]:
+    """The opposite of `flatten`.
+
+    Raises:
+        ValueError: a name is also the beginning of another one.
+    """
+    tree: dict[str, Any] = {}
+    for name, value in flat.items():
+        *folders, leaf = name.split("/")
+        node = tree
+        for folder in folders:
+            node = node.setdefault(folder, {})
+            if not isinstance(node, dict):
+                break
+        if not isinstance(node, dict) or leaf in node:
+            raise ValueError(f"{name!r} lies in an array, or is a folder")
+        node[leaf] = value
+    return tree
+
+
+def _digest(arrays: dict[str, np.ndarray], text: str) -> str:
+    digest = hashlib.sha256(text.encode())
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
+        digest.update(array.reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()

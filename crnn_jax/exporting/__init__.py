@@ -1,0 +1,1 @@
+"""A trained model for other runtimes, each export compared with the model itself."""

@@ -1,0 +1,92 @@
+"""Readings as an annotation file: labels to be looked through instead of typed.
+
+    labels = Labels('words/labels.tsv', min_confidence=0.95)
+    labels.add(path, reading)  # of every picture: a Reading, or the error in its place
+    labels.write()
+    print(labels)  # words/labels.tsv: 950 of 1000; left out: 48 below 0.95, 2 read as nothing
+
+What is left out is counted: a picture without a label would otherwise be missed by nobody.
+"""
+
+import collections
+import contextlib
+import os
+
+from crnn_jax.core.charset import REPLACEMENT
+from crnn_jax.core.errors import UserError
+from crnn_jax.core.whole_file import whole_file
+from crnn_jax.data.formats import parse_tsv
+from crnn_jax.reading.result import Reading
+
+
+class Labels:
+    """An annotation file in the making: `path TAB text` a line.
+
+    Args:
+        path: of the file; the paths in it start at its folder.
+        min_confidence: readings below it are left out.
+
+    Attributes:
+        lines: what the file will hold.
+        left_out: reason -> pictures.
+
+    Raises:
+        UserError: the file is there already or cannot be written, or no such confidence.
+    """
+
+    def __init__(self, path: str, min_confidence: float = 0.0) -> None:
+        if not 0 <= min_confidence <= 1:
+            raise UserError(f"--min_confidence {min_confidence}: want 0 to 1")
+        self.path = path
+        self.min_confidence = min_confidence
+        self.lines: list[str] = []
+        self.left_out: collections.Counter[str] = collections.Counter()
+        if os.path.exists(path):
+            # It may hold what somebody has corrected by hand.
+            raise UserError(f"{path}: is there already; name a new file")
+        self.write()  # what keeps it from being written is told before anything is read
+
+    def add(self, path: str, reading: Reading | UserError) -> None:
+        """Takes a picture's reading, or counts why not."""
+        if not isinstance(reading, Reading):
+            self.left_out["unreadable"] += 1
+        elif reading.confidence < self.min_confidence:
+            self.left_out[f"below {self.min_confidence:g}"] += 1
+        elif not reading.text:
+            self.left_out["read as nothing"] += 1
+        elif REPLACEMENT in reading.text:
+            self.left_out["with a character outside the table"] += 1
+        elif not _can_be_written(line := f"{self._relative(path)}\t{reading.text}", reading.text):
+            self.left_out["whose name cannot stand in the file"] += 1
+        else:
+            self.lines.append(line)
+
+    def write(self) -> None:
+        """Writes the file.
+
+        Raises:
+            UserError: it cannot be written.
+        """
+        with whole_file(self.path) as stream:
+            stream.writelines(f"{line}\n" for line in self.lines)
+
+    def __str__(self) -> str:
+        count = len(self.lines)
+        told = f"{self.path}: {count} of {count + self.left_out.total()}"
+        reasons = ", ".join(f"{n} {reason}" for reason, n in self.left_out.most_common())
+        return f"{told}; left out: {reasons}" if reasons else told
+
+    def _relative(self, path: str) -> str:
+        """The path as seen from the annotation file's folder; whole on another drive."""
+        with contextlib.suppress(ValueError):
+            return os.path.relpath(path, os.path.dirname(self.path) or ".")
+        return os.path.abspath(path)
+
+
+def _can_be_written(line: str, text: str) -> bool:
+    """Whether the line is read as it was meant: a file's name may hold a TAB, or no UTF-8."""
+    try:
+        line.encode()
+    except UnicodeEncodeError:
+        return False
+    return not any(c in line for c in "\n\r") and parse_tsv(line)[1] == text

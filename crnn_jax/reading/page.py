@@ -1,0 +1,165 @@
+"""The page of `crnn_jax.app`: a picture of a word in, text, alternatives and alignment out.
+
+    page(Recognizer.load(), examples=['word.png']).launch()
+
+Everything the page shows comes from this machine; it works where there is no internet. Whoever
+opens it may send anything: files are kept for an hour, in gradio's one folder (GRADIO_TEMP_DIR).
+"""
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from crnn_jax.core.errors import UserError
+from crnn_jax.core.images import ImageSource, UnreadableImage, decode_image
+from crnn_jax.reading.pictures import PhotoWarning
+from crnn_jax.reading.recognizer import Recognizer
+from crnn_jax.reading.result import Reading
+
+MOST_WORDS = 100_000  # of a lexicon typed into the page
+LONGEST_WORD = 100  # letters
+BEAM = (2, 100)  # widths to choose from
+MOST_WAITING = 64  # questions that wait for their turn; further ones are told to come later
+KEPT_SECONDS = 3600  # that files stay on the disk
+TALL, MOST_WIDE = 120, 1600  # pixels, of the picture with its alignment
+SURE = ((0.95, (0, 125, 75)), (0.8, (200, 140, 0)), (0.0, (200, 30, 60)))  # by confidence
+
+
+def page(recognizer: Recognizer, examples: Sequence[str] = ()) -> Any:
+    """Builds the page.
+
+    Args:
+        recognizer: reads the pictures.
+        examples: paths of pictures to offer.
+
+    Returns:
+        A `gradio.Blocks`.
+
+    Raises:
+        UserError: gradio is not installed.
+    """
+    try:
+        import gradio as gr
+    except ImportError as error:
+        raise UserError(f"the page needs gradio: pip install 'crnn_jax[app]' ({error})") from None
+
+    def read(path: str | None, decoder: str, width: float, words: str) -> tuple:
+        try:
+            return answer(recognizer, path, decoder, width, words)
+        except UserError as error:
+            raise gr.Error(str(error), duration=8, print_exception=False) from None
+
+    kept = (KEPT_SECONDS, KEPT_SECONDS)
+    with gr.Blocks(title="crnn_jax", analytics_enabled=False, delete_cache=kept) as blocks:
+        gr.Markdown("## Read a word\nDrop, paste or photograph one word or one line of text.")
+        with gr.Row():
+            with gr.Column():
+                picture: Any = gr.Image(
+                    label="Picture",
+                    sources=["upload", "clipboard", "webcam"],
+                    height=240,
+                    elem_id="picture",
+                )
+                # gradio's own decodes whatever it is given, however large.
+                picture.preprocess = lambda sent: sent and _sent(sent, picture.GRADIO_CACHE)
+                decoder = gr.Radio(
+                    ["greedy", "beam"], value="greedy", label="Decoder", elem_id="decoder"
+                )
+                width = gr.Slider(*BEAM, value=10, step=1, label="Beam width")
+                words = gr.Textbox(
+                    label="Lexicon", placeholder="words, one a line; empty: any text", lines=3
+                )
+            with gr.Column():
+                text = gr.Textbox(label="Text", elem_id="text", interactive=False)
+                sure = gr.Textbox(label="Confidence", elem_id="confidence", interactive=False)
+                drawn = gr.Image(label="Alignment", elem_id="alignment", interactive=False)
+                each = gr.Dataframe(
+                    headers=["character", "confidence"], label="Characters", elem_id="characters"
+                )
+                others = gr.Dataframe(
+                    headers=["text", "probability"], label="Alternatives", elem_id="alternatives"
+                )
+        given, shown = [picture, decoder, width, words], [text, sure, drawn, each, others]
+        if examples:
+            gr.Examples([[path] for path in examples], [picture], label="Examples")
+        control: Any
+        for control in given:
+            control.change(read, given, shown, show_progress="hidden")
+    return blocks.queue(max_size=MOST_WAITING)
+
+
+def answer(
+    recognizer: Recognizer,
+    picture: ImageSource | None,
+    decoder: str,
+    width: float,
+    words: str,
+) -> tuple[str, str, np.ndarray | None, list[list[str]], list[list[str]]]:
+    """What the page shows for one picture.
+
+    Args:
+        picture: None where there is none yet.
+        decoder: 'greedy' or 'beam'.
+        width: of the beam, in `BEAM`.
+        words: of the lexicon, one a line; '' for none.
+
+    Returns:
+        (text, confidence, uint8 [h w 3] of the alignment, rows of characters, of alternatives).
+
+    Raises:
+        UserError: the picture cannot be read, or something else is beyond its bound.
+    """
+    if picture is None:
+        return "", "", None, [], []
+    try:
+        pixels = decode_image(picture, 3)
+    except UnreadableImage as error:
+        raise UserError(f"this picture cannot be read: {error.reason}") from None
+    lexicon = list(dict.fromkeys((words or "").split()))
+    if len(lexicon) > MOST_WORDS:
+        raise UserError(f"a lexicon of {len(lexicon):,} words; at most {MOST_WORDS:,} here")
+    if (longest := max(map(len, lexicon), default=0)) > LONGEST_WORD:
+        raise UserError(f"a word of {longest:,} letters; at most {LONGEST_WORD} here")
+    options: dict[str, Any] = {"lexicon": lexicon} if lexicon else {}
+    if decoder == "beam":
+        if not BEAM[0] <= width <= BEAM[1]:
+            raise UserError(f"a beam of {width}; from {BEAM[0]} to {BEAM[1]} here")
+        options |= {"beam_width": int(width), "top_paths": min(5, int(width))}
+    with warnings.catch_warnings(record=True) as said:
+        warnings.filterwarnings("always", category=PhotoWarning)
+        (reading,) = recognizer.read([pixels], decoder, **options)
+    told = "".join(f" ({w.message})" for w in said if issubclass(w.category, PhotoWarning))
+    characters = [[c.text, f"{c.confidence:.3f}"] for c in reading.characters or ()]
+    others = [[text, f"{np.exp(log_prob):.4f}"] for text, log_prob in reading.alternatives]
+    return (
+        reading.text,
+        f"{reading.confidence:.4f}{told}",
+        drawn(Image.fromarray(pixels), reading),
+        characters,
+        others,
+    )
+
+
+def _sent(sent: Any, folder: str) -> str:
+    """Path of what was sent; '' outside of gradio's folder: it lets in any path without `meta`."""
+    path = Path(sent.path or "").resolve()
+    return str(path) if path.is_relative_to(Path(folder).resolve()) else ""
+
+
+def drawn(picture: Image.Image, reading: Reading) -> np.ndarray:
+    """The picture with each character's span and the character below it: uint8 [h w 3]."""
+    scale = min(TALL / picture.height, MOST_WIDE / picture.width)
+    size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
+    sheet = Image.new("RGB", (size[0], size[1] + 34), "white")
+    sheet.paste(picture.convert("RGB").resize(size), (0, 0))
+    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(22)
+    for character in reading.characters or ():
+        colour = next(c for least, c in SURE if character.confidence >= least)
+        left, right = character.x0 * scale, max(character.x1 * scale, character.x0 * scale + 1)
+        pen.rectangle((left, 0, right, size[1] - 1), outline=colour, width=2)
+        pen.text(((left + right) / 2, size[1] + 4), character.text, colour, font, anchor="ma")
+    return np.asarray(sheet)

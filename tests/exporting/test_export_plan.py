@@ -1,0 +1,109 @@
+import os
+
+import pytest
+
+from crnn_jax.core.errors import UserError
+from crnn_jax.exporting.export_plan import POSTS, ExportPlan
+from tests.testdata.exports import tiny_model
+
+
+@pytest.fixture
+def plan(tmp_path, monkeypatch):
+    """A plan whose export writes two small files."""
+    monkeypatch.setattr(ExportPlan, "_export", write_two)
+    return ExportPlan(str(tmp_path / "word.onnx"), "onnx")
+
+
+def write_two(self, model, path):
+    for name in (path, path + "_vocabulary.txt"):
+        with open(name, "w") as file:
+            file.write("new")
+
+
+def everything(folder):
+    return sorted(os.listdir(folder))
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ({"format": "tflite", "post": "beam_search"}, "--post beam_search: --format tflite has"),
+        ({"format": "keras", "output": "x.h5", "post": "greedy"}, "--format keras has none"),
+        ({"format": "saved_model", "quantize": "float16"}, "--quantize float16: it is for"),
+        ({"format": "stablehlo", "via": "keras"}, "it is for --format saved_model"),
+        ({"format": "keras", "output": "x.h5", "layout": "opencv"}, "it is for --format onnx"),
+        ({"format": "saved_model", "width": 100}, "--width 100: it is for --format tflite"),
+        ({"format": "tflite", "batch": 1}, "both fixed, or both free"),
+        ({"format": "keras"}, "-o x: end it in .h5 or .hdf5"),
+    ],
+)
+def test_what_there_is_not(options, complaint):
+    with pytest.raises(UserError, match=complaint):
+        ExportPlan(**{"output": "x", **options})
+
+
+def test_the_usual_post():
+    usual = {name: ExportPlan("x.h5" if name == "keras" else "x.onnx", name).post for name in POSTS}
+    assert usual == {
+        "saved_model": "greedy",
+        "tflite": "greedy",
+        "stablehlo": "greedy",
+        "keras": "none",
+        "onnx": "none",
+    }
+
+
+def test_all_files_are_moved_to_their_place(plan, tmp_path):
+    written = plan.write(tiny_model())
+    assert written == [plan.output, plan.output + "_vocabulary.txt"]
+    assert everything(tmp_path) == ["word.onnx", "word.onnx_vocabulary.txt"]
+
+
+def test_nothing_is_overwritten_unless_asked(plan, tmp_path):
+    (tmp_path / "word.onnx").write_text("old")
+    with pytest.raises(UserError, match=r"word\.onnx exists; --overwrite replaces it"):
+        plan.write(tiny_model())
+    assert (tmp_path / "word.onnx").read_text() == "old"
+    plan.write(tiny_model(), overwrite=True)
+    assert (tmp_path / "word.onnx").read_text() == "new"
+
+
+def test_a_folder_is_replaced_as_a_whole(plan, tmp_path, monkeypatch):
+    (tmp_path / "word.onnx" / "1").mkdir(parents=True)
+    (tmp_path / "word.onnx" / "old").write_text("old")
+    monkeypatch.setattr(ExportPlan, "_export", lambda self, model, path: os.makedirs(path))
+    plan.write(tiny_model(), overwrite=True)
+    assert everything(tmp_path) == ["word.onnx"]
+    assert everything(tmp_path / "word.onnx") == []
+
+
+def test_a_failed_export_leaves_what_was_there(plan, tmp_path, monkeypatch):
+    def fail(self, model, path):
+        write_two(self, model, path)
+        raise UserError("halfway")
+
+    (tmp_path / "word.onnx").write_text("old")
+    monkeypatch.setattr(ExportPlan, "_export", fail)
+    with pytest.raises(UserError, match="halfway"):
+        plan.write(tiny_model(), overwrite=True)
+    assert everything(tmp_path) == ["word.onnx"]
+    assert (tmp_path / "word.onnx").read_text() == "old"
+
+
+def test_no_folder_to_write_to(tmp_path):
+    plan = ExportPlan(str(tmp_path / "no" / "word"), "saved_model")
+    with pytest.raises(UserError, match="no folder"):
+        plan.require_room(overwrite=False)
+
+
+def test_a_trailing_slash_is_the_same_folder(tmp_path):
+    assert ExportPlan(str(tmp_path / "word") + "/", "saved_model").output == str(tmp_path / "word")
+
+
+def test_what_is_compared():
+    opencv = ExportPlan("x.onnx", "onnx", layout="opencv").artefact(tiny_model())
+    assert (opencv.format, opencv.batch, opencv.width) == ("opencv", 1, 100)
+    small = ExportPlan("x", "tflite", quantize="dynamic").artefact(tiny_model())
+    assert (small.precision, small.post, small.same_search) == ("dynamic", "greedy", True)
+    other = ExportPlan("x", "saved_model", post="beam_search", via="keras").artefact(tiny_model())
+    assert not other.same_search

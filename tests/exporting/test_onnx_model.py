@@ -1,0 +1,144 @@
+import json
+import pathlib
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw, ImageFont
+
+from crnn_jax.core.charset import UNKNOWN, Charset
+from crnn_jax.core.errors import UserError
+from crnn_jax.decoding.greedy import emittable, greedy_decode
+from crnn_jax.exporting.onnx_model import export_onnx
+from crnn_jax.reading.open_model import open_model
+from crnn_jax.reading.recognizer import Recognizer
+from tests.testdata.foreign_networks import our_model, pictures
+
+WORDS = ("hotel", "dinner", "search", "bottle", "zigzag", "street", "coffee", "committee", "aaron")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def onnx():
+    return pytest.importorskip("onnx", reason="extra `onnx`")
+
+
+@pytest.fixture(scope="module")
+def runtime():
+    onnxruntime = pytest.importorskip("onnxruntime", reason="extra `onnx`")
+
+    def run(path, images):
+        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        (result,) = session.run(None, {"images": images})
+        return result
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def cv2():
+    return pytest.importorskip("cv2", reason="extra `train`")
+
+
+def _softmax(logits):
+    shares = np.exp(logits - logits.max(-1, keepdims=True))
+    return shares / shares.sum(-1, keepdims=True)
+
+
+@pytest.mark.parametrize(("geometry", "channels"), [("keras", 1), ("keras", 3), ("torch", 1)])
+def test_gives_our_logits_at_any_batch_and_width(runtime, tmp_path, geometry, channels):
+    model = our_model(geometry, channels)
+    assert export_onnx(model, tmp_path / "x.onnx") == [str(tmp_path / "x.onnx")]
+    recognizer = Recognizer(*model)
+    for count, width in ((1, 32), (3, 41), (2, 100), (1, 161)):
+        images = pictures(width, channels, count)
+        ours = recognizer.logits(images)
+        assert np.ptp(ours, axis=1).max() > 1
+        np.testing.assert_allclose(runtime(tmp_path / "x.onnx", images), ours, atol=1e-4)
+
+
+def test_softmax(runtime, tmp_path):
+    model = our_model()
+    export_onnx(model, tmp_path / "x.onnx", post="softmax")
+    images = pictures(67, 1)
+    wanted = _softmax(Recognizer(*model).logits(images))
+    np.testing.assert_allclose(runtime(tmp_path / "x.onnx", images), wanted, atol=1e-5)
+
+
+def test_says_what_the_classes_mean(onnx, tmp_path):
+    model = our_model()
+    export_onnx(model, tmp_path / "x.onnx")
+    props = {p.key: p.value for p in onnx.load(tmp_path / "x.onnx").metadata_props}
+    charset = Charset.from_metadata(model[1])
+    assert tuple(json.loads(props["characters"])) == charset.symbols
+    assert int(props["blank_id"]) == charset.blank_id
+    assert json.loads(props["preprocessing"]) == model[1]["preprocessing"]
+
+
+def _with_unknown(model):
+    """The same model with `<UNK>` as class 3, the blank as class 5 and a space as class 7."""
+    variables, metadata = model
+    letters = list(Charset.from_metadata(metadata).characters[:35])
+    letters[5] = " "
+    symbols = (*letters[:3], UNKNOWN, letters[3], "<BLK>", *letters[4:])
+    charset = Charset(symbols, 5, 3)
+    return variables, metadata | charset.to_metadata()
+
+
+@pytest.mark.parametrize("geometry", ["keras", "torch"])
+def test_opencv_layout(runtime, cv2, tmp_path, geometry):
+    model = _with_unknown(our_model(geometry))
+    model[1]["preprocessing"] |= {"mean": 0.0, "scale": 255.0}
+    files = export_onnx(model, tmp_path / "x.onnx", layout="opencv")
+    assert files == [str(tmp_path / "x.onnx"), str(tmp_path / "x_vocabulary.txt")]
+    recognizer = Recognizer(*model)
+    images = pictures(100, 1, 1)
+    ours = recognizer.logits(images)[0]
+    wanted = np.delete(np.concatenate([ours[:, 5:6], ours], 1), [1 + 3, 1 + 5], 1)
+    scaled = ((images[..., 0] - 127.5) / 127.5).astype(np.float32)[:, None]  # --> [1, 1, 32, 100]
+    found = runtime(files[0], scaled)
+    assert found.shape == (len(ours), 1, 36)
+    np.testing.assert_allclose(found[:, 0], wanted, atol=1e-4)
+    net = cv2.dnn.readNet(files[0])
+    net.setInput(scaled)
+    np.testing.assert_allclose(net.forward().reshape(wanted.shape), wanted, atol=1e-4)
+    vocabulary = (tmp_path / "x_vocabulary.txt").read_text().split("\n")[:-1]
+    symbols = recognizer.charset.symbols
+    assert vocabulary == [s for s in symbols if s not in ("<BLK>", UNKNOWN)]
+
+
+def test_opencv_reads_what_we_read(cv2, tmp_path):
+    model = open_model("en_36")
+    path, vocabulary = export_onnx(model, tmp_path / "crnn.onnx", layout="opencv")
+    reader = cv2.dnn.TextRecognitionModel(path)
+    reader.setDecodeType("CTC-greedy")
+    reader.setVocabulary(pathlib.Path(vocabulary).read_text("utf-8").split("\n")[:-1])
+    reader.setInputParams(1 / 127.5, (100, 32), (127.5,))
+    images = np.zeros((len(WORDS), 32, 100, 1), np.uint8)
+    font = ImageFont.load_default(60)
+    for row, word in enumerate(WORDS):
+        left, top, right, bottom = font.getbbox(word)
+        picture = Image.new("L", (right - left + 20, bottom - top + 16), 230)
+        ImageDraw.Draw(picture).text((10 - left, 8 - top), word, 30, font)
+        images[row, ..., 0] = np.asarray(picture.resize((100, 32)))
+    recognizer = Recognizer(*model)
+    charset = recognizer.charset
+    logits = emittable(recognizer.logits(images), unknown_id=charset.unknown_id)
+    frames = np.full(len(images), logits.shape[1])
+    ids, lengths = greedy_decode(logits, frames, blank_id=charset.blank_id)
+    ours = [charset.decode(row[:n]) for row, n in zip(np.asarray(ids), lengths, strict=True)]
+    assert [reader.recognize(image[..., 0]) for image in images] == ours
+    assert sum(a == b for a, b in zip(ours, WORDS, strict=True)) >= 6  # something was read
+
+
+@pytest.mark.parametrize(
+    ("options", "channels", "said"),
+    [
+        ({"layout": "opencv"}, 3, "RGB"),
+        ({"layout": "other"}, 1, "layout 'other'"),
+        ({"post": "greedy"}, 1, "post 'greedy'"),
+    ],
+)
+def test_what_it_cannot_write(tmp_path, options, channels, said):
+    with pytest.raises(UserError, match=said):
+        export_onnx(our_model(channels=channels), tmp_path / "x.onnx", **options)
+    with pytest.raises(UserError, match="cannot be written"):
+        export_onnx(our_model(), tmp_path / "no" / "x.onnx")

@@ -1,0 +1,323 @@
+import io
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+from tensorflow.core.framework import tensor_pb2
+
+from crnn_jax.core.charset import Charset
+from crnn_jax.core.errors import UserError
+from crnn_jax.core.preprocessing import Preprocessing
+from crnn_jax.exporting.parity import Artefact, answers
+from crnn_jax.exporting.parity_reference import Reference
+from crnn_jax.exporting.saved_model import load, warm_widths, write_saved_model
+from crnn_jax.exporting.tf_networks import padded_width as tf_padded_width
+from crnn_jax.exporting.tf_networks import power_of_two_above
+from crnn_jax.reading.batching import padded_width
+from crnn_jax.reading.recognizer import Recognizer
+from tests.testdata.exports import calm, resized, tiny_model
+from tests.testdata.tiny_model import noise_pictures
+
+# The tiny network's scores reach 30 and more, and random weights make much of a rounding.
+NEAR = 0.02
+
+
+def png(picture):
+    stream = io.BytesIO()
+    Image.fromarray(picture).save(stream, "png")
+    return stream.getvalue()
+
+
+@pytest.fixture(scope="module")
+def model():
+    return tiny_model(temperature=2.5)
+
+
+@pytest.fixture(scope="module")
+def reference(model):
+    return Reference(model, "greedy", 10).read(resized())
+
+
+@pytest.fixture(scope="module")
+def folder(model, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("greedy") / "out"
+    write_saved_model(model, str(folder), post="greedy")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def signatures(folder):
+    return load(str(folder))
+
+
+def padded(images):
+    widths = np.array([image.shape[1] for image in images], np.int32)
+    batch = np.full((len(images), 32, widths.max(), 1), 77, np.uint8)
+    for row, image in zip(batch, images, strict=True):
+        row[:, : image.shape[1]] = image
+    return batch, widths
+
+
+def test_names_and_shapes(signatures):
+    told = {
+        name: sorted(
+            (s.name, s.dtype, s.shape.as_list()) for s in f.structured_input_signature[1].values()
+        )
+        for name, f in signatures.items()
+    }
+    assert told == {
+        "serving_default": [("images", tf.uint8, [None, 32, None, 1])],
+        "with_widths": [
+            ("images", tf.uint8, [None, 32, None, 1]),
+            ("widths", tf.int32, [None]),
+        ],
+        "serving_bytes": [("image_bytes", tf.string, [None])],
+    }
+    for function in signatures.values():
+        assert set(function.structured_outputs) == {"text", "confidence", "ids", "logits", "frames"}
+
+
+def test_it_tells_nothing_about_where_it_was_made(folder, root):
+    for path in folder.rglob("*"):
+        if path.is_file():
+            assert str(root).encode() not in path.read_bytes()
+            assert b"beam_search_jax.py" not in path.read_bytes()
+
+
+def test_pictures_of_one_width(signatures, reference):
+    for image, logits, text in zip(resized(), *reference, strict=True):
+        out = signatures["serving_default"](images=tf.constant(np.stack([image] * 3)))
+        assert out["logits"].shape == (3, *logits.shape)
+        np.testing.assert_allclose(out["logits"][2], logits, atol=NEAR)
+        assert [t.decode() for t in out["text"].numpy()] == [text] * 3
+
+
+def test_padding_is_not_seen(signatures, reference):
+    batch, widths = padded(resized())
+    out = signatures["with_widths"](images=tf.constant(batch), widths=tf.constant(widths))
+    for row, (logits, text) in enumerate(zip(*reference, strict=True)):
+        assert out["frames"][row] == len(logits)
+        np.testing.assert_allclose(out["logits"][row, : len(logits)], logits, atol=NEAR)
+        assert out["text"][row].numpy().decode() == text
+
+
+def test_files_of_all_sizes_and_what_is_no_picture(signatures, model):
+    pictures = noise_pictures(5)
+    given = [png(picture) for picture in pictures]
+    given[2:2] = [b"no picture", b"", given[0][:-80]]
+    out = signatures["serving_bytes"](image_bytes=tf.constant(given))
+    readings = Recognizer(model.variables, model.metadata).read(pictures)
+    texts = [reading.text for reading in readings]
+    texts[2:2] = ["", "", ""]
+    assert [t.decode() for t in out["text"].numpy()] == texts
+    confidences = [reading.confidence for reading in readings]
+    confidences[2:2] = [0, 0, 0]
+    assert min(reading.confidence for reading in readings) > 0
+    np.testing.assert_allclose(out["confidence"], confidences, rtol=NEAR)
+    assert out["frames"].numpy()[2:5].tolist() == [0, 0, 0]
+
+
+def test_hostile_files_beside_good_ones(signatures, model):
+    """Each is read as alone, or '' and 0 where Pillow cannot read it either."""
+    picture = Image.fromarray(noise_pictures(1)[0])
+    colour = picture.convert("RGB")
+
+    def file(image, kind, **options):
+        stream = io.BytesIO()
+        image.save(stream, kind, **options)
+        return stream.getvalue()
+
+    whole = file(picture, "png")
+    jpeg = file(colour, "jpeg", quality=95)
+    deep = Image.fromarray(np.asarray(picture).astype(np.uint16) * 257)
+    turned = picture.rotate(180)
+    given = [
+        whole,
+        b"",
+        np.random.default_rng(0).bytes(4000),
+        jpeg[: len(jpeg) // 2],
+        jpeg,
+        whole[: len(whole) // 2],
+        whole[:16] + b"\0\0\xff\xff" * 2 + whole[24:],  # 65,535 x 65,535 pixels
+        file(turned, "gif", save_all=True, append_images=[picture]),
+        b"no picture",
+        file(deep, "png"),
+        file(colour.convert("CMYK"), "jpeg", quality=95),
+        jpeg[:3] + b"\0" * 5000,
+        file(Image.new("L", (1_000_000, 1), 255), "png"),
+        whole,
+    ]
+    out = signatures["serving_bytes"](image_bytes=tf.constant(given))
+    readings = Recognizer(model.variables, model.metadata).read(given, errors="return")
+    bad = [i for i, reading in enumerate(readings) if isinstance(reading, UserError)]
+    assert bad == [1, 2, 3, 5, 6, 8, 11]
+    found = zip(out["text"].numpy(), out["confidence"].numpy(), readings, strict=True)
+    for i, (text, confidence, reading) in enumerate(found):
+        if i in bad:
+            assert (text, confidence) == (b"", 0)
+        elif i != 10:  # libraries make RGB of CMYK up to 2 levels apart
+            assert text.decode() == reading.text
+    alone = signatures["serving_bytes"](image_bytes=tf.constant(given[10:11]))
+    assert out["text"][10] == alone["text"][0]
+
+
+def test_nothing_but_what_is_no_picture(signatures):
+    out = signatures["serving_bytes"](image_bytes=tf.constant([b"", b"x"]))
+    assert out["text"].numpy().tolist() == [b"", b""]
+    assert out["confidence"].numpy().tolist() == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "told"),
+    [
+        ("serving_bytes", {"image_bytes": []}, "at least one picture is wanted"),
+        (
+            "serving_bytes",
+            {"image_bytes": [b""] * 8193},
+            "at most 8192 pictures a call, not] [8193",
+        ),
+        ("serving_default", {"images": (0, 32, 40, 1)}, "at least one picture is wanted"),
+        ("serving_default", {"images": (1, 31, 40, 1)}, "pictures 32 pixels high, not] [31"),
+        ("serving_default", {"images": (1, 32, 8193, 1)}, "at most 8192 pixels wide, not] [8193"),
+        (
+            "serving_default",
+            {"images": (65, 32, 4096, 1)},
+            "at most 262144 columns a call, not] [65",
+        ),
+        ("with_widths", {"images": (3, 32, 40, 1), "widths": [40]}, "as many widths as pictures:"),
+        ("with_widths", {"images": (1, 32, 40, 1), "widths": [40, 40]}, "as many widths as"),
+    ],
+)
+def test_what_is_no_question_is_an_error_that_says_so(signatures, name, given, told):
+    kinds = {"image_bytes": tf.string, "widths": tf.int32}
+    inputs = {
+        key: tf.zeros(value, tf.uint8) if key == "images" else tf.constant(value, kinds[key])
+        for key, value in given.items()
+    }
+    with pytest.raises(tf.errors.InvalidArgumentError) as error:
+        signatures[name](**inputs)
+    assert told in str(error.value)
+
+
+def test_widths_that_are_none_and_pictures_too_narrow_to_read(signatures):
+    images = tf.zeros((4, 32, 40, 1), tf.uint8)
+    out = signatures["with_widths"](images=images, widths=tf.constant([-7, 0, 4, 2**31 - 1]))
+    assert out["frames"].numpy().tolist() == [0, 0, 0, 9]
+    assert out["text"].numpy().tolist()[:3] == [b""] * 3
+    assert out["confidence"].numpy().tolist()[:3] == [0] * 3
+    assert out["confidence"][3] > 0
+
+
+def test_alone_where_nothing_of_ours_can_be_imported(folder, model, reference):
+    told, arrays = answers(model, Artefact(str(folder), "saved_model", "greedy"), resized())
+    assert told["texts"] == reference[1]
+    assert told["version"] == f"TensorFlow {tf.__version__}"
+    np.testing.assert_allclose(
+        arrays["scores"], np.concatenate([s.reshape(-1) for s in reference[0]]), atol=NEAR
+    )
+
+
+def test_beam_search(model, tmp_path):
+    model = calm(model)
+    write_saved_model(model, str(tmp_path), post="beam_search", beam_width=4)
+    batch, widths = padded(resized())
+    out = load(str(tmp_path))["with_widths"](images=tf.constant(batch), widths=tf.constant(widths))
+    _, texts = Reference(model, "beam_search", 4).read(resized())
+    assert texts != Reference(model, "greedy", 1).read(resized())[1]
+    assert [text.decode() for text in out["text"].numpy()] == texts
+    assert (out["confidence"].numpy() > 0).all()
+
+
+def test_by_jax2tf(model, tmp_path):
+    model = calm(model)
+    write_saved_model(model, str(tmp_path), post="beam_search", beam_width=4, via="jax2tf")
+    out = load(str(tmp_path))["serving_default"](images=tf.constant(resized()[0][None]))
+    logits, texts = Reference(model, "beam_search", 4).read(resized())
+    np.testing.assert_allclose(out["logits"][0], logits[0], atol=NEAR)
+    assert out["text"][0].numpy().decode() == texts[0]
+    variables = tf.train.list_variables(str(tmp_path / "1" / "variables" / "variables"))
+    assert sum(np.prod(shape) for _, shape in variables) > 20_000  # not constants in the graph
+
+
+def test_ordinary_operations(model, tmp_path, reference):
+    write_saved_model(model, str(tmp_path), post="beam_search", beam_width=100, via="keras")
+    assert b"XlaCallModule" not in (tmp_path / "1" / "saved_model.pb").read_bytes()
+    batch, widths = padded(resized())
+    widths[3] = 0
+    out = load(str(tmp_path))["with_widths"](images=tf.constant(batch), widths=tf.constant(widths))
+    _, texts = Reference(model, "beam_search", 100).read(resized())
+    for row, logits in enumerate(reference[0]):
+        if row != 3:
+            np.testing.assert_allclose(out["logits"][row, : len(logits)], logits, atol=NEAR)
+            assert out["text"][row].numpy().decode() == texts[row]
+    assert (out["text"][3], out["confidence"][3], out["frames"][3]) == (b"", 0, 0)
+
+
+def test_probabilities(model, tmp_path, reference):
+    write_saved_model(model, str(tmp_path), post="softmax")
+    out = load(str(tmp_path))["serving_default"](images=tf.constant(resized()[0][None]))
+    assert set(out) == {"probabilities", "frames"}
+    np.testing.assert_allclose(out["probabilities"][0], tf.nn.softmax(reference[0][0]), atol=NEAR)
+
+
+def test_other_characters_and_preprocessing(tmp_path):
+    """RGB of a fixed width, the blank first, `<UNK>` never read, letters beyond ASCII."""
+    table = Charset(("<BLK>", "<UNK>", "é", "日", " ", *"abcdefgh"), 0, 1)
+    rule = Preprocessing(channels=3, width=90, antialias=False)
+    config = tiny_model().metadata["model"] | {"channels": 3, "num_classes": 13}
+    model = tiny_model(table, preprocessing=rule.to_metadata(), model=config)
+    write_saved_model(model, str(tmp_path), post="greedy")
+    pictures = [np.stack([p, p // 2, 255 - p], -1) for p in noise_pictures(8)]
+    out = load(str(tmp_path))["serving_bytes"](
+        image_bytes=tf.constant([png(picture) for picture in pictures])
+    )
+    readings = Recognizer(model.variables, model.metadata).read(pictures)
+    texts = [text.decode() for text in out["text"].numpy()]
+    assert texts == [reading.text for reading in readings]
+    assert set("é日") & set("".join(texts))
+    assert warm_widths(model) == [90]
+
+
+def test_a_few_shapes_only():
+    widths = [1, 5, 31, 32, 33, 256, 257, 320, 511, 512, 513, 1024, 1025, 3000]
+    assert [int(tf_padded_width(tf.constant(w))) for w in widths] == [
+        padded_width(w) for w in widths
+    ]
+    counts = [1, 2, 3, 4, 5, 63, 64, 65, 1000]
+    assert [int(power_of_two_above(tf.constant(n))) for n in counts] == [
+        1, 2, 4, 4, 8, 64, 64, 128, 1024,
+    ]  # fmt: skip
+
+
+def test_warm_up_requests(folder, model):
+    """Taken apart by field numbers, as TF Serving's PredictionLog has them."""
+    path = folder / "1" / "assets.extra" / "tf_serving_warmup_requests"
+    records = [r.numpy() for r in tf.data.TFRecordDataset(str(path))]
+    assert len(records) == len(warm_widths(model)) == 8
+    sizes = []
+    for record in records:
+        request = fields(fields(fields(record)[6])[1])
+        assert fields(request[1])[3] == b"serving_bytes"
+        entry = fields(request[2])
+        assert entry[1] == b"image_bytes"
+        tensor = tf.make_ndarray(tensor_pb2.TensorProto.FromString(entry[2]))
+        sizes.append(Image.open(io.BytesIO(tensor[0])).size)
+    assert sizes == [(width, 32) for width in warm_widths(model)]
+
+
+def fields(message):
+    """Field number -> content, of a protocol buffer's length-delimited fields."""
+    found, at = {}, 0
+    while at < len(message):
+        number, length, shift = message[at] >> 3, 0, 0
+        assert message[at] & 7 == 2
+        at += 1
+        while True:
+            length |= (message[at] & 127) << shift
+            shift, at = shift + 7, at + 1
+            if message[at - 1] < 128:
+                break
+        found[number] = message[at : at + length]
+        at += length
+    return found

@@ -1,0 +1,46 @@
+import json
+import zipfile
+
+import jax
+import numpy as np
+import pytest
+
+from crnn_jax.exporting.parity_reference import Reference
+from crnn_jax.exporting.stablehlo import write_stablehlo
+from crnn_jax.reading.recognizer import Recognizer
+from tests.testdata.exports import calm, resized, tiny_model
+from tests.testdata.tiny_model import CHARSET
+
+
+@pytest.mark.parametrize("post", ["none", "softmax", "greedy", "beam_search"])
+def test_any_batch_and_width(tmp_path, root, post):
+    model = calm(tiny_model(temperature=1.5))
+    path = tmp_path / "word.stablehlo"
+    write_stablehlo(model, str(path), post=post, beam_width=3)
+    data = path.read_bytes()
+    assert str(root).encode() not in data
+    program = jax.export.deserialize(bytearray(data))
+    assert program.platforms == ("cpu", "cuda", "tpu")
+    images = resized()
+    widths = np.array([image.shape[1] for image in images], np.int32)
+    batch = np.full((len(images), 32, widths.max(), 1), 200, np.uint8)
+    for row, image in zip(batch, images, strict=True):
+        row[:, : image.shape[1]] = image
+    out = program.call(batch, widths)
+    logits, texts = Reference(model, post, 3).read(images)
+    assert out["frames"].tolist() == [len(x) for x in logits]
+    if post == "softmax":
+        np.testing.assert_allclose(out["probabilities"][0].sum(axis=-1), 1, rtol=1e-5)
+        assert set(out) == {"probabilities", "frames"}
+        return
+    for row, own in zip(out["logits"], logits, strict=True):
+        np.testing.assert_allclose(row[: len(own)], own, atol=1e-3)
+    if post != "none":
+        assert [CHARSET.decode(ids) for ids in out["ids"]] == texts
+    if post == "greedy":
+        readings = Recognizer(model.variables, model.metadata).read(images)
+        confidences = [reading.confidence for reading in readings]
+        np.testing.assert_allclose(out["confidence"], confidences, rtol=1e-2)
+    with zipfile.ZipFile(path) as archive:
+        told = json.loads(archive.read("crnn_jax.json"))
+    assert (told["symbols"][:2], told["post"]) == (["0", "1"], post)

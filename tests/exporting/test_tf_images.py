@@ -1,0 +1,189 @@
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from crnn_jax.core.images import UnreadableImage, decode_image
+from crnn_jax.exporting import tf_images
+from crnn_jax.exporting.tf_gif import first_frame
+
+RANDOM = np.random.default_rng(3)
+LEVELS = np.kron(RANDOM.integers(0, 256, (6, 9, 4), np.uint8), np.ones((7, 8, 1), np.uint8))
+COLOUR = Image.fromarray(LEVELS[..., :3])
+DEEP = Image.fromarray(RANDOM.integers(0, 65536, (20, 31)).astype(np.uint16))
+
+DECODE = {
+    channels: tf.function(
+        lambda x, c=channels: tf_images.decode_image(x, c),
+        input_signature=[tf.TensorSpec([], tf.string)],
+    )
+    for channels in (1, 3)
+}
+
+
+def encoded(picture, form, **options):
+    stream = io.BytesIO()
+    picture.save(stream, form, **options)
+    return stream.getvalue()
+
+
+def turned(orientation, **options):
+    exif = Image.Exif()
+    exif[0x010E] = "a description ahead of it"
+    exif[0x0112] = orientation
+    return {"exif": exif.tobytes(), **options}
+
+
+def see_through():
+    palette = COLOUR.quantize(16)
+    palette.info["transparency"] = 3
+    return palette
+
+
+def png_of_16_bits():
+    """RGB of 16 bits, which Pillow reads but does not write."""
+    levels = RANDOM.integers(0, 65536, (5, 7, 3)).astype(">u2")
+    rows = b"".join(b"\0" + row.tobytes() for row in levels)
+    header = struct.pack(">IIBBBBB", 7, 5, 16, 2, 0, 0, 0)
+    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        for name, data in chunks
+    )
+
+
+FILES = {
+    "jpeg": encoded(COLOUR, "jpeg", quality=80),
+    "jpeg grey": encoded(COLOUR.convert("L"), "jpeg"),
+    "jpeg progressive": encoded(COLOUR, "jpeg", progressive=True, subsampling=0),
+    "png": encoded(COLOUR, "png"),
+    "png grey": encoded(COLOUR.convert("L"), "png"),
+    "png one bit": encoded(COLOUR.convert("1"), "png"),
+    "png palette": encoded(COLOUR.quantize(16), "png"),
+    "png palette with a hole": encoded(see_through(), "png", transparency=3),
+    "png alpha": encoded(Image.fromarray(LEVELS), "png"),
+    "png grey alpha": encoded(Image.fromarray(LEVELS).convert("LA"), "png"),
+    "png 16 bit": encoded(DEEP, "png"),
+    "bmp": encoded(COLOUR, "bmp"),
+    "gif": encoded(COLOUR.quantize(32), "gif"),
+}
+for shade in (0, 127, 128, 255):
+    ink = np.where([False, False, False, True], LEVELS, np.uint8(shade))
+    FILES[f"png {shade} on nothing"] = encoded(Image.fromarray(ink), "png")
+FILES["png 16 bit colour"] = png_of_16_bits()
+FILES |= {f"jpeg {i}": encoded(COLOUR, "jpeg", **turned(i)) for i in range(1, 9)}
+FILES |= {f"png {i}": encoded(COLOUR, "png", **turned(i)) for i in (3, 6)}
+FILES["jpeg big-endian exif"] = encoded(
+    COLOUR, "jpeg", exif=b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x05\0\0\0\0\0\0"
+)
+FILES["jpeg comment first"] = encoded(COLOUR, "jpeg", comment=b"x" * 300, **turned(6))
+FILES["jpeg wrong orientation"] = encoded(COLOUR, "jpeg", **turned(9))
+FILES["jpeg damaged exif"] = encoded(COLOUR, "jpeg", exif=b"Exif\0\0II*\0\xff\xff\xff\xff")
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF")
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("name", FILES)
+def test_as_pillow_decodes(name, channels):
+    want = decode_image(FILES[name], channels)
+    got = DECODE[channels](FILES[name]).numpy()
+    assert got.shape == want.shape
+    assert np.abs(got.astype(int) - want).max() == 0
+
+
+def test_the_orientations_differ():
+    seen = {decode_image(FILES[f"jpeg {i}"], 1).tobytes() for i in range(1, 9)}
+    assert len(seen) == 8
+
+
+def test_cmyk_is_near():
+    data = encoded(COLOUR.convert("CMYK"), "jpeg")
+    difference = DECODE[3](data).numpy().astype(int) - decode_image(data, 3)
+    assert np.abs(difference).max() <= 2
+
+
+def claims(width, height):
+    """A PNG of so many pixels by its header, with nothing behind it to decode."""
+    whole = FILES["png grey"]
+    return whole[:16] + width.to_bytes(4, "big") + height.to_bytes(4, "big") + whole[24:]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\x89PNG\r\n\x1a\n",
+        b"no picture",
+        FILES["png"][:-60],
+        FILES["jpeg"][: len(FILES["jpeg"]) // 2],
+        claims(10_000, 10_000),
+    ],
+    ids=["empty", "magic only", "text", "truncated png", "truncated jpeg", "100 megapixels"],
+)
+def test_what_pillow_refuses(data):
+    with pytest.raises(UnreadableImage):
+        decode_image(data)
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        DECODE[1](data)
+
+
+def test_a_huge_picture_is_refused_before_it_is_decoded():
+    with pytest.raises(tf.errors.InvalidArgumentError, match="assertion failed"):
+        DECODE[1](claims(10_000, 10_000))
+
+
+def test_a_jpeg_of_endless_scans_is_refused():
+    whole = FILES["jpeg progressive"]
+    last = whole[whole.rindex(b"\xff\xda") : -2]
+    few, many = (whole[:-2] + last * n + whole[-2:] for n in (50, 500))
+    assert DECODE[1](few).shape == (56 - 14, 72, 1)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="assertion failed"):
+        DECODE[1](many)
+
+
+def animation(frames):
+    pictures = [COLOUR.transpose(turn).quantize(32) for turn in Image.Transpose][:frames]
+    return encoded(
+        pictures[0], "gif", save_all=True, append_images=pictures[1:], comment=b"x" * 300
+    )
+
+
+FIRST_FRAME = tf.function(first_frame, input_signature=[tf.TensorSpec([], tf.string)])
+
+
+@pytest.mark.parametrize("frames", [1, 2])
+def test_of_an_animation_one_frame_is_decoded(frames):
+    data = animation(frames)
+    alone = FIRST_FRAME(data).numpy()
+    with Image.open(io.BytesIO(alone)) as picture:
+        assert picture.n_frames == 1
+    assert len(alone) < len(data) or frames == 1
+    np.testing.assert_array_equal(DECODE[3](data), decode_image(data, 3))
+
+
+@given(st.binary(max_size=60), st.integers(0, 400))
+def test_the_first_frame_of_anything_ends(noise, cut):
+    data = animation(2)[:cut] + noise or b"G"
+    alone = FIRST_FRAME(data).numpy()
+    assert data.startswith(alone[:-1])
+    assert alone.endswith(b";")
+
+
+def test_a_directory_of_65535_entries_is_looked_through():
+    exif = b"Exif\0\0MM\0*\0\0\0\x08\xff\xff"
+    whole = FILES["jpeg"]
+    segment = b"\xff\xe1" + struct.pack(">H", 2 + len(exif)) + exif
+    data = whole[:2] + segment + whole[2:] + b"\0" * 800_000
+    assert DECODE[1](data).shape == (42, 72, 1)
+
+
+@pytest.mark.parametrize("form", ["tiff", "bmp"])
+def test_what_tensorflow_cannot_decode(form):
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        DECODE[1](encoded(COLOUR.quantize(16), form))  # a BMP's palette

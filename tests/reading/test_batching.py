@@ -1,0 +1,53 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from crnn_jax.reading.batching import (
+    MAX_COLUMNS,
+    MAX_ROWS,
+    MAX_STRETCH,
+    padded_width,
+    plan_batches,
+)
+
+
+@given(st.lists(st.integers(1, 5000), max_size=300))
+def test_every_picture_stands_in_one_batch_that_holds_it(widths):
+    plans = plan_batches(widths)
+    assert sorted(i for plan in plans for i in plan.indices) == list(range(len(widths)))
+    for plan in plans:
+        inside = [widths[i] for i in plan.indices]
+        assert max(inside) <= plan.width
+        assert max(inside) <= MAX_STRETCH * min(inside)
+        assert len(inside) <= plan.rows < 2 * len(inside)
+        assert plan.rows & (plan.rows - 1) == 0
+        assert plan.rows <= MAX_ROWS
+        assert plan.rows == 1 or plan.rows * plan.width <= MAX_COLUMNS
+
+
+@given(st.integers(1, 100_000))
+def test_widths_have_few_steps(width):
+    padded = padded_width(width)
+    assert width <= padded
+    assert padded % 32 == 0
+    assert padded - width < max(32, width / 4)
+
+
+def test_1024_pixels_have_16_steps():
+    assert len({padded_width(w) for w in range(1, 1025)}) == 16
+
+
+@given(st.lists(st.integers(32, 1024), max_size=300))
+def test_however_many_pictures_come_100_shapes_are_compiled_at_most(widths):
+    shapes = {
+        (1 << rows, width)
+        for width in map(padded_width, range(32, 1025))
+        for rows in range(min(MAX_ROWS, MAX_COLUMNS // width).bit_length())
+    }
+    assert len(shapes) <= 100
+    assert {(plan.rows, plan.width) for plan in plan_batches(widths)} <= shapes
+
+
+@pytest.mark.parametrize("width", [100, 32])
+def test_a_fixed_width_is_not_rounded(width):
+    assert {plan.width for plan in plan_batches([width] * 70, width)} == {width}
