@@ -67,9 +67,9 @@ def low_precision_pays() -> bool:
     """Whether the device multiplies bfloat16."""
     import jax
 
-    from crnn_jax.models import native
+    from crnn_jax.models import native_library
 
-    return jax.default_backend() != "cpu" or native.supports_bfloat16()
+    return jax.default_backend() != "cpu" or native_library.supports_bfloat16()
 
 
 def random_model(name: str) -> tuple[dict, dict]:
