@@ -11,10 +11,10 @@ The library makes none: they hold for the whole process.
 | 0.12.0.1 | the programs of all three issues give what they should |
 
 This network it computes rightly: its gradients are as near to float64's as XLA's own, 2e-6 and 4e-6
-of their norm on 0.10.2, 0.11.2 and 0.12.0.1 (`experiments/faults/ynnpack.py`), and `en_36` reads the
-same classes, log p within 4e-5 (0.10.2 and 0.12.0.1). The crashes need arrays of 7 axes, and the
-network's have 4. So `Recognizer` in a program of one's own leaves it as it is. But 0.10.2 trained 10
-to 15 % slower with it (an earlier form of the network, 2 x86-64 cores), hence the flag.
+of their norm on 0.10.2, 0.11.2 and 0.12.0.1 (`experiments/faults/ynnpack.py`), and `en_36` reads
+the same classes, log p within 4e-5 (0.10.2 and 0.12.0.1). The crashes need arrays of 7 axes, and
+the network's have 4. So `Recognizer` in a program of one's own leaves it as it is. But 0.10.2
+trained 10 to 15 % slower with it (an earlier form of the network, 2 x86-64 cores), hence the flag.
 
 **Memory.** XLA asks for the memory of a step anew each time, and glibc gives back to the system
 what is large: 35,000 page faults a step of `crnn_small` in batches of 64, a tenth of its time. So
