@@ -21,10 +21,9 @@ from jax.experimental import jax2tf
 from PIL import Image
 
 from crnn_jax.core.errors import UserError
-from crnn_jax.exporting import tf_decoding, tf_images
+from crnn_jax.exporting import tf_images
 from crnn_jax.exporting.network import (
     PLATFORMS,
-    network,
     width_constraint,
     with_decoder,
     without_source_paths,
@@ -80,12 +79,10 @@ def full_disk_is_user_error(path: str) -> Iterator[None]:
 
 
 class JaxNetwork(tf.Module):
-    """The network by jax2tf, its parameters as `tf.Variable`s.
+    """Network and decoder by jax2tf, the parameters as `tf.Variable`s.
 
     Args:
-        model: to run.
-        post: 'beam_search' puts the search into the same program.
-        beam_width: texts that it keeps from frame to frame.
+        model, post, beam_width: as of `network.with_decoder`.
         batch, width: fixed sizes; 0: free.
     """
 
@@ -96,20 +93,10 @@ class JaxNetwork(tf.Module):
         self._pads_width = model.preprocessing.free_width
         leaves, tree = jax.tree.flatten(model.variables)
         self.parameters = [tf.Variable(array, trainable=False) for array in leaves]
-        rule, score = model.preprocessing, network(model.config)
-        search = with_decoder(model, "beam_search", beam_width)
-
-        def function(parameters: Any, images: Any, widths: Any) -> Any:
-            variables = jax.tree.unflatten(tree, parameters)
-            if post == "beam_search":
-                out = search(variables, images, widths)
-                return {name: out[name] for name in ("logits", "frames", "ids")}
-            logits, frames = score(variables, images, widths)
-            return {"logits": logits, "frames": frames}
-
+        rule, read = model.preprocessing, with_decoder(model, post, beam_width)
         sizes = f"({batch or 'b'}, {rule.height}, {width or 'w'}, {rule.channels})"
         self._converted = jax2tf.convert(
-            function,
+            lambda leaves, *arrays: read(jax.tree.unflatten(tree, leaves), *arrays),
             polymorphic_shapes=[None, sizes, f"({batch or 'b'},)"],
             polymorphic_constraints=[] if width else [width_constraint(model.config)],
             native_serialization_platforms=PLATFORMS,
@@ -117,11 +104,11 @@ class JaxNetwork(tf.Module):
         )
 
     def __call__(self, images: Any, widths: Any) -> dict[str, Any]:
-        """Images uint8 [b h w c], widths int32 [b] -> {'logits', 'frames'}, maybe 'ids'.
+        """Images uint8 [b h w c], widths int32 [b] -> what `with_decoder` gives.
 
         XLA compiles for every shape anew, so arrays are padded to a few: rows to a power of two,
-        free widths to `batching.padded_width`. The network does not see padding; 'logits' and 'ids'
-        may have more frames than any picture.
+        free widths to `batching.padded_width`. The network does not see padding; there may be more
+        frames than any picture has.
         """
         shape = tf.shape(images)
         b, w = shape[0], shape[2]
@@ -143,7 +130,6 @@ class Server(tf.Module):
         super().__init__()
         self._model = model
         self._network = JaxNetwork(model, post, beam_width)
-        self._post = post
 
     def signatures(self) -> dict[str, Any]:
         """Name -> `tf.function` with the names and shapes of its inputs, batch and width free."""
@@ -217,21 +203,23 @@ class Server(tf.Module):
             (tf.size(widths) == b, ["as many widths as pictures:", b, tf.size(widths)]),
         ):
             images = tf.identity(images)
-        found = self._network(images, widths)
-        frames = found["frames"]
-        longest = tf.reduce_max(frames)
-        cut = {name: array[:, :longest] for name, array in found.items() if name != "frames"}
-        out = tf_decoding.outputs(self._model, cut | {"frames": frames}, self._post)
+        out = self._network(images, widths)
+        longest = tf.reduce_max(out["frames"])
+        out = {name: x[:, :longest] if x.shape.rank > 1 else x for name, x in out.items()}
         if "ids" in out:
-            del out["lengths"]
-            out["text"] = tf_decoding.texts(out["ids"], self._model.symbols)
-            out["confidence"] = tf.where(frames > 0, out["confidence"], 0.0)
+            out["text"] = texts(out["ids"], self._model.symbols)
+            out["confidence"] = tf.where(out["frames"] > 0, out["confidence"], 0.0)
         return out
 
 
 def _required(*conditions: tuple[Any, list[Any]]) -> Any:
     """A context whose operations run only if all conditions hold; else an error with the words."""
     return tf.control_dependencies([tf.debugging.Assert(*condition) for condition in conditions])
+
+
+def texts(ids: Any, symbols: list[str]) -> Any:
+    """UTF-8 strings [b] of class ids [b n]; -1 writes nothing."""
+    return tf.strings.reduce_join(tf.gather(tf.constant(["", *symbols]), ids + 1), axis=-1)
 
 
 def power_of_two_above(n: Any) -> Any:

@@ -1,7 +1,7 @@
-"""Greedy CTC decoding and confidences in TensorFlow operations, as `decoding` computes them.
+"""Greedy CTC decoding and confidences for TFLite, as `decoding` computes them.
 
-Only operations that TFLite has, with every size free: `expand_dims`, because its strided slice
-cannot add an axis.
+By TensorFlow operations that TFLite has with every size free, which JAX's argmax is not.
+`expand_dims`, because TFLite's strided slice cannot add an axis.
 """
 
 from typing import Any
@@ -9,44 +9,8 @@ from typing import Any
 import tensorflow as tf
 
 from crnn_jax.decoding.greedy import FORBIDDEN
-from crnn_jax.reading.loaded_model import LoadedModel
 
 IMPOSSIBLE = -1e30  # log of it; finite, because differences of infinities are NaN
-
-
-def outputs(model: LoadedModel, found: dict[str, Any], post: str) -> dict[str, Any]:
-    """What a signature returns.
-
-    Args:
-        model: gives class ids and temperature.
-        found: 'logits' float32 [b t k], 'frames' int32 [b], and 'ids' int32 [b t] where the network
-            decodes.
-        post: 'none', 'softmax', or a decoder.
-
-    Returns:
-        'logits' ('softmax': 'probabilities') and 'frames'; with a decoder also 'ids', 'lengths'
-        int32 [b] and 'confidence' float32 [b].
-    """
-    logits, frames = found["logits"], found["frames"]
-    if post == "none":
-        return {"logits": logits, "frames": frames}
-    if post == "softmax":
-        return {"probabilities": tf.nn.softmax(logits), "frames": frames}
-    blank_id = model.charset.blank_id
-    allowed = emittable(logits, model.unknown_id)
-    if "ids" in found:
-        ids = found["ids"]
-        lengths = tf.reduce_sum(tf.cast(ids >= 0, tf.int32), axis=1)
-    else:
-        ids, lengths = greedy_decode(allowed, frames, blank_id)
-    log_prob = sequence_log_prob(allowed / model.temperature, frames, ids, lengths, blank_id)
-    return {
-        "ids": ids,
-        "lengths": lengths,
-        "confidence": tf.exp(log_prob),
-        "logits": logits,
-        "frames": frames,
-    }
 
 
 def emittable(logits: Any, unknown_id: int) -> Any:
@@ -132,9 +96,3 @@ def sequence_log_prob(logits: Any, frames: Any, ids: Any, lengths: Any, blank_id
 def _add_logs(a: Any, b: Any) -> Any:
     """log(exp(a) + exp(b)) of finite numbers."""
     return tf.maximum(a, b) + tf.math.log(1.0 + tf.exp(-tf.abs(a - b)))
-
-
-def texts(ids: Any, symbols: list[str]) -> Any:
-    """UTF-8 strings [b] of class ids [b, n]; -1 writes nothing."""
-    table = tf.constant([""] + symbols)
-    return tf.strings.reduce_join(tf.gather(table, ids + 1), axis=-1)

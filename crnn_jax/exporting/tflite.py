@@ -74,17 +74,24 @@ def _write_source(model: LoadedModel, folder: str, post: str, batch: int, width:
     import tensorflow as tf
 
     from crnn_jax.exporting.saved_model import JaxNetwork
-    from crnn_jax.exporting.tf_decoding import outputs
+    from crnn_jax.exporting.tf_decoding import emittable, greedy_decode, sequence_log_prob
 
     network = JaxNetwork(model, "none", batch=batch, width=width)
-    rule = model.preprocessing
+    rule, blank_id = model.preprocessing, model.charset.blank_id
 
     def read(images: Any) -> dict[str, Any]:
         size = tf.shape(images)
         found = network.exactly(images, tf.fill([size[0]], size[2]))
-        out = outputs(model, found, post)
-        del out["frames"]  # all of them: the pictures have no padding
-        return out
+        logits, frames = found["logits"], found["frames"]
+        if post == "none":
+            return {"logits": logits}
+        if post == "softmax":
+            return {"probabilities": tf.nn.softmax(logits)}
+        allowed = emittable(logits, model.unknown_id)
+        ids, lengths = greedy_decode(allowed, frames, blank_id)
+        log_prob = sequence_log_prob(allowed / model.temperature, frames, ids, lengths, blank_id)
+        confidence = tf.exp(log_prob)
+        return {"ids": ids, "lengths": lengths, "confidence": confidence, "logits": logits}
 
     shape = [batch or None, rule.height, width or None, rule.channels]
     images = tf.TensorSpec(shape, tf.uint8, name="images")

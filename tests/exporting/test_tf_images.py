@@ -134,6 +134,15 @@ def test_a_huge_picture_is_refused_before_it_is_decoded():
         DECODE[1](claims(10_000, 10_000))
 
 
+def test_a_jpeg_of_endless_scans_is_refused():
+    whole = FILES["jpeg progressive"]
+    last = whole[whole.rindex(b"\xff\xda") : -2]
+    few, many = (whole[:-2] + last * n + whole[-2:] for n in (50, 500))
+    assert DECODE[1](few).shape == (42, 72, 1)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="assertion failed"):
+        DECODE[1](many)
+
+
 @pytest.mark.parametrize("form", ["tiff", "bmp", "gif"])
 def test_other_formats_are_refused(form):
     with pytest.raises(tf.errors.InvalidArgumentError):
