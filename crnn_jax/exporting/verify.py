@@ -242,7 +242,7 @@ def run(
         script = os.path.join(os.path.dirname(os.path.abspath(__file__)), "runtimes.py")
         environment = {"TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": "tensorflow"} | os.environ
         if "jax" in BLOCKED[runtime]:
-            # Flags of JAX's own XLA (see `xla_flags`); TensorFlow's ends at one it does not know.
+            # Flags of JAX's own XLA (`cpu_settings`); TensorFlow's ends at one it does not know.
             environment.pop("XLA_FLAGS", None)
         done = subprocess.run(
             [sys.executable, "-P", script],
