@@ -18,7 +18,9 @@ trained 10 to 15 % slower with it (an earlier form of the network, 2 x86-64 core
 
 **Memory.** XLA asks for the memory of a step anew each time, and glibc gives back to the system
 what is large: 35,000 page faults a step of `crnn_small` in batches of 64, a tenth of its time. So
-memory that was used once is kept. The price is that a process stays as large as it ever was.
+memory that was used once is kept. The price is that a process stays as large as it ever was: 2.1
+instead of 1.3 GB in a training of `crnn_small` on eight widths, batches of 32. Reading pictures of
+5,000 widths stays level (0.77 GB).
 """
 
 import ctypes
