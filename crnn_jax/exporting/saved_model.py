@@ -13,10 +13,12 @@ import io
 import os
 from collections.abc import Iterator
 from typing import Any
+from unittest import mock
 
 import jax
 import numpy as np
 import tensorflow as tf
+from jax._src.export import _export
 from jax.experimental import jax2tf
 from PIL import Image
 
@@ -30,6 +32,7 @@ from crnn_jax.exporting.network import (
 )
 from crnn_jax.reading.loaded_model import LoadedModel
 
+STABLEHLO = "1.9.0"
 VERSION = "1"  # TF Serving serves the folder with the highest number
 WARM_WIDTHS = (32, 64, 96, 128, 160, 192, 224, 256)  # most words', as `padded_width` has them
 # Limits of a call, for memory: pictures times the widest one's pixels (of the full network about
@@ -60,7 +63,7 @@ def write_saved_model(model: LoadedModel, folder: str, *, post: str, beam_width:
     path = os.path.join(folder, VERSION)
     extra = os.path.join(path, "assets.extra")
     with full_disk_is_user_error(folder):
-        with without_source_paths():
+        with without_source_paths(), old_stablehlo():
             tf.saved_model.save(server, path, signatures=server.signatures())
         os.makedirs(extra)
         with tf.io.TFRecordWriter(os.path.join(extra, "tf_serving_warmup_requests")) as writer:
@@ -76,6 +79,15 @@ def full_disk_is_user_error(path: str) -> Iterator[None]:
     except tf.errors.OpError as error:
         reason = error.message.rpartition("; ")[2].partition(" [Op:")[0]
         raise UserError(f"{path}: cannot be written: {reason}") from error
+
+
+def old_stablehlo() -> contextlib.AbstractContextManager[Any]:
+    """Programs lowered in this context are written in a StableHLO that TensorFlow 2.20 knows.
+
+    JAX writes what is four weeks older than itself; TensorFlow's releases are months behind that.
+    """
+    name = "get_version_from_compatibility_requirement"  # not public: it has no setting
+    return mock.patch.object(_export.hlo, name, return_value=STABLEHLO)
 
 
 class JaxNetwork(tf.Module):
