@@ -7,7 +7,6 @@ Opening reads files and builds tries: do it once, not for every picture.
 """
 
 import dataclasses
-import functools
 import math
 import os
 from collections.abc import Iterable
@@ -24,7 +23,6 @@ from crnn_jax.decoding.greedy import greedy_decode
 from crnn_jax.decoding.language_model import NO_MODEL, LanguageModel
 from crnn_jax.decoding.lexicon import Lexicon
 from crnn_jax.decoding.ngram import NGram
-from crnn_jax.decoding.spelling import MAX_DISTANCE, Neighbours, rerank
 from crnn_jax.reading.decoder_files import read_language_model, read_lexicon
 
 NAMES = ("greedy", "beam", "both")
@@ -32,7 +30,6 @@ BEAM_WIDTH = 10
 # Chosen on real pictures, see experiments/decoding/README.md.
 LM_WEIGHT = 0.3
 LENGTH_BONUS = 1.5
-DISTANCE = 2  # edits between the greedy text and a lexicon's words
 
 
 class Decoded(NamedTuple):
@@ -65,12 +62,10 @@ class Decoder:
         beam_width: texts that a beam search keeps from frame to frame.
         top_paths: texts a picture, the best and its alternatives; at most `beam_width`.
         prune: as in `beam_search`.
-        lexicon: beam search then finds its words only; a greedy text is replaced by the word
-            within `distance` edits that the picture makes most probable. Where neither finds a
-            word, the greedy text stands as it is.
+        lexicon: beam search then finds its words only; where it finds none, the greedy text
+            stands as it is.
         lm: a language model; beam search only.
         lm_weight, length_bonus: as in `beam_search`; they count with a language model only.
-        distance: see `lexicon`.
 
     Raises:
         UserError: a name or numbers that make no sense.
@@ -84,7 +79,6 @@ class Decoder:
     lm: LanguageModel | None = None
     lm_weight: float = LM_WEIGHT
     length_bonus: float = LENGTH_BONUS
-    distance: int = DISTANCE
 
     def __post_init__(self) -> None:
         if self.name not in NAMES:
@@ -97,28 +91,22 @@ class Decoder:
             )
         if self.name == "greedy" and self.lm is not None:
             raise UserError("--lm: greedy decoding takes no language model; --decoder beam does")
+        if self.name == "greedy" and self.lexicon is not None:
+            raise UserError("--lexicon: greedy decoding takes no words; --decoder beam does")
         if not 0 <= self.lm_weight < math.inf:
             raise UserError(f"--lm_weight {self.lm_weight}: a finite number, at least 0")
         if not math.isfinite(self.length_bonus):
             raise UserError(f"--length_bonus {self.length_bonus}: a finite number")
-        if not 0 <= self.distance <= MAX_DISTANCE:
-            raise UserError(f"--distance {self.distance}: 0 to {MAX_DISTANCE}")
 
     @property
     def is_plain(self) -> bool:
-        """Greedy decoding and no more: it runs on the device with the network."""
-        return self.name == "greedy" and self.lexicon is None
+        """Greedy decoding: it runs on the device with the network."""
+        return self.name == "greedy"
 
     @property
     def kind(self) -> str:
         """What gave the text: 'greedy' or 'beam'."""
         return "greedy" if self.name == "greedy" else "beam"
-
-    @functools.cached_property
-    def neighbours(self) -> Neighbours:
-        """The lexicon's words by spelling."""
-        assert self.lexicon is not None
-        return Neighbours.of(self.lexicon, self.distance)
 
     def decode(
         self, logits: jax.Array, lengths: jax.Array, temperature: float, *, blank_id: int
@@ -170,28 +158,18 @@ class Decoder:
         if self.is_plain:
             ids, id_lengths = _greedy(log_probs, lengths, blank_id)
             return ids[:, None], id_lengths[:, None]
-        if self.name == "greedy":
-            found = rerank(
-                log_probs,
-                lengths,
-                *_greedy(log_probs, lengths, blank_id),
-                self.neighbours,
-                blank_id=blank_id,
-                top_paths=self.top_paths,
-            )
-        else:
-            found = beam_search(
-                log_probs,
-                lengths,
-                width=self.beam_width,
-                blank_id=blank_id,
-                top_paths=self.top_paths,
-                prune=self.prune,
-                lexicon=self.lexicon,
-                lm=self.lm,
-                lm_weight=self.lm_weight,
-                length_bonus=self.length_bonus if self.lm is not None else 0.0,
-            )
+        found = beam_search(
+            log_probs,
+            lengths,
+            width=self.beam_width,
+            blank_id=blank_id,
+            top_paths=self.top_paths,
+            prune=self.prune,
+            lexicon=self.lexicon,
+            lm=self.lm,
+            lm_weight=self.lm_weight,
+            length_bonus=self.length_bonus if self.lm is not None else 0.0,
+        )
         b, t, _ = log_probs.shape
         ids = np.full((b, self.top_paths, t), -1, np.int32)
         id_lengths = np.full((b, self.top_paths), -1, np.int32)
@@ -221,8 +199,7 @@ def open_decoder(
         name: 'greedy', 'beam' or 'both'.
         lexicon: a file of words (see `decoder_files`), the words themselves, or a `Lexicon`.
         lm: an ARPA file, an `NGram` or another `LanguageModel`.
-        **numbers: beam_width, top_paths, prune, lm_weight, length_bonus, distance, as in
-            `Decoder`.
+        **numbers: beam_width, top_paths, prune, lm_weight, length_bonus, as in `Decoder`.
 
     Raises:
         UserError: a file that cannot be used, a name or numbers that make no sense.

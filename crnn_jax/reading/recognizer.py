@@ -93,7 +93,7 @@ class Recognizer:
             errors: of pictures that cannot be read: 'raise' the first, naming its index, or
                 'return' it (an `UnreadableImage`) in its place.
             **options: beam_width, top_paths, lexicon (a file of words, or the words), lm (an ARPA
-                file), lm_weight, length_bonus, distance: see `decoder.open_decoder`.
+                file), lm_weight, length_bonus: see `decoder.open_decoder`.
 
         Returns:
             One `Reading` a picture, in the order given.

@@ -102,9 +102,6 @@ def compare(charset, batches, labels, args) -> None:
             report(f"beam {width}, {name}", decoder, charset, batches, labels)
         decoder = Decoder("beam", beam_width=100, lexicon=lexicon, lm=lm)
         report(f"beam 100 + language model, {name}", decoder, charset, batches, labels)
-        for distance in (1, 2, 3):
-            decoder = Decoder("greedy", lexicon=lexicon, distance=distance)
-            report(f"re-ranking within {distance}, {name}", decoder, charset, batches, labels)
 
 
 def report(name, decoder, charset, batches, labels) -> None:

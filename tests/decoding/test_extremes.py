@@ -13,7 +13,6 @@ from crnn_jax.decoding.confidence import sequence_log_prob
 from crnn_jax.decoding.greedy import greedy_decode
 from crnn_jax.decoding.lexicon import Lexicon
 from crnn_jax.decoding.ngram import NGram
-from crnn_jax.decoding.spelling import Neighbours, rerank
 
 B, T, K = 2, 4, 4  # one shape for all examples: few compilations
 ALL_LOW = np.full((B, T, K), -1e30, np.float32)
@@ -102,9 +101,6 @@ def test_words_and_language_models(with_model, logits, lengths, search):
     found = beam_search(
         log_probs, lengths, width=width, blank_id=blank_id, lexicon=lexicon, lm=lm, top_paths=width
     )
-    ids, id_lengths = map(np.asarray, greedy_decode(logits, lengths, blank_id=blank_id))
-    near = Neighbours.of(lexicon, 2)
-    found += rerank(log_probs, lengths, ids, id_lengths, near, blank_id=blank_id, top_paths=width)
     for hypotheses in found:
         for hypothesis in hypotheses:
             assert table.decode(hypothesis.ids) in ("a", "ab", "cc", "abca")

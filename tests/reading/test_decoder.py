@@ -93,18 +93,6 @@ def test_only_words_of_the_lexicon(recognizer, pictures):
             assert reading.text in words
 
 
-def test_a_greedy_text_gives_way_to_the_word_near_it(recognizer, pictures):
-    greedy = [reading.text for reading in recognizer.read(pictures)]
-    longest = max(greedy, key=len)
-    word = longest[:1] + longest[2:]
-    near = recognizer.read(pictures, "greedy", lexicon=[word.upper(), "zzzzzzzzzz"], distance=1)
-    for text, reading in zip(greedy, near, strict=True):
-        assert reading.text == (word if text == longest else text)
-        assert reading.decoder == "greedy"
-    exact = recognizer.read(pictures, "greedy", lexicon=[word], distance=0)
-    assert [reading.text for reading in exact] == greedy
-
-
 def test_a_language_model_is_listened_to(recognizer, pictures):
     lm = NGram.estimate(["aaa"] * 1000, 3)
     plain = recognizer.read(pictures, "beam")
@@ -129,7 +117,7 @@ def test_without_numba(recognizer, pictures, monkeypatch):
         assert (a.text, a.greedy) == (b.text, b.greedy)
         assert a.alternatives[0][0] == b.alternatives[0][0]
     with pytest.raises(UserError, match="needs numba"):
-        recognizer.read(pictures[:3], "greedy", lexicon=["a"])
+        recognizer.read(pictures[:3], "beam", lexicon=["a"])
 
 
 @pytest.mark.parametrize(
@@ -145,7 +133,7 @@ def test_without_numba(recognizer, pictures, monkeypatch):
         ("beam", {"lm_weight": float("nan")}, "--lm_weight nan"),
         ("beam", {"length_bonus": float("nan")}, "--length_bonus nan: a finite number"),
         ("greedy", {"lm": NGram.estimate(["a"])}, "--lm: greedy decoding takes no"),
-        ("greedy", {"distance": 7}, "--distance 7: 0 to 3"),
+        ("greedy", {"lexicon": ["a"]}, "--lexicon: greedy decoding takes no words"),
     ],
 )
 def test_what_makes_no_sense_is_told(name, numbers, told):
