@@ -36,7 +36,9 @@ def get_config() -> ml_collections.ConfigDict:
     # frames of a width: 'keras' ceil(w / 4) - 1, 'torch' as crnn.pytorch; '' init_from's, else
     # 'keras'
     model.geometry = ""
-    model.dtype = "float32"  # of activations; 'bfloat16' on GPU, TPU and CPUs that multiply it
+    # Of activations: 'float32', 'bfloat16' for GPU, TPU and CPUs that multiply it, or 'auto': the
+    # second on such a CPU, the first elsewhere.
+    model.dtype = "float32"
     # How a CPU computes: 'onednn' (compiled on first use), 'xla', or 'auto': the first if possible.
     model.convolution = "auto"
     model.bn_momentum = 0.99  # of batch norm's running moments; lower for runs of few steps

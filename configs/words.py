@@ -30,6 +30,7 @@ def get_config() -> ml_collections.ConfigDict:
         config.charset.table = ""
         config.charset.ignore_case = False
         config.model.name = ""  # init_from's
+        config.model.dtype = "auto"
         config.model.bn_momentum = 0.95
         config.preprocessing.width = -1  # init_from's
         config.preprocessing.max_width = 256

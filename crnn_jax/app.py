@@ -32,10 +32,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"--port {args.port}: 1 to 65535")
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 
-    from crnn_jax import xla_flags
+    from crnn_jax import cpu_settings
     from crnn_jax.core.errors import UserError
 
-    xla_flags.set_for_cpu()
+    cpu_settings.apply()
     from crnn_jax.reading import compilation_cache
     from crnn_jax.reading.page import page
     from crnn_jax.reading.pictures import list_images

@@ -16,7 +16,7 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
-from crnn_jax import cli, xla_flags
+from crnn_jax import cli, cpu_settings
 from crnn_jax.core.errors import UserError
 
 AT_ONCE = 256  # pictures read together: more are not quicker, and nobody sees a line before
@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.min_confidence is not None and args.write_annotations is None:
         parser.error("--min_confidence goes with --write_annotations")
 
-    xla_flags.set_for_cpu()
+    cpu_settings.apply()
     from crnn_jax.reading import compilation_cache
     from crnn_jax.reading.decoder import Decoder, open_decoder
     from crnn_jax.reading.labelling import Labels

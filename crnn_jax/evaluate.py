@@ -16,7 +16,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from crnn_jax import cli, xla_flags
+from crnn_jax import cli, cpu_settings
 
 OUTPUT = """FOLDER: result.json, result.md, predictions.tsv; FILE: every sample with its reading
 (of both: beam search's) as TSV, or JSON lines for .json(l); the tables for .md"""
@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _print_comparison(args, told)
         write_outputs(args.output, a, dict(zip("AB", args.compare, strict=True)), told, b)
         return 0
-    xla_flags.set_for_cpu()
+    cpu_settings.apply()
     from crnn_jax.reading import compilation_cache
     from crnn_jax.reading.protocol import Protocol
 

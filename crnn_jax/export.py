@@ -12,7 +12,7 @@ the same. docs/deployment.md tells of every format.
 import sys
 from collections.abc import Sequence
 
-from crnn_jax import cli, xla_flags
+from crnn_jax import cli, cpu_settings
 
 FORMATS = ("saved_model", "tflite", "keras", "stablehlo", "onnx")
 
@@ -71,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if min(args.batch, args.width, args.limit) < 0 or args.beam_width < 1:
         parser.error("--batch, --width and --limit are at least 0, --beam_width at least 1")
 
-    xla_flags.set_for_cpu()
+    cpu_settings.apply()
     from crnn_jax.exporting.export_plan import ExportPlan
     from crnn_jax.reading import compilation_cache
     from crnn_jax.reading.loaded_model import LoadedModel

@@ -8,7 +8,7 @@ The same command goes on with a run that was stopped; a finished run says so.
 import sys
 from collections.abc import Sequence
 
-from crnn_jax import cli, settings, xla_flags
+from crnn_jax import cli, cpu_settings, settings
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -19,7 +19,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     run = settings.parse(arguments)
 
-    xla_flags.set_for_cpu()
+    cpu_settings.apply()
     from crnn_jax.reading import compilation_cache
     from crnn_jax.training import hosts
     from crnn_jax.training.loop import NotFinite, train_and_evaluate

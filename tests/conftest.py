@@ -11,10 +11,10 @@ from pathlib import Path
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's advice on CPU flags, each start
 
-from crnn_jax import xla_flags
+from crnn_jax import cpu_settings
 from crnn_jax.reading import compilation_cache
 
-xla_flags.set_for_cpu()  # as the commands do
+cpu_settings.apply()  # as the commands do
 
 import hypothesis
 import jax

@@ -39,7 +39,7 @@ def folder(tmp_path_factory):
 @pytest.fixture
 def call(capsys, monkeypatch):
     # It is for processes of a command's own; here JAX runs already.
-    monkeypatch.setattr("crnn_jax.xla_flags.set_for_cpu", lambda: None)
+    monkeypatch.setattr("crnn_jax.cpu_settings.apply", lambda: None)
 
     def call(*argv):
         """(exit code, lines of stdout, lines of stderr) of the command."""

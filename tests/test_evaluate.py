@@ -40,7 +40,7 @@ def data(tmp_path_factory, model):
 @pytest.fixture
 def call(capsys, monkeypatch):
     # It is for processes of a command's own; here JAX runs already.
-    monkeypatch.setattr("crnn_jax.xla_flags.set_for_cpu", lambda: None)
+    monkeypatch.setattr("crnn_jax.cpu_settings.apply", lambda: None)
 
     def call(*argv):
         with pytest.raises(SystemExit) as stopped:

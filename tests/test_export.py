@@ -18,7 +18,7 @@ def model(tmp_path):
 
 @pytest.fixture
 def call(capsys, monkeypatch):
-    monkeypatch.setattr("crnn_jax.xla_flags.set_for_cpu", lambda: None)
+    monkeypatch.setattr("crnn_jax.cpu_settings.apply", lambda: None)
 
     def call(*argv):
         """(exit code, lines of stdout, lines of stderr) of the command."""

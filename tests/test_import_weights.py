@@ -56,7 +56,7 @@ def weights(tmp_path_factory):
 
 @pytest.fixture
 def call(capsys, monkeypatch):
-    monkeypatch.setattr("crnn_jax.xla_flags.set_for_cpu", lambda: None)
+    monkeypatch.setattr("crnn_jax.cpu_settings.apply", lambda: None)
 
     def call(*argv, command=import_weights):
         """(exit code, stdout, lines of stderr) of a command."""

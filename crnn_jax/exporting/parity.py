@@ -149,7 +149,7 @@ def answers(
         command = [sys.executable, "-P", run]
         environment = {"TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": "tensorflow"} | os.environ
         if "jax" in blocked:
-            # Flags of JAX's own XLA (see `xla_flags`); another one ends at a flag it does not know.
+            # Flags of JAX's own XLA (`cpu_settings`); another one ends at a flag it does not know.
             environment.pop("XLA_FLAGS", None)
         said = []
         with subprocess.Popen(

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from crnn_jax.core.geometry import layer_widths
-from crnn_jax.models import native
+from crnn_jax.models import native_library
 from crnn_jax.models.config import ModelConfig
 from crnn_jax.models.layers import Convolution, MaskedBatchNorm, zero_padding
 from crnn_jax.models.lstm import BiLSTM
@@ -59,7 +59,7 @@ class CRNN(nn.Module):
         if image.dtype == jnp.uint8:
             image = (image.astype(jnp.float32) - cfg.mean) / cfg.scale
         widths = layer_widths(width, cfg.geometry)
-        use_native = native.wanted(self.convolution, cfg.dtype, self.axis_name)
+        use_native = native_library.wanted(self.convolution, cfg.dtype, self.axis_name)
         x = zero_padding(image.astype(dtype), width)
         for i, features in enumerate(cfg.filters):
             size, real = 2 if i == len(cfg.filters) - 1 else 3, widths[f"conv{i + 1}"]

@@ -7,6 +7,9 @@
 // threads.
 
 #include <omp.h>
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
 
 #include <algorithm>
 #include <array>
@@ -90,8 +93,7 @@ class Scratch {
       kept.erase(best);
     } else {
       buffer_.size = size;
-      buffer_.data.reset(
-          static_cast<float*>(std::aligned_alloc(64, (size * sizeof(float) + 63) / 64 * 64)));
+      buffer_.data.reset(allocate(size * sizeof(float)));
     }
   }
   Scratch(Scratch&&) = delete;
@@ -112,6 +114,16 @@ class Scratch {
     size_t size = 0;
     std::unique_ptr<float, Free> data;
   };
+  static float* allocate(size_t bytes) {
+    const size_t page = bytes < kHugePage ? 64 : kHugePage,
+                 whole = (bytes + page - 1) / page * page;
+    void* data = std::aligned_alloc(page, whole);
+#ifdef MADV_HUGEPAGE
+    if (page == kHugePage) madvise(data, whole, MADV_HUGEPAGE);  // a wish: it may be refused
+#endif
+    return static_cast<float*>(data);
+  }
+  static constexpr size_t kHugePage = 1 << 21;
   static std::vector<Buffer>& buffers() {
     static thread_local std::vector<Buffer> kept;
     return kept;
@@ -1125,10 +1137,13 @@ struct Piece {
 // Made before the work is handed out: here an error can still be told.
 std::vector<Piece> pieces_of(const Shape& whole, Kind kind, int64_t threads) {
   OneThread scope;
-  // Of 8 pictures or fewer, so that what comes out is still in the second cache.
-  const int64_t bytes =
-      whole.out_h() * whole.out_w() * whole.co * memory::data_type_size(whole.type);
-  const int64_t images = std::clamp<int64_t>(kPieceBytes / bytes, 1, 8);
+  // Few pictures, so that what comes out is still in the second cache when it is pooled; but more
+  // where the kernel is the larger part of what is read.
+  const int64_t kernel = whole.size * whole.size * whole.ci * whole.co;
+  const int64_t image = whole.out_h() * whole.out_w() * whole.co;
+  const int64_t size = memory::data_type_size(whole.type);
+  const int64_t images =
+      std::clamp<int64_t>(std::max(kPieceBytes, kernel * size) / (image * size), 1, 8);
   const int64_t most = threads * ((whole.n + images * threads - 1) / (images * threads));
   const int64_t count = std::min(whole.n, most);
   std::vector<Piece> pieces;

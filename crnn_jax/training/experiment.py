@@ -9,6 +9,7 @@ from crnn_jax.core.geometry import num_frames
 from crnn_jax.core.preprocessing import Preprocessing
 from crnn_jax.data.open import charset_of, open_sources, plan_of, preprocessing_of
 from crnn_jax.data.plan import Plan
+from crnn_jax.models import native_library
 from crnn_jax.models.config import DTYPES, ModelConfig, get_model_config, variant
 from crnn_jax.training.limits import require_limits
 from crnn_jax.training.starting import Origin
@@ -124,9 +125,10 @@ def _network(
 ) -> ModelConfig:
     """The network that the config names; where it names none the origin's, else the default."""
     wanted = config.model
-    if wanted.dtype not in DTYPES:
+    dtypes = ("auto", *DTYPES)
+    if wanted.dtype not in dtypes:
         # float16 would lose gradients without a scaled loss, and bfloat16 is as small.
-        raise UserError(f"config.model.dtype: {wanted.dtype!r} is not {' or '.join(DTYPES)}")
+        raise UserError(f"config.model.dtype: {wanted.dtype!r} is not one of {', '.join(dtypes)}")
     own = origin.model if origin else get_model_config(DEFAULT_NETWORK, num_classes=1)
     return dataclasses.replace(
         own,
@@ -136,7 +138,7 @@ def _network(
         geometry=wanted.geometry or own.geometry,
         mean=preprocessing.mean,
         scale=preprocessing.scale,
-        dtype=wanted.dtype,
+        dtype=native_library.resolve_dtype(wanted.dtype, wanted.convolution),
         bn_momentum=wanted.bn_momentum,
         unroll=wanted.unroll,
     )

@@ -19,7 +19,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from crnn_jax.core.errors import UserError
-from crnn_jax.models import native
+from crnn_jax.models import native_library
 
 AXIS = "data"
 # What of a batch goes to the devices; text, ids and failures stay on the host.
@@ -56,7 +56,7 @@ class Parallel:
         """What `config.model.convolution` comes to on these devices: 'onednn' or 'xla'."""
         if choice not in ("auto", "xla", "onednn"):
             raise UserError(f"config.model.convolution: {choice!r} is not auto, xla or onednn")
-        reason = native.unavailable() if choice != "xla" else ""
+        reason = native_library.unavailable() if choice != "xla" else ""
         if not reason and self.devices[0].platform != "cpu":
             reason = "it is for CPUs"
         if not reason and self.mode == "jit" and len(self.devices) > 1:

@@ -15,7 +15,7 @@ import numpy as np
 from crnn_jax.data.formats import shown_path
 from crnn_jax.data.plan import Plan
 from crnn_jax.data.source import Reasons, Source
-from crnn_jax.models import native
+from crnn_jax.models import native_library
 from crnn_jax.scoring.result import EvaluationResult
 from crnn_jax.training.experiment import Experiment
 from crnn_jax.training.parallel import Parallel
@@ -94,10 +94,10 @@ def first_lines(experiment: Experiment, parallel: Parallel, variables: Any) -> I
     if on_cpu:
         convolution = parallel.convolution(choice)
         line += f", convolutions by {'oneDNN' if convolution == 'onednn' else 'XLA'}"
-        if choice == "auto" and native.unavailable():
-            line += f" ({native.unavailable()})"
+        if choice == "auto" and native_library.unavailable():
+            line += f" ({native_library.unavailable()})"
     yield line
-    if on_cpu and dtype == "bfloat16" and not native.supports_bfloat16():
+    if on_cpu and dtype == "bfloat16" and not native_library.supports_bfloat16():
         yield "bfloat16: this processor does not multiply it, float32 is faster here"
     yield from source_lines("training", experiment.train, experiment.plan)
     for source in experiment.validation:

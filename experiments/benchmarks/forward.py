@@ -5,7 +5,8 @@
 
 All have the same weights and get the same uint8 pictures of 32 x 100 in host memory; the time ends
 with the logits in host memory. That the logits are ours is checked first. On a GPU, or a CPU that
-multiplies bfloat16, PyTorch and we run in bfloat16 too. Subjects take turns.
+multiplies bfloat16, PyTorch and we run in bfloat16 too. Subjects take turns, each in a process of
+its own.
 """
 
 import argparse
@@ -13,7 +14,7 @@ import dataclasses
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,6 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import numpy as np
 
-from crnn_jax import xla_flags
 from experiments.benchmarks import flops, report, turns
 
 CLASSES = 37
@@ -40,16 +40,14 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=15)
     parser.add_argument("--json", help="also write the rows there")
     args = parser.parse_args()
-    xla_flags.set_for_cpu()
     rows = []
     for name in args.models:
         model = random_model(name)
-        forwards = make_all(model, args.subjects, SUBJECTS)
+        forwards = turns.start(args.subjects, SUBJECTS, *model)
         for batch in args.batches:
             images = np.random.default_rng(0).integers(0, 256, (batch, 32, WIDTH, 1), np.uint8)
             compare(forwards, images)
-            runs = {s: (lambda f=f, x=images: f(x)) for s, f in forwards.items()}
-            seconds = turns.take_turns(runs, args.turns, f"{name}, batch {batch}")
+            seconds = turns.take_turns(forwards, args.turns, f"{name}, batch {batch}")
             found = turns.rows_of(seconds, batch, model=name, batch=batch)
             flops.add(found, flops.of(logits_of(network_of(model[1], "xla")), model[0], images[:1]))
             rows += found
@@ -69,9 +67,9 @@ def low_precision_pays() -> bool:
     """Whether the device multiplies bfloat16."""
     import jax
 
-    from crnn_jax.models import native
+    from crnn_jax.models import native_library
 
-    return jax.default_backend() != "cpu" or native.supports_bfloat16()
+    return jax.default_backend() != "cpu" or native_library.supports_bfloat16()
 
 
 def random_model(name: str) -> tuple[dict, dict]:
@@ -95,25 +93,7 @@ def random_model(name: str) -> tuple[dict, dict]:
     return jax.tree.map(np.asarray, init_variables(CRNN(config), 0)), metadata
 
 
-def make_all(
-    model: tuple[dict, dict], wanted: list[str], makers: Mapping[str, Callable]
-) -> dict[str, Callable]:
-    """Subject -> what it runs, of those that are installed."""
-    made = {}
-    for subject in wanted:
-        try:
-            run = makers[subject](*model)
-        except ImportError as error:
-            print(f"{subject}: not installed ({error.name})", file=sys.stderr)
-            continue
-        if run is None:
-            print(f"{subject}: not on this processor", file=sys.stderr)
-            continue
-        made[subject] = run
-    return made
-
-
-def compare(forwards: dict[str, Forward], images: np.ndarray) -> None:
+def compare(forwards: dict[str, turns.Subject], images: np.ndarray) -> None:
     """Ends the benchmark where a subject computes something else."""
     expected = forwards["crnn_jax"](images) if "crnn_jax" in forwards else None
     for subject, forward in forwards.items():

@@ -181,7 +181,7 @@ def _private_bytes() -> int:
 
 def padding(annotation: str, model_name: str, args: argparse.Namespace) -> list[dict]:
     """The shapes of a set's batches, the padding with them, and what compiling them costs."""
-    from crnn_jax import xla_flags
+    from crnn_jax import cpu_settings
     from crnn_jax.core.charset import Charset
     from crnn_jax.core.preprocessing import Preprocessing
     from crnn_jax.data.buckets import propose_boundaries, propose_max_width
@@ -210,7 +210,7 @@ def padding(annotation: str, model_name: str, args: argparse.Namespace) -> list[
         f"{plan.num_samples:,} samples, {len(plan.shapes)} shapes, max_width {boundaries[-1]}: "
         f"padding {100 * share:.2f} % (found in {clock():.2f} s)\n"
     )
-    xla_flags.set_for_cpu()
+    cpu_settings.apply()
     step = make_step(model_name, charset.num_classes)
     rows = []
     for width, label_axis in plan.shapes:

@@ -23,7 +23,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import numpy as np
 
-from crnn_jax import xla_flags
+from crnn_jax import cpu_settings
 from experiments.benchmarks import report
 from experiments.benchmarks.read import rendered
 
@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("--peers", nargs="*", default=list(PEERS), choices=list(PEERS))
     parser.add_argument("--json", help="also write the rows there")
     args = parser.parse_args()
-    xla_flags.set_for_cpu()
+    cpu_settings.apply()
     with tempfile.TemporaryDirectory() as scratch:
         folder = args.folder or rendered(Path(scratch) / "words", args.count)
         rows = measure(str(folder), args)

@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import numpy as np
 
-from crnn_jax import xla_flags
+from crnn_jax import cpu_settings
 from experiments.benchmarks import report
 
 
@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("--decoder", default="greedy")
     parser.add_argument("--json", help="also write the rows there")
     args = parser.parse_args()
-    xla_flags.set_for_cpu()
+    cpu_settings.apply()
     with tempfile.TemporaryDirectory() as scratch:
         folder = args.folder or rendered(Path(scratch) / "words", args.count)
         rows = measure(str(folder), args)

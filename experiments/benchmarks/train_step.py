@@ -5,7 +5,7 @@
 
 Batches of 32 x 100 grey pictures are random and in memory: data loading is not measured. Everybody
 starts from the same weights, and that the first losses agree is checked. On a GPU, or a CPU that
-multiplies bfloat16, everybody runs in bfloat16 too. Subjects take turns.
+multiplies bfloat16, everybody runs in bfloat16 too. Subjects take turns, each in its own process.
 """
 
 import argparse
@@ -21,14 +21,12 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import numpy as np
 
-from crnn_jax import xla_flags
 from experiments.benchmarks import flops, report, turns
 from experiments.benchmarks.forward import (
     CLASSES,
     WIDTH,
     devices,
     low_precision_pays,
-    make_all,
     random_model,
 )
 
@@ -47,15 +45,13 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=15)
     parser.add_argument("--json", help="also write the rows there")
     args = parser.parse_args()
-    xla_flags.set_for_cpu()
     rows = []
     for name in args.models:
         for size in args.batches:
-            steps = make_all(random_model(name), args.subjects, SUBJECTS)
+            steps = turns.start(args.subjects, SUBJECTS, *random_model(name))
             batch = random_batch(size)
             compare({subject: step(batch) for subject, step in steps.items()})
-            runs = {s: (lambda step=step, b=batch: step(b)) for s, step in steps.items()}
-            seconds = turns.take_turns(runs, args.turns, f"{name}, batch {size}")
+            seconds = turns.take_turns(steps, args.turns, f"{name}, batch {size}")
             found = turns.rows_of(seconds, size, model=name, batch=size)
             step, state = pure_step(*random_model(name), convolution="xla")
             flops.add(found, flops.of(step, state, batch) / size)

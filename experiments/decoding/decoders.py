@@ -19,7 +19,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from crnn_jax import xla_flags
+from crnn_jax import cpu_settings
 
 BATCH = 256
 
@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("--tune", action="store_true")
     parser.add_argument("--tensorflow", action="store_true")
     args = parser.parse_args()
-    xla_flags.set_for_cpu()
+    cpu_settings.apply()
     from crnn_jax.reading.recognizer import Recognizer
 
     recognizer = Recognizer.load(args.model)

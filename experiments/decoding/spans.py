@@ -12,7 +12,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from crnn_jax import xla_flags
+from crnn_jax import cpu_settings
 
 SEED = 271_828  # no training run's
 
@@ -24,7 +24,7 @@ def main() -> None:
     parser.add_argument("--fonts", help="folder of fonts, as synthetic.fonts in training")
     parser.add_argument("--decoder", default="greedy")
     args = parser.parse_args()
-    xla_flags.set_for_cpu()
+    cpu_settings.apply()
     from configs import synthetic
     from crnn_jax.reading.recognizer import Recognizer
     from crnn_jax.synthetic.source import SyntheticSource

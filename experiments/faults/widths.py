@@ -14,7 +14,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from crnn_jax import xla_flags
+from crnn_jax import cpu_settings
 
 
 def main() -> None:
@@ -24,7 +24,7 @@ def main() -> None:
     parser.add_argument("--at_once", type=int, default=1_000, help="pictures a call of `read`")
     parser.add_argument("-m", "--model", help="default: the one that ships")
     args = parser.parse_args()
-    xla_flags.set_for_cpu()
+    cpu_settings.apply()
     import jax
 
     from crnn_jax.reading.recognizer import Recognizer

@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 
 from crnn_jax.core.geometry import GEOMETRIES
-from crnn_jax.models import native
+from crnn_jax.models import native_library as library
 from crnn_jax.models.config import get_model_config
 from crnn_jax.models.crnn import CRNN, prepare
 from crnn_jax.models.layers import Convolution, MaskedBatchNorm
 from crnn_jax.models.lstm import BiLSTM
 from crnn_jax.training.state import init_variables, traced_init
 
-needs_native = pytest.mark.skipif(not native.available(), reason=native.unavailable())
+needs_native = pytest.mark.skipif(not library.available(), reason=library.unavailable())
 CLASSES = 11
 
 
@@ -190,13 +190,23 @@ def test_other_platforms_never_see_it(dtype):
     config = get_model_config("crnn_tiny", num_classes=CLASSES, dtype=dtype)
     variables = jax.eval_shape(partial(traced_init, CRNN(config)), jax.random.key(0))
     image, width = _pictures()
-    choice = "onednn" if native.available() else "auto"
+    choice = "onednn" if library.available() else "auto"
     step = jax.jit(jax.grad(lambda v: _loss(CRNN(config, convolution=choice), v, image, width)))
     traced = step.trace(variables)
     for platform in ("cuda", "tpu"):
         assert "crnn_jax_" not in traced.lower(lowering_platforms=(platform,)).as_text()
-    if native.available() and dtype == "float32":
+    if library.available() and dtype == "float32":
         assert "crnn_jax_conv_forward" in traced.lower(lowering_platforms=("cpu",)).as_text()
+
+
+@pytest.mark.parametrize("able", [True, False])
+def test_dtype_of_a_run(monkeypatch, able):
+    monkeypatch.setattr(library, "available", lambda: True)
+    monkeypatch.setattr(library, "supports_bfloat16", lambda: able)
+    monkeypatch.setattr(jax, "device_count", lambda: 1)
+    assert library.resolve_dtype("auto") == ("bfloat16" if able else "float32")
+    assert library.resolve_dtype("auto", "xla") == "float32"  # XLA's bfloat16 is slower
+    assert library.resolve_dtype("bfloat16") == "bfloat16"
 
 
 def test_bfloat16_is_near_float32():
@@ -204,7 +214,7 @@ def test_bfloat16_is_near_float32():
 
     def results(dtype):
         config = get_model_config("crnn_tiny", num_classes=CLASSES, dtype=dtype)
-        model = CRNN(config, convolution="onednn" if native.available() else "xla")
+        model = CRNN(config, convolution="onednn" if library.available() else "xla")
         variables = init_variables(model, 0)
         logits, _ = model.apply(variables, image, width, train=False)
         assert logits.dtype == jnp.float32
@@ -224,9 +234,9 @@ def test_bfloat16_is_near_float32():
 @pytest.mark.parametrize("environment", [{"CXX": "/no/compiler"}, {"CXX": "false"}])
 def test_without_a_compiler_xla_does_the_work(tmp_path, environment):
     program = (
-        "from crnn_jax.models import native\n"
+        "from crnn_jax.models import native_library as library\n"
         "from crnn_jax import Recognizer\n"
-        "print(native.available(), native.wanted('auto'))\n"
+        "print(library.available(), library.wanted('auto'))\n"
         "print(Recognizer.load().read('example/images/1_Hotel_1.jpg')[0].text)"
     )
     done = subprocess.run(

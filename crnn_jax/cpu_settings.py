@@ -1,0 +1,50 @@
+"""Settings of a process that pay on a CPU, for commands to make before JAX is imported.
+
+The library makes none: they hold for the whole process.
+
+**YNNPACK.** jaxlib hands float32 products, convolutions and sums to it unless a flag forbids that.
+
+| jaxlib | YNNPACK by default, flag known | outside this network |
+|---|---|---|
+| 0.10.2 | yes | wrong sums and crashes (jax issues 39103, 39257, 40412) |
+| 0.11 | reported for 0.11.0, not tried here | 0.11.0 crashes (39257) |
+| 0.12.0.1 | yes | the programs of all three issues give what they should |
+
+0.10 trains this network 10 to 15 % slower with it (an earlier form of it, measured on 2 x86-64
+cores at full and half width); later versions have not been timed. `Recognizer` in a program of
+one's own leaves it on: `en_36` reads the same classes, log p within 4e-5 of XLA's own (0.10.2 in
+batches of 64 x 256, 64 x 128 and 16 x 1024, 0.12.0.1 in one of 64 x 256). The crashes need arrays
+of 7 axes, and the network's have 4. Gradients with it have not been compared.
+
+**Memory.** XLA asks for the memory of a step anew each time, and glibc gives back to the system
+what is large: 35,000 page faults a step of `crnn_small` in batches of 64, a tenth of its time. So
+memory that was used once is kept. The price is that a process stays as large as it ever was.
+"""
+
+import ctypes
+import importlib.metadata
+import os
+import sys
+
+NO_YNNPACK = "--xla_cpu_experimental_ynn_fusion_type="
+KNOWN_BY = ("0.10.", "0.11.", "0.12.")  # versions of jaxlib that have it
+# The user's variable, mallopt's number and our value: no memory by mmap, none given back, and one
+# arena, since only the first can grow at will.
+GLIBC = (
+    ("MALLOC_MMAP_MAX_", -4, 0),
+    ("MALLOC_TRIM_THRESHOLD_", -1, 2**31 - 1),
+    ("MALLOC_ARENA_MAX", -8, 1),
+)
+
+
+def apply() -> None:
+    """Makes both settings where they are known to be possible; those of the user stay."""
+    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "gnu_get_libc_version"):
+        for name, number, value in GLIBC:
+            if name not in os.environ:
+                libc.mallopt(number, value)
+    flags = os.environ.get("XLA_FLAGS", "")
+    # An unknown flag aborts the process, hence only for versions of jaxlib known to have it.
+    known = importlib.metadata.version("jaxlib").startswith(KNOWN_BY)
+    if known and "xla_cpu_experimental_ynn_fusion_type" not in flags:
+        os.environ["XLA_FLAGS"] = f"{flags} {NO_YNNPACK}".strip()
