@@ -38,10 +38,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     from crnn_jax.core.charset import Charset
     from crnn_jax.core.whole_file import whole_file
     from crnn_jax.decoding.language_model import NGram, arpa_lines
-    from crnn_jax.reading.open_model import open_model
 
     charset = None
     if args.model is not None:
+        from crnn_jax.reading.loaded_model import open_model
+
         charset = Charset.from_metadata(open_model(args.model)[1])
     counted = itertools.count()
     texts = (

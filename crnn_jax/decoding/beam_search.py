@@ -29,7 +29,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from crnn_jax.core.errors import UserError
-from crnn_jax.decoding.beam_search_jax import beam_search_jax
 from crnn_jax.decoding.language_model import NO_MODEL, Automaton
 from crnn_jax.decoding.lexicon import NO_TRIE, Lexicon
 
@@ -144,6 +143,8 @@ def beam_search(
     elif lexicon is not None or lm is not None:
         raise UserError("a lexicon or a language model needs numba: pip install crnn_jax[beam]")
     else:  # slower, and it compiles for every shape
+        from crnn_jax.decoding.beam_search_jax import beam_search_jax
+
         frames = lengths.astype(np.int32)
         paths = {"width": width, "blank_id": blank_id, "top_paths": top_paths}
         ids, counts, p = map(np.asarray, beam_search_jax(log_probs, frames, **paths))

@@ -24,7 +24,7 @@ from crnn_jax.models.crnn import POOLED
 if TYPE_CHECKING:
     import keras
 
-Model = tuple[dict[str, Any], dict[str, Any]]  # as `reading.open_model` returns it
+Model = tuple[dict[str, Any], dict[str, Any]]  # as `loaded_model.open_model` returns it
 
 # Pool of ours -> CRNN.tf2's name of it, after the convolution before.
 _POOL_NAMES = {"pool1": "pool1", "pool2": "pool2", "pool3": "pool4", "pool4": "pool6"}
@@ -35,7 +35,7 @@ def build(model: Model, *, batch: int | None = None, width: int | None = None) -
     """A Keras model with this model's weights.
 
     Args:
-        model: what `reading.open_model` returns.
+        model: what `loaded_model.open_model` returns.
         batch: fixed number of pictures; None: any.
         width: fixed width in pixels; None: any, of one batch the same.
 

@@ -15,9 +15,9 @@ from crnn_jax.data.stored import open_stored
 from crnn_jax.decoding.confidence import sequence_log_prob
 from crnn_jax.decoding.greedy import FORBIDDEN, emittable
 from crnn_jax.exporting.export_functions import network
-from crnn_jax.reading.batching import plan_batches
 from crnn_jax.reading.decoder import Decoder
 from crnn_jax.reading.loaded_model import LoadedModel
+from crnn_jax.reading.pictures import plan_batches
 
 
 @dataclasses.dataclass(frozen=True)

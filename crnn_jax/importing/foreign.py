@@ -21,7 +21,7 @@ from crnn_jax.importing import keras_config, keras_layers, torch_layers
 from crnn_jax.importing.foreign_file import read_apart
 from crnn_jax.importing.imported import Network, assemble
 from crnn_jax.models.config import ModelConfig
-from crnn_jax.reading.stated import Stated
+from crnn_jax.reading.loaded_model import ModelSpec
 
 TORCH_WIDTH = 100  # pixels to which crnn.pytorch stretches every picture
 
@@ -92,7 +92,7 @@ def import_weights(
         "emit_unknown": False,
         "training": {"imported_from": os.path.basename(name.rstrip("/")), "source": source},
     }
-    Stated.of(variables, metadata, name)
+    ModelSpec.of(variables, metadata, name)
     return Imported(variables, metadata, source, used, unused, notes)
 
 

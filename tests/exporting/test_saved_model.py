@@ -14,7 +14,7 @@ from crnn_jax.exporting.parity_reference import Reference
 from crnn_jax.exporting.saved_model import load, warm_widths, write_saved_model
 from crnn_jax.exporting.tf_networks import padded_width as tf_padded_width
 from crnn_jax.exporting.tf_networks import power_of_two_above
-from crnn_jax.reading.batching import padded_width
+from crnn_jax.reading.pictures import padded_width
 from crnn_jax.reading.recognizer import Recognizer
 from tests.testdata.exports import calm, resized, tiny_model
 from tests.testdata.tiny_model import noise_pictures
