@@ -66,20 +66,14 @@ def search_rows(
     start: int,
     stop: int,
 ) -> None:
-    """Searches the rows [start, stop) of a batch; see `beam_search.beam_search`.
+    """Searches the rows [start, stop) of a batch for `beam_search.beam_search`.
 
     Args:
-        log_probs: float32 [b, t, k].
-        lengths: int64 [b], at most t.
-        width: prefixes kept.
-        blank_id: class id of the blank.
         min_log_prob: classes below it prolong no prefix in that frame, without a lexicon.
-        trie: `Trie`; without nodes there is no lexicon.
-        lm: `Automaton`; without states there is no language model.
+        trie, lm: `NO_TRIE`, `NO_MODEL` where there is none.
         weights: (weight of the language model, bonus of a character).
         found: (ids int32 [b, n, t], number of ids int32 [b, n], log p float64 [b, n], score
             float64 [b, n]), to be filled; the number of ids is -1 where fewer than n texts are.
-        start, stop: the rows.
     """
     nodes = lengths[start:stop].max() * width + 1
     buckets = 4

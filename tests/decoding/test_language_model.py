@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from crnn_jax.core.charset import Charset
 from crnn_jax.core.errors import UserError
 from crnn_jax.decoding import language_model
-from crnn_jax.decoding.beam_search import beam_search
 from crnn_jax.decoding.language_model import (
     BEGIN,
     END,
@@ -105,22 +104,6 @@ def test_the_automaton_is_the_same_model(texts, order, text):
     assert walk(automaton, ids) == pytest.approx(model.log_prob(text), rel=1e-5)
 
 
-def test_a_model_of_words_prefers_them():
-    table = Charset.from_characters("abcdefghijklmnopqrstuvwxyz")
-    lm = NGram.estimate(["quiet", "quick", "queen"] * 10, 4).for_charset(table)
-    log_probs = np.full((1, 10, 27), 1e-4)
-    for frame, c in zip(range(0, 9, 2), "quiet", strict=True):
-        log_probs[0, frame, table.encode(c)[0]] = 0.9
-        log_probs[0, frame + 1, 26] = 0.9
-    log_probs[0, 2, table.encode("o")[0]] = 0.95  # the network has misread the second letter
-    log_probs = np.log(log_probs / log_probs.sum(axis=-1, keepdims=True))
-    plain, helped = (
-        beam_search(log_probs, np.array([10]), width=10, blank_id=26, lm=model)[0][0].ids
-        for model in (None, lm)
-    )
-    assert (table.decode(plain), table.decode(helped)) == ("qoiet", "quiet")
-
-
 def test_what_was_never_seen():
     model = NGram.estimate(["ab", "ba"], 2)
     lm = model.for_charset(TABLE)  # the model has not seen "c"
@@ -184,14 +167,6 @@ def test_what_is_written_is_read():
     assert read.entries.keys() == model.entries.keys()
     for text in ("a b", "bab", "zz", "x#", "no"):
         assert read.log_prob(text) == pytest.approx(model.log_prob(text), rel=1e-5)
-
-
-def test_the_head_counts_the_lines():
-    lines = list(arpa_lines(NGram.estimate(["ab", "b"], 2)))
-    counts = dict(line.removeprefix("ngram ").split("=") for line in lines if line[:6] == "ngram ")
-    for n in ("1", "2"):
-        start = lines.index(f"\\{n}-grams:") + 1
-        assert lines[start : start + int(counts[n]) + 1].index("") == int(counts[n])
 
 
 def test_a_file_of_kenlm():
