@@ -5,8 +5,8 @@
 
 A SavedModel is laid out for TF Serving (OUT/1/). With --verify the file is run in a process of its
 own, by its own runtime, over real pictures, and compared with the model; the comparison is printed
-and written beside it as OUT.parity.txt and .json, and the exit code is 1 where too few texts are
-the same. docs/deployment.md tells of every format.
+and written to OUT.parity.txt, and the exit code is 1 where too few texts are the same.
+docs/deployment.md describes every format.
 """
 
 import sys
@@ -30,13 +30,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="what is made of the network's output inside (greedy; keras and onnx: none)",
     )
     parser.add_argument("--beam_width", type=int, default=10, help="of --post beam_search (10)")
-    parser.add_argument(
-        "--via",
-        choices=("jax", "jax2tf", "keras"),
-        default="jax",
-        help="saved_model: the program as JAX lowers it, for TensorFlow 2.18 and later; the same "
-        "by jax2tf, for the newest; or ordinary TensorFlow operations",
-    )
     parser.add_argument(
         "--quantize",
         choices=("none", "float16", "dynamic"),
@@ -72,16 +65,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error("--batch, --width and --limit are at least 0, --beam_width at least 1")
 
     cpu_settings.apply()
-    from crnn_jax.exporting.export_plan import ExportPlan
+    from crnn_jax.core.whole_file import whole_file
+    from crnn_jax.exporting.plan import ExportPlan
+    from crnn_jax.exporting.verify import open_sources, verify
     from crnn_jax.reading import compilation_cache
     from crnn_jax.reading.loaded_model import LoadedModel
 
     plan = ExportPlan(
         args.output,
         args.format,
-        post=args.post,
+        post=args.post or "",
         beam_width=args.beam_width,
-        via=args.via,
         quantize=args.quantize,
         batch=args.batch,
         width=args.width,
@@ -90,23 +84,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     plan.require_room(overwrite=args.overwrite)
     compilation_cache.enable()
     model = LoadedModel.open(args.model)
-    sources = []
-    if args.verify:
-        from crnn_jax.exporting.parity_reference import open_annotations
-
-        # Ahead of the export: a wrong name is told before half a minute of work.
-        sources = open_annotations(
-            model, args.verify, images=args.images, form=args.annotation_format
-        )
+    # Before the export: a wrong name is told before half a minute of work.
+    sources = open_sources(
+        model, args.verify, images=args.images, annotation_format=args.annotation_format
+    )
     print(f"writing {plan.output}, up to half a minute", file=sys.stderr)
     for path in plan.write(model, overwrite=args.overwrite):
         print(path)
     if not args.verify:
         return 0
-    from crnn_jax.exporting.parity import verify
-
-    report = verify(model, plan.artefact(model), sources, limit=args.limit)
-    report.write(f"{plan.output}.parity")
+    report = verify(model, plan, sources, limit=args.limit)
+    with whole_file(f"{plan.output}.parity.txt") as file:
+        file.write(report.text() + "\n")
     print(report.text(most=20))
     return 0 if report.passed else 1
 

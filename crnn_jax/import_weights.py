@@ -3,10 +3,10 @@
   python -m crnn_jax.import_weights WEIGHTS --table table.txt -o model.safetensors
   python -m crnn_jax.import_weights crnn.pth --alphabet 0123456789abcdefghijklmnopqrstuvwxyz -o M
 
-WEIGHTS is of CRNN.tf2: .h5 (weights or a whole model, named or numbered layers), .weights.h5,
-.keras, a SavedModel's folder; or of crnn.pytorch: .pth or .safetensors of its state_dict. No code
-that a file holds is run. The model file carries the source's preprocessing: CRNN.tf2's RGB or grey
-(as the weights are), x / 255, free width; crnn.pytorch's 100 x 32, (x / 255 - 0.5) / 0.5.
+WEIGHTS is of CRNN.tf2: .h5 (weights or a whole model, named or numbered layers) or .weights.h5;
+or of crnn.pytorch: .pth or .safetensors of its state_dict. No code that a file holds is run. The
+model file carries the source's preprocessing: CRNN.tf2's RGB or grey (as the weights are), x / 255,
+free width; crnn.pytorch's 100 x 32, (x / 255 - 0.5) / 0.5.
 """
 
 import sys
@@ -19,7 +19,7 @@ from crnn_jax import cli
 def main(argv: Sequence[str] | None = None) -> int:
     """Imports what the flags name; returns the exit code."""
     parser = cli.Parser("import_weights", __doc__)
-    parser.add_argument("weights", help="file, or a SavedModel's folder")
+    parser.add_argument("weights", help="file to read")
     parser.add_argument(
         "-t", "--table", "--table_path", help="CRNN.tf2's table file: one character a line"
     )
@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     ignore_case = None if args.ignore_case is None else args.ignore_case == "yes"
 
     from crnn_jax.core.model_file import save_model
-    from crnn_jax.importing.foreign import import_weights
+    from crnn_jax.importing.import_weights import import_weights
 
     imported = import_weights(
         args.weights,
@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         width=args.width,
     )
     save_model(args.output, imported.variables, imported.metadata, float16=args.float16)
-    for note in imported.notes:
+    for note in imported.network.notes:
         print(f"note: {note}", file=sys.stderr)
     print(cli.json_line(_record(imported, args.output)) if args.json else _text(imported))
     if not args.json:
@@ -68,12 +68,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _record(imported: Any, output: str) -> dict[str, Any]:
+    network = imported.network
     return {
         "path": output,
-        "source": imported.source,
-        "used": imported.used,
-        "unused": imported.unused,
-        "notes": imported.notes,
+        "source": network.source,
+        "used": network.used,
+        "unused": network.unused,
+        "notes": network.notes,
         "model": imported.metadata["model"],
         "preprocessing": imported.metadata["preprocessing"],
     }
@@ -81,14 +82,15 @@ def _record(imported: Any, output: str) -> dict[str, Any]:
 
 def _text(imported: Any) -> str:
     model, image = imported.metadata["model"], imported.metadata["preprocessing"]
+    network = imported.network
     colour = "grey" if image["channels"] == 1 else "RGB"
     width = f"{image['width']} px wide" if image["width"] else "of free width"
     scaled = f"(x - {image['mean']:g}) / {image['scale']:g}"
     lines = [
-        f"a network of {imported.source}: {model['num_classes']} classes, {model['hidden']} units",
+        f"a network of {network.source}: {model['num_classes']} classes, {model['hidden']} units",
         f"reads {colour} pictures {width}, as {scaled}",
-        f"used {len(imported.used)} arrays: {', '.join(imported.used)}",
-        f"not used {len(imported.unused)}: {', '.join(imported.unused) or 'none'}",
+        f"used {len(network.used)} arrays: {', '.join(network.used)}",
+        f"not used {len(network.unused)}: {', '.join(network.unused) or 'none'}",
     ]
     return "\n".join(lines)
 

@@ -1,10 +1,8 @@
-import json
-
 import pytest
 
 from crnn_jax import cli, export
 from crnn_jax.data.files import FileSource
-from crnn_jax.exporting.export_plan import ExportPlan
+from crnn_jax.exporting.plan import ExportPlan
 from crnn_jax.reading.loaded_model import LoadedModel
 from tests.data.test_stored import to_array_record, to_lmdb
 from tests.testdata.exports import write_annotated
@@ -44,9 +42,7 @@ def test_a_file_that_reads_the_same(call, model, annotation, tmp_path):
     assert lines[0] == str(out)
     assert "arrays: 6 of 6 texts the same, 100.00 % (at least 100 %): passed" in lines
     assert "1 pictures cannot be read and count as wrong" in lines
-    told = json.loads((tmp_path / "word.stablehlo.parity.json").read_text())
-    assert (told["passed"], told["pictures"], told["arrays"]["pictures"]) == (True, 7, 6)
-    assert told["arrays"]["accuracy_of_the_model"] == pytest.approx(4 / 7)
+    assert any(line.startswith("  right: 57.14 %, the model itself 57.14 %; ") for line in lines)
     written = (tmp_path / "word.stablehlo.parity.txt").read_text().splitlines()
     assert written == lines[1:]
     # Once more: what is there stays.
@@ -55,7 +51,11 @@ def test_a_file_that_reads_the_same(call, model, annotation, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("store", "form"), [(to_lmdb, "saved_model"), (to_array_record, "stablehlo")]
+    ("store", "form"),
+    [
+        pytest.param(to_lmdb, "saved_model", marks=pytest.mark.slow),
+        (to_array_record, "stablehlo"),
+    ],
 )
 def test_verify_on_a_store(call, model, annotation, tmp_path, store, form):
     path = store(FileSource(annotation, CHARSET), tmp_path / "store")
@@ -65,9 +65,6 @@ def test_verify_on_a_store(call, model, annotation, tmp_path, store, form):
     assert "arrays: 6 of 6 texts the same, 100.00 % (at least 100 %): passed" in lines
     files = "files: 7 of 7 texts the same, 100.00 % (at least 99.8 %): passed"
     assert (files in lines) == (form == "saved_model")  # the others take no files
-    told = json.loads((tmp_path / "word.parity.json").read_text())
-    assert told["arrays"]["accuracy_of_the_model"] == pytest.approx(4 / 7)
-    assert list(told["unreadable"].values()) == ["not a picture"]
 
 
 def test_annotations_are_opened_before_anything_is_written(call, model, tmp_path):
@@ -94,7 +91,7 @@ def test_a_file_that_reads_otherwise(call, model, annotation, tmp_path, monkeypa
     code, lines, _ = call("-o", out, "-m", model, "--format", "stablehlo", "--verify", annotation)
     assert code == 1
     assert any(line.endswith("(at least 100 %): FAILED") for line in lines)
-    assert not json.loads((tmp_path / "word.stablehlo.parity.json").read_text())["passed"]
+    assert "FAILED" in (tmp_path / "word.stablehlo.parity.txt").read_text()
 
 
 @pytest.mark.parametrize(

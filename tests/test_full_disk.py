@@ -41,9 +41,9 @@ def test_a_saved_model(tmp_path):
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras's own
 def test_a_keras_file(tmp_path):
     pytest.importorskip("keras")
-    from crnn_jax.exporting import keras_twin
+    from crnn_jax.exporting.keras import save_h5, to_keras
 
     model = tiny_model()
-    twin = keras_twin.build((model.variables, model.metadata))
+    keras_model = to_keras((model.variables, model.metadata))
     with room(100), pytest.raises(UserError, match=FULL):
-        keras_twin.save_h5(twin, tmp_path / "word.h5")
+        save_h5(keras_model, tmp_path / "word.h5")

@@ -1,6 +1,11 @@
 """Writes a TensorFlow SavedModel as TF Serving wants it: OUT/1/, warm-up requests inside.
 
-write_saved_model(LoadedModel.open('en_36'), 'word', post='greedy')
+    write_saved_model(LoadedModel.open('en_36'), 'word', post='greedy')
+    read = tf.saved_model.load('word/1').signatures['serving_bytes']
+    read(image_bytes=tf.constant([open('a.png', 'rb').read()]))
+
+`serving_default` takes pictures of one width, `with_widths` padded ones, `serving_bytes` files. The
+network is jax2tf's: StableHLO in one XlaCallModule, which TensorFlow 2.20 and later load.
 """
 
 import contextlib
@@ -9,59 +14,63 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
+import jax
 import numpy as np
+import tensorflow as tf
+from jax.experimental import jax2tf
+from PIL import Image
 
 from crnn_jax.core.errors import UserError
+from crnn_jax.exporting import tf_images
+from crnn_jax.exporting.network import (
+    PLATFORMS,
+    width_constraint,
+    with_decoder,
+    without_source_paths,
+)
 from crnn_jax.reading.loaded_model import LoadedModel
 
 VERSION = "1"  # TF Serving serves the folder with the highest number
 WARM_WIDTHS = (32, 64, 96, 128, 160, 192, 224, 256)  # most words', as `padded_width` has them
+# Limits of a call, for memory: pictures times the widest one's pixels (of the full network about
+# 2 GB), and one picture's width.
+MAX_COLUMNS = 1 << 18
+MAX_WIDTH = 8192
+AT_ONCE = 4  # pictures decoded; one of 50 megapixels takes nearly a gigabyte
 
 
-def write_saved_model(
-    model: LoadedModel, folder: str, *, post: str, beam_width: int = 10, via: str = "jax"
-) -> None:
+def write_saved_model(model: LoadedModel, folder: str, *, post: str, beam_width: int = 10) -> None:
     """Writes `folder`/1/.
 
     Args:
         model: to write.
         folder: made here; must not hold a version yet.
-        post: one of `export_functions.POSTS`.
+        post: 'none', 'softmax', 'greedy' or 'beam_search'.
         beam_width: texts that 'beam_search' keeps from frame to frame.
-        via: 'jax', 'jax2tf', or 'keras' for ordinary TensorFlow operations.
 
     Raises:
-        UserError: it cannot be written.
+        UserError: it cannot be written, or the model resizes by another filter than bilinear.
     """
-    import tensorflow as tf
-
-    from crnn_jax.exporting.serving import Network, Server
-    from crnn_jax.exporting.tf_networks import Jax2TfNetwork, JaxNetwork, TensorNetwork
-
-    network: Network
-    if via == "keras":
-        from crnn_jax.exporting.keras_twin import build
-
-        network = TensorNetwork(model, build((model.variables, model.metadata)), post, beam_width)
-    else:
-        network = (Jax2TfNetwork if via == "jax2tf" else JaxNetwork)(model, post, beam_width)
-    server = Server(model, network, post)
+    if model.preprocessing.filter != "bilinear":
+        raise UserError(
+            f"preprocessing.filter={model.preprocessing.filter}: a SavedModel resizes bilinearly; "
+            "--format stablehlo or tflite take resized pictures"
+        )
+    server = Server(model, post, beam_width)
     path = os.path.join(folder, VERSION)
     extra = os.path.join(path, "assets.extra")
-    requests = [warm_up_request(model, width) for width in warm_widths(model)]
-    with full_disk_told(folder):
-        tf.saved_model.save(server, path, signatures=server.signatures())
+    with full_disk_is_user_error(folder):
+        with without_source_paths():
+            tf.saved_model.save(server, path, signatures=server.signatures())
         os.makedirs(extra)
         with tf.io.TFRecordWriter(os.path.join(extra, "tf_serving_warmup_requests")) as writer:
-            for request in requests:
-                writer.write(request)
+            for width in warm_widths(model):
+                writer.write(warm_up_request(model, width))
 
 
 @contextlib.contextmanager
-def full_disk_told(path: str) -> Iterator[None]:
-    """Turns what TensorFlow raises where a disk takes no more into a UserError."""
-    import tensorflow as tf
-
+def full_disk_is_user_error(path: str) -> Iterator[None]:
+    """Turns what TensorFlow raises on a full disk into a UserError."""
     try:
         yield
     except tf.errors.OpError as error:
@@ -69,8 +78,166 @@ def full_disk_told(path: str) -> Iterator[None]:
         raise UserError(f"{path}: cannot be written: {reason}") from error
 
 
+class JaxNetwork(tf.Module):
+    """Network and decoder by jax2tf, the parameters as `tf.Variable`s.
+
+    Args:
+        model, post, beam_width: as of `network.with_decoder`.
+        batch, width: fixed sizes; 0: free.
+    """
+
+    def __init__(
+        self, model: LoadedModel, post: str, beam_width: int = 10, batch: int = 0, width: int = 0
+    ) -> None:
+        super().__init__()
+        self._pads_width = model.preprocessing.free_width
+        leaves, tree = jax.tree.flatten(model.variables)
+        self.parameters = [tf.Variable(array, trainable=False) for array in leaves]
+        rule, read = model.preprocessing, with_decoder(model, post, beam_width)
+        sizes = f"({batch or 'b'}, {rule.height}, {width or 'w'}, {rule.channels})"
+        self._converted = jax2tf.convert(
+            lambda leaves, *arrays: read(jax.tree.unflatten(tree, leaves), *arrays),
+            polymorphic_shapes=[None, sizes, f"({batch or 'b'},)"],
+            polymorphic_constraints=[] if width else [width_constraint(model.config)],
+            native_serialization_platforms=PLATFORMS,
+            with_gradient=False,
+        )
+
+    def __call__(self, images: Any, widths: Any) -> dict[str, Any]:
+        """Images uint8 [b h w c], widths int32 [b] -> what `with_decoder` gives.
+
+        XLA compiles for every shape anew, so arrays are padded to a few: rows to a power of two,
+        free widths to `batching.padded_width`. The network does not see padding; there may be more
+        frames than any picture has.
+        """
+        shape = tf.shape(images)
+        b, w = shape[0], shape[2]
+        more_rows = power_of_two_above(b) - b
+        more_columns = (padded_width(w) if self._pads_width else tf.maximum(w, 8)) - w
+        images = tf.pad(images, [[0, more_rows], [0, 0], [0, more_columns], [0, 0]])
+        widths = tf.pad(widths, [[0, more_rows]])
+        return {name: value[:b] for name, value in self.exactly(images, widths).items()}
+
+    def exactly(self, images: Any, widths: Any) -> dict[str, Any]:
+        """The same without padding."""
+        return self._converted(self.parameters, images, widths)
+
+
+class Server(tf.Module):
+    """Signatures around the network; arguments as of `write_saved_model`."""
+
+    def __init__(self, model: LoadedModel, post: str, beam_width: int = 10) -> None:
+        super().__init__()
+        self._model = model
+        self._network = JaxNetwork(model, post, beam_width)
+
+    def signatures(self) -> dict[str, Any]:
+        """Name -> `tf.function` with the names and shapes of its inputs, batch and width free."""
+        rule = self._model.preprocessing
+        shape = [None, rule.height, rule.width or None, rule.channels]
+        images = tf.TensorSpec(shape, tf.uint8, name="images")
+        widths = tf.TensorSpec([None], tf.int32, name="widths")
+        encoded = tf.TensorSpec([None], tf.string, name="image_bytes")
+
+        def concrete(function: Any, *signature: Any) -> Any:
+            return tf.function(function, input_signature=signature, autograph=False)
+
+        return {
+            "serving_default": concrete(self._serving_default, images),
+            "with_widths": concrete(self._with_widths, images, widths),
+            "serving_bytes": concrete(self._serving_bytes, encoded),
+        }
+
+    def _serving_default(self, images: Any) -> dict[str, Any]:
+        shape = tf.shape(images)
+        return self._read(images, tf.fill([shape[0]], shape[2]))
+
+    def _with_widths(self, images: Any, widths: Any) -> dict[str, Any]:
+        # A width beyond the array would have the network read columns that are not there.
+        return self._read(images, tf.clip_by_value(widths, 0, tf.shape(images)[2]))
+
+    def _serving_bytes(self, image_bytes: Any) -> dict[str, Any]:
+        return self._read(*self._decode(image_bytes))
+
+    def _decode(self, encoded: Any) -> tuple[Any, Any]:
+        """Files [b] -> images uint8 [b h w c] and widths int32 [b], 0 for an unreadable one."""
+        rule = self._model.preprocessing
+        b = tf.size(encoded)
+        most = MAX_COLUMNS // (rule.width or rule.min_width)
+        with _required((b <= most, [f"at most {most} pictures a call, not", b])):
+            encoded = tf.reshape(encoded, [-1])
+
+        def read(index: Any, data: Any) -> tuple[Any, Any, Any]:
+            image = tf.cond(
+                index < b,
+                lambda: tf_images.resize(tf_images.decode_image(data, rule.channels), rule),
+                lambda: tf.zeros([rule.height, 1, rule.channels], tf.uint8),
+            )
+            return index, image, tf.shape(image)[1]
+
+        # A dataset, because it can skip what raises an error; nothing else in a graph can. The last
+        # element, an empty picture, is there even if all others are skipped.
+        given = (tf.range(b + 1), tf.concat([encoded, [b""]], axis=0))
+        data = tf.data.Dataset.from_tensor_slices(given)
+        data = data.map(read, num_parallel_calls=AT_ONCE, deterministic=True)
+        data = data.ignore_errors()
+        shape = [rule.height, None, rule.channels]
+        data = data.padded_batch(tf.cast(b + 1, tf.int64), ([], shape, []))
+        index, images, widths = data.get_single_element()
+        places = index[:-1, None]
+        size = tf.concat([[b], tf.shape(images)[1:]], axis=0)
+        images = tf.scatter_nd(places, images[:-1], size)
+        images = tf.ensure_shape(images, [None, *shape])
+        return images, tf.scatter_nd(places, widths[:-1], [b])
+
+    def _read(self, images: Any, widths: Any) -> dict[str, Any]:
+        """The outputs of all signatures."""
+        rule = self._model.preprocessing
+        b, height, width = tf.unstack(tf.shape(images)[:3])
+        widest = max(MAX_WIDTH, rule.max_width)
+        with _required(
+            (b >= 1, ["at least one picture is wanted"]),
+            (height == rule.height, [f"pictures {rule.height} pixels high, not", height]),
+            (width <= widest, [f"pictures at most {widest} pixels wide, not", width]),
+            (b * width <= MAX_COLUMNS, [f"at most {MAX_COLUMNS} columns a call, not", b, width]),
+            (tf.size(widths) == b, ["as many widths as pictures:", b, tf.size(widths)]),
+        ):
+            images = tf.identity(images)
+        out = self._network(images, widths)
+        longest = tf.reduce_max(out["frames"])
+        out = {name: x[:, :longest] if x.shape.rank > 1 else x for name, x in out.items()}
+        if "ids" in out:
+            out["text"] = texts(out["ids"], self._model.symbols)
+            out["confidence"] = tf.where(out["frames"] > 0, out["confidence"], 0.0)
+        return out
+
+
+def _required(*conditions: tuple[Any, list[Any]]) -> Any:
+    """A context whose operations run only if all conditions hold; else an error with the words."""
+    return tf.control_dependencies([tf.debugging.Assert(*condition) for condition in conditions])
+
+
+def texts(ids: Any, symbols: list[str]) -> Any:
+    """UTF-8 strings [b] of class ids [b n]; -1 writes nothing."""
+    return tf.strings.reduce_join(tf.gather(tf.constant(["", *symbols]), ids + 1), axis=-1)
+
+
+def power_of_two_above(n: Any) -> Any:
+    """int32 scalar >= 1 -> the next power of two."""
+    n = n - 1
+    for shift in (1, 2, 4, 8, 16):
+        n = tf.bitwise.bitwise_or(n, tf.bitwise.right_shift(n, shift))
+    return n + 1
+
+
+def padded_width(width: Any) -> Any:
+    """int32 scalar -> `batching.padded_width` of it, in TensorFlow operations."""
+    step = tf.maximum(32, power_of_two_above(tf.maximum(-(-width // 8), 1)))
+    return tf.maximum(-(-width // step), 1) * step
+
+
 def warm_widths(model: LoadedModel) -> list[int]:
-    """Widths in pixels to compile for before the first request comes."""
+    """Widths in pixels to compile for before the first request."""
     rule = model.preprocessing
     if rule.width:
         return [rule.width]
@@ -80,15 +247,11 @@ def warm_widths(model: LoadedModel) -> list[int]:
 def warm_up_request(model: LoadedModel, width: int) -> bytes:
     """A serialized PredictionLog of TF Serving: one white picture for `serving_bytes`.
 
-    Written by hand: its message classes are in a package of their own, which asks for a TensorFlow
-    version of its own.
+    Encoded here: the package with its message classes requires one version of TensorFlow.
     """
-    import tensorflow as tf
-    from PIL import Image
-
     picture = io.BytesIO()
-    height = model.preprocessing.height
-    Image.fromarray(np.full((height, width), 255, np.uint8)).save(picture, "png")
+    level = np.full((model.preprocessing.height, width), 255, np.uint8)
+    Image.fromarray(level).save(picture, "png")
     tensor = tf.make_tensor_proto([picture.getvalue()], tf.string, [1])
     entry = _field(1, b"image_bytes") + _field(2, tensor.SerializeToString())
     model_spec = _field(1, b"default") + _field(3, b"serving_bytes")
@@ -98,19 +261,8 @@ def warm_up_request(model: LoadedModel, width: int) -> bytes:
 
 def _field(number: int, content: bytes) -> bytes:
     """A length-delimited field of a protocol buffer."""
-    return bytes([number << 3 | 2]) + _varint(len(content)) + content
-
-
-def _varint(value: int) -> bytes:
-    out = bytearray()
-    while value > 127:
-        out.append(value & 127 | 128)
-        value >>= 7
-    return bytes([*out, value])
-
-
-def load(folder: str) -> Any:
-    """The signatures of what `write_saved_model` wrote."""
-    import tensorflow as tf
-
-    return tf.saved_model.load(os.path.join(folder, VERSION)).signatures
+    size, length = len(content), bytearray()
+    while size > 127:
+        length.append(size & 127 | 128)
+        size >>= 7
+    return bytes([number << 3 | 2, *length, size]) + content

@@ -1,8 +1,7 @@
-"""Greedy CTC decoding and confidences in TensorFlow operations, for graphs that run without us.
+"""Greedy CTC decoding and confidences for TFLite, as `decoding` computes them.
 
-Only operations that TFLite has of its own, with every size free: `expand_dims`, as it has no
-strided slice that adds an axis. The numbers are those of `decoding.greedy` and
-`decoding.confidence`, which tests compare with.
+By TensorFlow operations that TFLite has with every size free, which JAX's argmax is not.
+`expand_dims`, because TFLite's strided slice cannot add an axis.
 """
 
 from typing import Any
@@ -97,9 +96,3 @@ def sequence_log_prob(logits: Any, frames: Any, ids: Any, lengths: Any, blank_id
 def _add_logs(a: Any, b: Any) -> Any:
     """log(exp(a) + exp(b)) of finite numbers."""
     return tf.maximum(a, b) + tf.math.log(1.0 + tf.exp(-tf.abs(a - b)))
-
-
-def texts(ids: Any, symbols: list[str]) -> Any:
-    """UTF-8 strings [b] of class ids [b, n]; -1 writes nothing."""
-    table = tf.constant([""] + symbols)
-    return tf.strings.reduce_join(tf.gather(table, ids + 1), axis=-1)

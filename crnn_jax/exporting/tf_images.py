@@ -1,8 +1,9 @@
-"""`core.images` in TensorFlow operations: encoded JPEG, PNG, GIF or BMP -> grey or RGB levels.
+"""Decoding and resizing of pictures in TensorFlow operations, as `core` does it by Pillow.
 
-Like there: 16-bit levels keep their high byte, palettes become RGB, transparency is laid on white
-or black, an animation gives its first frame, EXIF orientation is applied, over 50 megapixels are
-refused. TensorFlow decodes no other formats; of BMPs it reads 24 and 32 bits a pixel here.
+    image = resize(decode_image(encoded, rule.channels), rule)
+
+JPEG and PNG only. 16-bit levels keep their high byte, palettes become RGB, transparency is laid on
+white or black, a JPEG's EXIF orientation is applied, over 50 megapixels are refused.
 """
 
 from typing import Any
@@ -10,47 +11,86 @@ from typing import Any
 import tensorflow as tf
 
 from crnn_jax.core.images import MAX_PIXELS
-from crnn_jax.exporting.tf_exif import has_png_chunk, orientation
-from crnn_jax.exporting.tf_gif import first_frame
+from crnn_jax.core.preprocessing import Preprocessing
 
-# A progressive JPEG comes in about ten scans. One more costs its file 75 bytes and whoever decodes
-# it another pass over all pixels.
+HEADER = 1 << 16  # bytes; palette, transparency and orientation are in front of the image data
+# A progressive JPEG has about ten scans. One more is 75 bytes of a file, and another pass over all
+# pixels for whoever decodes it.
 MAX_SCANS = 100
-
-JPEG, PNG, GIF, BMP = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"BM"
+LONGEST_SIDE = 1 << 15  # pixels; the weights of a resizing are a matrix of that length
+FIXED_POINT = 1 << 22  # Pillow's weights are multiples of 1 / 2^22
+# EXIF's tag 0x0112: a SHORT, one of them, in either byte order.
+ORIENTATION = (
+    r"\\C*?Exif\\x00\\x00(?:II\\C*?\\x12\\x01\\x03\\x00\\x01\\x00\\x00\\x00|"
+    r"MM\\C*?\\x01\\x12\\x00\\x03\\x00\\x00\\x00\\x01\\x00)([\\x01-\\x08])\\C*"
+).replace("\\\\", "\\")
 
 
 def decode_image(encoded: Any, channels: int) -> Any:
-    """Decodes one picture; what cannot be decoded is a TensorFlow error when it runs.
+    """Decodes one picture; one that cannot be decoded raises a TensorFlow error.
 
     Args:
         encoded: string scalar, the bytes of a file.
         channels: 1 for grey (Pillow's L of the RGB picture), 3 for RGB.
 
     Returns:
-        uint8 [h, w, channels].
+        uint8 [h w channels].
     """
-    image = tf.case(
-        [
-            (_starts(encoded, JPEG), lambda: _jpeg(encoded)),
-            (_starts(encoded, PNG), lambda: _png(encoded)),
-            (_starts(encoded, GIF), lambda: _gif(encoded)),
-            (_starts(encoded, BMP), lambda: _bmp(encoded)),
-        ],
-        default=lambda: _refuse("not a JPEG, PNG, GIF or BMP"),
-        exclusive=True,
-    )
+    is_png = tf.strings.substr(encoded, 0, 8) == b"\x89PNG\r\n\x1a\n"
+    image = tf.cond(is_png, lambda: _png(encoded), lambda: _jpeg(encoded))
     image = tf.ensure_shape(image, [None, None, 3])  # a check at run time, too
-    return upright(_grey(image) if channels == 1 else image, orientation(encoded))
+    return _grey(image) if channels == 1 else image
+
+
+def _jpeg(encoded: Any) -> Any:
+    shape = tf.io.extract_jpeg_shape(encoded, output_type=tf.int64)
+    raw = tf.io.decode_raw(encoded, tf.uint8)
+    scans = tf.math.count_nonzero((raw[:-1] == 0xFF) & (raw[1:] == 0xDA))
+    few = tf.debugging.assert_less_equal(scans, tf.constant(MAX_SCANS, tf.int64))
+    with tf.control_dependencies([_bounded(shape[0] * shape[1]), few]):
+        # Pillow's decoder, too, is libjpeg with the accurate transform and smooth chroma.
+        image = tf.io.decode_jpeg(
+            encoded, channels=3, dct_method="INTEGER_ACCURATE", fancy_upscaling=True
+        )
+    header = tf.strings.substr(encoded, 0, HEADER)
+    digit = tf.strings.regex_replace(header, ORIENTATION, r"\1", replace_global=False)
+    turn = tf.cond(
+        tf.strings.length(digit) == 1,
+        lambda: tf.cast(tf.io.decode_raw(digit, tf.uint8)[0], tf.int32),
+        lambda: 1,
+    )
+    return upright(image, turn)
 
 
 def upright(image: Any, turn: Any) -> Any:
-    """uint8 [h, w, c] turned as EXIF's orientation, an int32 scalar 1 to 8, says."""
+    """uint8 [h w c] turned as EXIF's orientation, an int32 scalar 1 to 8, says."""
     image = tf.cond(turn >= 5, lambda: tf.transpose(image, [1, 0, 2]), lambda: image)
     left_right = tf.reduce_any(turn == [2, 3, 6, 7])
     top_bottom = tf.reduce_any(turn == [3, 4, 7, 8])
     image = tf.cond(left_right, lambda: image[:, ::-1], lambda: image)
     return tf.cond(top_bottom, lambda: image[::-1], lambda: image)
+
+
+def _png(encoded: Any) -> Any:
+    # Zeros behind a file that ends too early: an error would have its bytes in the message.
+    header = tf.strings.join([tf.strings.substr(encoded, 0, HEADER), b"\0" * 26])
+    # Behind the signature: length and name of the first chunk, width, height, depth, colour type.
+    size = tf.io.decode_raw(tf.strings.substr(header, 16, 8), tf.int32, little_endian=False)
+    size = tf.cast(tf.ensure_shape(size, [2]), tf.int64)
+    colour_type = tf.io.decode_raw(tf.strings.substr(header, 25, 1), tf.uint8)[0]
+    alpha = (colour_type >= 4) | tf.strings.regex_full_match(header, r"\C*tRNS\C*")
+    with tf.control_dependencies([_bounded(size[0] * size[1])]):
+        # Asked for an alpha that the file has not, TensorFlow fills in too little below 8 bits.
+        return tf.cond(
+            alpha,
+            lambda: _on_paper(tf.io.decode_png(encoded, channels=4)),
+            lambda: tf.io.decode_png(encoded, channels=3),
+        )
+
+
+def _bounded(pixels: Any) -> Any:
+    """A check to run before decoding: a small file may claim gigabytes."""
+    return tf.debugging.assert_less_equal(pixels, tf.constant(MAX_PIXELS, tf.int64))
 
 
 def _grey(image: Any) -> Any:
@@ -60,32 +100,8 @@ def _grey(image: Any) -> Any:
     return tf.cast(tf.bitwise.right_shift(total + 32768, 16), tf.uint8)
 
 
-def _jpeg(encoded: Any) -> Any:
-    shape = tf.io.extract_jpeg_shape(encoded, output_type=tf.int64)
-    raw = tf.io.decode_raw(encoded, tf.uint8)
-    scans = tf.math.count_nonzero((raw[:-1] == 0xFF) & (raw[1:] == 0xDA))
-    few = tf.debugging.assert_less_equal(scans, tf.constant(MAX_SCANS, tf.int64))
-    with tf.control_dependencies([*_bounded(shape[0], shape[1]), few]):
-        # Pillow's decoder, too, is libjpeg with the accurate transform and smooth chroma.
-        return tf.io.decode_jpeg(
-            encoded, channels=3, dct_method="INTEGER_ACCURATE", fancy_upscaling=True
-        )
-
-
-def _png(encoded: Any) -> Any:
-    with tf.control_dependencies(_bounded(*_integers(encoded, 16, 4, 2, big_endian=True))):
-        # Asked for an alpha that the file has not, TensorFlow fills in too little below 8 bits.
-        colour_type = tf.bitwise.right_shift(_integers(encoded, 24, 2, 1)[0], 8)
-        alpha = (tf.bitwise.bitwise_and(colour_type, 4) > 0) | has_png_chunk(encoded, b"tRNS")
-        return tf.cond(
-            alpha,
-            lambda: _on_paper(tf.io.decode_png(encoded, channels=4)),
-            lambda: tf.io.decode_png(encoded, channels=3),
-        )
-
-
 def _on_paper(image: Any) -> Any:
-    """uint8 [h, w, 4] -> [h, w, 3], by the arithmetic of Pillow's alpha_composite.
+    """uint8 [h w 4] -> [h w 3], by the arithmetic of Pillow's alpha_composite.
 
     Seven bits after the point, halves up, division by 255 as shift and add. The paper is black
     where what is opaque is bright.
@@ -101,41 +117,55 @@ def _on_paper(image: Any) -> Any:
     return tf.cast(shift(shift(shift(total, 8) + total, 8), 7), tf.uint8)
 
 
-def _gif(encoded: Any) -> Any:
-    with tf.control_dependencies(_bounded(*_integers(encoded, 6, 2, 2))):
-        return tf.io.decode_gif(first_frame(encoded))[0]
+def resize(image: Any, rule: Preprocessing) -> Any:
+    """`rule.resize` of one picture, for the filter 'bilinear'.
+
+    Pillow sums 8-bit levels times weights of 22 bits after the point, along the rows first, each
+    pass rounded to 8 bits. Whole numbers below 2^53 are exact in float64, so a float64 matrix
+    product of them is that sum, bit for bit.
+
+    Args:
+        image: uint8 [h w c], c as the rule says.
+        rule: of the model file.
+
+    Returns:
+        uint8 [rule.height, target width, c].
+    """
+    shape = tf.shape(image, tf.int64)
+    side = tf.constant(LONGEST_SIDE, tf.int64)
+    width = tf.constant(rule.width, tf.int64)
+    if rule.free_width:
+        width = rule.natural_width(shape[0], shape[1])
+        width = tf.clip_by_value(width, rule.min_width, rule.max_width)
+    with tf.control_dependencies([tf.debugging.assert_less_equal(shape[:2], side)]):
+        levels = tf.cast(image, tf.float64)
+    weights = _antialiased if rule.antialias else _sampled
+    for axis, target in ((1, width), (0, tf.constant(rule.height, tf.int64))):
+        matrix = weights(tf.cast(shape[axis], tf.float64), tf.cast(target, tf.float64))
+        levels = tf.tensordot(matrix, levels, [[1], [axis]])  # --> [target, the other axis, c]
+        if axis == 1:
+            levels = tf.transpose(levels, [1, 0, 2])
+        if rule.antialias:
+            levels = tf.clip_by_value(tf.floor(levels / FIXED_POINT + 0.5), 0.0, 255.0)
+    return tf.cast(tf.floor(levels + 0.5), tf.uint8)
 
 
-def _bmp(encoded: Any) -> Any:
-    width, height = _integers(encoded, 18, 4, 2)
-    with tf.control_dependencies(_bounded(width, height)):
-        # Of a palette TensorFlow gives the indices, one channel, which `decode_image` refuses.
-        return tf.io.decode_bmp(encoded)[..., :3]
+def _antialiased(source: Any, target: Any) -> Any:
+    """float64 [target source]: how much each pixel takes of each source pixel, in `FIXED_POINT`."""
+    scale = source / target
+    stretch = tf.maximum(scale, 1.0)
+    centre = (tf.range(target)[:, None] + 0.5) * scale
+    first = tf.maximum(tf.floor(centre - stretch + 0.5), 0.0)
+    end = tf.minimum(tf.floor(centre + stretch + 0.5), source)
+    pixel = tf.range(source)[None, :]
+    weights = tf.maximum(1.0 - tf.abs((pixel - centre + 0.5) * (1.0 / stretch)), 0.0)
+    weights = tf.where((pixel >= first) & (pixel < end), weights, 0.0)
+    weights /= tf.reduce_sum(weights, axis=1, keepdims=True)
+    return tf.floor(weights * FIXED_POINT + 0.5)
 
 
-def _starts(encoded: Any, magic: bytes) -> Any:
-    return tf.strings.substr(encoded, 0, len(magic)) == magic
-
-
-def _refuse(why: str) -> Any:
-    with tf.control_dependencies([tf.debugging.Assert(tf.constant(value=False), [why])]):
-        return tf.zeros([1, 1, 3], tf.uint8)
-
-
-def _bounded(height: Any, width: Any) -> list[Any]:
-    """Checks to run ahead of decoding: a small file may claim gigabytes."""
-    most = tf.constant(MAX_PIXELS, tf.int64)
-    # Negative heights are BMPs that begin at the top.
-    return [tf.debugging.assert_less_equal(tf.abs(height) * tf.abs(width), most)]
-
-
-def _integers(
-    encoded: Any, start: int, size: int, count: int, *, big_endian: bool = False
-) -> list[Any]:
-    """int64 scalars that stand in a file's header."""
-    kind = {2: tf.uint16, 4: tf.int32}[size]
-    # Zeros behind a file that ends too early: an error would have its bytes in the message.
-    padded = tf.strings.join([tf.strings.substr(encoded, 0, 64), b"\0" * 64])
-    raw = tf.strings.substr(padded, start, size * count)
-    read = tf.io.decode_raw(raw, kind, little_endian=not big_endian)
-    return tf.unstack(tf.cast(tf.ensure_shape(read, [count]), tf.int64))
+def _sampled(source: Any, target: Any) -> Any:
+    """float64 [target source] without antialiasing: the two nearest source pixels."""
+    at = (tf.range(target)[:, None] + 0.5) * (source / target) - 0.5
+    at = tf.clip_by_value(at, 0.0, source - 1.0)
+    return tf.maximum(1.0 - tf.abs(tf.range(source)[None, :] - at), 0.0)

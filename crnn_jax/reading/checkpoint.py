@@ -65,11 +65,11 @@ def steps(directory: Path) -> list[int]:
 def damage(folder: Path) -> str:
     """What is wrong with a step, '' if nothing."""
     try:
-        stated = json.loads((folder / SUMS).read_text(encoding="utf-8"))
+        written = json.loads((folder / SUMS).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         return f"{SUMS}: {error}"
     found = sums(folder)
-    wrong = [name for name, digest in stated.items() if found.get(name) != digest]
+    wrong = [name for name, digest in written.items() if found.get(name) != digest]
     return f"{wrong[0]} {'changed' if wrong[0] in found else 'is missing'}" if wrong else ""
 
 

@@ -150,9 +150,9 @@ def ours_bfloat16(variables: dict, metadata: dict) -> Forward | None:
 def keras(variables: dict, metadata: dict) -> Forward:
     import tensorflow as tf
 
-    from crnn_jax.exporting import keras_twin
+    from crnn_jax.exporting.keras import to_keras
 
-    twin = keras_twin.build((variables, metadata))
+    twin = to_keras((variables, metadata))
     signature = tf.TensorSpec([None, 32, WIDTH, 1], tf.uint8)
     program = tf.function(lambda x: twin(x, training=False), input_signature=[signature])
     return lambda images: program(tf.constant(images)).numpy()
@@ -193,7 +193,7 @@ def onnxruntime(variables: dict, metadata: dict) -> Forward:
     import onnx  # noqa: F401 (the exporter needs it)
     import onnxruntime as runtime
 
-    from crnn_jax.exporting.onnx_model import export_onnx
+    from crnn_jax.exporting.onnx import export_onnx
 
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "crnn.onnx")

@@ -146,9 +146,9 @@ def greedy(logits: np.ndarray, charset) -> str:
 def keras(variables: dict, metadata: dict) -> Network:
     import tensorflow as tf
 
-    from crnn_jax.exporting import keras_twin
+    from crnn_jax.exporting.keras import to_keras
 
-    twin = keras_twin.build((variables, metadata))
+    twin = to_keras((variables, metadata))
     channels = metadata["model"]["channels"]
     height = metadata["preprocessing"]["height"]
     signature = tf.TensorSpec([None, height, None, channels], tf.float32)

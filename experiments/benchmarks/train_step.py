@@ -135,10 +135,10 @@ def keras(variables: dict, metadata: dict, policy: str = "float32") -> Step:
     import keras as framework
     import tensorflow as tf
 
-    from crnn_jax.exporting import keras_twin
+    from crnn_jax.exporting.keras import to_keras
 
     framework.config.set_dtype_policy(policy)
-    twin = keras_twin.build((variables, metadata))
+    twin = to_keras((variables, metadata))
     framework.config.set_dtype_policy("float32")
     optimizer = framework.optimizers.Adam(1e-3)
     optimizer.build(twin.trainable_variables)

@@ -10,14 +10,14 @@ from crnn_jax.core.errors import LONGEST, UserError
 from crnn_jax.core.images import UnreadableImage, decode_image
 from crnn_jax.core.model_file import load_model
 from crnn_jax.core.user_files import open_file, text_lines
-from crnn_jax.importing.foreign_file import read_weights
+from crnn_jax.importing.import_weights import read_network
 from crnn_jax.reading.decoder import read_language_model, read_lexicon
 
 TABLE = Charset.from_characters("abc")
 READERS = {
     "table": Charset.read,
     "model": load_model,
-    "weights": read_weights,
+    "weights": read_network,
     "words": lambda path: read_lexicon(path, TABLE),
     "ngrams": read_language_model,
     "picture": decode_image,

@@ -5,10 +5,9 @@ import jax
 import numpy as np
 import pytest
 
-from crnn_jax.exporting.parity_reference import Reference
 from crnn_jax.exporting.stablehlo import write_stablehlo
 from crnn_jax.reading.recognizer import Recognizer
-from tests.testdata.exports import calm, resized, tiny_model
+from tests.testdata.exports import calm, padded, read_by_model, resized, tiny_model
 from tests.testdata.tiny_model import CHARSET
 
 
@@ -22,12 +21,8 @@ def test_any_batch_and_width(tmp_path, root, post):
     program = jax.export.deserialize(bytearray(data))
     assert program.platforms == ("cpu", "cuda", "tpu")
     images = resized()
-    widths = np.array([image.shape[1] for image in images], np.int32)
-    batch = np.full((len(images), 32, widths.max(), 1), 200, np.uint8)
-    for row, image in zip(batch, images, strict=True):
-        row[:, : image.shape[1]] = image
-    out = program.call(batch, widths)
-    logits, texts = Reference(model, post, 3).read(images)
+    out = program.call(*padded(images))
+    logits, texts = read_by_model(model, images, post, 3)
     assert out["frames"].tolist() == [len(x) for x in logits]
     if post == "softmax":
         np.testing.assert_allclose(out["probabilities"][0].sum(axis=-1), 1, rtol=1e-5)

@@ -3,7 +3,7 @@ import pytest
 import tensorflow as tf
 
 from crnn_jax.decoding import confidence, greedy
-from crnn_jax.exporting import tf_decoding
+from crnn_jax.exporting import saved_model, tf_decoding
 
 FRAMES = np.array([13, 0, 1, 7, 12], np.int32)
 
@@ -58,5 +58,5 @@ def test_the_unknown_is_not_emitted(unknown_id):
 def test_texts_of_any_characters():
     symbols = ["", "a", "é", "e\u0301", "日本", "\N{REPLACEMENT CHARACTER}"]
     ids = np.array([[1, 2, 3, -1], [4, 5, 1, 1], [-1, -1, -1, -1]], np.int32)
-    got = [text.decode() for text in tf_decoding.texts(ids, symbols).numpy()]
+    got = [text.decode() for text in saved_model.texts(ids, symbols).numpy()]
     assert got == ["aée\u0301", "日本\N{REPLACEMENT CHARACTER}aa", ""]

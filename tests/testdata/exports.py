@@ -36,13 +36,28 @@ def resized(count: int = 4) -> list[np.ndarray]:
     return [rule.resize(picture[..., None]) for picture in noise_pictures(count)]
 
 
+def read_by_model(model: LoadedModel, images, post: str = "greedy", beam_width: int = 1):
+    """(logits [t k] of each, text of each) of resized pictures."""
+    from crnn_jax.exporting.plan import ExportPlan
+    from crnn_jax.exporting.verify import Reference
+
+    return Reference(model, ExportPlan("x", "saved_model", post, beam_width)).read(images)
+
+
+def padded(images: list[np.ndarray], level: int = 77) -> tuple[np.ndarray, np.ndarray]:
+    """(uint8 [b 32 w 1] with that level right of each picture, widths int32 [b])."""
+    widths = np.array([image.shape[1] for image in images], np.int32)
+    batch = np.full((len(images), 32, widths.max(), 1), level, np.uint8)
+    for row, image in zip(batch, images, strict=True):
+        row[:, : image.shape[1]] = image
+    return batch, widths
+
+
 def write_annotated(folder: Path, model: LoadedModel, count: int = 6) -> str:
     """Pictures, two of three labelled by what the model reads, and a damaged one at the end."""
-    from crnn_jax.exporting.parity_reference import Reference
-
     pictures = noise_pictures(count)
     images = [model.preprocessing.resize(picture[..., None]) for picture in pictures]
-    _, texts = Reference(model, "greedy", 1).read(images)
+    _, texts = read_by_model(model, images)
     lines = []
     for i, (picture, text) in enumerate(zip(pictures, texts, strict=True)):
         Image.fromarray(picture).save(folder / f"{i}.png")

@@ -38,7 +38,7 @@ def cases(folder: Path) -> Iterator[Case]:
     pickled, block = crnn()
     zipped(folder / "sound.pth", pickled, {"0": block})
     imported = ("import_weights", "sound.pth", "--alphabet", "ab", "-o", "imported.safetensors")
-    yield full("imported weights", *imported, says="held.safetensors")
+    yield full("imported weights", *imported, says="imported.safetensors")
     for form in ("saved_model", "tflite", "keras", "stablehlo", "onnx"):
         name = "word.h5" if form == "keras" else f"word.{form}"
         yield full(f"an export: {form}", "export", "-m", model, "--format", form, "-o", name)

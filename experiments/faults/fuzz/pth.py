@@ -8,9 +8,8 @@ from target import fuzz, scratch_file
 
 
 def one_input(data):
-    from crnn_jax.importing.imported import assemble
-    from crnn_jax.importing.pth import read_pth
-    from crnn_jax.importing.torch_layers import name_tensors
+    from crnn_jax.importing.network import assemble
+    from crnn_jax.importing.torch import from_state_dict, read_pth
     from tests.testdata.pth_files import crnn, zipped
 
     with scratch_file(data[1:], ".pth") as path:
@@ -19,19 +18,17 @@ def one_input(data):
         tensors = read_pth(path)
     if data[:1] == b"t":
         return
-    network, _ = name_tensors(tensors, "fuzz")
-    assemble(network, "fuzz")
+    assemble(from_state_dict(tensors, "fuzz"), "fuzz")
 
 
 def seeds():
-    from tests.testdata.pth_files import crnn, dictionary, legacy, storage, tensor, zipped
+    from tests.testdata.pth_files import crnn, dictionary, storage, tensor, zipped
 
     yield b"t" + dictionary(a=tensor(storage(length=9)), b=tensor(storage(length=9), 1))
     pickled, block = crnn()
     yield b"p" + pickled
     with scratch_file(b"", ".pth") as path:
         yield b"f" + zipped(path, pickled, {"0": block}).read_bytes()
-        yield b"f" + legacy(path, pickled, 9, block=block).read_bytes()
 
 
 if __name__ == "__main__":

@@ -3,8 +3,8 @@ import pytest
 
 from crnn_jax.core.charset import Charset
 from crnn_jax.core.errors import UserError
-from crnn_jax.exporting import keras_twin
-from crnn_jax.importing.foreign import import_weights
+from crnn_jax.exporting.keras import from_keras, save_h5, to_keras
+from crnn_jax.importing.import_weights import import_weights
 from crnn_jax.models.crnn import CRNN
 from crnn_jax.reading.recognizer import Recognizer
 from tests.testdata.foreign_networks import WIDTHS, our_model, pictures
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:Depreca
 @pytest.fixture(scope="module", autouse=True)
 def keras():
     # Here and not above: every process of a test run would import TensorFlow.
-    return pytest.importorskip("keras", reason="the Keras twin needs Keras")
+    return pytest.importorskip("keras", reason="extra `export`")
 
 
 @pytest.fixture(scope="module", params=["keras", "torch"])
@@ -26,7 +26,7 @@ def model(request):
 
 @pytest.fixture(scope="module")
 def twin(model):
-    return keras_twin.build(model)
+    return to_keras(model)
 
 
 @pytest.mark.parametrize("width", WIDTHS)
@@ -52,51 +52,45 @@ def test_padded_pictures_of_ours_equal_the_twin_without_padding(model, twin):
 
 
 def test_comes_back_from_an_h5_file_as_it_was(keras, model, twin, tmp_path):
-    keras_twin.save_h5(twin, tmp_path / "crnn.h5")
+    save_h5(twin, tmp_path / "crnn.h5")
     loaded = keras.models.load_model(tmp_path / "crnn.h5", compile=False)
-    variables, metadata = keras_twin.from_keras(loaded, model[1])
+    variables, metadata = from_keras(loaded, model[1])
     np.testing.assert_equal(variables, model[0])
     assert metadata == model[1]
 
 
 def test_layers_bear_the_names_of_crnn_tf2():
-    twin = keras_twin.build(our_model())
+    twin = to_keras(our_model())
     names = {layer.name for layer in twin.layers if layer.weights}
     numbered = {f"conv{i}" for i in range(1, 8)} | {"bn3", "bn5", "bn7"}
     assert names == numbered | {"bi_lstm1", "bi_lstm2", "logits"}
 
 
 def test_what_was_trained_further_is_what_comes_back(model, twin):
-    changed = keras_twin.build(model)
+    changed = to_keras(model)
     for weight in changed.weights:
         weight.assign(weight + 0.125)
-    variables, metadata = keras_twin.from_keras(changed, model[1])
+    variables, metadata = from_keras(changed, model[1])
     images = pictures(64, 1)
     np.testing.assert_allclose(
         Recognizer(variables, metadata).logits(images), np.asarray(changed(images)), atol=1e-4
     )
 
 
-def test_shapes_may_be_fixed(model):
-    twin = keras_twin.build(model, batch=2, width=100)
-    assert twin.input_shape == (2, 32, 100, 1)
-    assert None not in twin.output_shape
-
-
 def test_another_network_is_refused_in_one_line(keras, model, tmp_path):
     with pytest.raises(UserError, match=r"crnn\.xyz: .*\.h5"):
-        keras_twin.save_h5(keras_twin.build(model), tmp_path / "crnn.xyz")
+        save_h5(to_keras(model), tmp_path / "crnn.xyz")
     other = keras.Sequential([keras.Input((32, 100, 1)), keras.layers.Conv2D(4, 3, name="conv1")])
     with pytest.raises(UserError, match="the Keras model"):
-        keras_twin.from_keras(other, model[1])
+        from_keras(other, model[1])
     larger = {**model[0], "params": {**model[0]["params"], "logits": {"kernel": np.zeros((3, 4))}}}
     larger["params"]["logits"]["bias"] = np.zeros(4)
     with pytest.raises(UserError, match="logits/kernel"):
-        keras_twin.build((larger, model[1]))
+        to_keras((larger, model[1]))
 
 
 def test_its_file_is_imported_like_any_other(model, twin, tmp_path):
-    keras_twin.save_h5(twin, tmp_path / "crnn.h5")
+    save_h5(twin, tmp_path / "crnn.h5")
     alphabet = "".join(Charset.from_metadata(model[1]).characters)
     imported = import_weights(tmp_path / "crnn.h5", alphabet=alphabet)
     np.testing.assert_equal(imported.variables, model[0])

@@ -10,10 +10,9 @@ import shutil
 import tempfile
 
 from crnn_jax.core.errors import UserError
-from crnn_jax.exporting.parity import Artefact
 from crnn_jax.reading.loaded_model import LoadedModel
 
-# Format -> what can be made of the network's output inside, the usual one first.
+# Format -> what can be made of the network's output inside, the default first.
 POSTS = {
     "saved_model": ("greedy", "none", "softmax", "beam_search"),
     "tflite": ("greedy", "none", "softmax"),
@@ -21,8 +20,7 @@ POSTS = {
     "keras": ("none", "softmax"),
     "onnx": ("none", "softmax"),
 }
-OPENCV_WIDTH = 100  # of a model with free width, as in OpenCV's own CRNN
-SHOULD_END = {"keras": (".h5", ".hdf5"), "onnx": (".onnx",)}
+ENDINGS = {"keras": (".h5", ".hdf5"), "onnx": (".onnx",)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,9 +30,8 @@ class ExportPlan:
     Attributes:
         output: file, or folder of a SavedModel.
         format: a key of `POSTS`.
-        post: one of the format's; None: its usual one.
+        post: one of the format's; '': its default.
         beam_width: texts that a beam search keeps from frame to frame.
-        via: of a SavedModel: 'jax', 'jax2tf' or 'keras'.
         quantize: of TFLite: 'none', 'float16' or 'dynamic'.
         batch, width: fixed sizes for TFLite; 0: free.
         layout: of ONNX: 'standard' or 'opencv'.
@@ -45,9 +42,8 @@ class ExportPlan:
 
     output: str
     format: str
-    post: str | None = None
+    post: str = ""
     beam_width: int = 10
-    via: str = "jax"
     quantize: str = "none"
     batch: int = 0
     width: int = 0
@@ -55,23 +51,21 @@ class ExportPlan:
 
     def __post_init__(self) -> None:
         posts = POSTS[self.format]
-        if self.post is None:
-            object.__setattr__(self, "post", posts[0])
+        object.__setattr__(self, "post", self.post or posts[0])
         object.__setattr__(self, "output", os.path.normpath(self.output))
         if self.post not in posts:
             raise UserError(f"--post {self.post}: --format {self.format} has {', '.join(posts)}")
-        for flag, value, usual, owner in (
-            ("via", self.via, "jax", "saved_model"),
+        for flag, value, default, owner in (
             ("quantize", self.quantize, "none", "tflite"),
             ("batch", self.batch, 0, "tflite"),
             ("width", self.width, 0, "tflite"),
             ("layout", self.layout, "standard", "onnx"),
         ):
-            if value != usual and self.format != owner:
+            if value != default and self.format != owner:
                 raise UserError(f"--{flag} {value}: it is for --format {owner}")
         if bool(self.batch) != bool(self.width):
             raise UserError("--batch and --width: both fixed, or both free")
-        ends = SHOULD_END.get(self.format, ("",))
+        ends = ENDINGS.get(self.format, ("",))
         if not self.output.endswith(ends):
             raise UserError(f"-o {self.output}: end it in {' or '.join(ends)}")
 
@@ -106,67 +100,37 @@ class ExportPlan:
             self._export(model, os.path.join(partial, name))
             names = sorted(os.listdir(partial), key=lambda n: (n != name, n))
             for made in names:
-                there = os.path.join(parent, made)
-                if os.path.isdir(there) and not os.path.islink(there):
+                target = os.path.join(parent, made)
+                if os.path.isdir(target) and not os.path.islink(target):
                     # A folder cannot be replaced by a rename: the old one steps aside first.
-                    os.rename(there, os.path.join(partial, f"old {made}"))
-                os.replace(os.path.join(partial, made), there)
+                    os.rename(target, os.path.join(partial, f"old {made}"))
+                os.replace(os.path.join(partial, made), target)
         except UserError as error:
             raise UserError(str(error).replace(os.path.join(partial, name), self.output)) from error
         finally:
             shutil.rmtree(partial, ignore_errors=True)
         return [os.path.join(parent, made) for made in names]
 
-    def artefact(self, model: LoadedModel) -> Artefact:
-        """What was written, as `parity.verify` takes it."""
-        assert self.post is not None
-        opencv = self.layout == "opencv"
-        fixed = model.preprocessing.width or OPENCV_WIDTH
-        return Artefact(
-            self.output,
-            "opencv" if opencv else self.format,
-            post=self.post,
-            beam_width=self.beam_width,
-            batch=1 if opencv else self.batch,
-            width=fixed if opencv else self.width,
-            precision="float32" if self.quantize == "none" else self.quantize,
-            same_search=self.via != "keras",
-        )
-
     def _export(self, model: LoadedModel, path: str) -> None:
-        assert self.post is not None
+        pair = (model.variables, model.metadata)
         if self.format == "saved_model":
             from crnn_jax.exporting.saved_model import write_saved_model
 
-            write_saved_model(model, path, post=self.post, beam_width=self.beam_width, via=self.via)
+            write_saved_model(model, path, post=self.post, beam_width=self.beam_width)
         elif self.format == "tflite":
-            from crnn_jax.exporting.tflite_model import write_tflite
+            from crnn_jax.exporting.tflite import write_tflite
 
-            write_tflite(
-                model,
-                path,
-                post=self.post,
-                quantize=self.quantize,
-                batch=self.batch,
-                width=self.width,
-            )
+            sizes = {"batch": self.batch, "width": self.width}
+            write_tflite(model, path, post=self.post, quantize=self.quantize, **sizes)
         elif self.format == "stablehlo":
             from crnn_jax.exporting.stablehlo import write_stablehlo
 
             write_stablehlo(model, path, post=self.post, beam_width=self.beam_width)
         elif self.format == "keras":
-            from crnn_jax.exporting.keras_twin import build, save_h5
+            from crnn_jax.exporting.keras import save_h5, to_keras
 
-            twin = build((model.variables, model.metadata))
-            if self.post == "softmax":
-                import keras
-
-                twin = keras.Model(twin.input, keras.layers.Softmax(name="softmax")(twin.output))
-            save_h5(twin, path)
+            save_h5(to_keras(pair, softmax=self.post == "softmax"), path)
         else:
-            from crnn_jax.exporting.onnx_model import export_onnx
+            from crnn_jax.exporting.onnx import export_onnx
 
-            pair = (model.variables, model.metadata)
-            layout = "opencv" if self.layout == "opencv" else "standard"
-            post = "softmax" if self.post == "softmax" else "none"
-            export_onnx(pair, path, layout=layout, post=post)
+            export_onnx(pair, path, layout=self.layout, post=self.post)

@@ -3,7 +3,7 @@ import os
 import pytest
 
 from crnn_jax.core.errors import UserError
-from crnn_jax.exporting.export_plan import POSTS, ExportPlan
+from crnn_jax.exporting.plan import POSTS, ExportPlan
 from tests.testdata.exports import tiny_model
 
 
@@ -30,7 +30,6 @@ def everything(folder):
         ({"format": "tflite", "post": "beam_search"}, "--post beam_search: --format tflite has"),
         ({"format": "keras", "output": "x.h5", "post": "greedy"}, "--format keras has none"),
         ({"format": "saved_model", "quantize": "float16"}, "--quantize float16: it is for"),
-        ({"format": "stablehlo", "via": "keras"}, "it is for --format saved_model"),
         ({"format": "keras", "output": "x.h5", "layout": "opencv"}, "it is for --format onnx"),
         ({"format": "saved_model", "width": 100}, "--width 100: it is for --format tflite"),
         ({"format": "tflite", "batch": 1}, "both fixed, or both free"),
@@ -98,12 +97,3 @@ def test_no_folder_to_write_to(tmp_path):
 
 def test_a_trailing_slash_is_the_same_folder(tmp_path):
     assert ExportPlan(str(tmp_path / "word") + "/", "saved_model").output == str(tmp_path / "word")
-
-
-def test_what_is_compared():
-    opencv = ExportPlan("x.onnx", "onnx", layout="opencv").artefact(tiny_model())
-    assert (opencv.format, opencv.batch, opencv.width) == ("opencv", 1, 100)
-    small = ExportPlan("x", "tflite", quantize="dynamic").artefact(tiny_model())
-    assert (small.precision, small.post, small.same_search) == ("dynamic", "greedy", True)
-    other = ExportPlan("x", "saved_model", post="beam_search", via="keras").artefact(tiny_model())
-    assert not other.same_search

@@ -1,10 +1,11 @@
 """The network as one JAX function with a free batch and width, for every export through JAX.
 
-function = network(model.config)
-logits, frames = function(model.variables, images, widths)
+function = with_decoder(model, 'greedy')
+out = function(model.variables, images, widths)
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import jax
@@ -18,17 +19,29 @@ from crnn_jax.models.config import ModelConfig
 from crnn_jax.models.crnn import CRNN
 from crnn_jax.reading.loaded_model import LoadedModel
 
-POSTS = ("none", "softmax", "greedy", "beam_search")
+PLATFORMS = ("cpu", "cuda", "tpu")
+_SOURCE_FILES = "jax_hlo_source_file_canonicalization_regex"
 
 
 def width_constraint(config: ModelConfig) -> str:
-    """What a free width `w` must promise: without it JAX cannot tell whether a frame is left."""
+    """What JAX must know of a free width `w`: that at least one frame is left of it."""
     return f"w >= {min_image_width(config.geometry)}"
 
 
+@contextmanager
+def without_source_paths() -> Iterator[None]:
+    """Programs lowered in this context do not tell where this package is installed."""
+    before = jax.config.values[_SOURCE_FILES]
+    jax.config.update(_SOURCE_FILES, ".*")
+    try:
+        yield
+    finally:
+        jax.config.update(_SOURCE_FILES, before)
+
+
 def network(config: ModelConfig) -> Callable[..., tuple[jax.Array, jax.Array]]:
-    """(variables, images uint8 [b, h, w, c], widths int32 [b]) -> logits [b, t, k], frames [b]."""
-    crnn = CRNN(config, convolution="xla")  # what is exported runs elsewhere
+    """(variables, images uint8 [b h w c], widths int32 [b]) -> logits [b t k], frames [b]."""
+    crnn = CRNN(config, convolution="xla")  # no kernels of this machine: the export runs elsewhere
 
     def score(variables: Any, images: jax.Array, widths: jax.Array) -> Any:
         return crnn.apply(variables, images, widths, train=False)
@@ -36,39 +49,18 @@ def network(config: ModelConfig) -> Callable[..., tuple[jax.Array, jax.Array]]:
     return score
 
 
-def beam_texts(
-    logits: jax.Array, frames: jax.Array, *, beam_width: int, blank_id: int, unknown_id: int
-) -> tuple[jax.Array, jax.Array]:
-    """Beam search in the network's raw output.
-
-    Args:
-        logits: float32 [b, t, k].
-        frames: int32 [b], the real ones.
-        beam_width: texts kept from frame to frame.
-        blank_id, unknown_id: see `LoadedModel`.
-
-    Returns:
-        ids int32 [b, t], -1 behind the text; lengths int32 [b].
-    """
-    log_probs = jax.nn.log_softmax(emittable(logits, unknown_id=unknown_id), axis=-1)
-    ids, lengths, _ = beam_search_jax(
-        log_probs, frames, width=beam_width, blank_id=blank_id, by_sorting=True
-    )
-    return ids[:, 0], lengths[:, 0]
-
-
-def reader(model: LoadedModel, post: str, beam_width: int) -> Callable[..., dict[str, jax.Array]]:
+def with_decoder(model: LoadedModel, post: str, beam_width: int = 10) -> Callable[..., Any]:
     """Network and decoder in JAX alone.
 
     Args:
         model: gives class ids and temperature.
-        post: one of `POSTS`.
+        post: 'none', 'softmax', 'greedy' or 'beam_search'.
         beam_width: for 'beam_search'.
 
     Returns:
-        A function (variables, images, widths) -> {'logits' float32 [b, t, k], 'frames' int32
-        [b]}; with 'softmax' 'probabilities' float32 [b, t, k] for the logits; with a decoder also
-        'ids' int32 [b, t] (-1 behind the text) and 'confidence' float32 [b].
+        A function (variables, images, widths) -> {'logits' float32 [b t k], 'frames' int32 [b]};
+        with 'softmax' 'probabilities' [b t k] for the logits; with a decoder also 'ids' int32
+        [b t] (-1 after the text) and 'confidence' float32 [b].
     """
     score, blank_id = network(model.config), model.charset.blank_id
 
@@ -82,13 +74,11 @@ def reader(model: LoadedModel, post: str, beam_width: int) -> Callable[..., dict
         if post == "greedy":
             ids, lengths = greedy_decode(allowed, frames, blank_id=blank_id)
         else:
-            ids, lengths = beam_texts(
-                logits,
-                frames,
-                beam_width=beam_width,
-                blank_id=blank_id,
-                unknown_id=model.unknown_id,
+            log_probs = jax.nn.log_softmax(allowed, axis=-1)
+            paths, path_lengths, _ = beam_search_jax(
+                log_probs, frames, width=beam_width, blank_id=blank_id, by_sorting=True
             )
+            ids, lengths = paths[:, 0], path_lengths[:, 0]
         log_prob = sequence_log_prob(
             allowed / model.temperature, frames, ids, lengths, blank_id=blank_id
         )

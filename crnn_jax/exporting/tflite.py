@@ -3,11 +3,10 @@
     write_tflite(LoadedModel.open('en_36'), 'word.tflite', quantize='float16')
 
 The stock interpreter runs it, any number of pictures of one width at a time. Characters and
-preprocessing lie inside, as `crnn_jax.json` in a zip archive behind the network's bytes (so the
-TFLite tools keep their labels, too): `zipfile.ZipFile('word.tflite').read('crnn_jax.json')`.
+preprocessing are in the same file, as `crnn_jax.json` in a zip archive at its end:
+`zipfile.ZipFile('word.tflite').read('crnn_jax.json')`; `labels.txt` is for the TFLite tools.
 """
 
-import dataclasses
 import json
 import os
 import subprocess
@@ -17,11 +16,9 @@ import zipfile
 from typing import Any
 
 from crnn_jax.core.errors import UserError
-from crnn_jax.exporting.saved_model import full_disk_told
+from crnn_jax.exporting.stablehlo import METADATA, reader_metadata
 from crnn_jax.reading.loaded_model import LoadedModel
 
-QUANTIZE = ("none", "float16", "dynamic")
-METADATA = "crnn_jax.json"
 LABELS = "labels.txt"
 
 
@@ -40,22 +37,20 @@ def write_tflite(
         model: to write.
         path: of the file.
         post: 'none', 'softmax' or 'greedy'.
-        quantize: 'none' (float32), 'float16' weights, or 'dynamic': 8-bit weights, products in
-            8 bits, activations scaled as they come.
+        quantize: 'none' (float32), 'float16' weights, or 'dynamic': 8-bit weights and products,
+            activations scaled at run time.
         batch, width: fixed sizes, both or none; 0: free.
 
     Raises:
-        UserError: what TFLite cannot do, or the converter failed.
+        UserError: the converter failed, or the disk is full.
     """
-    if post == "beam_search":
-        raise UserError("--post beam_search: TFLite has no such operation; --post greedy")
-    if bool(batch) != bool(width):
-        raise UserError("--batch and --width: TFLite takes both fixed, or both free")
+    from crnn_jax.exporting.saved_model import full_disk_is_user_error
+
     with tempfile.TemporaryDirectory(prefix="crnn_jax_tflite_") as folder:
         source = os.path.join(folder, "saved_model")
-        with full_disk_told(path):
+        with full_disk_is_user_error(path):
             _write_source(model, source, post, batch, width)
-        # A process of its own: the converter may end the one it runs in.
+        # A process of its own: the converter may crash the one it runs in.
         script = os.path.join(os.path.dirname(os.path.abspath(__file__)), "tflite_convert.py")
         done = subprocess.run(
             [sys.executable, "-P", script],
@@ -68,36 +63,21 @@ def write_tflite(
         if done.returncode != 0:
             lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
             raise UserError(f"{path}: TensorFlow's converter failed: {lines[-1]}")
+    fixed = {"width": width} if width else {}
     with zipfile.ZipFile(path, "a") as archive:
-        archive.writestr(METADATA, json.dumps(metadata(model, post, width), ensure_ascii=False))
+        archive.writestr(METADATA, reader_metadata(model, post, **fixed))
         archive.writestr(LABELS, "\n".join(model.symbols) + "\n")
 
 
-def metadata(model: LoadedModel, post: str, width: int = 0) -> dict[str, Any]:
-    """What a reader needs beside the network: `symbols` by class id, and the preprocessing."""
-    rule = model.preprocessing
-    if width:
-        rule = dataclasses.replace(rule, width=width)
-    return {
-        "symbols": model.symbols,
-        "blank_id": model.charset.blank_id,
-        "unknown_id": model.unknown_id,
-        "temperature": model.temperature,
-        "preprocessing": rule.to_metadata(),
-        "post": post,
-    }
-
-
 def _write_source(model: LoadedModel, folder: str, post: str, batch: int, width: int) -> None:
-    """The SavedModel that is converted: one signature, no strings, no padding of shapes."""
+    """The SavedModel that is converted: one signature, no strings, shapes as they are given."""
     import tensorflow as tf
 
-    from crnn_jax.exporting import tf_decoding
-    from crnn_jax.exporting.tf_networks import JaxNetwork
+    from crnn_jax.exporting.saved_model import JaxNetwork
+    from crnn_jax.exporting.tf_decoding import emittable, greedy_decode, sequence_log_prob
 
     network = JaxNetwork(model, "none", batch=batch, width=width)
     rule, blank_id = model.preprocessing, model.charset.blank_id
-    shape = [batch or None, rule.height, width or None, rule.channels]
 
     def read(images: Any) -> dict[str, Any]:
         size = tf.shape(images)
@@ -107,20 +87,15 @@ def _write_source(model: LoadedModel, folder: str, post: str, batch: int, width:
             return {"logits": logits}
         if post == "softmax":
             return {"probabilities": tf.nn.softmax(logits)}
-        allowed = tf_decoding.emittable(logits, model.unknown_id)
-        ids, lengths = tf_decoding.greedy_decode(allowed, frames, blank_id)
-        log_prob = tf_decoding.sequence_log_prob(
-            allowed / model.temperature, frames, ids, lengths, blank_id
-        )
-        return {
-            "ids": ids,
-            "lengths": lengths,
-            "confidence": tf.exp(log_prob),
-            "logits": logits,
-        }
+        allowed = emittable(logits, model.unknown_id)
+        ids, lengths = greedy_decode(allowed, frames, blank_id)
+        log_prob = sequence_log_prob(allowed / model.temperature, frames, ids, lengths, blank_id)
+        confidence = tf.exp(log_prob)
+        return {"ids": ids, "lengths": lengths, "confidence": confidence, "logits": logits}
 
+    shape = [batch or None, rule.height, width or None, rule.channels]
     images = tf.TensorSpec(shape, tf.uint8, name="images")
-    signature = tf.function(read, input_signature=[images], autograph=False)
     module = tf.Module()
     module.network = network
+    signature = tf.function(read, input_signature=[images], autograph=False)
     tf.saved_model.save(module, folder, signatures={"serving_default": signature})

@@ -6,32 +6,31 @@ import pytest
 
 from crnn_jax.core.errors import UserError
 from crnn_jax.core.preprocessing import Preprocessing
-from crnn_jax.exporting.parity import Artefact, answers
-from crnn_jax.exporting.parity_reference import Reference
-from crnn_jax.exporting.tflite_model import write_tflite
-from tests.testdata.exports import calm, resized, tiny_model
+from crnn_jax.exporting.plan import ExportPlan
+from crnn_jax.exporting.tflite import write_tflite
+from crnn_jax.exporting.verify import run
+from tests.testdata.exports import calm, read_by_model, resized, tiny_model
 from tests.testdata.tiny_model import CHARSET
 
+pytestmark = pytest.mark.slow  # the converter and the interpreter are processes of their own
 NEAR = {"none": 1e-3, "float16": 0.02, "dynamic": 0.5}
 
 
 def read(path, images, **options):
     """(texts, logits one after the other) of the stock interpreter, alone in its process."""
-    _, arrays = answers(tiny_model(), Artefact(path, "tflite", "greedy", **options), images)
-    rows = np.split(arrays["ids"], np.cumsum(arrays["columns"])[:-1])
-    return [CHARSET.decode(row) for row in rows], arrays["scores"]
+    answers, _ = run(tiny_model(), ExportPlan(path, "tflite", **options), images)
+    logits = np.concatenate([answer["logits"].reshape(-1) for answer in answers])
+    return [CHARSET.decode(answer["ids"]) for answer in answers], logits
 
 
-@pytest.mark.parametrize(
-    "quantize", ["none", pytest.param("float16", marks=pytest.mark.slow), "dynamic"]
-)
+@pytest.mark.parametrize("quantize", ["none", "float16", "dynamic"])
 def test_free_batch_and_width(tmp_path, quantize):
     path = tmp_path / "word.tflite"
     model = calm(tiny_model())
     write_tflite(model, str(path), quantize=quantize)
     images = [*resized(), resized()[0]]
     texts, scores = read(str(path), images)
-    logits, want = Reference(model, "greedy", 1).read(images)
+    logits, want = read_by_model(model, images)
     logits = np.concatenate([x.reshape(-1) for x in logits])
     assert logits.max() > 2
     np.testing.assert_allclose(scores, logits, atol=NEAR[quantize])
@@ -44,11 +43,11 @@ def test_free_batch_and_width(tmp_path, quantize):
 
 def test_static_shapes_with_what_a_reader_needs(tmp_path):
     path = str(tmp_path / "word.tflite")
-    write_tflite(tiny_model(), path, batch=1, width=100)
+    write_tflite(tiny_model(), path, batch=3, width=100)
     rule = Preprocessing(width=100)
-    images = [rule.resize(np.rot90(image)) for image in resized()]
-    texts, _ = read(path, images, batch=1, width=100)
-    assert texts == Reference(tiny_model(), "greedy", 1).read(images)[1]
+    images = [rule.resize(np.rot90(image)) for image in resized()]  # four of them
+    texts, _ = read(path, images, batch=3, width=100)
+    assert texts == read_by_model(tiny_model(), images)[1]
     with zipfile.ZipFile(path) as archive:
         told = json.loads(archive.read("crnn_jax.json"))
         labels = archive.read("labels.txt").decode().splitlines()
@@ -56,15 +55,7 @@ def test_static_shapes_with_what_a_reader_needs(tmp_path):
     assert told["symbols"] == labels == [*CHARSET.symbols[:-1], ""]
 
 
-def test_what_there_is_not(tmp_path):
-    path = str(tmp_path / "word.tflite")
-    with pytest.raises(UserError, match="--post beam_search"):
-        write_tflite(tiny_model(), path, post="beam_search")
-    with pytest.raises(UserError, match="both fixed, or both free"):
-        write_tflite(tiny_model(), path, batch=1)
-
-
 def test_a_converter_that_fails_is_one_line(tmp_path, monkeypatch):
-    monkeypatch.setattr("crnn_jax.exporting.tflite_model._write_source", lambda *_: None)
+    monkeypatch.setattr("crnn_jax.exporting.tflite._write_source", lambda *_: None)
     with pytest.raises(UserError, match=r"word.tflite: TensorFlow's converter failed: .*not exist"):
         write_tflite(tiny_model(), str(tmp_path / "word.tflite"))

@@ -1,0 +1,148 @@
+"""The same network as ordinary Keras layers, and back.
+
+    keras_model = to_keras(open_model('en_36'))
+    keras_model(images)  # [b 32 w c] of levels 0 to 255 --> raw logits [b t k]
+    save_h5(keras_model, 'crnn.h5')
+    variables, metadata = from_keras(keras.models.load_model('crnn.h5'), metadata)
+
+Layers have CRNN.tf2's names, so that its weights and ours load into each other by name. Keras knows
+no real widths: all pictures of a batch must be of one width, without padding.
+"""
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from crnn_jax.core.errors import UserError
+from crnn_jax.core.whole_file import whole_file
+from crnn_jax.importing.keras import split_path
+from crnn_jax.importing.network import NORMS, Network, assemble
+from crnn_jax.models.config import ModelConfig
+from crnn_jax.models.crnn import POOLED
+from crnn_jax.reading.loaded_model import ModelSpec
+
+if TYPE_CHECKING:
+    import keras
+
+Model = tuple[dict[str, Any], dict[str, Any]]  # as `loaded_model.open_model` returns it
+
+# Pool of ours -> CRNN.tf2's name of it, after the convolution before.
+_POOL_NAMES = {"pool1": "pool1", "pool2": "pool2", "pool3": "pool4", "pool4": "pool6"}
+
+
+def to_keras(model: Model, *, softmax: bool = False) -> "keras.Model":
+    """A Keras model with this model's weights.
+
+    Args:
+        model: what `loaded_model.open_model` returns.
+        softmax: probabilities instead of logits.
+
+    Returns:
+        [b height w c] levels 0 to 255 (float32; uint8 is cast) -> raw logits float32 [b t k]. It
+        normalises inside.
+
+    Raises:
+        UserError: Keras is not installed, or the weights do not fit the network.
+    """
+    try:
+        import keras
+        from keras import layers
+    except ImportError as error:
+        raise UserError(f"Keras is needed: pip install 'crnn-jax[export]' ({error})") from error
+    variables, metadata = model
+    ModelSpec.of(variables, metadata, "the model")
+    cfg = ModelConfig.from_metadata(metadata)
+
+    def bi_lstm(name: str) -> Any:
+        return layers.Bidirectional(layers.LSTM(cfg.hidden, return_sequences=True), name=name)
+
+    image = keras.Input((metadata["preprocessing"]["height"], None, cfg.channels), name="image")
+    # The factor as a Python float: Keras stores it as it is, and an h5 file keeps every digit.
+    x = layers.Rescaling(1 / cfg.scale, -cfg.mean / cfg.scale, name="normalise")(image)
+    last = len(cfg.filters)
+    for i, features in enumerate(cfg.filters, 1):
+        normed = f"bn{i}" in NORMS
+        size, padding = (2, "valid") if i == last else (3, "same")
+        x = layers.Conv2D(features, size, padding=padding, use_bias=not normed, name=f"conv{i}")(x)
+        if normed:
+            x = layers.BatchNormalization(
+                momentum=cfg.bn_momentum, epsilon=cfg.bn_epsilon, name=f"bn{i}"
+            )(x)
+        x = layers.Activation("relu", name=f"relu{i}")(x)
+        if i - 1 in POOLED:
+            pool, stride = POOLED[i - 1]
+            name = _POOL_NAMES[pool]
+            if cfg.geometry == "torch" and stride == 1:
+                # Zeros do for the -inf of crnn.pytorch's padding: every pool follows a ReLU.
+                x = layers.ZeroPadding2D(((0, 0), (1, 1)), name=f"pad{name[-1]}")(x)
+            padding = "same" if cfg.geometry == "keras" else "valid"
+            x = layers.MaxPooling2D(2, (2, stride), padding, name=name)(x)
+    x = layers.Reshape((-1, cfg.filters[-1]), name=f"reshape{last}")(x)  # --> [b, t, c]
+    x = bi_lstm("bi_lstm1")(x)
+    if cfg.geometry == "torch":
+        x = layers.Dense(cfg.hidden, name="projection")(x)
+    x = bi_lstm("bi_lstm2")(x)
+    x = layers.Dense(cfg.num_classes, name="logits")(x)
+    if softmax:
+        x = layers.Softmax(name="softmax")(x)
+    keras_model = keras.Model(image, x, name="crnn")
+    for layer in keras_model.layers:
+        arrays = variables["params"].get(layer.name, {})
+        if layer.name in NORMS:
+            moments = variables["batch_stats"][layer.name]
+            arrays = {"gamma": arrays["scale"], "beta": arrays["bias"]}
+            arrays |= {"moving_mean": moments["mean"], "moving_variance": moments["var"]}
+        for weight in layer.weights:
+            *direction, role = split_path(weight.path)[1].split("/")
+            weight.assign(arrays[direction[0]][role] if direction else arrays[role])
+    return keras_model
+
+
+def save_h5(keras_model: "keras.Model", path: str | os.PathLike[str]) -> None:
+    """Writes the whole model as HDF5, which Keras 2 and 3 read.
+
+    Raises:
+        UserError: the file cannot be written, or its name does not end in .h5.
+    """
+    name = os.fspath(path)
+    if not name.endswith((".h5", ".hdf5")):
+        raise UserError(f"{name}: Keras finds the format by the name; end it in .h5")
+    import h5py
+    from keras.src.legacy.saving.legacy_h5_format import save_model_to_hdf5
+
+    # What `keras_model.save` does, but in memory: libhdf5 ends the process where a disk is full.
+    with h5py.File(name, "w", driver="core", backing_store=False) as image:
+        save_model_to_hdf5(keras_model, image, include_optimizer=False)
+        with whole_file(name, "wb") as file:
+            file.write(image.id.get_file_image())
+
+
+def from_keras(keras_model: "keras.Model", metadata: dict[str, Any]) -> Model:
+    """The model of a Keras model, fine-tuned perhaps.
+
+    Args:
+        keras_model: with the layers of `to_keras`.
+        metadata: of the model that it was made from: characters and preprocessing stay.
+
+    Returns:
+        (variables, metadata), what `core.model_file.save_model` takes.
+
+    Raises:
+        UserError: a layer is missing, or of another shape.
+    """
+    name = "the Keras model"
+    layers = {
+        layer.name: {split_path(w.path)[1]: np.asarray(w) for w in layer.weights}
+        for layer in keras_model.layers
+        if layer.weights
+    }
+    old = ModelConfig.from_metadata(metadata)
+    epsilon = {n: float(keras_model.get_layer(n).epsilon) for n in NORMS if n in layers}
+    if len(epsilon) < len(NORMS):
+        raise UserError(f"{name}: no batch norms {', '.join(NORMS)}; this is another network")
+    network = Network("keras", layers, old.geometry, epsilon, old.mean, old.scale)
+    variables, config = assemble(network, name)
+    metadata = metadata | {"model": config.to_dict() | {"bn_momentum": old.bn_momentum}}
+    ModelSpec.of(variables, metadata, name)
+    return variables, metadata

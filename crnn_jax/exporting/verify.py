@@ -1,0 +1,341 @@
+"""Checks that an exported file reads what the model reads: by its own runtime, on real pictures.
+
+sources = open_sources(model, ['test.txt'])
+report = verify(model, plan, sources)
+print(report.text())
+report.passed
+"""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from crnn_jax.core.errors import UserError
+from crnn_jax.core.images import UnreadableImage
+from crnn_jax.data.progress import Progress
+from crnn_jax.data.stored import open_stored
+from crnn_jax.decoding.confidence import sequence_log_prob
+from crnn_jax.decoding.greedy import FORBIDDEN, emittable
+from crnn_jax.exporting.network import network
+from crnn_jax.exporting.onnx import OPENCV_WIDTH
+from crnn_jax.exporting.plan import ExportPlan
+from crnn_jax.reading.decoder import Decoder
+from crnn_jax.reading.loaded_model import LoadedModel
+from crnn_jax.reading.pictures import plan_batches
+
+TIE = 1e-4  # difference of two classes' scores, or of two texts' log p, that rounding decides
+TINY = 1e-37  # the smallest float32, in place of a probability of 0
+# Smallest share of pictures with the same text. 8-bit weights change logits by hundredths to
+# tenths, so that a few close calls fall the other way.
+REQUIRED = {"none": 1.0, "files": 0.998, "float16": 0.995, "dynamic": 0.95}
+OURS = ("crnn_jax", "jax", "jaxlib", "flax", "optax", "orbax", "ml_collections")
+# Runtime (a function of `runtimes`) -> packages that it has to do without.
+BLOCKED = {
+    "saved_model": OURS,
+    "tflite": OURS,
+    "keras": OURS,
+    "onnx": (*OURS, "tensorflow", "keras"),
+    "opencv": (*OURS, "tensorflow", "keras", "onnxruntime"),
+    "stablehlo": ("crnn_jax", "flax", "optax", "orbax", "tensorflow"),
+}
+
+
+@dataclasses.dataclass
+class Report:
+    """What `verify` found: whether it passed, the figures, a line for each text that differs."""
+
+    passed: bool
+    figures: list[str]
+    differences: list[str]
+
+    def text(self, most: int = sys.maxsize) -> str:
+        """For people; `most` limits the differences shown."""
+        hidden = len(self.differences) - most
+        more = [f"  and {hidden:,} more in the report"] if hidden > 0 else []
+        return "\n".join([*self.figures, *self.differences[:most], *more])
+
+
+def open_sources(
+    model: LoadedModel, annotations: Sequence[str], *, images: str = "", annotation_format: str
+) -> list[Any]:
+    """Opens annotation files, folders labelled by their file names, LMDB or ArrayRecord.
+
+    Raises:
+        UserError: naming file and line.
+    """
+    channels = model.preprocessing.channels
+    sources = [
+        open_stored(a, model.charset, format=annotation_format, images=images, channels=channels)
+        for a in annotations
+    ]
+    for source in sources:
+        source.require_pictures()
+    return sources
+
+
+def verify(
+    model: LoadedModel, plan: ExportPlan, sources: Sequence[Any], *, limit: int = 0
+) -> Report:
+    """Reads pictures with the file's own runtime and with the model, and compares.
+
+    Args:
+        model: what was exported.
+        plan: what `plan.write` has written.
+        sources: of `open_sources`.
+        limit: pictures of each at most, evenly spread; 0: all.
+
+    Raises:
+        UserError: no picture can be read, or the runtime fails (it says how).
+    """
+    rule = model.preprocessing
+    if plan.layout == "opencv":
+        rule = dataclasses.replace(rule, width=rule.width or OPENCV_WIDTH)
+    elif plan.width:
+        rule = dataclasses.replace(rule, width=plan.width)
+    takes_files = plan.format == "saved_model" and plan.post in ("greedy", "beam_search")
+    places = [(source, i) for source in sources for i in evenly_spread(len(source), limit)]
+    progress = Progress("pictures decoded", len(places))
+    images, readable, files = [], [], []
+    for place, (source, i) in enumerate(places):
+        (decoded,) = source.read(np.array([i]))
+        if not isinstance(decoded, str):
+            images.append(rule.resize(decoded))
+            readable.append(place)
+        if takes_files:
+            try:
+                files.append(source.content(i))
+            except UnreadableImage:
+                files.append(b"")
+        progress(place + 1)
+    if not images:
+        raise UserError(f"{sources[0].name}: none of the pictures can be read")
+    answers, told = run(model, plan, images, files)
+    reference = Reference(model, plan)
+    logits, texts = reference.read(images)
+    softmax = plan.post == "softmax"
+    scores = [answer["probabilities" if softmax else "logits"] for answer in answers]
+    if any(a.shape != b.shape for a, b in zip(scores, logits, strict=True)):
+        raise RuntimeError(f"{plan.output}: another number of frames than the model's")
+    ours = [np.asarray(jax.nn.softmax(x)) for x in logits] if softmax else logits
+    # What is never read has no score in OpenCV's layout: NaN.
+    gaps = [np.nan_to_num(np.abs(a - b)).max(initial=0) for a, b in zip(scores, ours, strict=True)]
+    if "text" in answers[0]:
+        theirs = [str(answer["text"]) for answer in answers]
+    elif "ids" in answers[0]:
+        theirs = [model.charset.decode(answer["ids"]) for answer in answers]
+    else:  # what its scores give by our decoder; logs of probabilities are logits
+        theirs = reference.texts([np.log(x + TINY) if softmax else x for x in scores])
+    rows = zip(logits, texts, theirs, scores, strict=True)
+    ties = {i for i, row in zip(readable, rows, strict=True) if reference.is_tie(*row)}
+
+    precision = "float32" if plan.quantize == "none" else plan.quantize
+    report = Report(passed=True, figures=[], differences=[])
+    report.figures.append(
+        f"{os.path.basename(plan.output)}: {_runtime(plan)}, post {plan.post}, {precision}, "
+        f"{size_on_disk(plan.output) / 1e6:.2f} MB, {told['version']}, {len(places):,} pictures"
+    )
+    if missing := len(places) - len(images):
+        report.figures.append(f"{missing:,} pictures cannot be read and count as wrong")
+    labels = [source.text(i) for source, i in places]
+    ours_by_place = dict.fromkeys(range(len(places)), "") | dict(zip(readable, texts, strict=True))
+
+    def compare(name: str, theirs: dict[int, str], required: float, speed: Any) -> None:
+        n = len(theirs)
+        wrong = [i for i in theirs if theirs[i] != ours_by_place[i]]
+        excused = ties if name == "arrays" else set()
+        passed = 1 - len(set(wrong) - excused) / n >= required
+        report.passed &= passed
+        right, own = (
+            100 * sum(found[i] == labels[i] for i in readable) / len(labels)
+            for found in (theirs, ours_by_place)
+        )
+        same, share = n - len(wrong), 100 * (1 - len(wrong) / n)
+        report.figures.append(
+            f"{name}: {same:,} of {n:,} texts the same, {share:.2f} % (at least "
+            f"{100 * required:g} %): {'passed' if passed else 'FAILED'}"
+        )
+        report.figures.append(
+            f"  right: {right:.2f} %, the model itself {own:.2f} %; {speed:,.0f} images/s"
+        )
+        for i in wrong:
+            source, sample = places[i]
+            report.differences.append(
+                f"  {source.identity(sample)}: {theirs[i]!r}, the model {ours_by_place[i]!r}, "
+                f"label {labels[i]!r}{', rounding decides' if i in excused else ''}"
+            )
+
+    by_place = dict(zip(readable, theirs, strict=True))
+    compare("arrays", by_place, REQUIRED[plan.quantize], told["images_per_second"])
+    report.figures.append(f"  largest difference of a score: {max(gaps):.2g}")
+    if "files" in told:
+        by_file = dict(enumerate(map(str, told["files"])))
+        compare("files", by_file, REQUIRED["files"], told["files_per_second"])
+    return report
+
+
+def evenly_spread(count: int, limit: int) -> list[int]:
+    """At most `limit` places among `count`; 0: all of them."""
+    wanted = min(limit or count, count)
+    return [i * count // wanted for i in range(wanted)]
+
+
+def run(
+    model: LoadedModel,
+    plan: ExportPlan,
+    images: Sequence[np.ndarray],
+    files: Sequence[str | bytes] = (),
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """What the file's own runtime reads, in a process where ours cannot be imported.
+
+    Args:
+        model, plan: as of `verify`.
+        images: uint8 [h w c] each, resized.
+        files: paths of encoded pictures, or the bytes, for formats that take them.
+
+    Returns:
+        (of each image 'logits' or 'probabilities' [t k], perhaps 'ids' [t] and 'text'; the other
+        answers of `runtimes`).
+
+    Raises:
+        UserError: the process failed; the message holds the last line of what it said.
+    """
+    runtime = _runtime(plan)
+    most = 1 if runtime == "opencv" else plan.batch or 16
+    widths: dict[int, list[int]] = {}
+    for i, image in enumerate(images):
+        widths.setdefault(image.shape[1], []).append(i)
+    batches = [g[i : i + most] for g in widths.values() for i in range(0, len(g), most)]
+    for batch in batches if plan.batch else ():
+        batch += batch[-1:] * (most - len(batch))
+    with tempfile.TemporaryDirectory(prefix="crnn_jax_verify_") as folder:
+        paths = [os.path.join(folder, f"{i}") for i in range(len(files))]
+        for i, file in enumerate(files):
+            if isinstance(file, str):
+                paths[i] = os.path.abspath(file)
+            else:
+                with open(paths[i], "wb") as copy:
+                    copy.write(file)
+        job = {
+            "runtime": runtime,
+            "blocked": BLOCKED[runtime],
+            "path": os.path.abspath(plan.output),
+            "files": paths,
+            "output": "probabilities" if plan.post == "softmax" else "logits",
+            "classes": model.charset.num_classes,
+            "blank_id": model.charset.blank_id,
+            "unknown_id": model.unknown_id,
+        }
+        with open(os.path.join(folder, "job.json"), "w", encoding="utf-8") as stream:
+            json.dump(job, stream)
+        arrays = [np.stack([images[i] for i in batch]) for batch in batches]
+        np.savez(os.path.join(folder, "pictures.npz"), *arrays)
+        # -P: a script's own folder must not hide installed packages.
+        script = os.path.join(os.path.dirname(os.path.abspath(__file__)), "runtimes.py")
+        environment = {"TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": "tensorflow"} | os.environ
+        if "jax" in BLOCKED[runtime]:
+            # Flags of JAX's own XLA (`cpu_settings`); TensorFlow's ends at one it does not know.
+            environment.pop("XLA_FLAGS", None)
+        done = subprocess.run(
+            [sys.executable, "-P", script],
+            cwd=folder,
+            env=environment,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+        if done.returncode != 0:
+            last = [f"exit code {done.returncode}", *done.stderr.split("\n")]
+            reason = [line.strip() for line in last if line.strip()][-1]
+            raise UserError(f"{plan.output}: its runtime cannot read with it: {reason}")
+        with np.load(os.path.join(folder, "answers.npz")) as stored:
+            told = dict(stored)
+    answers: list[dict[str, Any]] = [{} for _ in images]
+    for key in [key for key in told if "." in key]:
+        number, _, name = key.partition(".")
+        for i, value in zip(batches[int(number)], told.pop(key), strict=True):
+            answers[i][name] = value
+    return answers, told
+
+
+def _runtime(plan: ExportPlan) -> str:
+    return "opencv" if plan.layout == "opencv" else plan.format
+
+
+def size_on_disk(path: str) -> int:
+    """Bytes of a file, or of all files in a folder."""
+    if os.path.isfile(path):
+        return os.path.getsize(path)
+    walk = os.walk(path)
+    return sum(os.path.getsize(os.path.join(at, name)) for at, _, names in walk for name in names)
+
+
+class Reference:
+    """Reads pictures with the model itself, by XLA and by the plan's decoder."""
+
+    def __init__(self, model: LoadedModel, plan: ExportPlan) -> None:
+        self._model = model
+        self._score = jax.jit(network(model.config))
+        self._beam = plan.post == "beam_search"
+        self._decoder = Decoder("beam" if self._beam else "greedy", beam_width=plan.beam_width)
+
+    def read(self, images: Sequence[np.ndarray]) -> tuple[list[np.ndarray], list[str]]:
+        """(logits float32 [t k] of each, text of each) of uint8 pictures [h w c]."""
+        logits: list[np.ndarray] = [np.zeros(0)] * len(images)
+        widths = [image.shape[1] for image in images]
+        fixed = widths[0] if len(set(widths)) == 1 else 0
+        for batch in plan_batches(widths, fixed):
+            h, _, c = images[batch.indices[0]].shape
+            padded = np.zeros((batch.rows, h, batch.width, c), np.uint8)
+            width = np.zeros(batch.rows, np.int32)
+            for row, i in enumerate(batch.indices):
+                padded[row, :, : widths[i]] = images[i]
+                width[row] = widths[i]
+            scores, frames = map(np.asarray, self._score(self._model.variables, padded, width))
+            for row, i in enumerate(batch.indices):
+                logits[i] = scores[row, : frames[row]]
+        return logits, self.texts(logits)
+
+    def texts(self, logits: Sequence[np.ndarray]) -> list[str]:
+        """What the decoder makes of raw logits [t k] of each picture."""
+        frames = np.array([len(x) for x in logits], np.int32)
+        padded = np.zeros((len(logits), max(frames), logits[0].shape[1]), np.float32)
+        for row, x in zip(padded, logits, strict=True):
+            row[: len(x)] = x
+        found = self._decoder.decode(
+            self._allowed(padded), jnp.asarray(frames), 1.0, blank_id=self._model.charset.blank_id
+        )
+        both = zip(found.ids[:, 0], found.id_lengths[:, 0], strict=True)
+        return [self._model.charset.decode(ids[: max(n, 0)]) for ids, n in both]
+
+    def is_tie(self, logits: np.ndarray, text: str, other: str, scores: np.ndarray) -> bool:
+        """Whether the texts differ, and rounding alone may be why; `scores` gave the other."""
+        if text == other:
+            return False
+        if self._beam:
+            return abs(self._log_prob(logits, text) - self._log_prob(logits, other)) <= TIE
+        ours, theirs = (
+            np.asarray(self._allowed(np.nan_to_num(x, nan=FORBIDDEN))) for x in (logits, scores)
+        )
+        best = np.sort(ours, axis=1)
+        close = best[:, -1] - best[:, -2] <= TIE
+        differs = ours.argmax(axis=1) != theirs.argmax(axis=1)
+        return bool(differs.any() and close[differs].all())
+
+    def _allowed(self, logits: np.ndarray) -> jax.Array:
+        return emittable(jnp.asarray(logits), unknown_id=self._model.unknown_id)
+
+    def _log_prob(self, logits: np.ndarray, text: str) -> float:
+        """log p(text | picture)."""
+        ids, _ = self._model.charset.encode(text, "strip")
+        frames, count = jnp.array([[len(logits)], [len(ids)]], jnp.int32)
+        given = self._allowed(logits[None]), frames, jnp.asarray(ids[None]), count
+        return float(sequence_log_prob(*given, blank_id=self._model.charset.blank_id)[0])

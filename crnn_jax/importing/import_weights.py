@@ -1,0 +1,142 @@
+"""From a file of another program's weights to what a model file holds.
+
+    imported = import_weights('crnn.pth', alphabet='0123456789abcdefghijklmnopqrstuvwxyz')
+    save_model('crnn.safetensors', imported.variables, imported.metadata)
+
+The format is found from the content. Reading runs no code of the file.
+"""
+
+import dataclasses
+import os
+from typing import Any
+
+from crnn_jax.core.charset import BLANK, Charset
+from crnn_jax.core.errors import UserError
+from crnn_jax.core.geometry import min_image_width
+from crnn_jax.core.preprocessing import Preprocessing
+from crnn_jax.core.safetensors import read_safetensors
+from crnn_jax.core.user_files import open_file, read_bytes
+from crnn_jax.importing import keras, torch
+from crnn_jax.importing.network import Network, assemble
+from crnn_jax.models.config import ModelConfig
+from crnn_jax.reading.loaded_model import ModelSpec
+
+
+@dataclasses.dataclass(frozen=True)
+class Imported:
+    """A model: what `core.model_file.save_model` takes, and the network it was made from."""
+
+    variables: dict[str, Any]
+    metadata: dict[str, Any]
+    network: Network
+
+
+def import_weights(
+    path: str | os.PathLike[str],
+    *,
+    table: str | os.PathLike[str] | None = None,
+    alphabet: str | None = None,
+    ignore_case: bool | None = None,
+    width: int | None = None,
+) -> Imported:
+    """Reads another program's CRNN.
+
+    Args:
+        path: CRNN.tf2's `.h5` or `.weights.h5`; crnn.pytorch's `.pth` or `.safetensors`.
+        table: CRNN.tf2's table file, one class a line.
+        alphabet: or the characters in the order of their classes, without the blank, which CRNN.tf2
+            has last and crnn.pytorch first.
+        ignore_case: labels were folded to one case; None: true where the characters have only one.
+        width: of the network's input in pixels, 0 for free width; None: as in the source.
+
+    Raises:
+        UserError: the file is damaged, holds another network, or another number of classes.
+    """
+    name = os.fspath(path)
+    if (table is None) == (alphabet is None):
+        raise UserError("which characters? give a table file (--table) or an --alphabet")
+    network = read_network(name)
+    variables, config = assemble(network, name)
+    charset = _charset(table, alphabet, network.source, ignore_case)
+    if charset.num_classes != config.num_classes:
+        where = os.fspath(table) if table is not None else "the alphabet"
+        raise UserError(
+            f"{where}: {charset.num_classes} classes with the blank; the network of {name} has "
+            f"{config.num_classes}"
+        )
+    if network.source == "crnn.pytorch" and charset.blank_id != 0:
+        raise UserError(
+            f"{table}: the blank is class {charset.blank_id}, crnn.pytorch's is 0: move its line "
+            "to the top"
+        )
+    if config.channels not in (1, 3):
+        raise UserError(f"{name}: conv1 takes {config.channels} channels; a picture has 1 or 3")
+    width = network.width if width is None else width
+    metadata = {
+        "model": config.to_dict(),
+        **charset.to_metadata(),
+        "preprocessing": _preprocessing(network.source, config, width).to_metadata(),
+        "temperature": 1.0,
+        "emit_unknown": False,
+        "training": {"imported_from": os.path.basename(name), "source": network.source},
+    }
+    ModelSpec.of(variables, metadata, name)  # checks every shape and value
+    return Imported(variables, metadata, network)
+
+
+def read_network(path: str | os.PathLike[str]) -> Network:
+    """Reads a file of any of the formats.
+
+    Raises:
+        UserError: there is no such file, or it is damaged, or holds another network.
+    """
+    name = os.fspath(path)
+    with open_file(name) as file:
+        start = read_bytes(file, name, 9)
+    if start[:4] == b"\x89HDF":
+        return keras.read_h5(name)
+    if start[8:9] == b"{":
+        tensors, metadata = read_safetensors(name)
+        if "crnn_jax" in metadata:
+            raise UserError(f"{name}: is a model file already")
+        return torch.from_state_dict(tensors, name)
+    if start[:2] == b"PK":
+        return torch.from_state_dict(torch.read_pth(name), name)
+    if start[:1] == b"\x80":
+        raise UserError(
+            f"{name}: a bare pickle, as PyTorch before 1.6 wrote it; in PyTorch: "
+            "torch.save(torch.load(FILE), NEW_FILE)"
+        )
+    raise UserError(f"{name}: neither .h5, .pth nor .safetensors")
+
+
+def _charset(
+    table: str | os.PathLike[str] | None,
+    alphabet: str | None,
+    source: str,
+    ignore_case: bool | None,
+) -> Charset:
+    if table is not None:
+        charset = Charset.read(table)
+    elif source == "crnn.pytorch":
+        charset = Charset((BLANK, *(alphabet or "")), 0)
+    else:
+        charset = Charset.from_characters(alphabet or "")
+    if ignore_case is None:
+        cased = "".join(c for c in charset.characters if c.lower() != c.upper())
+        ignore_case = cased.islower() or cased.isupper()
+    return dataclasses.replace(charset, ignore_case=ignore_case)
+
+
+def _preprocessing(source: str, config: ModelConfig, width: int) -> Preprocessing:
+    shared: dict[str, Any] = {
+        "channels": config.channels,
+        "width": width,
+        "min_width": min_image_width(config.geometry),
+        "mean": config.mean,
+        "scale": config.scale,
+    }
+    if source == "crnn.pytorch":
+        return Preprocessing(**shared)
+    # tf.image.resize samples the nearest pixels only; CRNN.tf2 rounds the width down.
+    return Preprocessing(**shared, rounding="floor", antialias=False)

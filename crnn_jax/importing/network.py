@@ -1,0 +1,101 @@
+"""Another program's CRNN, and the variables of ours that compute the same logits.
+
+network = keras.read_h5('crnn.h5')
+variables, config = assemble(network, 'crnn.h5')
+"""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from crnn_jax.core.errors import UserError
+from crnn_jax.core.model_file import unflatten
+from crnn_jax.models.config import ModelConfig
+from crnn_jax.models.crnn import NORMALISED
+
+Layers = dict[str, dict[str, np.ndarray]]
+
+CONVOLUTIONS = tuple(f"conv{i}" for i in range(1, 8))
+NORMS = tuple(f"bn{i + 1}" for i in NORMALISED)
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """Weights under our layers' names, in Keras's layout, and what is known about them.
+
+    Attributes:
+        source: 'CRNN.tf2' or 'crnn.pytorch'.
+        layers: conv1..7 {kernel [h w in out], bias [out], optional before a batch norm}; bn3, bn5,
+            bn7 {gamma, beta, moving_mean, moving_variance}; bi_lstm1, bi_lstm2 {forward/kernel
+            [in 4h], forward/recurrent_kernel [h 4h], forward/bias [4h], gates i f g o; backward/..
+            the same}; projection (geometry 'torch' only) and logits {kernel [in out], bias}.
+        geometry: 'keras' or 'torch'.
+        epsilon: of each batch norm.
+        mean, scale: the network was trained on (levels 0..255 - mean) / scale.
+        width: fixed input width in pixels; 0: free.
+        used, unused: names of the file's arrays.
+        notes: what the file does not say, and the value assumed.
+    """
+
+    source: str
+    layers: Layers
+    geometry: str
+    epsilon: dict[str, float]
+    mean: float
+    scale: float
+    width: int = 0
+    used: list[str] = dataclasses.field(default_factory=list)
+    unused: list[str] = dataclasses.field(default_factory=list)
+    notes: list[str] = dataclasses.field(default_factory=list)
+
+
+def assemble(network: Network, name: str) -> tuple[dict[str, Any], ModelConfig]:
+    """Converts a network to our variables.
+
+    Args:
+        network: to convert. Shapes are checked against the config by `ModelSpec.of`, later.
+        name: of the file, for errors.
+
+    Returns:
+        ({'params', 'batch_stats'} of float32 arrays, the network's config).
+
+    Raises:
+        UserError: a layer is missing, or its arrays cannot belong to one CRNN.
+    """
+    flat = {}
+    for layer, roles in network.layers.items():
+        for role, array in roles.items():
+            if array.dtype.kind != "f":
+                raise UserError(f"{name}: {layer}/{role} holds {array.dtype}, not floats")
+            with np.errstate(over="ignore"):  # `ModelSpec.of` finds infinities
+                flat[f"{layer}/{role}"] = np.array(array, np.float32, order="C")
+    params: dict[str, Any] = unflatten(flat)
+    # One config key for all norms: the smallest, so that nothing negative is added to a variance.
+    epsilon = min(network.epsilon.values())
+    stats = {}
+    try:
+        for conv, norm in zip(CONVOLUTIONS[2::2], NORMS, strict=True):
+            theirs = params[norm]
+            # A bias before a batch norm only shifts the mean.
+            mean = theirs["moving_mean"] - params[conv].pop("bias", np.float32(0))
+            more = np.float32(network.epsilon[norm] - epsilon)
+            stats[norm] = {"mean": mean, "var": theirs["moving_variance"] + more}
+            params[norm] = {"scale": theirs["gamma"], "bias": theirs["beta"]}
+        config = ModelConfig(
+            num_classes=params["logits"]["kernel"].shape[1],
+            channels=params["conv1"]["kernel"].shape[2],
+            filters=tuple(params[conv]["kernel"].shape[-1] for conv in CONVOLUTIONS),
+            hidden=params["bi_lstm1"]["forward"]["recurrent_kernel"].shape[0],
+            geometry=network.geometry,
+            mean=network.mean,
+            scale=network.scale,
+            bn_epsilon=epsilon,
+        )
+    except KeyError as error:
+        raise UserError(f"{name}: no {error}; this is another network") from error
+    except (ValueError, IndexError) as error:
+        raise UserError(f"{name}: arrays of shapes that do not fit: {error}") from error
+    if network.geometry == "keras":
+        params.pop("projection", None)
+    return {"params": params, "batch_stats": stats}, config

@@ -1,0 +1,199 @@
+"""crnn.pytorch's weights: a state_dict in a `.pth` or `.safetensors` file. PyTorch is not needed.
+
+tensors = read_pth('crnn.pth')
+network = from_state_dict(tensors, 'crnn.pth')
+
+A `.pth` is a zip archive of a pickle and one file a storage. `_Unpickler` resolves only the names
+that tensors need, so loading runs no code of the file.
+"""
+
+import collections
+import io
+import math
+import os
+import pickle
+import struct
+import zipfile
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from crnn_jax.core.errors import UserError
+from crnn_jax.importing.network import CONVOLUTIONS, NORMS, Layers, Network
+
+EPSILON = 1e-5  # of PyTorch's batch norm; crnn.pytorch does not set it
+WIDTH = 100  # pixels to which crnn.pytorch stretches every picture
+# Strings, not dtype objects: a pickle may call methods of what `find_class` returns.
+_DTYPES = {
+    "FloatStorage": "<f4",
+    "DoubleStorage": "<f8",
+    "HalfStorage": "<f2",
+    "LongStorage": "<i8",
+    "IntStorage": "<i4",
+    "ByteStorage": "|u1",
+    "BoolStorage": "|b1",
+}
+# What damaged archives and pickles raise; RuntimeError: an archive with a password.
+_WRONG_PICKLE = (pickle.UnpicklingError, AttributeError, LookupError, TypeError, ValueError)
+_WRONG_ZIP = (zipfile.BadZipFile, struct.error, EOFError, OSError, OverflowError, RuntimeError)
+
+
+class _Storage(NamedTuple):
+    dtype: str
+    key: str
+
+
+class _Tensor(NamedTuple):
+    storage: _Storage
+    offset: int
+    size: tuple[int, ...]
+    stride: tuple[int, ...]
+
+
+def _rebuild_tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> _Tensor:
+    return _Tensor(storage, offset, size, stride)
+
+
+_ALLOWED: dict[str, Any] = {
+    "collections.OrderedDict": collections.OrderedDict,
+    "torch._utils._rebuild_tensor_v2": _rebuild_tensor,
+    **{f"torch.{name}": dtype for name, dtype in _DTYPES.items()},
+}
+
+
+class _Unpickler(pickle._Unpickler):
+    """Loads tensors and plain values; any other name that a pickle imports ends the loading.
+
+    The Unpickler in Python: the one in C allocates whatever memory a memo's index asks for.
+    """
+
+    def find_class(self, module: str, name: str) -> Any:
+        """The object of an allowed name."""
+        if f"{module}.{name}" not in _ALLOWED:
+            raise UserError(
+                f"its pickle imports {module}.{name}, which is not allowed; "
+                "save only tensors: torch.save(model.state_dict(), FILE)"
+            )
+        return _ALLOWED[f"{module}.{name}"]
+
+    def persistent_load(self, pid: Any) -> _Storage:
+        """('storage', dtype, key, device, length) -> where the numbers are."""
+        _, dtype, key, *_ = pid
+        return _Storage(str(dtype), str(key))
+
+
+def read_pth(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+    """Reads every tensor of a file.
+
+    Args:
+        path: of a state_dict, or of a checkpoint that holds one among numbers and strings.
+
+    Returns:
+        Name -> array; of nested dictionaries 'state_dict/cnn.conv0.weight'.
+
+    Raises:
+        UserError: the file is damaged, or holds anything but tensors and plain values.
+    """
+    name = os.fspath(path)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            pickles = [n for n in archive.namelist() if n.rpartition("/")[2] == "data.pkl"]
+            if len(pickles) != 1:
+                raise UserError("not an archive of PyTorch")
+            folder = pickles[0].removesuffix("data.pkl")
+            tree = _Unpickler(io.BytesIO(archive.read(pickles[0]))).load()
+            tensors = dict(_tensors(tree))
+            keys = {tensor.storage.key for tensor in tensors.values()}
+            storages = {key: archive.read(f"{folder}data/{key}") for key in keys}
+        return {key: _array(tensor, storages) for key, tensor in tensors.items()}
+    except UserError as error:
+        raise UserError(f"{name}: {error}") from error
+    except (*_WRONG_PICKLE, *_WRONG_ZIP, MemoryError) as error:
+        raise UserError(f"{name}: damaged or cut short: {error}") from error
+
+
+def _tensors(tree: Any, prefix: str = "", depth: int = 4) -> Iterator[tuple[str, _Tensor]]:
+    """Every tensor of nested dictionaries, by its path."""
+    for key, value in tree.items():
+        if isinstance(value, _Tensor):
+            yield f"{prefix}{key}", value
+        elif isinstance(value, dict) and depth:
+            yield from _tensors(value, f"{prefix}{key}/", depth - 1)
+
+
+def _array(tensor: _Tensor, storages: dict[str, bytes]) -> np.ndarray:
+    dtype = np.dtype(tensor.storage.dtype)
+    block = storages[tensor.storage.key]
+    if dtype.kind not in "fiub" or math.prod(tensor.size) * dtype.itemsize > len(block):
+        raise ValueError(f"a tensor of size {tensor.size} in {len(block)} bytes")
+    strides = [step * dtype.itemsize for step in tensor.stride]
+    # NumPy checks that offset and strides stay inside the block.
+    return np.ndarray(tensor.size, dtype, block, tensor.offset * dtype.itemsize, strides)
+
+
+_FIRST = "cnn.conv0.weight"
+# Ours -> PyTorch's roles of a batch norm.
+_NORM = {
+    "gamma": "weight",
+    "beta": "bias",
+    "moving_mean": "running_mean",
+    "moving_variance": "running_var",
+}
+_LSTM = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+
+
+def from_state_dict(tensors: dict[str, np.ndarray], name: str) -> Network:
+    """Puts crnn.pytorch's tensors under our layers' names.
+
+    PyTorch has the output axis first, and two biases for an LSTM, which are added.
+
+    Args:
+        tensors: by name; a common prefix ('module.', 'state_dict/') is ignored.
+        name: of the file, for errors.
+
+    Raises:
+        UserError: it is no crnn.pytorch network.
+    """
+    starts = [key.removesuffix(_FIRST) for key in tensors if key.endswith(_FIRST)]
+    if not starts:
+        some = ", ".join(list(tensors)[:3]) or "no tensors"
+        raise UserError(f"{name}: no {_FIRST}; a crnn.pytorch state_dict has it (found: {some})")
+    prefix = min(starts, key=len)  # a copy, such as an optimizer's, has a longer one
+    used: list[str] = []
+
+    def take(key: str) -> np.ndarray:
+        used.append(prefix + key)
+        return tensors[prefix + key]
+
+    layers: Layers = {}
+    try:
+        for i, conv in enumerate(CONVOLUTIONS):
+            kernel = take(f"cnn.conv{i}.weight").transpose(2, 3, 1, 0)
+            layers[conv] = {"kernel": kernel, "bias": take(f"cnn.conv{i}.bias")}
+            if (norm := f"bn{i + 1}") in NORMS:
+                layers[norm] = {r: take(f"cnn.batchnorm{i}.{key}") for r, key in _NORM.items()}
+        for i, dense in enumerate(("projection", "logits")):
+            kernel = take(f"rnn.{i}.embedding.weight").T
+            layers[dense] = {"kernel": kernel, "bias": take(f"rnn.{i}.embedding.bias")}
+            lstm = layers[f"bi_lstm{i + 1}"] = {}
+            for direction, end in (("forward", "l0"), ("backward", "l0_reverse")):
+                own = {k: take(f"rnn.{i}.rnn.{k}_{end}") for k in _LSTM}
+                lstm[f"{direction}/kernel"] = own["weight_ih"].T
+                lstm[f"{direction}/recurrent_kernel"] = own["weight_hh"].T
+                lstm[f"{direction}/bias"] = own["bias_ih"] + own["bias_hh"]
+    except KeyError as error:
+        raise UserError(f"{name}: no tensor {error}; this is another network") from error
+    except ValueError as error:  # a kernel of other axes, biases of two lengths
+        raise UserError(f"{name}: {used[-1]} has a shape that does not fit: {error}") from error
+    return Network(
+        "crnn.pytorch",
+        layers,
+        "torch",
+        dict.fromkeys(NORMS, EPSILON),
+        mean=127.5,
+        scale=127.5,
+        width=WIDTH,
+        used=used,
+        unused=sorted(set(tensors) - set(used)),
+    )

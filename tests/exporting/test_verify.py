@@ -1,0 +1,189 @@
+import dataclasses
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from crnn_jax.core.errors import UserError
+from crnn_jax.exporting import runtimes
+from crnn_jax.exporting import verify as room
+from crnn_jax.exporting.plan import ExportPlan
+from crnn_jax.exporting.verify import (
+    BLOCKED,
+    REQUIRED,
+    Reference,
+    Report,
+    evenly_spread,
+    open_sources,
+    run,
+    size_on_disk,
+    verify,
+)
+from tests.testdata.exports import resized, tiny_model, write_annotated
+
+
+@pytest.fixture
+def model():
+    return tiny_model()
+
+
+@pytest.fixture
+def sources(tmp_path, model):
+    return open_sources(model, [write_annotated(tmp_path, model)], annotation_format="auto")
+
+
+@pytest.fixture
+def plan(tmp_path):
+    (tmp_path / "out").write_bytes(b"12345")
+    return ExportPlan(str(tmp_path / "out"), "saved_model")
+
+
+@pytest.fixture
+def runtime(monkeypatch, model):
+    """Stands for a runtime: answers as the model would, changed by what the test adds."""
+    changes = {"logits": lambda logits: logits, "texts": list, "files": list}
+
+    def fake(_, plan, images, files):
+        reference = Reference(model, plan)
+        logits = [changes["logits"](x) for x in reference.read(images)[0]]
+        texts = reference.texts(logits)
+        told = {"version": "a runtime 1.0", "images_per_second": 10.0, "files_per_second": 5.0}
+        if files:
+            told["files"] = changes["files"]([*texts, ""])
+        if plan.post == "softmax":
+            return [
+                {"probabilities": np.exp(x) / np.exp(x).sum(1, keepdims=True)} for x in logits
+            ], told
+        answers = [{"logits": x} for x in logits]
+        if plan.post != "none":
+            for answer, text in zip(answers, changes["texts"](texts), strict=True):
+                answer["text"] = text
+        return answers, told
+
+    monkeypatch.setattr(room, "run", fake)
+    return changes
+
+
+@pytest.mark.parametrize("post", ["none", "softmax", "greedy", "beam_search"])
+def test_the_same(runtime, model, sources, plan, post):
+    report = verify(model, dataclasses.replace(plan, post=post), sources)
+    assert report.passed
+    lines = report.figures
+    assert lines[0] == f"out: saved_model, post {post}, float32, 0.00 MB, a runtime 1.0, 7 pictures"
+    assert lines[1] == "1 pictures cannot be read and count as wrong"
+    assert lines[2] == "arrays: 6 of 6 texts the same, 100.00 % (at least 100 %): passed"
+    if post != "beam_search":  # 4 labels of 7 are what the model reads
+        assert lines[3] == "  right: 57.14 %, the model itself 57.14 %; 10 images/s"
+    assert float(lines[4].rpartition(" ")[2]) < 1e-5
+    files = "files: 7 of 7 texts the same, 100.00 % (at least 99.8 %): passed"
+    assert (files in lines) == (post not in ("none", "softmax"))
+
+
+@pytest.mark.parametrize("what", ["texts", "files"])
+def test_one_other_text_fails(runtime, model, sources, plan, what):
+    runtime[what] = lambda texts: ["x", *texts[1:]]
+    report = verify(model, plan, sources)
+    assert not report.passed
+    (line,) = report.differences
+    ours = Reference(model, plan).read([model.preprocessing.resize(sources[0].read([0])[0])])[1][0]
+    assert line.endswith(f"0.png: 'x', the model {ours!r}, label 'wrong'")
+    name = "arrays" if what == "texts" else "files"
+    assert [x.split(":")[0] for x in report.figures if "FAILED" in x] == [name]
+
+
+@pytest.mark.parametrize(("gap", "passes"), [(5e-5, True), (5e-3, False)])
+def test_two_classes_as_good_as_equal(runtime, model, sources, plan, monkeypatch, gap, passes):
+    """The second best class of a frame comes within `gap` of the best, and wins elsewhere."""
+    read = Reference.read
+
+    def close(self, images):
+        logits = [x.copy() for x in read(self, images)[0]]
+        for x in logits:
+            best, second = np.argsort(x[0])[[-1, -2]]
+            x[0, second] = x[0, best] - gap
+        return logits, self.texts(logits)
+
+    def other(x):
+        x = x.copy()
+        x[0, np.argsort(x[0])[-2]] += 2 * gap
+        return x
+
+    monkeypatch.setattr(Reference, "read", close)
+    runtime["logits"] = other
+    report = verify(model, dataclasses.replace(plan, post="none"), sources)
+    assert float(report.figures[4].rpartition(" ")[2]) == pytest.approx(2 * gap, rel=0.1)
+    assert report.differences
+    assert all(line.endswith(", rounding decides") == passes for line in report.differences)
+    assert report.passed == passes
+
+
+def test_two_texts_of_a_beam_search_as_good_as_equal(model, plan):
+    reference = Reference(model, dataclasses.replace(plan, post="beam_search"))
+    logits = np.full((2, 37), -20, np.float32)
+    logits[0, 1], logits[0, 2], logits[1, 36] = 5, 5, 5
+    assert reference.is_tie(logits, "1", "2", logits)
+    assert not reference.is_tie(logits, "1", "3", logits)
+    assert not reference.is_tie(logits, "1", "1", logits)
+
+
+def test_another_number_of_frames(runtime, model, sources, plan):
+    runtime["logits"] = lambda x: x[:-1]
+    with pytest.raises(RuntimeError, match="number of frames"):
+        verify(model, dataclasses.replace(plan, post="none"), sources)
+
+
+def test_a_fixed_width_is_compared_as_it_is_resized(runtime, model, sources, tmp_path, monkeypatch):
+    seen = []
+    fake = room.run
+    monkeypatch.setattr(room, "run", lambda *given: seen.extend(given[2]) or fake(*given))
+    (tmp_path / "out.onnx").write_bytes(b"1")
+    for given in (
+        {"output": str(tmp_path / "out"), "format": "tflite", "batch": 4, "width": 64},
+        {"output": str(tmp_path / "out.onnx"), "format": "onnx", "layout": "opencv"},
+    ):
+        (tmp_path / "out").write_bytes(b"1")
+        assert verify(model, ExportPlan(**given), sources).passed
+    assert [image.shape[1] for image in seen] == [64] * 6 + [100] * 6
+
+
+def test_nothing_that_can_be_read(model, plan, tmp_path):
+    (tmp_path / "damaged.png").write_bytes(b"no picture")
+    (tmp_path / "labels.tsv").write_text("damaged.png\tx\n")
+    sources = open_sources(model, [str(tmp_path / "labels.tsv")], annotation_format="auto")
+    with pytest.raises(UserError, match="none of the pictures can be read"):
+        verify(model, plan, sources)
+
+
+def test_small_things(tmp_path):
+    assert evenly_spread(7, 3) == [0, 2, 4]
+    assert evenly_spread(2, 0) == evenly_spread(2, 9) == [0, 1]
+    assert REQUIRED == {"none": 1.0, "files": 0.998, "float16": 0.995, "dynamic": 0.95}
+    report = Report(False, ["figures"], [f"text {i}" for i in range(25)])
+    assert report.text(20).split("\n")[-2:] == ["text 19", "  and 5 more in the report"]
+    assert report.text().count("text") == 25
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "a" / "b" / "c").write_bytes(b"123")
+    (tmp_path / "a" / "d").write_bytes(b"45")
+    assert size_on_disk(str(tmp_path / "a")) == 5
+    assert size_on_disk(str(tmp_path / "a" / "d")) == 2
+
+
+def test_a_runtime_that_cannot_read_is_one_line(model, tmp_path):
+    path = tmp_path / "broken.tflite"
+    path.write_bytes(b"no model")
+    with pytest.raises(UserError, match=r"broken.tflite: its runtime cannot read with it: \w"):
+        run(model, ExportPlan(str(path), "tflite"), resized())
+
+
+def test_the_process_cannot_import_what_is_blocked(tmp_path, model, monkeypatch):
+    monkeypatch.setitem(BLOCKED, "stablehlo", ("jax",))
+    (tmp_path / "x").write_bytes(b"1")
+    with pytest.raises(UserError, match="import of jax halted"):
+        run(model, ExportPlan(str(tmp_path / "x"), "stablehlo"), resized())
+
+
+def test_the_script_imports_nothing_of_ours():
+    assert "crnn_jax" not in Path(runtimes.__file__).read_text()
+    assert set(runtimes.RUNTIMES) == set(BLOCKED)
+    assert os.path.basename(runtimes.__file__) == "runtimes.py"

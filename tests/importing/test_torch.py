@@ -1,0 +1,221 @@
+"""crnn.pytorch's weights: the logits are the source's own, and no file runs anything."""
+
+import json
+import os
+import pickle
+import zipfile
+
+import numpy as np
+import pytest
+
+from crnn_jax.core.charset import Charset
+from crnn_jax.core.errors import UserError
+from crnn_jax.core.safetensors import write_safetensors
+from crnn_jax.importing.import_weights import import_weights
+from crnn_jax.importing.network import assemble
+from crnn_jax.importing.torch import from_state_dict, read_pth
+from crnn_jax.reading.recognizer import Recognizer
+from tests.testdata.foreign_networks import ALPHABET, WIDTHS, pictures, torch_net
+from tests.testdata.pth_files import (
+    PROTO,
+    STOP,
+    crnn_shapes,
+    dictionary,
+    legacy,
+    number,
+    storage,
+    tensor,
+    text,
+    zipped,
+)
+
+
+@pytest.fixture(scope="module")
+def torch():
+    return pytest.importorskip("torch", reason="makes the files to import")
+
+
+@pytest.fixture(scope="module")
+def source(torch):
+    return torch_net()
+
+
+def _logits(torch, net, images):
+    x = torch.from_numpy((images.astype(np.float32) / 255 - 0.5) / 0.5).permute(0, 3, 1, 2)
+    with torch.no_grad():
+        return net(x).permute(1, 0, 2).numpy()
+
+
+@pytest.mark.parametrize("kind", ["plain.pth", "checkpoint.pth", "x.safetensors"])
+def test_logits(torch, source, kind, tmp_path):
+    state = source.state_dict()
+    if kind == "checkpoint.pth":  # names as of DataParallel
+        state = {f"module.{key}": value for key, value in state.items()}
+        torch.save({"epoch": 3, "loss": 0.5, "model": state, "args": ["a", None]}, tmp_path / kind)
+    elif kind == "x.safetensors":
+        from safetensors.torch import save_file
+
+        save_file(state, tmp_path / kind)
+    else:
+        torch.save(state, tmp_path / kind)
+    imported = import_weights(tmp_path / kind, alphabet=ALPHABET)
+    unused = imported.network.unused
+    assert len(imported.network.used) == len(state) - len(unused)
+    assert all(name.endswith("num_batches_tracked") for name in unused)
+    recognizer = Recognizer(imported.variables, imported.metadata)
+    for width in WIDTHS if kind == "plain.pth" else WIDTHS[1:2]:
+        images = pictures(width, 1)
+        theirs = _logits(torch, source, images)
+        assert np.ptp(theirs, axis=1).max() > 1
+        np.testing.assert_allclose(recognizer.logits(images), theirs, atol=1e-4)
+
+
+def test_preprocessing_and_characters(torch, source, tmp_path):
+    path = tmp_path / "crnn.pth"
+    torch.save(source.state_dict(), path)
+    metadata = import_weights(path, alphabet=ALPHABET).metadata
+    prepared = metadata["preprocessing"]
+    assert (prepared["channels"], prepared["width"], prepared["antialias"]) == (1, 100, True)
+    assert (prepared["mean"], prepared["scale"]) == (127.5, 127.5)
+    assert metadata["blank_id"] == 0
+    Charset.from_characters(ALPHABET).write(tmp_path / "last.txt")
+    with pytest.raises(UserError, match=r"last\.txt: the blank is class 36"):
+        import_weights(path, table=tmp_path / "last.txt")
+
+
+def ones(**changes):
+    """crnn.pytorch's tensors, all ones; `changes` replace shapes or, as arrays, tensors."""
+    given = crnn_shapes() | changes
+    return {k: np.ones(v, np.float32) if isinstance(v, tuple) else v for k, v in given.items()}
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("cnn.conv3.weight", (2, 1, 3, 3), "conv4/bias has shape"),
+        ("cnn.conv0.weight", (1, 2, 3, 3), "conv1 takes 2 channels"),
+        ("cnn.conv2.weight", (9,), "does not fit"),
+        ("rnn.0.rnn.weight_hh_l0_reverse", (3, 1), "bi_lstm1/backward/recurrent_kernel"),
+        ("rnn.0.rnn.bias_hh_l0", (3,), "does not fit"),
+        ("rnn.1.embedding.bias", (2,), "logits/bias"),
+        ("cnn.conv0.bias", np.array([np.nan], "f4"), "conv1/bias holds numbers that are not fin"),
+        ("cnn.conv0.bias", np.array([1e300]), "conv1/bias holds numbers that are not finite"),
+        ("cnn.conv0.bias", np.array([1]), "conv1/bias holds int64, not floats"),
+        ("cnn.batchnorm2.running_var", -np.ones(1, "f4"), "negative variance"),
+        ("rnn.1.embedding.weight", np.array(1.0), "do not fit"),
+    ],
+)
+def test_arrays_that_do_not_fit(tmp_path, key, value, said):
+    write_safetensors(tmp_path / "x.safetensors", ones(**{key: value}), {})
+    with pytest.raises(UserError, match=rf"x\.safetensors: .*{said}"):
+        import_weights(tmp_path / "x.safetensors", alphabet="ab")
+
+
+@pytest.mark.parametrize("key", ["cnn.conv0.weight", "cnn.conv3.bias", "rnn.1.rnn.bias_hh_l0"])
+def test_a_tensor_that_is_missing(key):
+    tensors = ones()
+    assert assemble(from_state_dict(tensors, "x"), "x")[1].num_classes == 3
+    del tensors[key]
+    with pytest.raises(UserError, match=rf"x: no (tensor ')?{key}"):
+        from_state_dict(tensors, "x")
+
+
+def test_a_tensor_as_it_is_written(tmp_path):
+    read = read_pth(zipped(tmp_path / "x.pth", dictionary(a=tensor(), b=tensor(stride=(1, 2)))))
+    np.testing.assert_array_equal(read["a"], [[0, 1, 2], [3, 4, 5]])
+    np.testing.assert_array_equal(read["b"], [[0, 2, 4], [1, 3, 5]])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"offset": 1},
+        {"offset": -1},
+        {"offset": 1 << 62},
+        {"size": (3, 3)},
+        {"size": (-2, -3)},
+        {"size": (1 << 35, 1 << 35)},
+        {"size": (1 << 30, 6), "stride": (0, 1)},
+        {"stride": (3, -1)},
+        {"stride": (1 << 61, 1)},
+        {"size": (2,)},
+        {"size": (1,) * 70, "stride": (1,) * 70},
+        {"block": storage(key="1")},
+        {"block": storage(key="../data.pkl")},
+        {"block": storage(kind="DoubleStorage")},
+        {"block": storage(kind="MadeUpStorage")},
+        {"block": number(3)},
+    ],
+)
+def test_sizes_that_lie(tmp_path, changes):
+    path = zipped(tmp_path / "lies.pth", dictionary(a=tensor(**changes)))
+    with pytest.raises(UserError, match=r"lies\.pth: (damaged|its pickle imports)"):
+        read_pth(path)
+
+
+class Payload:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.path}",)
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_code_in_a_pickle_does_not_run(tmp_path, protocol):
+    ran = tmp_path / "ran"
+    evil = pickle.dumps({"cnn.conv0.weight": Payload(ran)}, protocol)
+    path = zipped(tmp_path / "evil.pth", evil)
+    with pytest.raises(UserError, match=r"evil\.pth: its pickle imports (posix|nt)\.system"):
+        import_weights(path, alphabet=ALPHABET)
+    assert not ran.exists()
+    pickle.loads(evil)  # noqa: S301 - the payload does work where pickles are run
+    assert ran.exists()
+
+
+@pytest.mark.parametrize(
+    ("pickled", "said"),
+    [
+        (PROTO + b"cbuiltins\neval\n" + text("1") + b"\x85R" + STOP, "imports builtins.eval"),
+        (PROTO + b"ctorch._utils\n_rebuild_tensor_v2\n}b" + STOP, "damaged"),
+        (PROTO + b"(ios\nsystem\n" + STOP, "imports os.system"),
+        (PROTO + b"\x82\x01" + STOP, "damaged"),
+        (PROTO + b"X\xff\xff\xff\xff" + STOP, "damaged"),
+        (PROTO + number(1) + b"R" + STOP, "damaged"),
+        (number(1) + STOP, "damaged"),
+        (dictionary(a=number(1)), "no tensors"),
+        (b"", "damaged"),
+    ],
+)
+def test_other_pickles(tmp_path, pickled, said):
+    with pytest.raises(UserError, match=rf"x\.pth: .*{said}"):
+        import_weights(zipped(tmp_path / "x.pth", pickled), alphabet=ALPHABET)
+
+
+def test_cut_short_anywhere(torch, source, tmp_path):
+    torch.save(source.state_dict(), tmp_path / "whole.pth")
+    content = (tmp_path / "whole.pth").read_bytes()
+    for share in (0, 0.001, 0.02, 0.1, 0.5, 0.9, 0.999):
+        (tmp_path / "cut.pth").write_bytes(content[: int(len(content) * share)])
+        with pytest.raises(UserError, match=r"cut\.pth: "):
+            import_weights(tmp_path / "cut.pth", alphabet=ALPHABET)
+
+
+def test_what_is_no_weights(tmp_path):
+    path = tmp_path / "x.pth"
+    for content in (b"", b"hello, world", b"PK\x03\x04", b"\x89HDF\r\n\x1a\n"):
+        path.write_bytes(content)
+        with pytest.raises(UserError, match=r"x\.pth: "):
+            import_weights(path, alphabet=ALPHABET)
+    with pytest.raises(UserError, match=r"a bare pickle, as PyTorch before 1\.6 wrote it"):
+        import_weights(legacy(path, dictionary(a=tensor()), 6), alphabet=ALPHABET)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("letter.txt", "no weights")
+    with pytest.raises(UserError, match="not an archive of PyTorch"):
+        import_weights(path, alphabet=ALPHABET)
+    write_safetensors(path, {"model.embed.weight": np.zeros((2, 2), np.float32)}, {})
+    with pytest.raises(UserError, match=r"no cnn\.conv0\.weight.*model\.embed\.weight"):
+        import_weights(path, alphabet=ALPHABET)
+    write_safetensors(path, {"a": np.zeros(2, np.float32)}, {"crnn_jax": json.dumps({})})
+    with pytest.raises(UserError, match="is a model file already"):
+        import_weights(path, alphabet=ALPHABET)
