@@ -100,14 +100,7 @@ def add_decoder_flags(parser: Parser, default: str) -> None:
     )
     parser.add_argument("--beam_width", type=int, help="texts kept from frame to frame (10)")
     parser.add_argument("--top_paths", type=int, help="texts a picture: alternatives too (1)")
-    parser.add_argument(
-        "--lexicon",
-        help="file of words: beam search finds no others; a greedy text gives way to the word near "
-        "it that the picture makes most probable",
-    )
-    parser.add_argument(
-        "--distance", type=int, help="edits from a greedy text to a word of the lexicon (2)"
-    )
+    parser.add_argument("--lexicon", help="file of words: beam search finds no others")
     parser.add_argument("--lm", help="language model, for beam search: an ARPA file of characters")
     parser.add_argument("--lm_weight", type=float, help="of its log-probabilities")
     parser.add_argument("--length_bonus", type=float, help="nats a character, with --lm")
@@ -115,7 +108,7 @@ def add_decoder_flags(parser: Parser, default: str) -> None:
 
 def decoder_options(args: argparse.Namespace) -> dict[str, Any]:
     """What was given of `add_decoder_flags`, as `open_decoder` takes it, without the name."""
-    names = ("beam_width", "top_paths", "lexicon", "distance", "lm", "lm_weight", "length_bonus")
+    names = ("beam_width", "top_paths", "lexicon", "lm", "lm_weight", "length_bonus")
     return {name: value for name in names if (value := getattr(args, name)) is not None}
 
 

@@ -36,12 +36,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"--unit {args.unit}: word or line")
 
     from crnn_jax.core.charset import Charset
-    from crnn_jax.decoding.ngram import NGram
-    from crnn_jax.reading.decoder_files import write_language_model
-    from crnn_jax.reading.open_model import open_model
+    from crnn_jax.core.whole_file import whole_file
+    from crnn_jax.decoding.language_model import NGram, arpa_lines
 
     charset = None
     if args.model is not None:
+        from crnn_jax.reading.loaded_model import open_model
+
         charset = Charset.from_metadata(open_model(args.model)[1])
     counted = itertools.count()
     texts = (
@@ -50,7 +51,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         for text, _ in zip(_texts(path, args.unit, charset), counted, strict=False)
     )
     model = NGram.estimate(texts, args.order)
-    write_language_model(args.output, model)
+    with whole_file(args.output) as file:
+        file.writelines(f"{line}\n" for line in arpa_lines(model))
     print(f"{args.output}: {len(model.entries)} n-grams of {next(counted)} texts", file=sys.stderr)
     return 0
 

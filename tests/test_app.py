@@ -84,7 +84,11 @@ def test_odd_pictures(recognizer):
         ({"decoder": "beam", "width": 1e9}, "a beam of 1000000000.0; from 2 to 100 here"),
         ({"decoder": "beam", "width": float("nan")}, "a beam of nan; from 2 to 100 here"),
         ({"words": "ab" * 51}, "a word of 102 letters; at most 100 here"),
-        ({"words": "\0 \u202e"}, "none of 2 words is of the table's characters"),
+        ({"words": "a b"}, "a lexicon goes with the decoder beam"),
+        (
+            {"words": "\0 \u202e", "decoder": "beam"},
+            "none of 2 words is of the table's characters",
+        ),
     ],
 )
 def test_what_is_beyond_the_pages_bounds_gets_one_line(recognizer, picture, asked, told):

@@ -1,8 +1,8 @@
 import pytest
 
 from crnn_jax import cli, language_model
-from crnn_jax.decoding.ngram import NGram
-from crnn_jax.reading.decoder_files import read_language_model
+from crnn_jax.decoding.language_model import NGram
+from crnn_jax.reading.decoder import read_language_model
 from tests.testdata.tiny_model import write_tiny_model
 
 

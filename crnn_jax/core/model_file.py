@@ -71,7 +71,7 @@ def load_model(path: str | os.PathLike[str]) -> tuple[Variables, dict[str, Any]]
 
     Args:
         path: of a `.safetensors` file that `save_model` wrote. (A training run's workdir is opened
-            by `reading.open_model`.)
+            by `loaded_model.open_model`.)
 
     Returns:
         (variables: nested dictionaries of float32 NumPy arrays, metadata).

@@ -1,12 +1,11 @@
 """Which frames wrote which character: CTC forced alignment by Viterbi, on the host.
 
+NumPy and not JAX: what a beam search has found is on the host anyway.
+
 Synopsis:
 
     spans = align(log_probs, frames, ids, id_lengths, blank_id=36)   # frames [first, last]
     x = pixel_spans(spans.first[0, :n], spans.last[0, :n], geometry='keras', resized=96, width=311)
-
-NumPy and not the device: it needs the answer of the decoder, which for a beam search is on the
-host anyway, and costs a few vector operations a frame for a whole batch.
 """
 
 from typing import NamedTuple
@@ -66,14 +65,15 @@ def align(
     may_skip[:, 3::2] = ids[:, 1:] != ids[:, :-1]
     emission = np.take_along_axis(log_probs, states[:, None, :], axis=2)  # --> [b, t, 2n + 1]
 
-    score = np.full((b, 2 * n + 1), -np.inf)
+    before = np.full((b, 2 * n + 3), -np.inf)  # two impossible states, then the scores
+    score = before[:, 2:]
     score[:, 0] = 0.0  # ahead of the first frame only the blank in front exists
     came_from = np.zeros((t, b, 2 * n + 1), np.int8)  # how many states back
     for frame in range(t):
-        ways = np.stack([score, _shift(score, 1), np.where(may_skip, _shift(score, 2), -np.inf)])
+        ways = np.stack([score, before[:, 1:-1], np.where(may_skip, before[:, :-2], -np.inf)])
         came_from[frame] = ways.argmax(axis=0)
         real = (frame < lengths)[:, None]
-        score = np.where(real, ways.max(axis=0) + emission[:, frame], score)
+        score[:] = np.where(real, ways.max(axis=0) + emission[:, frame], score)
 
     last_blank = 2 * id_lengths
     last_character = np.maximum(last_blank - 1, 0)
@@ -81,8 +81,7 @@ def align(
     state = np.where(ends_in_blank, last_blank, last_character)
     fits = np.isfinite(score[rows, state])
 
-    first = np.full((b, n), -1, np.int32)
-    last = np.full((b, n), -1, np.int32)
+    first, last = np.full((2, b, n), -1, np.int32)
     best = np.full((b, n), -np.inf)
     for frame in reversed(range(t)):
         on = fits & (frame < lengths) & (state % 2 == 1)
@@ -123,10 +122,3 @@ def pixel_spans(
     borders[-1] = resized if n == 1 else right[-1] + (left[-1] - borders[-2])
     borders = np.clip(borders, 0, resized) * (width / resized)
     return np.stack([borders[:-1], borders[1:]], axis=1)
-
-
-def _shift(score: np.ndarray, by: int) -> np.ndarray:
-    """`score` [b, s] moved `by` states to the right, impossible states moving in."""
-    moved = np.full_like(score, -np.inf)
-    moved[:, by:] = score[:, : max(score.shape[1] - by, 0)]
-    return moved

@@ -1,37 +1,61 @@
 """The prefix beam search itself, compiled by numba; `beam_search` is what to call.
 
-Every prefix that was ever kept is a node of a tree (parent, last class), found again through a
-hash over (parent, class) whose keys are compared in full: equal prefixes are one node, and their
-probabilities are added, never those of different ones. A prefix carries two numbers, log p of its
-alignments that end in a blank and of those that end in its last class (A. Hannun et al., arXiv
-1408.2873, algorithm 1; A. Graves, "Supervised Sequence Labelling with Recurrent Neural Networks",
-2012, section 7.5).
+Every prefix that was ever kept is a node of a tree (parent, last class), found again through a hash
+table that compares both in full: equal prefixes are one node, and their probabilities are added,
+never those of different ones. A prefix carries two numbers, log p of its alignments that end in a
+blank and of those that end in its last class (A. Hannun et al., arXiv 1408.2873, algorithm 1;
+A. Graves, "Supervised Sequence Labelling with Recurrent Neural Networks", 2012, section 7.5).
 
 Prefixes are walked from the best to the worst. One that what stays and what its betters wrote has
 already pushed out is not prolonged: without it in the beam its extension would gain nothing from it
 in later frames, and take a place from one that does. The papers prolong it, and on noisy frames
 find the less probable text more often. Classes are walked from the best as well, so the first
 candidate that cannot be kept ends the walk; that changes no result.
+
+All compiled functions are in this file: numba compiles anew when the file of the function that is
+called has changed, and does not look at others.
 """
+
+import math
 
 import numba
 import numpy as np
 
-from crnn_jax.decoding.add_logs import add_logs
-from crnn_jax.decoding.beam_memory import new_heap, new_kept, new_tree
-from crnn_jax.decoding.bounded_heap import offer, sort_descending
-from crnn_jax.decoding.constraint_kernel import child, lm_step
 from crnn_jax.decoding.language_model import Automaton
 from crnn_jax.decoding.lexicon import Trie
-from crnn_jax.decoding.prefix_table import find, insert
+
+LOST = -36.75  # ln(2 ** -53): where the smaller of two is lost in a float64's sum
+SPREAD = -7046029254386353131  # 2 ** 64 / golden ratio: neighbouring keys are spread
+
+# A prefix; node 0 is the empty text, whose last class and parent are -1.
+NODE = np.dtype(
+    [
+        ("parent", np.int32),
+        ("last", np.int32),
+        ("place", np.int32),  # among the prefixes kept now; -1 where it is not
+        ("trie", np.int32),  # node of the lexicon
+        ("state", np.int32),  # of the language model
+        ("extra", np.float64),  # all of the score that is not log p
+    ],
+    align=True,
+)
+# A prefix that is kept after a frame.
+KEPT = np.dtype(
+    [
+        ("node", np.int64),
+        ("blank", np.float64),  # log p of the alignments that end in a blank
+        ("same", np.float64),  # log p of those that end in the last class
+        ("total", np.float64),  # of both
+        ("score", np.float64),  # total + extra
+    ]
+)
+CANDIDATE = np.dtype([("score", np.float64), ("item", np.int64)])
 
 
 @numba.njit(nogil=True, cache=True)
 def search_rows(
     log_probs: np.ndarray,
     lengths: np.ndarray,
-    start: int,
-    stop: int,
     width: int,
     blank_id: int,
     min_log_prob: float,
@@ -39,232 +63,289 @@ def search_rows(
     lm: Automaton,
     weights: tuple[float, float],
     found: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray],
+    start: int,
+    stop: int,
 ) -> None:
-    """Searches the rows [start, stop) of a batch; see `beam_search.beam_search`.
+    """Searches the rows [start, stop) of a batch for `beam_search.beam_search`.
 
     Args:
-        log_probs: float32 [b, t, k].
-        lengths: int64 [b], at most t.
-        start, stop: the rows.
-        width: prefixes kept.
-        blank_id: class id of the blank.
         min_log_prob: classes below it prolong no prefix in that frame, without a lexicon.
-        trie: `Trie`; without nodes there is no lexicon.
-        lm: `Automaton`; without states there is no language model.
+        trie, lm: `NO_TRIE`, `NO_MODEL` where there is none.
         weights: (weight of the language model, bonus of a character).
         found: (ids int32 [b, n, t], number of ids int32 [b, n], log p float64 [b, n], score
             float64 [b, n]), to be filled; the number of ids is -1 where fewer than n texts are.
     """
-    frames = 1
-    for row in range(start, stop):
-        frames = max(frames, lengths[row])
-    k = log_probs.shape[2]
-    tree = new_tree(frames * width + 1)
-    now, after, new = new_kept(width), new_kept(width), new_kept(width)
-    tokens = new_heap(k)
-    heap = new_heap(width)
+    nodes = lengths[start:stop].max() * width + 1
+    buckets = 4
+    while buckets < 2 * nodes:
+        buckets *= 2
+    tree, table = np.empty(nodes, NODE), np.empty(buckets, np.int32)
+    now, after, new = np.empty(width, KEPT), np.empty(width, KEPT), np.empty(width, KEPT)
+    heap = np.empty(width, CANDIDATE)
     # A prefix has one extension that may count for less than its class is worth (a repeat), so
     # ahead of the class of rank width + 2 there are `width` better extensions of the same prefix.
     # A language model orders them otherwise; a lexicon's trie names the classes itself.
+    k = log_probs.shape[2]
     limit = min(k - 1, width + 1) if len(lm.end) == 0 else k - 1
-    if len(trie.label) > 0:
-        limit = 0
+    tokens = np.empty(0 if len(trie.label) > 0 else limit, CANDIDATE)
 
     for row in range(start, stop):
-        tree.keys[:] = -1
-        tree.parent[0], tree.last[0], tree.place[0] = -1, -1, 0
-        tree.trie[0], tree.state[0], tree.extra[0] = 0, lm.start, 0.0
-        if len(trie.label) > 0:
-            tree.extra[0] = trie.best[0]
-        now.node[0], now.blank[0], now.same[0] = 0, 0.0, -np.inf
-        now.total[0], now.score[0] = 0.0, tree.extra[0]
+        table[:] = -1
+        root = tree[0]
+        root.parent, root.last, root.place, root.trie, root.state = -1, -1, 0, 0, lm.start
+        root.extra = trie.best[0] if len(trie.best) > 0 else 0.0
+        now[0].node, now[0].blank, now[0].same, now[0].total = 0, 0.0, -np.inf, 0.0
+        now[0].score = root.extra
         kept, nodes = 1, 1
         for t in range(lengths[row]):
             frame = log_probs[row, t]
-            n_tokens = _best_classes(
-                frame, blank_id, min_log_prob, tokens.keys, tokens.items, limit
-            )
-            size = _stay(frame, blank_id, tree, now, kept, after, heap, width)
+            best = tokens[: _best_classes(frame, blank_id, min_log_prob, tokens)]
+            size = _stay(frame, blank_id, tree, now[:kept], after, heap)
             size = _prolong(
-                frame,
-                tokens,
-                n_tokens,
-                trie,
-                lm,
-                weights,
-                tree,
-                now,
-                kept,
-                after,
-                heap,
-                size,
-                width,
+                frame, best, trie, lm, weights, tree, table, now[:kept], after, heap, size
             )
-            sort_descending(heap.keys, heap.items, size)
+            _sort(heap, size)
             nodes = _advance(
-                k, frame, trie, lm, weights, tree, nodes, now, kept, after, new, heap, size, width
+                frame, trie, lm, weights, tree, table, nodes, now[:kept], after, heap[:size], new
             )
             now, new, kept = new, now, size
-        _write(row, trie, lm, weights, tree, now, kept, heap, found)
+        _write(row, trie, lm, weights, tree, now[:kept], heap, found)
 
 
-@numba.njit(nogil=True, cache=True)
-def _best_classes(frame, blank_id, min_log_prob, keys, items, limit):
-    """Sorts the frame's best classes into `keys` and `items`; returns how many there are."""
+@numba.njit(nogil=True)
+def _best_classes(frame, blank_id, min_log_prob, tokens):
+    """Sorts the frame's best classes into `tokens`; returns how many there are."""
     size, least = 0, min_log_prob
-    for c in range(len(frame) if limit > 0 else 0):
+    for c in range(len(frame) if len(tokens) > 0 else 0):
         log_prob = frame[c]
         # This loop meets every class of every frame: most are refused by this comparison.
         if log_prob >= least and c != blank_id:
-            size = offer(keys, items, size, limit, log_prob, c)
-            if size == limit:
-                least = max(least, keys[0])
-    sort_descending(keys, items, size)
+            size = _offer(tokens, size, log_prob, c)
+            if size == len(tokens):
+                least = max(least, tokens[0].score)
+    _sort(tokens, size)
     return size
 
 
-@numba.njit(nogil=True, cache=True)
-def _stay(frame, blank_id, tree, now, kept, after, heap, width):
+@numba.njit(nogil=True)
+def _stay(frame, blank_id, tree, now, after, heap):
     """Prefixes that stay: by a blank, by their last class, or written anew from their parent.
 
     Their numbers are left in `after`, in the places of `now`. Returns the heap's size.
     """
-    nodes, blank, same, total = now.node, now.blank, now.same, now.total
-    parents, last, place, extra = tree.parent, tree.last, tree.place, tree.extra
-    after_blank, after_same, after_total = after.blank, after.same, after.total
-    keys, items = heap.keys, heap.items
-    of_blank = frame[blank_id]
     size = 0
-    for i in range(kept - 1, -1, -1):  # from the worst: then few have to rise in the heap
-        node = nodes[i]
-        stays = total[i] + of_blank
-        written = -np.inf
-        if node > 0:
-            c, parent = last[node], parents[node]
-            log_prob = frame[c]
-            written = same[i] + log_prob
-            source = place[parent]
-            if source >= 0:
+    for i in range(len(now) - 1, -1, -1):  # from the worst: then few have to rise in the heap
+        kept, node = now[i], tree[now[i].node]
+        stays, written, c = kept.total + frame[blank_id], -np.inf, node.last
+        if c >= 0:
+            written = kept.same + frame[c]
+            parent = tree[node.parent]
+            if parent.place >= 0:
                 # A class after itself needs a blank between.
-                before = blank[source] if last[parent] == c else total[source]
-                written = add_logs(written, before + log_prob)
-        both = add_logs(stays, written)
-        after_blank[i], after_same[i], after_total[i] = stays, written, both
-        score = both + extra[node]
+                source = now[parent.place]
+                before = source.blank if parent.last == c else source.total
+                written = _add_logs(written, before + frame[c])
+        total = _add_logs(stays, written)
+        after[i].blank, after[i].same, after[i].total = stays, written, total
+        score = total + node.extra
         if score > -np.inf:
-            size = offer(keys, items, size, width, score, i)
+            size = _offer(heap, size, score, i)
     return size
 
 
-@numba.njit(nogil=True, cache=True)
-def _prolong(frame, tokens, n_tokens, trie, lm, weights, tree, now, kept, after, heap, size, width):
+@numba.njit(nogil=True)
+def _prolong(frame, tokens, trie, lm, weights, tree, table, now, after, heap, size):
     """Prefixes prolonged by a class: into the heap as width + place * k + class."""
-    # Names of their own for arrays and flags: numba counts a reference at every look into a tuple.
-    token_keys, token_items, keys, items = tokens.keys, tokens.items, heap.keys, heap.items
-    nodes, values, place, last = tree.keys, tree.values, tree.place, tree.last
-    best, labels = trie.best, trie.label
-    has_trie, has_lm = len(trie.label) > 0, len(lm.end) > 0
+    # Names of their own for arrays: numba counts a reference at every look into a tuple.
+    firsts, labels, best = trie.first, trie.label, trie.best
+    has_trie, has_lm = len(labels) > 0, len(lm.end) > 0
     lm_weight, bonus = weights
-    k = len(frame)
-    here, first, count = 0, 0, n_tokens
-    for i in range(kept):
-        node, total, blank = now.node[i], now.total[i], now.blank[i]
-        if size == width and after.total[i] + tree.extra[node] < keys[0]:
+    k, width = len(frame), len(heap)
+    first, count = 0, len(tokens)
+    for i in range(len(now)):
+        kept, node = now[i], tree[now[i].node]
+        if size == width and after[i].total + node.extra < heap[0].score:
             continue
-        at_most = now.score[i] + bonus  # neither lexicon nor language model adds to a score
-        extra = tree.extra[node] + bonus
-        last_class = last[node]
+        at_most = kept.score + bonus  # neither lexicon nor language model adds to a score
+        extra = node.extra + bonus
         if has_trie:
-            here = tree.trie[node]
-            first = trie.first[here]
-            count = trie.first[here + 1] - first
-            extra -= best[here]
+            first = firsts[node.trie]
+            count = firsts[node.trie + 1] - first
+            extra -= best[node.trie]
         for j in range(count):
             if has_trie:
                 c = np.int64(labels[first + j])
                 log_prob = np.float64(frame[c])
             else:
-                c, log_prob = token_items[j], token_keys[j]
-            if size == width and at_most + log_prob <= keys[0]:
+                c, log_prob = tokens[j].item, tokens[j].score
+            if size == width and at_most + log_prob <= heap[0].score:
                 if has_trie:
                     continue
                 break  # what comes is no better
-            score = (blank if c == last_class else total) + log_prob + extra
+            score = (kept.blank if c == node.last else kept.total) + log_prob + extra
             if has_trie:
                 score += best[first + j]
             if has_lm:
-                score += lm_weight * lm_step(lm, tree.state[node], c)[0]
-            if score == -np.inf or (size == width and score <= keys[0]):
+                score += lm_weight * _lm_step(lm, node.state, c)[0]
+            if score == -np.inf or (size == width and score <= heap[0].score):
                 continue
-            known = find(nodes, values, node * k + c)
-            if known < 0 or place[known] < 0:  # else it is among those that stay
-                size = offer(keys, items, size, width, score, width + i * k + c)
+            known = table[_bucket(table, tree, kept.node, c)]
+            if known < 0 or tree[known].place < 0:  # else it is among those that stay
+                size = _offer(heap, size, score, width + i * k + c)
     return size
 
 
-@numba.njit(nogil=True, cache=True)
-def _advance(k, frame, trie, lm, weights, tree, nodes, now, kept, after, new, heap, size, width):
+@numba.njit(nogil=True)
+def _advance(frame, trie, lm, weights, tree, table, nodes, now, after, heap, new):
     """Makes `new` what the heap holds, best first; returns the number of nodes then."""
-    for i in range(kept):
-        tree.place[now.node[i]] = -1
-    for r in range(size):
-        item = heap.items[r]
+    width, k = len(new), len(frame)
+    for kept in now:
+        tree[kept.node].place = -1
+    for r in range(len(heap)):
+        item, kept = heap[r].item, new[r]
+        kept.score = heap[r].score
         if item < width:
-            new.node[r] = now.node[item]
-            new.blank[r], new.same[r] = after.blank[item], after.same[item]
-            new.total[r] = after.total[item]
-        else:
-            i, c = divmod(item - width, k)
-            parent = now.node[i]
-            before = now.blank[i] if tree.last[parent] == c else now.total[i]
-            new.blank[r], new.same[r] = -np.inf, before + frame[c]
-            new.total[r] = new.same[r]
-            node = find(tree.keys, tree.values, parent * k + c)
-            if node < 0:
-                node = nodes
-                nodes += 1
-                insert(tree.keys, tree.values, parent * k + c, node)
-                tree.parent[node], tree.last[node] = parent, c
-                extra = tree.extra[parent] + weights[1]
-                if len(trie.label) > 0:
-                    below = child(trie, tree.trie[parent], c)
-                    extra += trie.best[below] - trie.best[tree.trie[parent]]
-                    tree.trie[node] = below
-                if len(lm.end) > 0:
-                    log_prob, tree.state[node] = lm_step(lm, tree.state[parent], c)
-                    extra += weights[0] * log_prob
-                tree.extra[node] = extra
-            new.node[r] = node
-        new.score[r] = heap.keys[r]
-    for r in range(size):
-        tree.place[new.node[r]] = r
+            stays = after[item]
+            kept.node, kept.blank = now[item].node, stays.blank
+            kept.same, kept.total = stays.same, stays.total
+            continue
+        i, c = divmod(item - width, k)
+        parent = tree[now[i].node]
+        kept.blank = -np.inf
+        kept.same = (now[i].blank if parent.last == c else now[i].total) + frame[c]
+        kept.total = kept.same
+        bucket = _bucket(table, tree, now[i].node, c)
+        if table[bucket] < 0:
+            table[bucket] = nodes
+            node = tree[nodes]
+            node.parent, node.last = now[i].node, c
+            node.extra = parent.extra + weights[1]
+            if len(trie.label) > 0:
+                first, stop = trie.first[parent.trie], trie.first[parent.trie + 1]
+                node.trie = _search(trie.label, first, stop, c)
+                node.extra += trie.best[node.trie] - trie.best[parent.trie]
+            if len(lm.end) > 0:
+                log_prob, node.state = _lm_step(lm, parent.state, c)
+                node.extra += weights[0] * log_prob
+            nodes += 1
+        kept.node = table[bucket]
+    for r in range(len(heap)):
+        tree[new[r].node].place = r
     return nodes
 
 
-@numba.njit(nogil=True, cache=True)
-def _write(row, trie, lm, weights, tree, now, kept, heap, found):
+@numba.njit(nogil=True)
+def _write(row, trie, lm, weights, tree, now, heap, found):
     """Writes the best complete texts of a row into `found`."""
     ids, id_lengths, log_probs, scores = found
+    heap = heap[: min(ids.shape[1], len(now))]
     size = 0
-    for i in range(kept):
-        node = now.node[i]
-        score = now.score[i]
+    for i in range(len(now)):
+        node, score = tree[now[i].node], now[i].score
         if len(trie.label) > 0:
-            score += trie.word[tree.trie[node]] - trie.best[tree.trie[node]]
+            score += trie.word[node.trie] - trie.best[node.trie]
         if len(lm.end) > 0:
-            score += weights[0] * lm.end[tree.state[node]]
+            score += weights[0] * lm.end[node.state]
         if score > -np.inf:  # no word ends there
-            size = offer(heap.keys, heap.items, size, min(ids.shape[1], kept), score, i)
-    sort_descending(heap.keys, heap.items, size)
+            size = _offer(heap, size, score, i)
+    _sort(heap, size)
     for r in range(size):
-        i = heap.items[r]
-        log_probs[row, r], scores[row, r] = min(now.total[i], 0.0), heap.keys[r]
-        n, node = 0, now.node[i]
+        kept = now[heap[r].item]
+        log_probs[row, r], scores[row, r] = min(kept.total, 0.0), heap[r].score
+        n, node = 0, kept.node
         while node > 0:
-            n, node = n + 1, tree.parent[node]
+            n, node = n + 1, tree[node].parent
         id_lengths[row, r] = n
-        node = now.node[i]
+        node = kept.node
         while node > 0:
             n -= 1
-            ids[row, r, n] = tree.last[node]
-            node = tree.parent[node]
+            ids[row, r, n], node = tree[node].last, tree[node].parent
+
+
+@numba.njit(nogil=True)
+def _add_logs(a, b):
+    """log(exp(a) + exp(b)); -inf is log 0."""
+    if a < b:
+        a, b = b, a
+    # -inf - -inf is NaN, and no comparison with it holds.
+    return a + math.log(1.0 + math.exp(b - a)) if b - a > LOST else a
+
+
+@numba.njit(nogil=True)
+def _bucket(table, tree, parent, c):
+    """Where the table holds the node of (parent, class), or is free (-1) for it."""
+    mask = len(table) - 1
+    bucket = (((parent << 20) + c) * SPREAD >> 29) & mask  # the high bits are the best
+    while table[bucket] >= 0:
+        node = tree[table[bucket]]
+        if node.parent == parent and node.last == c:
+            break
+        bucket = (bucket + 1) & mask
+    return bucket
+
+
+@numba.njit(nogil=True)
+def _lm_step(lm, state, c):
+    """(log p of class `c` after a state of a language model, the state then)."""
+    back_off = 0.0
+    while state > 0:
+        stop = lm.first[state + 1]
+        place = _search(lm.label, lm.first[state], stop, c)
+        if place < stop and lm.label[place] == c:
+            return back_off + lm.log_prob[place], lm.next_state[place]
+        back_off += lm.back_off[state]
+        state = lm.shorter[state]
+    return back_off + lm.log_prob[c], lm.next_state[c]  # state 0 has every class, in order
+
+
+@numba.njit(nogil=True)
+def _search(labels, low, high, c):
+    """The first place in labels[low:high], which rise, that is not below `c`."""
+    while low < high:
+        middle = (low + high) >> 1
+        if labels[middle] < c:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+@numba.njit(nogil=True)
+def _offer(heap, size, score, item):
+    """Keeps (score, item) if it is among the best len(heap); returns how many are kept now.
+
+    The worst is at index 0. A candidate that only equals it is refused: the earlier one stays.
+    """
+    if size < len(heap):
+        place = size
+        while place > 0 and heap[(place - 1) >> 1].score > score:
+            heap[place] = heap[(place - 1) >> 1]
+            place = (place - 1) >> 1
+        heap[place].score, heap[place].item = score, item
+        return size + 1
+    if size > 0 and score > heap[0].score:
+        _sink(heap, size, score, item)
+    return size
+
+
+@numba.njit(nogil=True)
+def _sort(heap, size):
+    """Turns the heap into a list, best first."""
+    for end in range(size - 1, 0, -1):
+        score, item = heap[end].score, heap[end].item
+        heap[end] = heap[0]
+        _sink(heap, end, score, item)
+
+
+@numba.njit(nogil=True)
+def _sink(heap, size, score, item):
+    """Puts (score, item) in the place of the worst, which is given up."""
+    place, below = 0, 1
+    while below < size:
+        if below + 1 < size and heap[below + 1].score < heap[below].score:
+            below += 1
+        if heap[below].score >= score:
+            break
+        heap[place] = heap[below]
+        place, below = below, 2 * below + 1
+    heap[place].score, heap[place].item = score, item

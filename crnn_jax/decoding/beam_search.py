@@ -11,15 +11,25 @@ whose probability is the sum over its paths, and for those next to it. A lexicon
 of words, a language model prefers what is usual.
 """
 
+import atexit
+import concurrent.futures
+import functools
+import importlib
+import importlib.util
 import math
 import numbers
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from crnn_jax.core.errors import UserError
-from crnn_jax.decoding import compiled
-from crnn_jax.decoding.language_model import NO_MODEL, LanguageModel, checked
+from crnn_jax.decoding.language_model import NO_MODEL, Automaton
 from crnn_jax.decoding.lexicon import NO_TRIE, Lexicon
 
 # A class below this probability prolongs no text in that frame. Measured on real word pictures, it
@@ -27,6 +37,7 @@ from crnn_jax.decoding.lexicon import NO_TRIE, Lexicon
 PRUNE = 1e-5
 # What `greedy.emittable` and log 0 leave of a class: below it a class is never written.
 IMPOSSIBLE = -1e8
+CHUNKS = 4  # a thread: pictures take unequal time, and the last chunk is waited for
 
 
 class Hypothesis(NamedTuple):
@@ -54,7 +65,7 @@ def beam_search(
     top_paths: int = 1,
     prune: float = PRUNE,
     lexicon: Lexicon | None = None,
-    lm: LanguageModel | None = None,
+    lm: Automaton | None = None,
     lm_weight: float = 1.0,
     length_bonus: float = 0.0,
 ) -> list[list[Hypothesis]]:
@@ -73,7 +84,7 @@ def beam_search(
         prune: classes below this probability prolong no text in their frame; 0 turns it off. A
             lexicon turns it off too: the only word may have an improbable letter.
         lexicon: only its words are found.
-        lm: prefers texts; see `language_model`.
+        lm: prefers texts; see `language_model.Automaton`.
         lm_weight: of the language model's log-probabilities, at least 0.
         length_bonus: added for each character, in nats: a language model alone prefers short texts.
 
@@ -84,7 +95,7 @@ def beam_search(
 
     Raises:
         ValueError: shapes or numbers that make no sense.
-        UserError: a lexicon or a language model without numba.
+        UserError: a lexicon or a language model without numba; no room for what is compiled.
 
     References:
         A. Graves, "Supervised Sequence Labelling with Recurrent Neural Networks", 2012, 7.5.
@@ -93,41 +104,57 @@ def beam_search(
     """
     log_probs = np.require(log_probs, np.float32, ["C", "W"])
     lengths = np.asarray(lengths, np.int64)
-    _check(log_probs, lengths, width, blank_id, top_paths, prune, lm_weight, length_bonus)
-    top_paths = min(top_paths, width)
-    if not compiled.available():
-        if lexicon is not None or lm is not None:
-            raise UserError("a lexicon or a language model needs numba: pip install crnn_jax[beam]")
-        return _on_device(log_probs, lengths, width, blank_id, top_paths)
-    trie = NO_TRIE if lexicon is None else lexicon.trie
-    b, t, k = log_probs.shape
-    model = NO_MODEL if lm is None else checked(lm.automaton(), k)
-    found = (
-        np.zeros((b, top_paths, t), np.int32),
-        np.full((b, top_paths), -1, np.int32),
-        np.zeros((b, top_paths)),
-        np.zeros((b, top_paths)),
-    )
-    least = max(math.log(prune), IMPOSSIBLE) if prune > 0 else IMPOSSIBLE
-    search_rows = compiled.kernels("beam_kernel").search_rows
-
-    def search(start: int, stop: int) -> None:
-        search_rows(
-            log_probs,
-            lengths,
-            start,
-            stop,
-            width,
-            blank_id,
-            least,
-            trie,
-            model,
-            (float(lm_weight), float(length_bonus)),
-            found,
+    if log_probs.ndim != 3 or lengths.shape != log_probs.shape[:1]:
+        raise ValueError(
+            f"want log_probs [b t k] and lengths [b], got {log_probs.shape} and {lengths.shape}"
         )
+    b, t, k = log_probs.shape
+    if not 0 <= lengths.min(initial=0) <= lengths.max(initial=0) <= t:
+        raise ValueError(f"lengths must be within 0 and {t}")
+    if not (is_count(width) and is_count(top_paths)):
+        raise ValueError(f"width={width}, top_paths={top_paths}: whole numbers, at least 1")
+    if not 0 <= blank_id < k:
+        raise ValueError(f"blank_id={blank_id} of {k} classes")
+    if not 0 <= prune <= 1:
+        raise ValueError(f"prune={prune}: a probability")
+    if not (0 <= lm_weight < math.inf and math.isfinite(length_bonus)):
+        raise ValueError(f"lm_weight={lm_weight}, length_bonus={length_bonus}: at least 0, finite")
+    if lm is not None and lm.first[1] != k:
+        raise ValueError(f"a language model of {lm.first[1]} classes for {k}")
+    top_paths = min(top_paths, width)
+    found: tuple[Any, ...]
+    if has_numba():
+        found = (
+            np.zeros((b, top_paths, t), np.int32),
+            np.full((b, top_paths), -1, np.int32),
+            np.zeros((b, top_paths)),
+            np.zeros((b, top_paths)),
+        )
+        least = max(math.log(prune), IMPOSSIBLE) if prune > 0 else IMPOSSIBLE
+        trie = NO_TRIE if lexicon is None else lexicon.trie
+        model = NO_MODEL if lm is None else lm
+        weights = (float(lm_weight), float(length_bonus))
+        arguments = (width, blank_id, least, trie, model, weights, found)
+        try:
+            in_threads(functools.partial(_kernel(), log_probs, lengths, *arguments), b)
+        except OSError as error:  # what is compiled is kept in a file
+            told = f"no room for the compiled beam search: {error.strerror}"
+            raise UserError(told) from error
+    elif lexicon is not None or lm is not None:
+        raise UserError("a lexicon or a language model needs numba: pip install crnn_jax[beam]")
+    else:  # slower, and it compiles for every shape
+        from crnn_jax.decoding.beam_search_jax import beam_search_jax
 
-    compiled.in_threads(search, b)
-    return _hypotheses(*found, empty=lexicon is None)
+        frames = lengths.astype(np.int32)
+        paths = {"width": width, "blank_id": blank_id, "top_paths": top_paths}
+        ids, counts, p = map(np.asarray, beam_search_jax(log_probs, frames, **paths))
+        found = ids, np.where(np.isfinite(p), counts, -1), p, p
+    rows = [
+        [Hypothesis(ids[:n], p, score) for ids, n, p, score in zip(*row, strict=True) if n >= 0]
+        for row in zip(found[0], *(x.tolist() for x in found[1:]), strict=True)
+    ]
+    nothing = [Hypothesis(np.zeros(0, np.int32), -math.inf, -math.inf)] if lexicon is None else []
+    return [row or nothing for row in rows]
 
 
 def is_count(number: Any) -> bool:
@@ -135,65 +162,41 @@ def is_count(number: Any) -> bool:
     return isinstance(number, numbers.Integral) and int(number) >= 1
 
 
-def _check(
-    log_probs: np.ndarray,
-    lengths: np.ndarray,
-    width: int,
-    blank_id: int,
-    top_paths: int,
-    prune: float,
-    lm_weight: float,
-    length_bonus: float,
-) -> None:
-    if log_probs.ndim != 3 or lengths.shape != log_probs.shape[:1]:
-        raise ValueError(
-            f"want log_probs [b t k] and lengths [b], got {list(log_probs.shape)} and "
-            f"{list(lengths.shape)}"
-        )
-    if len(lengths) and not 0 <= lengths.min() <= lengths.max() <= log_probs.shape[1]:
-        raise ValueError(f"lengths must be within 0 and {log_probs.shape[1]}")
-    if not (is_count(width) and is_count(top_paths)):
-        raise ValueError(f"width={width}, top_paths={top_paths}: whole numbers, at least 1")
-    if not 0 <= blank_id < log_probs.shape[2]:
-        raise ValueError(f"blank_id={blank_id} of {log_probs.shape[2]} classes")
-    if not 0 <= prune <= 1:
-        raise ValueError(f"prune={prune}: a probability")
-    if not (0 <= lm_weight < math.inf and math.isfinite(length_bonus)):
-        raise ValueError(f"lm_weight={lm_weight}, length_bonus={length_bonus}: at least 0, finite")
+@functools.cache
+def has_numba() -> bool:
+    """Whether numba is installed: an extra, which takes half a second to import."""
+    return importlib.util.find_spec("numba") is not None
 
 
-def _on_device(
-    log_probs: np.ndarray, lengths: np.ndarray, width: int, blank_id: int, top_paths: int
-) -> list[list[Hypothesis]]:
-    """The same without numba: slower, and it compiles for every shape."""
-    from crnn_jax.decoding.beam_search_jax import beam_search_jax
+@functools.cache
+def _kernel() -> Any:
+    """The compiled search; numba keeps it beside its source, or where NUMBA_CACHE_DIR says."""
+    try:
+        kernel = importlib.import_module("crnn_jax.decoding.beam_kernel")
+    except RuntimeError:  # there is no folder that numba may write to
+        import numba
 
-    ids, id_lengths, log_prob = beam_search_jax(
-        log_probs, lengths.astype(np.int32), width=width, blank_id=blank_id, top_paths=top_paths
-    )
-    numbers = np.asarray(log_prob, float)
-    counts = np.where(np.isfinite(numbers), np.asarray(id_lengths), -1)
-    return _hypotheses(np.asarray(ids), counts, numbers, numbers, empty=True)
+        numba.config.CACHE_DIR = tempfile.mkdtemp(prefix="crnn_jax-")
+        atexit.register(shutil.rmtree, numba.config.CACHE_DIR, ignore_errors=True)
+        kernel = importlib.import_module("crnn_jax.decoding.beam_kernel")
+    kept = Path(kernel.search_rows.stats.cache_path).glob("beam_kernel.search_rows-*.nbi")
+    changed = os.path.getmtime(str(kernel.__file__))
+    if not any(path.stat().st_mtime > changed for path in kept):
+        print("compiling the beam search, once: about 6 s", file=sys.stderr)
+    return kernel.search_rows
 
 
-def _hypotheses(
-    ids: np.ndarray,
-    id_lengths: np.ndarray,
-    log_probs: np.ndarray,
-    scores: np.ndarray,
-    *,
-    empty: bool,
-) -> list[list[Hypothesis]]:
-    """Arrays [b, n, ..] as lists; `empty`: a row without any text gets the empty one."""
-    rows = []
-    for row, counts in enumerate(id_lengths.tolist()):
-        row_log_probs, row_scores = log_probs[row].tolist(), scores[row].tolist()
-        hypotheses = [
-            Hypothesis(ids[row, i, :n], row_log_probs[i], row_scores[i])
-            for i, n in enumerate(counts)
-            if n >= 0
-        ]
-        if not hypotheses and empty:
-            hypotheses = [Hypothesis(np.zeros(0, np.int32), -math.inf, -math.inf)]
-        rows.append(hypotheses)
-    return rows
+def in_threads(function: Callable[[int, int], Any], count: int) -> None:
+    """Calls `function(start, stop)` for chunks of range(count), on every core.
+
+    Plain threads and compiled code that releases Python's lock, not numba's `prange`: its usual
+    thread pool ends the process when two threads of a server use it at once.
+    """
+    size = max(count // (CHUNKS * _cores()), 1)
+    with concurrent.futures.ThreadPoolExecutor(_cores()) as pool:
+        starts = range(0, count, size)
+        list(pool.map(lambda start: function(start, min(start + size, count)), starts))
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,24 +1,68 @@
-"""What a beam search asks of a language model: an automaton in flat arrays.
+r"""Character n-gram language models: estimated from texts, kept as ARPA files, walked by a search.
 
-A model that is given as arrays can be walked by compiled code, a step for every text, class and
-frame, where a call into Python would cost a thousand times as much. Any n-gram model is such an
-automaton (`ngram.NGram.for_charset` makes one), and so is a grammar.
+Synopsis:
+
+    model = NGram.estimate(lines, order=6)
+    beam_search(log_probs, lengths, width=10, blank_id=36, lm=model.for_charset(charset))
+
+The estimate is Witten-Bell's, interpolated:
+
+    p(c | h) = (count(hc) + T(h) p(c | shorter h)) / (count(h) + T(h))
+
+T(h) is the number of different characters seen after h: what has been followed by many things will
+be followed by new ones (I. Witten and T. Bell, IEEE Transactions on Information Theory 37, 1991;
+S. Chen and J. Goodman, TR-10-98, section 2.4). It has no parameter to tune and, unlike Kneser-Ney,
+suits a small alphabet, where everything follows everything sooner or later.
+
+An ARPA file, as KenLM and SRILM write it too:
+
+    \data\
+    ngram 1=39
+    \1-grams:
+    -1.2041	a	-0.3010
+    \2-grams:
+    -0.4771	<s> t
+    \end\
+
+Each line holds log10 p of the last token after the others, the tokens, and log10 of the weight of
+backing off from them. A token is one character; a space is <SPACE>, as in table files.
 """
 
-from typing import NamedTuple, Protocol
+import collections
+import dataclasses
+import itertools
+import math
+import re
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 
+from crnn_jax.core.charset import Charset
+from crnn_jax.core.errors import UserError
+
+# Private characters that stand for a text's begin, its end and any character never seen.
+BEGIN, END, UNKNOWN = "\ue000", "\ue001", "\ue002"
+TOKENS = {"<s>": BEGIN, "</s>": END, "<unk>": UNKNOWN, "<SPACE>": " "}
+WRITTEN = {c: token for token, c in TOKENS.items()}
+# Other programs' names for them.
+TOKENS |= {"<UNK>": UNKNOWN, "<space>": " ", "\N{LOWER ONE EIGHTH BLOCK}": " "}
+
 # Log p of what a model holds for impossible: finite, because 0 * inf is NaN.
 NEVER = -230.0  # about ARPA's 10 ** -100
+LOG_10 = math.log(10)
+MAX_NGRAMS = 10_000_000  # up to 0.8 kB of memory each
+AT_ONCE = 1 << 18  # texts in memory while counting; most words of a text are repeats
+MAX_LINE = 1 << 16  # bytes of a line of an ARPA file; room for words of kilobytes
+MAX_ORDER = 100  # 20 is the longest in use over characters; a context is walked by recursion
 
 
 class Automaton(NamedTuple):
-    """A back-off automaton over class ids, itself the plainest `LanguageModel`.
+    """A back-off automaton over class ids: what compiled code walks for every text and class.
 
     A state is a context, 0 the empty one. log p(class | state) is `log_prob` of the state's arc
     with that label, or where there is none `back_off[state]` plus log p(class | shorter[state]).
-    All logs are natural and finite.
+    All logs are natural and finite. `NGram.for_charset` makes one; no index is checked in a search.
 
     Attributes:
         start: the state at the beginning of a text.
@@ -41,55 +85,216 @@ class Automaton(NamedTuple):
     back_off: np.ndarray
     end: np.ndarray
 
-    def automaton(self) -> "Automaton":
-        """Itself."""
-        return self
+
+NO_MODEL = Automaton(0, *(np.zeros(0, x) for x in ("i4", "i4", "f4", "i4", "i4", "f4", "f4")))
 
 
-class LanguageModel(Protocol):
-    """Whatever can be written as an automaton over a table's class ids."""
+@dataclasses.dataclass(frozen=True, eq=False)
+class NGram:
+    """A back-off model over characters.
 
-    def automaton(self) -> Automaton:
-        """The model as arrays; called for every batch, so it should not make them anew."""
+    Attributes:
+        order: characters of the longest n-gram.
+        entries: n-gram -> (log p of its last character after the others, log weight of backing
+            off from it as a context), natural logs.
+    """
+
+    order: int
+    entries: dict[str, tuple[float, float]]
+
+    @classmethod
+    def estimate(cls, texts: Iterable[str], order: int = 6) -> "NGram":
+        """Counts and smooths.
+
+        Args:
+            texts: each begins and ends; of equal ones each counts.
+            order: characters of the longest n-gram, the predicted one included; at least 1.
+
+        Raises:
+            UserError: there is no character, or more n-grams than fit into memory.
+            ValueError: the order is below 1.
+        """
+        if order < 1:
+            raise ValueError(f"order={order}: at least 1")
+        # By length of the context: context -> character after it -> how often.
+        followers: list[dict[str, collections.Counter[str]]] = [
+            collections.defaultdict(collections.Counter) for _ in range(order)
+        ]
+        grams = 0
+        for text, times in _counted(texts):
+            whole = BEGIN + text + END
+            for i in range(1, len(whole) if text else 0):
+                for n in range(min(order, i + 1)):
+                    counts = followers[n][whole[i - n : i]]
+                    grams += whole[i] not in counts
+                    counts[whole[i]] += times
+                if grams > MAX_NGRAMS:
+                    raise UserError(f"over {MAX_NGRAMS:,} n-grams; less text, or a lower order")
+        if not followers[0]:
+            raise UserError("a language model of texts without characters")
+        followers[0][""][UNKNOWN] = 0  # it is among the characters, and has been seen never
+        probs: dict[str, float] = {}
+        back_off: dict[str, float] = {}
+        for level in followers:
+            for context, counts in level.items():
+                total = counts.total()
+                kinds = len(counts) - (UNKNOWN in counts)
+                for c, n in counts.items():
+                    shorter = probs[context[1:] + c] if context else 1 / len(counts)
+                    probs[context + c] = (n + kinds * shorter) / (total + kinds)
+                back_off[context] = math.log(kinds / (total + kinds))
+        entries = {gram: (math.log(p), back_off.get(gram, 0.0)) for gram, p in probs.items()}
+        entries[BEGIN] = (NEVER, back_off.get(BEGIN, 0.0))
+        return cls(order, entries)
+
+    def log_prob(self, text: str) -> float:
+        """log p of a text and its end, in nats."""
+        whole = BEGIN + text + END
+        return sum(
+            self._log_prob(whole[max(0, i + 1 - self.order) : i + 1]) for i in range(1, len(whole))
+        )
+
+    def for_charset(self, charset: Charset) -> Automaton:
+        """The same model over a table's class ids, as a search walks it.
+
+        Characters that the model has never seen are as probable as it says of unknown ones;
+        n-grams with characters outside the table are left out.
+
+        Raises:
+            UserError: the model has seen none of the table's characters.
+        """
+        special = (charset.blank_id, charset.unknown_id)
+        id_of = {s: i for i, s in enumerate(charset.symbols) if i not in special}
+        if not any(c in self.entries for c in id_of):
+            raise UserError("the language model has seen none of the model's characters")
+        arcs: dict[str, dict[int, float]] = {"": {}}
+        for gram, (log_prob, back_off) in self.entries.items():
+            context, c = gram[:-1], gram[-1]
+            if all(x in id_of for x in context.removeprefix(BEGIN)):
+                if c in id_of:
+                    arcs.setdefault(context, {})[id_of[c]] = log_prob
+                elif c == END:
+                    arcs.setdefault(context, {})
+                if back_off and (c in id_of or gram == BEGIN):
+                    arcs.setdefault(gram, {})
+        unknown = self._log_prob(UNKNOWN)
+        arcs[""] = {i: arcs[""].get(i, unknown) for i in range(charset.num_classes)}
+        contexts = sorted(arcs, key=lambda context: (len(context), context))
+        state_of = {context: i for i, context in enumerate(contexts)}
+
+        def state(context: str) -> int:
+            """Of the longest end of a context that something is known about."""
+            while context not in state_of:
+                context = context[1:]
+            return state_of[context]
+
+        sorted_arcs = [(x, i, arcs[x][i]) for x in contexts for i in sorted(arcs[x])]
+        return Automaton(
+            state(BEGIN),
+            np.cumsum([0] + [len(arcs[x]) for x in contexts], dtype=np.int32),
+            np.array([i for _, i, _ in sorted_arcs], np.int32),
+            _floored([log_prob for _, _, log_prob in sorted_arcs]),
+            np.array([state(x + charset.symbols[i][:1]) for x, i, _ in sorted_arcs], np.int32),
+            np.array([state(x[1:]) for x in contexts], np.int32),
+            _floored([self.entries.get(x, (0.0, 0.0))[1] for x in contexts]),
+            _floored([self._log_prob(x + END) for x in contexts]),
+        )
+
+    def _log_prob(self, gram: str) -> float:
+        """log p of a string's last character after the others."""
+        if gram in self.entries:
+            return self.entries[gram][0]
+        if len(gram) == 1:
+            return self.entries.get(UNKNOWN, (NEVER, 0.0))[0]
+        return self.entries.get(gram[:-1], (0.0, 0.0))[1] + self._log_prob(gram[1:])
 
 
-NO_MODEL = Automaton(
-    0,
-    *(np.zeros(0, dtype) for dtype in ("i4", "i4", "f4", "i4", "i4", "f4", "f4")),
-)
+def read_arpa(lines: Iterable[str], name: str) -> NGram:
+    """Reads a model over characters; n-grams with tokens of several characters are left out.
 
-
-def checked(model: Automaton, num_classes: int) -> Automaton:
-    """The automaton in the one form that compiled code takes.
-
-    Compiled code checks no index, so what would let it read elsewhere is found here.
+    Args:
+        lines: of the file, read one after the other.
+        name: what errors call it.
 
     Raises:
-        ValueError: the arrays contradict each other, are not finite, or are of other classes.
+        UserError: naming file and line, where it is no such model, or has over `MAX_NGRAMS`.
     """
-    arrays = [
-        np.require(given, empty.dtype, ["C", "W"])
-        for given, empty in zip(model[1:], NO_MODEL[1:], strict=True)
-    ]
-    made = Automaton(int(model.start), *arrays)
-    states, arcs = len(made.end), len(made.label)
-    fits = (
-        states > 0
-        and len(made.first) == states + 1
-        and made.first[0] == 0
-        and bool((np.diff(made.first) >= 0).all())
-        and len(made.log_prob) == len(made.next_state) == arcs == made.first[-1]
-        and len(made.shorter) == len(made.back_off) == states
-        and 0 <= made.start < states
-        and bool(((made.next_state >= 0) & (made.next_state < states)).all())
-        and made.shorter[0] == 0
-        and bool((made.shorter >= 0).all())
-        and bool((made.shorter[1:] < np.arange(1, states)).all())
-    )
-    if not fits:
-        raise ValueError("a language model whose arrays contradict each other")
-    if not np.array_equal(made.label[: made.first[1]], np.arange(num_classes)):
-        raise ValueError(f"a language model of {made.first[1]} classes for {num_classes}")
-    if not all(np.isfinite(x).all() for x in (made.log_prob, made.back_off, made.end)):
-        raise ValueError("a language model with a log-probability that is not finite")
-    return made
+    order, of_characters = 0, False
+    promised: dict[int, int] = {}
+    found: collections.Counter[int] = collections.Counter()
+    entries: dict[str, tuple[float, float]] = {}
+    for number, line in enumerate(lines, 1):
+        if (words := line.split()) == ["\\end\\"]:
+            break
+        if not words:
+            continue
+        if section := re.fullmatch(r"\\(\d{1,3})-grams:", words[0]):
+            order = int(section[1])
+            if not 1 <= order <= MAX_ORDER:
+                raise UserError(f"{name}:{number}: n-grams have 1 to {MAX_ORDER} tokens")
+            if order > 1 and not of_characters:  # ahead of the gigabytes that may follow
+                break
+        elif order:
+            gram, numbers = _entry(line.strip("\r\n"), order, f"{name}:{number}")
+            found[order] += 1
+            if gram is not None:
+                entries[gram] = numbers
+                of_characters |= order == 1 and gram not in WRITTEN
+            if len(entries) > MAX_NGRAMS:
+                raise UserError(f"{name}: over {MAX_NGRAMS:,} n-grams; prune the model")
+        elif count := re.fullmatch(r"ngram +(\d{1,3}) *= *(\d{1,18})\s*", line):
+            promised[int(count[1])] = int(count[2])
+    else:
+        raise UserError(f"{name}: no ARPA language model, or cut short: it has no line \\end\\")
+    if not of_characters:
+        raise UserError(f"{name}: its tokens are words; a reader of characters wants one of these")
+    for n, size in promised.items():
+        if found[n] != size:
+            raise UserError(f"{name}: damaged: {found[n]} {n}-grams where its head says {size}")
+    return NGram(max(map(len, entries)), entries)
+
+
+def arpa_lines(model: NGram) -> Iterator[str]:
+    """The model as lines of an ARPA file, without line ends; shorter n-grams first."""
+    by_length: list[list[str]] = [[] for _ in range(model.order)]
+    for gram in sorted(model.entries):
+        by_length[len(gram) - 1].append(gram)
+    yield "\\data\\"
+    yield from (f"ngram {n}={len(grams)}" for n, grams in enumerate(by_length, 1))
+    for n, grams in enumerate(by_length, 1):
+        yield from ("", f"\\{n}-grams:")
+        for gram in grams:
+            log_prob, back_off = model.entries[gram]
+            line = f"{log_prob / LOG_10:.7g}\t{' '.join(WRITTEN.get(c, c) for c in gram)}"
+            yield line + (f"\t{back_off / LOG_10:.7g}" if back_off else "")
+    yield from ("", "\\end\\")
+
+
+def _entry(line: str, order: int, where: str) -> tuple[str | None, tuple[float, float]]:
+    """(n-gram, None if it is not of characters; its natural logs)."""
+    # Between the columns are TABs, between tokens spaces; some writers put spaces everywhere. Not
+    # str.split(): a no-break space is a character like any other.
+    cells = [cell for cell in line.replace("\t", " ").split(" ") if cell]
+    tokens = [TOKENS.get(token, token) for token in cells[1 : order + 1]]
+    try:
+        numbers = [float(cell) * LOG_10 for cell in (cells[0], *cells[order + 1 :])]
+    except (ValueError, IndexError):
+        numbers = []
+    # Neither NaN nor a probability of 10 ** 1000; -inf is an impossible character.
+    if len(tokens) != order or len(numbers) not in (1, 2) or not all(x <= 1000 for x in numbers):
+        told = f"{where}: want log10 p, {order} tokens and perhaps a weight: {line[:60]!r}"
+        raise UserError(told)
+    if any(len(c) != 1 for c in tokens):
+        return None, (0.0, 0.0)
+    return "".join(tokens), (numbers[0], numbers[1] if len(numbers) > 1 else 0.0)
+
+
+def _counted(texts: Iterable[str]) -> Iterator[tuple[str, int]]:
+    """Different texts and how often they occur; one that is rare may come several times."""
+    texts = iter(texts)
+    while some := collections.Counter(itertools.islice(texts, AT_ONCE)):
+        yield from some.items()
+
+
+def _floored(logs: list[float]) -> np.ndarray:
+    return np.maximum(np.array(logs, np.float32), np.float32(NEVER))

@@ -32,9 +32,7 @@ class Trie(NamedTuple):
     word: np.ndarray
 
 
-NO_TRIE = Trie(
-    np.zeros(0, np.int32), np.zeros(0, np.int32), np.zeros(0, np.float32), np.zeros(0, np.float32)
-)
+NO_TRIE = Trie(*(np.zeros(0, dtype) for dtype in ("i4", "i4", "f4", "f4")))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -43,20 +41,14 @@ class Lexicon:
 
     Attributes:
         trie: of the words.
-        ids: int32 [characters], the different words' class ids, one word after the other.
-        offsets: int64 [words + 1], word i is ids[offsets[i] : offsets[i + 1]].
-        log_prior: float32 [words].
         left_out: how many words of the list hold characters outside the table, or none at all.
     """
 
     trie: Trie
-    ids: np.ndarray
-    offsets: np.ndarray
-    log_prior: np.ndarray
     left_out: int = 0
 
     def __len__(self) -> int:
-        return len(self.offsets) - 1
+        return int(np.isfinite(self.trie.word).sum())
 
     @classmethod
     def from_words(
@@ -81,14 +73,8 @@ class Lexicon:
         usable = np.flatnonzero(length > 0)
         if len(usable) == 0:
             raise UserError(f"lexicon: none of {len(words)} words is of the table's characters")
-        trie, node = _build(ids, start[usable], length[usable], priors[usable], charset.num_classes)
-        # Words that are the same text end in the same node.
-        last, once = np.unique(node, return_index=True)
-        start, length = start[usable][once], length[usable][once]
-        offsets = np.concatenate([[0], np.cumsum(length)])
-        flat = np.repeat(start - offsets[:-1], length) + np.arange(offsets[-1])
-        left_out = len(words) - len(usable)
-        return cls(trie, ids[flat].astype(np.int32), offsets, trie.word[last], left_out)
+        trie = _build(ids, start[usable], length[usable], priors[usable], charset.num_classes)
+        return cls(trie, len(words) - len(usable))
 
 
 def _encode(words: Sequence[str], charset: Charset) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -112,8 +98,8 @@ def _encode(words: Sequence[str], charset: Charset) -> tuple[np.ndarray, np.ndar
 
 def _build(
     ids: np.ndarray, start: np.ndarray, length: np.ndarray, priors: np.ndarray, k: int
-) -> tuple[Trie, np.ndarray]:
-    """The trie of the words ids[start : start + length], and the node each of them ends in."""
+) -> Trie:
+    """The trie of the words ids[start : start + length]."""
     parents, labels = [np.array([-1])], [np.array([-1])]
     node = np.zeros(len(start), np.int64)  # where each word has got to
     going, nodes = np.arange(len(start)), 1
@@ -136,4 +122,4 @@ def _build(
         stop -= len(level)
     first = 1 + np.searchsorted(parent[1:], np.arange(nodes + 1))
     label = np.concatenate(labels)
-    return Trie(first.astype(np.int32), label.astype(np.int32), best, word), node
+    return Trie(first.astype(np.int32), label.astype(np.int32), best, word)

@@ -20,12 +20,12 @@ from crnn_jax.importing.keras import split_path
 from crnn_jax.importing.network import NORMS, Network, assemble
 from crnn_jax.models.config import ModelConfig
 from crnn_jax.models.crnn import POOLED
-from crnn_jax.reading.stated import Stated
+from crnn_jax.reading.loaded_model import ModelSpec
 
 if TYPE_CHECKING:
     import keras
 
-Model = tuple[dict[str, Any], dict[str, Any]]  # as `reading.open_model` returns it
+Model = tuple[dict[str, Any], dict[str, Any]]  # as `loaded_model.open_model` returns it
 
 # Pool of ours -> CRNN.tf2's name of it, after the convolution before.
 _POOL_NAMES = {"pool1": "pool1", "pool2": "pool2", "pool3": "pool4", "pool4": "pool6"}
@@ -35,7 +35,7 @@ def to_keras(model: Model, *, softmax: bool = False) -> "keras.Model":
     """A Keras model with this model's weights.
 
     Args:
-        model: what `reading.open_model` returns.
+        model: what `loaded_model.open_model` returns.
         softmax: probabilities instead of logits.
 
     Returns:
@@ -51,7 +51,7 @@ def to_keras(model: Model, *, softmax: bool = False) -> "keras.Model":
     except ImportError as error:
         raise UserError(f"Keras is needed: pip install 'crnn-jax[export]' ({error})") from error
     variables, metadata = model
-    Stated.of(variables, metadata, "the model")
+    ModelSpec.of(variables, metadata, "the model")
     cfg = ModelConfig.from_metadata(metadata)
 
     def bi_lstm(name: str) -> Any:
@@ -144,5 +144,5 @@ def from_keras(keras_model: "keras.Model", metadata: dict[str, Any]) -> Model:
     network = Network("keras", layers, old.geometry, epsilon, old.mean, old.scale)
     variables, config = assemble(network, name)
     metadata = metadata | {"model": config.to_dict() | {"bn_momentum": old.bn_momentum}}
-    Stated.of(variables, metadata, name)
+    ModelSpec.of(variables, metadata, name)
     return variables, metadata

@@ -31,7 +31,7 @@ OPSET, IR = 17, 9  # of 2022: old runtimes and OpenCV 4 read them
 OPENCV_WIDTH = 100  # of a model with free width, as in OpenCV's own CRNN
 OPENCV_MEAN = OPENCV_SCALE = 127.5  # of its own CRNN: what a program that reads one sets already
 
-Model = tuple[dict[str, Any], dict[str, Any]]  # as `reading.open_model` returns it
+Model = tuple[dict[str, Any], dict[str, Any]]  # as `loaded_model.open_model` returns it
 
 
 def export_onnx(
@@ -44,7 +44,7 @@ def export_onnx(
     """Writes an ONNX file (opset 17).
 
     Args:
-        model: what `reading.open_model` returns.
+        model: what `loaded_model.open_model` returns.
         path: of the file.
         layout: 'standard': images uint8 [b height w c] -> [b t k], batch and width free, normalised
             inside. 'opencv': [1 1 height width] of (level - 127.5) / 127.5 -> [t 1 k], the blank

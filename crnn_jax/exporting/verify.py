@@ -28,9 +28,9 @@ from crnn_jax.decoding.greedy import FORBIDDEN, emittable
 from crnn_jax.exporting.network import network
 from crnn_jax.exporting.onnx import OPENCV_WIDTH
 from crnn_jax.exporting.plan import ExportPlan
-from crnn_jax.reading.batching import plan_batches
 from crnn_jax.reading.decoder import Decoder
 from crnn_jax.reading.loaded_model import LoadedModel
+from crnn_jax.reading.pictures import plan_batches
 
 TIE = 1e-4  # difference of two classes' scores, or of two texts' log p, that rounding decides
 TINY = 1e-37  # the smallest float32, in place of a probability of 0

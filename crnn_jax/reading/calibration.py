@@ -22,7 +22,7 @@ from crnn_jax.core.safetensors import read_safetensors
 from crnn_jax.decoding.confidence import sequence_log_prob
 from crnn_jax.reading.decoder import Decoder
 from crnn_jax.reading.evaluation import BATCH_SIZE, batches_of, plan_of
-from crnn_jax.reading.open_model import open_model
+from crnn_jax.reading.loaded_model import open_model
 from crnn_jax.reading.recognizer import GREEDY, Recognizer
 from crnn_jax.scoring.calibration import best_temperature
 

@@ -3,11 +3,12 @@
     decoder = open_decoder(recognizer.charset, 'beam', beam_width=50, lexicon='words.txt')
     recognizer.read(paths, decoder)
 
-Opening reads files and builds tries: do it once, not for every picture.
+Opening reads files and builds tries: do it once, not for every picture. A lexicon's file holds one
+word a line, UTF-8; behind a TAB may stand how often it occurs, which makes frequent words more
+probable. A language model is an ARPA file over characters, of `language_model` or of KenLM.
 """
 
 import dataclasses
-import functools
 import math
 import os
 from collections.abc import Iterable
@@ -18,21 +19,26 @@ import numpy as np
 
 from crnn_jax.core.charset import Charset
 from crnn_jax.core.errors import UserError
+from crnn_jax.core.user_files import text_lines
 from crnn_jax.decoding.beam_search import PRUNE, beam_search, is_count
 from crnn_jax.decoding.confidence import sequence_log_prob
 from crnn_jax.decoding.greedy import greedy_decode
-from crnn_jax.decoding.language_model import NO_MODEL, LanguageModel
-from crnn_jax.decoding.lexicon import Lexicon
-from crnn_jax.decoding.ngram import NGram
-from crnn_jax.decoding.spelling import MAX_DISTANCE, Neighbours, rerank
-from crnn_jax.reading.decoder_files import read_language_model, read_lexicon
+from crnn_jax.decoding.language_model import MAX_LINE as ARPA_LINE
+from crnn_jax.decoding.language_model import NO_MODEL, Automaton, NGram, read_arpa
+from crnn_jax.decoding.lexicon import NO_TRIE, Lexicon
 
 NAMES = ("greedy", "beam", "both")
 BEAM_WIDTH = 10
 # Chosen on real pictures, see experiments/decoding/README.md.
 LM_WEIGHT = 0.3
 LENGTH_BONUS = 1.5
-DISTANCE = 2  # edits between the greedy text and a lexicon's words
+
+LEXICON_LINE = 4096  # bytes; no picture shows a word of a thousand characters
+# With so many characters the trie is built in 7 GB where hardly two words begin alike, 5 GB where
+# most do.
+MAX_WORDS = 10_000_000
+MAX_CHARACTERS = 1 << 27
+MAX_COUNT = 1e300  # their sum is still a number
 
 
 class Decoded(NamedTuple):
@@ -65,12 +71,10 @@ class Decoder:
         beam_width: texts that a beam search keeps from frame to frame.
         top_paths: texts a picture, the best and its alternatives; at most `beam_width`.
         prune: as in `beam_search`.
-        lexicon: beam search then finds its words only; a greedy text is replaced by the word
-            within `distance` edits that the picture makes most probable. Where neither finds a
-            word, the greedy text stands as it is.
+        lexicon: beam search then finds its words only; where it finds none, the greedy text
+            stands as it is.
         lm: a language model; beam search only.
         lm_weight, length_bonus: as in `beam_search`; they count with a language model only.
-        distance: see `lexicon`.
 
     Raises:
         UserError: a name or numbers that make no sense.
@@ -81,10 +85,9 @@ class Decoder:
     top_paths: int = 1
     prune: float = PRUNE
     lexicon: Lexicon | None = None
-    lm: LanguageModel | None = None
+    lm: Automaton | None = None
     lm_weight: float = LM_WEIGHT
     length_bonus: float = LENGTH_BONUS
-    distance: int = DISTANCE
 
     def __post_init__(self) -> None:
         if self.name not in NAMES:
@@ -97,28 +100,22 @@ class Decoder:
             )
         if self.name == "greedy" and self.lm is not None:
             raise UserError("--lm: greedy decoding takes no language model; --decoder beam does")
+        if self.name == "greedy" and self.lexicon is not None:
+            raise UserError("--lexicon: greedy decoding takes no words; --decoder beam does")
         if not 0 <= self.lm_weight < math.inf:
             raise UserError(f"--lm_weight {self.lm_weight}: a finite number, at least 0")
         if not math.isfinite(self.length_bonus):
             raise UserError(f"--length_bonus {self.length_bonus}: a finite number")
-        if not 0 <= self.distance <= MAX_DISTANCE:
-            raise UserError(f"--distance {self.distance}: 0 to {MAX_DISTANCE}")
 
     @property
     def is_plain(self) -> bool:
-        """Greedy decoding and no more: it runs on the device with the network."""
-        return self.name == "greedy" and self.lexicon is None
+        """Greedy decoding: it runs on the device with the network."""
+        return self.name == "greedy"
 
     @property
     def kind(self) -> str:
         """What gave the text: 'greedy' or 'beam'."""
         return "greedy" if self.name == "greedy" else "beam"
-
-    @functools.cached_property
-    def neighbours(self) -> Neighbours:
-        """The lexicon's words by spelling."""
-        assert self.lexicon is not None
-        return Neighbours.of(self.lexicon, self.distance)
 
     def decode(
         self, logits: jax.Array, lengths: jax.Array, temperature: float, *, blank_id: int
@@ -170,28 +167,18 @@ class Decoder:
         if self.is_plain:
             ids, id_lengths = _greedy(log_probs, lengths, blank_id)
             return ids[:, None], id_lengths[:, None]
-        if self.name == "greedy":
-            found = rerank(
-                log_probs,
-                lengths,
-                *_greedy(log_probs, lengths, blank_id),
-                self.neighbours,
-                blank_id=blank_id,
-                top_paths=self.top_paths,
-            )
-        else:
-            found = beam_search(
-                log_probs,
-                lengths,
-                width=self.beam_width,
-                blank_id=blank_id,
-                top_paths=self.top_paths,
-                prune=self.prune,
-                lexicon=self.lexicon,
-                lm=self.lm,
-                lm_weight=self.lm_weight,
-                length_bonus=self.length_bonus if self.lm is not None else 0.0,
-            )
+        found = beam_search(
+            log_probs,
+            lengths,
+            width=self.beam_width,
+            blank_id=blank_id,
+            top_paths=self.top_paths,
+            prune=self.prune,
+            lexicon=self.lexicon,
+            lm=self.lm,
+            lm_weight=self.lm_weight,
+            length_bonus=self.length_bonus if self.lm is not None else 0.0,
+        )
         b, t, _ = log_probs.shape
         ids = np.full((b, self.top_paths, t), -1, np.int32)
         id_lengths = np.full((b, self.top_paths), -1, np.int32)
@@ -211,7 +198,7 @@ def open_decoder(
     name: str = "greedy",
     *,
     lexicon: str | os.PathLike[str] | Iterable[str] | Lexicon | None = None,
-    lm: str | os.PathLike[str] | NGram | LanguageModel | None = None,
+    lm: str | os.PathLike[str] | NGram | Automaton | None = None,
     **numbers: Any,
 ) -> Decoder:
     """Makes a decoder for a model's characters.
@@ -219,16 +206,20 @@ def open_decoder(
     Args:
         charset: of the model.
         name: 'greedy', 'beam' or 'both'.
-        lexicon: a file of words (see `decoder_files`), the words themselves, or a `Lexicon`.
-        lm: an ARPA file, an `NGram` or another `LanguageModel`.
-        **numbers: beam_width, top_paths, prune, lm_weight, length_bonus, distance, as in
-            `Decoder`.
+        lexicon: a file of words, the words themselves, or a `Lexicon`.
+        lm: an ARPA file, an `NGram` or an `Automaton`.
+        **numbers: beam_width, top_paths, prune, lm_weight, length_bonus, as in `Decoder`.
 
     Raises:
         UserError: a file that cannot be used, a name or numbers that make no sense.
     """
     # What is wrong with the numbers is told before files are read.
-    Decoder(name, **numbers, lm=NO_MODEL if lm is not None else None)
+    Decoder(
+        name,
+        lexicon=None if lexicon is None else Lexicon(NO_TRIE),
+        lm=None if lm is None else NO_MODEL,
+        **numbers,
+    )
     if isinstance(lexicon, str | os.PathLike):
         lexicon = read_lexicon(lexicon, charset)
     elif lexicon is not None and not isinstance(lexicon, Lexicon):
@@ -238,6 +229,69 @@ def open_decoder(
     if isinstance(lm, NGram):
         lm = lm.for_charset(charset)
     return Decoder(name, lexicon=lexicon, lm=lm, **numbers)
+
+
+def read_lines(path: str | os.PathLike[str]) -> list[str]:
+    """The lines of a list of words, without their ends, byte-order mark or not.
+
+    Raises:
+        UserError: it cannot be read, is not UTF-8, or holds more than `MAX_WORDS` and the other
+            limits say.
+    """
+    name = os.fspath(path)
+    lines, characters = [], 0
+    for line in text_lines(path, LEXICON_LINE):
+        lines.append(line)
+        characters += len(line)
+        if len(lines) > MAX_WORDS or characters > MAX_CHARACTERS:
+            raise UserError(
+                f"{name}: over {MAX_WORDS:,} words or {MAX_CHARACTERS:,} characters; keep the "
+                "frequent ones"
+            )
+    return lines
+
+
+def read_lexicon(path: str | os.PathLike[str], charset: Charset) -> Lexicon:
+    """Reads a list of words.
+
+    Words with characters outside the table are left out (`Lexicon.left_out` counts them). Where
+    some line has a count every line needs one; a word's prior is its share of the counts.
+
+    Raises:
+        UserError: naming file and line.
+    """
+    name = os.fspath(path)
+    lines = read_lines(path)
+    words: list[str] = []
+    counts: list[float] = []
+    for number, line in enumerate(lines, 1):
+        word, tab, count = line.partition("\t")
+        if not word:
+            continue
+        if words and bool(tab) != bool(counts):
+            raise UserError(f"{name}:{number}: a count on some lines only; on all or on none")
+        if tab:
+            try:
+                counts.append(float(count))
+            except ValueError:
+                counts.append(0.0)
+            if not 0 < counts[-1] < MAX_COUNT:
+                raise UserError(f"{name}:{number}: {count[:20]!r} is no count; a number above 0")
+        words.append(word)
+    priors = np.log(counts) - np.log(np.sum(counts)) if counts else None
+    try:
+        return Lexicon.from_words(words, charset, priors)
+    except UserError as error:
+        raise UserError(f"{name}: {error}") from error
+
+
+def read_language_model(path: str | os.PathLike[str]) -> NGram:
+    """Reads an ARPA file.
+
+    Raises:
+        UserError: naming file and line.
+    """
+    return read_arpa(text_lines(path, ARPA_LINE), os.fspath(path))
 
 
 @jax.jit

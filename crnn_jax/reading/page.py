@@ -71,7 +71,9 @@ def page(recognizer: Recognizer, examples: Sequence[str] = ()) -> Any:
                 )
                 width = gr.Slider(*BEAM, value=10, step=1, label="Beam width")
                 words = gr.Textbox(
-                    label="Lexicon", placeholder="words, one a line; empty: any text", lines=3
+                    label="Lexicon (beam)",
+                    placeholder="words, one a line; empty: any text",
+                    lines=3,
                 )
             with gr.Column():
                 text = gr.Textbox(label="Text", elem_id="text", interactive=False)
@@ -105,7 +107,7 @@ def answer(
         picture: None where there is none yet.
         decoder: 'greedy' or 'beam'.
         width: of the beam, in `BEAM`.
-        words: of the lexicon, one a line; '' for none.
+        words: of the lexicon, one a line; '' for none; beam search only.
 
     Returns:
         (text, confidence, uint8 [h w 3] of the alignment, rows of characters, of alternatives).
@@ -125,6 +127,8 @@ def answer(
     if (longest := max(map(len, lexicon), default=0)) > LONGEST_WORD:
         raise UserError(f"a word of {longest:,} letters; at most {LONGEST_WORD} here")
     options: dict[str, Any] = {"lexicon": lexicon} if lexicon else {}
+    if lexicon and decoder != "beam":
+        raise UserError("a lexicon goes with the decoder beam")
     if decoder == "beam":
         if not BEAM[0] <= width <= BEAM[1]:
             raise UserError(f"a beam of {width}; from {BEAM[0]} to {BEAM[1]} here")

@@ -22,15 +22,11 @@ from crnn_jax.decoding.alignment import align, pixel_spans
 from crnn_jax.decoding.confidence import sequence_log_prob
 from crnn_jax.decoding.greedy import emittable, greedy_decode
 from crnn_jax.models.crnn import CRNN, prepare
-from crnn_jax.reading.batching import BatchPlan, plan_batches
 from crnn_jax.reading.decoder import Decoded, Decoder, open_decoder
-from crnn_jax.reading.open_model import open_model
-from crnn_jax.reading.pictures import Prepared, as_list, prepare_all
+from crnn_jax.reading.loaded_model import SHIPPED, ModelSpec, open_model
+from crnn_jax.reading.pictures import BatchPlan, Prepared, as_list, plan_batches, prepare_all
 from crnn_jax.reading.result import Character, Reading
-from crnn_jax.reading.stated import Stated
-from crnn_jax.scoring.evaluation import Prediction
 
-SHIPPED = os.path.join(os.path.dirname(os.path.dirname(__file__)), "weights", "en_36.safetensors")
 GREEDY = Decoder("greedy")
 
 
@@ -52,12 +48,12 @@ class Recognizer:
         """
         self.name = name
         self.metadata = metadata
-        stated = Stated.of(variables, metadata, name)
-        self.config = stated.config
-        self.charset = stated.charset
-        self.preprocessing = stated.preprocessing
-        self.temperature = float(stated.temperature)
-        self.emits_unknown = stated.emits_unknown
+        spec = ModelSpec.of(variables, metadata, name)
+        self.config = spec.config
+        self.charset = spec.charset
+        self.preprocessing = spec.preprocessing
+        self.temperature = float(spec.temperature)
+        self.emits_unknown = spec.emits_unknown
         unknown_id = -1 if self.emits_unknown else self.charset.unknown_id
         network = CRNN(self.config)
         self._variables = prepare(network, jax.device_put(variables))
@@ -93,7 +89,7 @@ class Recognizer:
             errors: of pictures that cannot be read: 'raise' the first, naming its index, or
                 'return' it (an `UnreadableImage`) in its place.
             **options: beam_width, top_paths, lexicon (a file of words, or the words), lm (an ARPA
-                file), lm_weight, length_bonus, distance: see `decoder.open_decoder`.
+                file), lm_weight, length_bonus: see `decoder.open_decoder`.
 
         Returns:
             One `Reading` a picture, in the order given.
@@ -137,13 +133,17 @@ class Recognizer:
         widths = np.full(len(images), images.shape[2], np.int32)
         return np.asarray(self._score(self._variables, images, widths)[0])
 
-    def predict(self, batch: Any, decoder: Decoder = GREEDY) -> Prediction:
-        """Reads a batch of the data loaders; for `scoring.evaluation.evaluate_batches`."""
+    def predict(self, batch: Any, decoder: Decoder = GREEDY) -> tuple[Any, Any, Any]:
+        """Reads a batch of the data loaders; for `scoring.evaluation.evaluate_batches`.
+
+        Returns:
+            ids int32 [b n], id_lengths int32 [b], log p(text | picture) float32 [b].
+        """
         started = self._start(batch["image"], batch["width"], decoder)
         if decoder.is_plain:
-            return Prediction(started["ids"], started["id_lengths"], started["log_prob"])
+            return started["ids"], started["id_lengths"], started["log_prob"]
         decoded = self._finish(started, decoder)
-        return Prediction(decoded.ids[:, 0], decoded.id_lengths[:, 0], decoded.log_prob[:, 0])
+        return decoded.ids[:, 0], decoded.id_lengths[:, 0], decoded.log_prob[:, 0]
 
     def emitted(self, batch: Any) -> tuple[jax.Array, jax.Array]:
         """What every decoder works on: logits float32 [b t k] without `<UNK>`, and frames [b]."""

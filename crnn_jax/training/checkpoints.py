@@ -9,7 +9,6 @@ and every file matches. A step is written under another name and renamed when al
 """
 
 import errno
-import hashlib
 import json
 import logging
 import os
@@ -22,10 +21,9 @@ import jax
 import numpy as np
 
 from crnn_jax.core.errors import UserError
+from crnn_jax.reading.checkpoint import META, SUMS, damage, steps, sums
 from crnn_jax.training import hosts
 
-SUMS = "sha256.json"
-META = "meta.json"
 ROOM = 1.2  # a checkpoint is a little larger than its arrays
 
 
@@ -40,9 +38,7 @@ class Checkpoints:
 
     def steps(self) -> list[int]:
         """Steps there are, sound or not, in rising order."""
-        if not self.directory.is_dir():
-            return []
-        return sorted(int(path.name) for path in self.directory.iterdir() if path.name.isdigit())
+        return steps(self.directory)
 
     def save(self, step: int, state: Any, meta: dict[str, Any]) -> None:
         """Writes a step and removes the oldest beyond `keep`; all processes of a run call it.
@@ -81,7 +77,7 @@ class Checkpoints:
     def _complete(self, partial: Path, final: Path, meta: dict[str, Any]) -> None:
         """Checksums, the rename that makes a step count, and the removal of those beyond `keep`."""
         (partial / META).write_text(json.dumps(meta), encoding="utf-8")
-        _write_synced(partial / SUMS, json.dumps(_sums(partial, sync=True), indent=0))
+        _write_synced(partial / SUMS, json.dumps(sums(partial, sync=True), indent=0))
         # The same or a later step was passed over as damaged, or this one would not be written.
         for later in (s for s in self.steps() if s >= int(final.name)):
             shutil.rmtree(self.directory / str(later))
@@ -102,54 +98,20 @@ class Checkpoints:
         Raises:
           UserError: there are steps, but each is damaged or of another network.
         """
-        steps = self.steps()
-        for step in reversed(steps):
+        found = self.steps()
+        for step in reversed(found):
             folder = self.directory / str(step)
-            if damage := _damage(folder):
-                self.say(f"checkpoint {folder} is damaged ({damage}); trying the one before")
+            if wrong := damage(folder):
+                self.say(f"checkpoint {folder} is damaged ({wrong}); trying the one before")
                 continue
             with _checkpointer() as checkpointer:
                 state = checkpointer.restore(folder / "state", _abstract(like))
             return state, json.loads((folder / META).read_text(encoding="utf-8"))
-        if steps:
+        if found:
             raise UserError(
                 f"{self.directory}: every checkpoint is damaged; remove it to start anew"
             )
         return None
-
-
-def read_variables(workdir: str | os.PathLike) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Variables and model metadata of a workdir's best checkpoint, else of its latest.
-
-    Returns:
-      {'params': .., 'batch_stats': ..} with NumPy leaves (averaged ones where the run averages),
-      and the metadata that a model file holds.
-
-    Raises:
-      UserError: no sound checkpoint there.
-    """
-    root = Path(workdir) / "checkpoints"
-    for name in ("best", "latest"):
-        checkpoints = Checkpoints(root / name, keep=1)
-        for step in reversed(checkpoints.steps()):
-            folder = checkpoints.directory / str(step)
-            if _damage(folder):
-                continue
-            state = read_state(folder / "state")
-            meta = json.loads((folder / META).read_text(encoding="utf-8"))
-            variables = state.get("ema") or {k: state[k] for k in ("params", "batch_stats")}
-            return variables, meta["model"]
-    raise UserError(f"{workdir}: no sound checkpoint in checkpoints/best or checkpoints/latest")
-
-
-def read_state(folder: str | os.PathLike[str]) -> dict[str, Any]:
-    """All arrays of a checkpoint's `state` as NumPy's, whatever processes and devices saved it."""
-    import orbax.checkpoint as ocp
-
-    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
-        saved = checkpointer.metadata(folder).item_metadata.tree
-        plain = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), saved)
-        return checkpointer.restore(folder, ocp.args.PyTreeRestore(restore_args=plain))
 
 
 def _require_room(folder: Path, state: Any) -> None:
@@ -186,30 +148,6 @@ def _worth_saying(record: logging.LogRecord) -> bool:
 
 def _abstract(tree):
     return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=a.sharding), tree)
-
-
-def _sums(folder: Path, *, sync: bool = False) -> dict[str, str]:
-    """SHA-256 of every file below a folder by its relative path."""
-    sums = {}
-    for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.name != SUMS):
-        with path.open("rb") as file:
-            sums[path.relative_to(folder).as_posix()] = hashlib.file_digest(
-                file, "sha256"
-            ).hexdigest()
-            if sync:
-                os.fsync(file.fileno())
-    return sums
-
-
-def _damage(folder: Path) -> str:
-    """What is wrong with a step, '' if nothing."""
-    try:
-        stated = json.loads((folder / SUMS).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        return f"{SUMS}: {error}"
-    found = _sums(folder)
-    wrong = [name for name, digest in stated.items() if found.get(name) != digest]
-    return f"{wrong[0]} {'changed' if wrong[0] in found else 'is missing'}" if wrong else ""
 
 
 def _write_synced(path: Path, text: str) -> None:

@@ -7,7 +7,7 @@ from crnn_jax.core.charset import Charset
 from crnn_jax.core.errors import UserError
 from crnn_jax.core.preprocessing import Preprocessing
 from crnn_jax.models.config import ModelConfig
-from crnn_jax.reading.open_model import open_model
+from crnn_jax.reading.loaded_model import open_model
 from crnn_jax.training.workdir import Workdir
 
 

@@ -10,9 +10,10 @@ from typing import Any, TextIO
 from crnn_jax.core.charset import Charset
 from crnn_jax.core.errors import UserError
 from crnn_jax.core.whole_file import whole_file
-from crnn_jax.reading.open_model import WORKDIR_MODEL
+from crnn_jax.reading.checkpoint import META
+from crnn_jax.reading.loaded_model import WORKDIR_MODEL
 from crnn_jax.training import hosts
-from crnn_jax.training.checkpoints import META, Checkpoints
+from crnn_jax.training.checkpoints import Checkpoints
 
 # These change nothing about the numbers of a run, so a resumed run takes their new values.
 FREE = ("log", "checkpoint", "data.workers", "data.loader", "data.cache")

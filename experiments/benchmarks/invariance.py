@@ -51,7 +51,7 @@ def main() -> None:
 
 def measure(folder: str, args: argparse.Namespace) -> list[dict]:
     """A row a subject and kind of company."""
-    from crnn_jax.reading.open_model import open_model
+    from crnn_jax.reading.loaded_model import open_model
     from crnn_jax.reading.pictures import list_images, prepare_all
     from crnn_jax.reading.recognizer import Recognizer
 

@@ -72,10 +72,9 @@ def network_output(recognizer, annotations):
 
 
 def compare(charset, batches, labels, args) -> None:
+    from crnn_jax.decoding.language_model import NGram
     from crnn_jax.decoding.lexicon import Lexicon
-    from crnn_jax.decoding.ngram import NGram
-    from crnn_jax.reading.decoder import Decoder
-    from crnn_jax.reading.decoder_files import read_lines
+    from crnn_jax.reading.decoder import Decoder, read_lines
 
     listed = [charset.normalize(word) for word in read_lines(args.words)]
     listed = [word for word in dict.fromkeys(listed) if len(charset.encode(word)[0])]
@@ -102,9 +101,6 @@ def compare(charset, batches, labels, args) -> None:
             report(f"beam {width}, {name}", decoder, charset, batches, labels)
         decoder = Decoder("beam", beam_width=100, lexicon=lexicon, lm=lm)
         report(f"beam 100 + language model, {name}", decoder, charset, batches, labels)
-        for distance in (1, 2, 3):
-            decoder = Decoder("greedy", lexicon=lexicon, distance=distance)
-            report(f"re-ranking within {distance}, {name}", decoder, charset, batches, labels)
 
 
 def report(name, decoder, charset, batches, labels) -> None:

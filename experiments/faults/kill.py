@@ -168,7 +168,7 @@ def state_of(workdir: Path) -> str:
     """Hash of every array of the newest checkpoint: weights, averages, optimizer state."""
     code = (
         "import sys, pathlib\n"
-        "from crnn_jax.training.checkpoints import read_state\n"
+        "from crnn_jax.reading.checkpoint import read_state\n"
         "from crnn_jax.training.report import weights_sha256\n"
         "steps = sorted(pathlib.Path(sys.argv[1]).iterdir(), key=lambda p: int(p.name))\n"
         'print(weights_sha256(read_state(steps[-1] / "state")))'

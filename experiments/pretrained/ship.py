@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import jax
 
 from crnn_jax.core.model_file import save_model
-from crnn_jax.reading.open_model import open_model
+from crnn_jax.reading.loaded_model import open_model
 
 
 def main() -> None:

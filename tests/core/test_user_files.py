@@ -11,7 +11,7 @@ from crnn_jax.core.images import UnreadableImage, decode_image
 from crnn_jax.core.model_file import load_model
 from crnn_jax.core.user_files import open_file, text_lines
 from crnn_jax.importing.import_weights import read_network
-from crnn_jax.reading.decoder_files import read_language_model, read_lexicon
+from crnn_jax.reading.decoder import read_language_model, read_lexicon
 
 TABLE = Charset.from_characters("abc")
 READERS = {

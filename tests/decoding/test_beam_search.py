@@ -1,72 +1,142 @@
+import itertools
 import math
+import os
+import pathlib
+import subprocess
+import sys
+import threading
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from crnn_jax.core.charset import BLANK, Charset
 from crnn_jax.core.errors import UserError
-from crnn_jax.decoding import compiled
-from crnn_jax.decoding.beam_search import PRUNE, beam_search
+from crnn_jax.decoding import beam_search as module
+from crnn_jax.decoding.beam_kernel import CANDIDATE, _offer, _sort
+from crnn_jax.decoding.beam_search import PRUNE, beam_search, in_threads
 from crnn_jax.decoding.confidence import sequence_log_prob
-from crnn_jax.decoding.greedy import emittable
+from crnn_jax.decoding.language_model import BEGIN, END, NGram
+from crnn_jax.decoding.lexicon import Lexicon
 from tests.testdata.brute_force import all_texts, log_softmax, peaked, plain_search, runner_up
+from tests.testdata.full_disk import room
 
+ROOT = pathlib.Path(__file__).parents[2]
 FULL = 4**6  # more texts than 6 frames of 4 classes can spell
 
-
-def random_log_probs(seed, b, t, k, sharpness):
-    return log_softmax(np.random.default_rng(seed).normal(size=(b, t, k)) * sharpness)
-
-
-def assert_same(a, b):
-    for x, y in zip(a, b, strict=True):
-        assert [h.ids.tolist() for h in x] == [h.ids.tolist() for h in y]
-        assert [h.log_prob for h in x] == [h.log_prob for h in y]
-
-
 seeds = st.integers(0, 2**31)
-shapes = st.tuples(st.integers(0, 6), st.integers(2, 4))
 sharpness = st.sampled_from([0.0, 1.0, 4.0])  # 0: every path is as probable as any other
 
 
-@settings(max_examples=150, deadline=None)
-@given(seeds, shapes, sharpness, st.data())
-def test_at_full_width_every_text_is_found_with_its_probability(seed, shape, sharpness, data):
-    t, k = shape
-    blank_id = data.draw(st.integers(0, k - 1))
-    log_probs = random_log_probs(seed, 1, t, k, sharpness)
-    want = all_texts(log_probs[0], blank_id)
-    (found,) = beam_search(
-        log_probs, np.array([t]), width=FULL, blank_id=blank_id, top_paths=FULL, prune=0
+class Aid(NamedTuple):
+    """A lexicon, a language model, both or neither, over "abc"."""
+
+    charset: Charset
+    priors: dict[str, float] | None
+    model: NGram | None
+    weight: float
+    bonus: float
+
+    def options(self) -> dict[str, Any]:
+        lexicon = None
+        if self.priors is not None:
+            lexicon = Lexicon.from_words(
+                list(self.priors), self.charset, np.array([*self.priors.values()])
+            )
+        lm = None if self.model is None else self.model.for_charset(self.charset)
+        weights = {"lm_weight": self.weight, "length_bonus": self.bonus}
+        return {"blank_id": self.charset.blank_id, "lexicon": lexicon, "lm": lm, **weights}
+
+    def beginning(self, ids) -> float:
+        """What is added to log p of the beginning of a text."""
+        text = self.charset.decode(ids)
+        added = self.bonus * len(text)
+        if self.model is not None:
+            end = self.model._log_prob((BEGIN + text + END)[-self.model.order :])
+            added += self.weight * (self.model.log_prob(text) - end)
+        if self.priors is not None:
+            fitting = [p for word, p in self.priors.items() if word.startswith(text)]
+            added += max(fitting, default=-math.inf)
+        return added
+
+    def whole(self, text: str) -> float:
+        """What is added to log p of a text."""
+        added = self.bonus * len(text)
+        if self.model is not None:
+            added += self.weight * self.model.log_prob(text)
+        return added + (0.0 if self.priors is None else self.priors[text])
+
+    def allowed(self, texts: dict) -> dict[str, float]:
+        """Text -> log p, of the texts (class ids) that may be found."""
+        named = {self.charset.decode(ids): p for ids, p in texts.items()}
+        return {t: p for t, p in named.items() if self.priors is None or t in self.priors}
+
+
+@st.composite
+def aids(draw):
+    blank_id = draw(st.integers(0, 3))
+    symbols = list("abc")
+    charset = Charset((*symbols[:blank_id], BLANK, *symbols[blank_id:]), blank_id)
+    texts = draw(st.none() | st.lists(st.text("abd", min_size=1, max_size=6), max_size=8))
+    model = None if texts is None else NGram.estimate([*texts, "ab"], 3)
+    word = st.text("abc", min_size=1, max_size=4)
+    priors = draw(
+        st.none() | st.dictionaries(word, st.floats(-6, 3, width=16), min_size=1, max_size=9)
     )
-    got = {tuple(h.ids.tolist()): h.log_prob for h in found}
+    weight = draw(st.sampled_from([0.0, 0.5, 2.0]))
+    return Aid(charset, priors, model, weight, draw(st.sampled_from([-2.0, 0.0, 1.5])))
+
+
+@settings(max_examples=250, deadline=None)
+@given(seeds, st.integers(0, 6), sharpness, aids())
+def test_at_full_width_every_text_is_found_with_its_probability(seed, t, sharpness, aid):
+    log_probs = log_softmax(np.random.default_rng(seed).normal(size=(1, t, 4)) * sharpness)
+    want = aid.allowed(all_texts(log_probs[0], aid.charset.blank_id))
+    (found,) = beam_search(
+        log_probs, np.array([t]), width=FULL, top_paths=FULL, prune=0, **aid.options()
+    )
+    got = {aid.charset.decode(h.ids): h for h in found}
     assert len(got) == len(found)
-    assert got == pytest.approx(want, abs=1e-5)
-    scores = [h.score for h in found]
-    assert scores == sorted(scores, reverse=True)
-    assert scores == pytest.approx([h.log_prob for h in found], abs=1e-6)
+    assert {text: h.log_prob for text, h in got.items()} == pytest.approx(want, abs=1e-5)
+    scores = {text: h.score for text, h in got.items()}
+    assert scores == pytest.approx({t: p + aid.whole(t) for t, p in want.items()}, abs=1e-4)
+    assert list(scores.values()) == sorted(scores.values(), reverse=True)
 
 
 @settings(max_examples=150, deadline=None)
-@given(seeds, shapes, sharpness, st.integers(1, 8), st.sampled_from([0, PRUNE, 0.1]))
-def test_a_narrow_search_never_claims_more_than_the_truth(seed, shape, sharpness, width, prune):
-    t, k = shape
-    log_probs = random_log_probs(seed, 1, t, k, sharpness)
-    truth = all_texts(log_probs[0], 0)
+@given(seeds, st.integers(1, 8), st.sampled_from([0, PRUNE, 0.1]), aids())
+def test_a_narrow_search_never_claims_more_than_the_truth(seed, width, prune, aid):
+    log_probs = peaked(seed, 1, 6, 4, aid.charset.blank_id)
+    truth = aid.allowed(all_texts(log_probs[0], aid.charset.blank_id))
     (found,) = beam_search(
-        log_probs, np.array([t]), width=width, blank_id=0, top_paths=width, prune=prune
+        log_probs, np.array([6]), width=width, top_paths=width, prune=prune, **aid.options()
     )
     for h in found:
-        assert h.log_prob <= truth[tuple(h.ids.tolist())] + 1e-6
-    assert 1 <= len(found) <= width
+        text = aid.charset.decode(h.ids)
+        assert h.log_prob <= truth[text] + 1e-6
+        assert h.score == pytest.approx(h.log_prob + aid.whole(text), abs=1e-4)
+    assert (aid.priors is None) <= len(found) <= width
     assert len({tuple(h.ids.tolist()) for h in found}) == len(found)
+
+
+@settings(max_examples=100, deadline=None)
+@given(seeds, st.integers(1, 8), aids())
+def test_walking_from_the_best_loses_nothing(seed, width, aid):
+    log_probs = peaked(seed, 1, 8, 4, aid.charset.blank_id)
+    kept = plain_search(log_probs[0], width, aid.charset.blank_id, aid.beginning)
+    (found,) = beam_search(
+        log_probs, np.array([8]), width=width, top_paths=width, prune=0, **aid.options()
+    )
+    got = {aid.charset.decode(h.ids): h.log_prob for h in found}
+    assert got == pytest.approx(aid.allowed(kept), abs=1e-5)
 
 
 @settings(max_examples=60, deadline=None)
 @given(seeds, st.integers(1, 20), st.integers(2, 12), st.integers(1, 24))
 @example(seed=0, t=30, k=40, width=20)
-def test_walking_from_the_best_loses_nothing(seed, t, k, width):
+def test_walking_many_classes_loses_nothing(seed, t, k, width):
     log_probs = peaked(seed, 1, t, k, k - 1)
     want = plain_search(log_probs[0], width, k - 1)
     (found,) = beam_search(
@@ -77,11 +147,10 @@ def test_walking_from_the_best_loses_nothing(seed, t, k, width):
 
 
 def test_it_finds_the_more_probable_text_more_often_than_the_search_of_the_papers():
-    k, width = 8, 3
     better = worse = 0
-    for log_probs in random_log_probs(0, 150, 14, k, 1.5):
-        (found,) = beam_search(log_probs[None], np.array([14]), width=width, blank_id=0, prune=0)
-        papers = plain_search(log_probs, width, 0, as_in_papers=True)
+    for log_probs in log_softmax(np.random.default_rng(0).normal(size=(150, 14, 8)) * 1.5):
+        (found,) = beam_search(log_probs[None], np.array([14]), width=3, blank_id=0, prune=0)
+        papers = plain_search(log_probs, 3, 0, as_in_papers=True)
         ids = found[0].ids.tolist(), list(max(papers, key=papers.__getitem__))
         if ids[0] == ids[1]:
             continue
@@ -100,26 +169,29 @@ def test_a_repeat_does_not_hide_the_second_class():
     assert math.exp(best.log_prob) == pytest.approx(0.4)
 
 
+def assert_same(a, b):
+    for x, y in zip(a, b, strict=True):
+        assert [h.ids.tolist() for h in x] == [h.ids.tolist() for h in y]
+        assert [h.log_prob for h in x] == [h.log_prob for h in y]
+
+
 @settings(max_examples=30, deadline=None)
 @given(seeds, st.lists(st.integers(0, 12), min_size=1, max_size=6))
 def test_rows_know_nothing_of_each_other_nor_of_padding(seed, lengths):
     random = np.random.default_rng(seed)
-    b, t, k = len(lengths), 12, 6
-    log_probs = peaked(seed, b, t, k, 5)
-    together = beam_search(log_probs, np.array(lengths), width=5, blank_id=5, top_paths=3)
-    order = random.permutation(b)
-    moved = beam_search(
-        log_probs[order], np.array(lengths)[order], width=5, blank_id=5, top_paths=3
-    )
+    lengths = np.array(lengths)
+    log_probs = peaked(seed, len(lengths), 12, 6, 5)
+    search = {"width": 5, "blank_id": 5, "top_paths": 3}
+    together = beam_search(log_probs, lengths, **search)
+    order = random.permutation(len(lengths))
+    moved = beam_search(log_probs[order], lengths[order], **search)
     assert_same(moved, [together[i] for i in order])
     other = log_probs.copy()
     for i, n in enumerate(lengths):
         other[i, n:] = random.choice([np.nan, -np.inf, 0.0])
-    assert_same(beam_search(other, np.array(lengths), width=5, blank_id=5, top_paths=3), together)
+    assert_same(beam_search(other, lengths, **search), together)
     for i, n in enumerate(lengths):
-        alone = beam_search(
-            log_probs[i : i + 1, :n], np.array([n]), width=5, blank_id=5, top_paths=3
-        )
+        alone = beam_search(log_probs[i : i + 1, :n], np.array([n]), **search)
         assert_same(alone, together[i : i + 1])
 
 
@@ -127,33 +199,17 @@ def test_many_rows_on_many_threads(monkeypatch):
     log_probs, lengths = peaked(3, 101, 20, 9, 8), np.arange(101) % 21
     want = beam_search(log_probs, lengths, width=7, blank_id=8)
     for cores in (1, 3, 200):
-        monkeypatch.setattr(compiled, "_cores", lambda cores=cores: cores)
+        monkeypatch.setattr(module, "_cores", lambda cores=cores: cores)
         assert_same(beam_search(log_probs, lengths, width=7, blank_id=8), want)
+        for count in (0, 1, 2, 100):
+            lock, seen = threading.Lock(), []
 
+            def visit(start, stop, lock=lock, seen=seen):
+                with lock:
+                    seen.extend(range(start, stop))
 
-def test_the_score_of_a_text_is_what_confidence_says():
-    log_probs, lengths = peaked(1, 8, 24, 37, 36), np.full(8, 24)
-    found = beam_search(log_probs, lengths, width=200, blank_id=36)
-    n = max(len(row[0].ids) for row in found)
-    ids = np.stack([np.pad(row[0].ids, (0, n - len(row[0].ids))) for row in found])
-    exact = sequence_log_prob(
-        log_probs,
-        lengths.astype(np.int32),
-        ids,
-        np.array([len(row[0].ids) for row in found], np.int32),
-        blank_id=36,
-    )
-    np.testing.assert_allclose([row[0].log_prob for row in found], exact, atol=0.3)
-    assert all(row[0].log_prob <= p + 1e-4 for row, p in zip(found, exact, strict=True))
-
-
-def test_one_text_of_several_paths_beats_the_best_path():
-    # Frames of (blank, a, b): the best path is blank-blank, but "a" has three paths.
-    log_probs = np.log(np.array([[[0.4, 0.35, 0.25], [0.4, 0.35, 0.25]]]))
-    ((best, second),) = beam_search(log_probs, np.array([2]), width=9, blank_id=0, top_paths=2)
-    assert best.ids.tolist() == [1]
-    assert math.exp(best.log_prob) == pytest.approx(0.35 * 0.4 * 2 + 0.35**2, rel=1e-6)
-    assert second.ids.tolist() == [2]
+            in_threads(visit, count)
+            assert sorted(seen) == list(range(count))
 
 
 def test_nothing_to_search():
@@ -190,8 +246,7 @@ def test_a_certain_text_is_not_above_one():
 
 
 def test_pruning_forbids_new_characters_only():
-    rare = math.log(1e-3)
-    log_probs = np.full((1, 3, 3), rare)
+    log_probs = np.full((1, 3, 3), math.log(1e-3))
     log_probs[0, 0, 1] = log_probs[0, 1, 0] = log_probs[0, 2, 0] = math.log(0.998)
     ((best, *others),) = beam_search(
         log_probs, np.array([3]), width=9, blank_id=0, top_paths=9, prune=0.01
@@ -203,11 +258,7 @@ def test_pruning_forbids_new_characters_only():
     assert others[0].log_prob == pytest.approx(truth[()], abs=1e-6)
 
 
-def test_a_forbidden_class_is_never_written():
-    logits = np.zeros((1, 2, 3), np.float32)
-    masked = log_softmax(np.asarray(emittable(logits, unknown_id=1)))
-    (found,) = beam_search(masked, np.array([2]), width=50, blank_id=0, top_paths=50, prune=0)
-    assert sorted(h.ids.tolist() for h in found) == [[], [2]]
+GOOD = {"log_probs": np.zeros((2, 3, 4)), "lengths": np.array([3, 3]), "width": 2, "blank_id": 0}
 
 
 @pytest.mark.parametrize(
@@ -225,27 +276,83 @@ def test_a_forbidden_class_is_never_written():
         ({"prune": 2}, "a probability"),
         ({"lm_weight": -1.0}, "lm_weight"),
         ({"length_bonus": math.nan}, "length_bonus"),
+        ({"lm": NGram.estimate(["a"]).for_charset(Charset.from_characters("ab"))}, "3 classes for"),
     ],
 )
 def test_what_makes_no_sense_is_told(changes, told):
-    good = {
-        "log_probs": np.zeros((2, 3, 4)),
-        "lengths": np.array([3, 3]),
-        "width": 2,
-        "blank_id": 0,
-    }
     with pytest.raises(ValueError, match=told):
-        beam_search(**{**good, **changes})
+        beam_search(**{**GOOD, **changes})
 
 
 def test_without_numba_the_search_in_jax_serves(monkeypatch):
     log_probs, lengths = peaked(5, 6, 9, 5, 4), np.array([9, 3, 0, 9, 1, 5])
     log_probs[3, 4] = -np.inf
     want = beam_search(log_probs, lengths, width=8, blank_id=4, top_paths=3, prune=0)
-    monkeypatch.setattr(compiled, "available", lambda: False)
+    monkeypatch.setattr(module, "has_numba", lambda: False)
     got = beam_search(log_probs, lengths, width=8, blank_id=4, top_paths=3)
     for x, y in zip(got, want, strict=True):
         assert [h.ids.tolist() for h in x] == [h.ids.tolist() for h in y]
         assert [h.log_prob for h in x] == pytest.approx([h.log_prob for h in y], abs=1e-5)
     with pytest.raises(UserError, match=r"needs numba: pip install crnn_jax\[beam\]"):
         beam_search(log_probs, lengths, width=8, blank_id=4, lexicon=object())
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.integers(-9, 9).map(float), max_size=40), st.integers(0, 12))
+def test_the_best_of_many_in_order(candidates, limit):
+    heap, size = np.zeros(limit, CANDIDATE), 0
+    for i, score in enumerate(candidates):
+        size = _offer(heap, size, score, i)
+    _sort(heap, size)
+    assert heap["score"][:size].tolist() == sorted(candidates, reverse=True)[:limit]
+    assert [candidates[i] for i in heap["item"][:size]] == heap["score"][:size].tolist()
+    assert len(set(heap["item"][:size].tolist())) == size
+
+
+CODE = """
+import sys, numpy as np
+from crnn_jax.decoding.beam_search import beam_search
+assert "numba" not in sys.modules
+beam_search(np.zeros((1, 2, 3)), np.array([2]), width=2, blank_id=0)
+"""
+
+
+def test_compiled_once_and_kept(tmp_path):
+    for told in (["compiling the beam search, once: about 6 s"], []):
+        done = subprocess.run(
+            [sys.executable, "-c", CODE],
+            env=os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)},
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert done.stderr.splitlines() == told
+        kept = sorted(path.stat().st_mtime for path in tmp_path.rglob("*.nbc"))
+        assert kept == [kept[0]]
+
+
+def test_where_nothing_can_be_kept(monkeypatch):
+    import numba
+
+    tried = itertools.count()
+
+    def import_module(name, real=module.importlib.import_module):
+        if next(tried) == 0:
+            raise RuntimeError("cannot cache function: no locator available")
+        return real(name)
+
+    monkeypatch.setattr(numba.config, "CACHE_DIR", "")
+    monkeypatch.setattr(module.importlib, "import_module", import_module)
+    assert module._kernel.__wrapped__()
+    assert os.path.isdir(numba.config.CACHE_DIR)
+
+
+def test_a_full_disk_is_told(monkeypatch, tmp_path):
+    def search(*_):
+        with room(100):
+            (tmp_path / "kept").write_bytes(bytes(1000))
+
+    monkeypatch.setattr(module, "_kernel", lambda: search)
+    with pytest.raises(UserError, match="no room for the compiled beam search: File too large"):
+        beam_search(**GOOD)

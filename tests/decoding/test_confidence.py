@@ -6,23 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crnn_jax.decoding.confidence import sequence_log_prob
+from tests.testdata.brute_force import all_texts, log_softmax
 
 B, T, K, N = 3, 5, 3, 4  # one shape for all examples: one compilation
-
-
-def softmax(x):
-    e = np.exp(x - x.max(axis=-1, keepdims=True))
-    return e / e.sum(axis=-1, keepdims=True)
-
-
-def brute_force(probs, blank_id):
-    """text -> its probability, by writing down every path."""
-    total = {}
-    for path in itertools.product(range(probs.shape[1]), repeat=len(probs)):
-        text = tuple(k for k, _ in itertools.groupby(path) if k != blank_id)
-        p = float(np.prod([probs[t, k] for t, k in enumerate(path)]))
-        total[text] = total.get(text, 0.0) + p
-    return total
 
 
 @settings(max_examples=60, deadline=None)
@@ -41,8 +27,9 @@ def test_equals_the_sum_over_all_alignments(seed, blank_id, lengths, texts):
     id_lengths = np.array([len(text) for text in texts], np.int32)
     got = sequence_log_prob(logits, np.array(lengths, np.int32), ids, id_lengths, blank_id=blank_id)
     for i, text in enumerate(texts):
-        want = brute_force(softmax(logits[i, : lengths[i]].astype(float)), blank_id)
-        assert np.exp(got[i]) == pytest.approx(want.get(tuple(text), 0.0), rel=1e-4, abs=1e-12)
+        want = all_texts(log_softmax(logits[i, : lengths[i]]), blank_id)
+        p = np.exp(want.get(tuple(text), -np.inf))
+        assert np.exp(got[i]) == pytest.approx(p, rel=1e-4, abs=1e-12)
 
 
 def test_all_texts_together_have_probability_one():
@@ -67,7 +54,7 @@ def test_empty_text_is_the_product_of_the_blanks():
         got = sequence_log_prob(
             logits, lengths, np.full((2, n), -1, np.int32), np.zeros(2, np.int32), blank_id=3
         )
-        blanks = np.log(softmax(logits)[..., 3])
+        blanks = log_softmax(logits)[..., 3]
         np.testing.assert_allclose(got, [blanks[0].sum(), blanks[1, :2].sum()], rtol=1e-5)
 
 

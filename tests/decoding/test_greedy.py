@@ -1,5 +1,3 @@
-import itertools
-
 import jax
 import numpy as np
 import pytest
@@ -7,13 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crnn_jax.decoding.greedy import emittable, greedy_decode
+from tests.testdata.brute_force import collapse
 
 B, T, K = 4, 7, 4  # one shape for all examples: one compilation
-
-
-def collapse(path, blank_id):
-    """CTC's rule in its own words: merge runs, then drop blanks."""
-    return [k for k, _ in itertools.groupby(path) if k != blank_id]
 
 
 def logits_of(paths):
@@ -31,7 +25,7 @@ def test_equals_collapsing_the_best_path(paths, lengths, blank_id):
         logits_of(np.array(paths)), np.array(lengths, np.int32), blank_id=blank_id
     )
     for i in range(B):
-        want = collapse(paths[i][: lengths[i]], blank_id)
+        want = list(collapse(paths[i][: lengths[i]], blank_id))
         assert ids[i].tolist() == want + [-1] * (T - len(want))
         assert id_lengths[i] == len(want)
 
@@ -54,6 +48,7 @@ def test_unknown_is_never_emitted():
     np.testing.assert_array_equal(np.delete(masked, 1, axis=2), np.delete(logits, 1, axis=2))
     assert np.isfinite(jax.nn.log_softmax(masked)).all()
     assert np.exp(jax.nn.log_softmax(masked))[..., 1].max() == 0
+    np.testing.assert_array_equal(emittable(logits, unknown_id=-1), logits)
 
 
 @pytest.mark.parametrize("unknown_id", range(K))
@@ -61,8 +56,3 @@ def test_any_class_can_be_the_unknown_one(unknown_id):
     masked = np.asarray(emittable(np.zeros((1, 2, K), np.float32), unknown_id=unknown_id))
     assert (masked[..., unknown_id] < -1e6).all()
     assert (np.delete(masked, unknown_id, axis=2) == 0).all()
-
-
-def test_without_unknown_logits_stay_as_they_are():
-    logits = logits_of(np.array([[1, 1, 2, 1]]))
-    np.testing.assert_array_equal(emittable(logits, unknown_id=-1), logits)

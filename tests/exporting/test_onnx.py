@@ -9,7 +9,7 @@ from crnn_jax.core.charset import UNKNOWN, Charset
 from crnn_jax.core.errors import UserError
 from crnn_jax.decoding.greedy import emittable, greedy_decode
 from crnn_jax.exporting.onnx import export_onnx
-from crnn_jax.reading.open_model import open_model
+from crnn_jax.reading.loaded_model import open_model
 from crnn_jax.reading.recognizer import Recognizer
 from tests.testdata.foreign_networks import our_model, pictures
 

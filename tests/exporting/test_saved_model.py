@@ -13,7 +13,7 @@ from crnn_jax.exporting.plan import ExportPlan
 from crnn_jax.exporting.saved_model import padded_width as tf_padded_width
 from crnn_jax.exporting.saved_model import power_of_two_above, warm_widths, write_saved_model
 from crnn_jax.exporting.verify import run
-from crnn_jax.reading.batching import padded_width
+from crnn_jax.reading.pictures import padded_width
 from crnn_jax.reading.recognizer import Recognizer
 from tests.testdata.exports import calm, padded, read_by_model, resized, tiny_model
 from tests.testdata.tiny_model import noise_pictures

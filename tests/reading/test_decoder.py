@@ -1,18 +1,23 @@
+import contextlib
 import math
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from crnn_jax.core.charset import Charset
 from crnn_jax.core.errors import UserError
-from crnn_jax.decoding import compiled
 from crnn_jax.decoding.beam_search import beam_search
-from crnn_jax.decoding.ngram import NGram
-from crnn_jax.reading.decoder import Decoder, open_decoder
+from crnn_jax.decoding.language_model import NGram
+from crnn_jax.reading.decoder import Decoder, open_decoder, read_lexicon, read_lines
 from crnn_jax.reading.recognizer import Recognizer
+from tests.decoding.test_lexicon import words_of
 from tests.testdata.brute_force import log_softmax
 from tests.testdata.tiny_model import CHARSET, noise_pictures, tiny_metadata, tiny_variables
 
 BLANK = CHARSET.blank_id
+TABLE = Charset.from_characters("abc", ignore_case=True)
 
 
 @pytest.fixture(scope="module")
@@ -93,18 +98,6 @@ def test_only_words_of_the_lexicon(recognizer, pictures):
             assert reading.text in words
 
 
-def test_a_greedy_text_gives_way_to_the_word_near_it(recognizer, pictures):
-    greedy = [reading.text for reading in recognizer.read(pictures)]
-    longest = max(greedy, key=len)
-    word = longest[:1] + longest[2:]
-    near = recognizer.read(pictures, "greedy", lexicon=[word.upper(), "zzzzzzzzzz"], distance=1)
-    for text, reading in zip(greedy, near, strict=True):
-        assert reading.text == (word if text == longest else text)
-        assert reading.decoder == "greedy"
-    exact = recognizer.read(pictures, "greedy", lexicon=[word], distance=0)
-    assert [reading.text for reading in exact] == greedy
-
-
 def test_a_language_model_is_listened_to(recognizer, pictures):
     lm = NGram.estimate(["aaa"] * 1000, 3)
     plain = recognizer.read(pictures, "beam")
@@ -124,12 +117,12 @@ def test_a_decoder_opened_once(recognizer, pictures):
 
 def test_without_numba(recognizer, pictures, monkeypatch):
     want = recognizer.read(pictures[:3], "both", top_paths=2)
-    monkeypatch.setattr(compiled, "available", lambda: False)
+    monkeypatch.setattr("crnn_jax.decoding.beam_search.has_numba", lambda: False)
     for a, b in zip(recognizer.read(pictures[:3], "both", top_paths=2), want, strict=True):
         assert (a.text, a.greedy) == (b.text, b.greedy)
         assert a.alternatives[0][0] == b.alternatives[0][0]
     with pytest.raises(UserError, match="needs numba"):
-        recognizer.read(pictures[:3], "greedy", lexicon=["a"])
+        recognizer.read(pictures[:3], "beam", lexicon=["a"])
 
 
 @pytest.mark.parametrize(
@@ -145,7 +138,7 @@ def test_without_numba(recognizer, pictures, monkeypatch):
         ("beam", {"lm_weight": float("nan")}, "--lm_weight nan"),
         ("beam", {"length_bonus": float("nan")}, "--length_bonus nan: a finite number"),
         ("greedy", {"lm": NGram.estimate(["a"])}, "--lm: greedy decoding takes no"),
-        ("greedy", {"distance": 7}, "--distance 7: 0 to 3"),
+        ("greedy", {"lexicon": ["a"]}, "--lexicon: greedy decoding takes no words"),
     ],
 )
 def test_what_makes_no_sense_is_told(name, numbers, told):
@@ -159,3 +152,73 @@ def test_nothing_to_read(recognizer):
     decoded = Decoder("both").decode(logits, lengths, 1.0, blank_id=BLANK)
     assert decoded.id_lengths.tolist() == [[0], [0]]
     assert decoded.log_prob.tolist() == [[0.0], [0.0]]
+
+
+def test_a_list_of_words(tmp_path):
+    (path := tmp_path / "words.txt").write_bytes(b"\xef\xbb\xbfCab\r\nba\r\n\r\nxyz\r\nab")
+    lexicon = read_lexicon(path, TABLE)
+    assert words_of(lexicon, TABLE) == {"ab": 0, "ba": 0, "cab": 0}
+    assert lexicon.left_out == 1
+
+
+def test_counts_are_priors(tmp_path):
+    (path := tmp_path / "words.txt").write_text("ab\t30\nba\t10\n")
+    lexicon = read_lexicon(path, TABLE)
+    want = {"ab": math.log(0.75), "ba": math.log(0.25)}
+    assert words_of(lexicon, TABLE) == pytest.approx(want)
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"ab\t3\nba\n", r"words\.txt:2: a count on some lines only"),
+        (b"ab\nba\t3\n", r"words\.txt:2: a count on some lines only"),
+        (b"ab\t3\nba\tmany\n", r"words\.txt:2: 'many' is no count"),
+        (b"ab\t3\nba\t0\n", r"words\.txt:2: '0' is no count"),
+        (b"ab\t3\nba\tnan\n", r"words\.txt:2: 'nan' is no count"),
+        (b"ab\nb\xff\n", r"words\.txt:2: not UTF-8"),
+        (b"xyz\n", r"words\.txt: lexicon: none of 1 words"),
+        (b"", r"words\.txt: lexicon: none of 0 words"),
+        (b"ab\t1e300\n", r"words\.txt:1: '1e300' is no count"),
+        (b"ab\t" + b"9" * 4000, r"words\.txt:1: '9+' is no count"),
+        (b"ab\n" + b"a" * 10**6, r"words\.txt:2: a line of over 4,096 bytes"),
+        (b"\0" * 10**6, r"words\.txt:1: a line of over 4,096 bytes"),
+        (b"a" + "\u0300".encode() * 2000, r"words\.txt: .*over 100 combining marks"),
+    ],
+)
+def test_a_list_that_is_none_is_told(tmp_path, content, told):
+    (path := tmp_path / "words.txt").write_bytes(content)
+    with pytest.raises(UserError, match=told):
+        read_lexicon(path, TABLE)
+
+
+@pytest.mark.parametrize(("limit", "value"), [("MAX_WORDS", 100), ("MAX_CHARACTERS", 200)])
+def test_a_list_of_any_size_is_told(tmp_path, monkeypatch, limit, value):
+    monkeypatch.setattr(f"crnn_jax.reading.decoder.{limit}", value)
+    (path := tmp_path / "words.txt").write_text("ab\n" * 100)
+    assert len(read_lines(path)) == 100
+    path.write_text("ab\n" * 101)
+    with pytest.raises(UserError, match=r"words\.txt: over .* words or .* characters; keep"):
+        read_lines(path)
+
+
+def test_counts_however_far_apart(tmp_path):
+    (path := tmp_path / "words.txt").write_text("ab\t9e299\nba\t5e-324\n")
+    assert np.isfinite(list(words_of(read_lexicon(path, TABLE), TABLE).values())).all()
+
+
+@settings(max_examples=100)
+@given(
+    st.lists(
+        st.tuples(st.text("abcé\0 \r"), st.sampled_from(["", "\t", "\t3", "\tnan", "\t1e-320"])),
+        max_size=4,
+    ),
+    st.binary(max_size=3),
+)
+def test_any_list_is_taken_or_told(tmp_path_factory, lines, behind):
+    path = tmp_path_factory.mktemp("any") / "words.txt"
+    path.write_bytes("\n".join(map("".join, lines)).encode() + behind)
+    with contextlib.suppress(UserError):
+        lexicon = read_lexicon(path, TABLE)
+        assert len(lexicon) > 0
+        assert lexicon.trie.best[0] <= 1e-6

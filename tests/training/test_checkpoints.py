@@ -7,7 +7,8 @@ import orbax.checkpoint as ocp
 import pytest
 
 from crnn_jax.core.errors import UserError
-from crnn_jax.training.checkpoints import Checkpoints, read_variables
+from crnn_jax.reading.checkpoint import read_variables
+from crnn_jax.training.checkpoints import Checkpoints
 
 
 def _state(value):

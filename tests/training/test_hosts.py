@@ -17,8 +17,8 @@ import pytest
 from crnn_jax.core.errors import UserError
 from crnn_jax.core.model_file import load_model, save_model
 from crnn_jax.models.crnn import CRNN
+from crnn_jax.reading.checkpoint import read_variables
 from crnn_jax.training import hosts
-from crnn_jax.training.checkpoints import read_variables
 from crnn_jax.training.experiment import make_experiment
 from crnn_jax.training.state import init_variables
 from crnn_jax.training.summaries import TIMES

@@ -9,7 +9,7 @@ import pytest
 
 from crnn_jax.core.errors import UserError
 from crnn_jax.core.model_file import save_model
-from crnn_jax.reading.open_model import open_model
+from crnn_jax.reading.loaded_model import open_model
 from crnn_jax.training import loop
 from crnn_jax.training.loop import train_and_evaluate
 from crnn_jax.training.summaries import TIMES

@@ -22,7 +22,7 @@ def cases(folder: Path) -> Iterator[Case]:
     yield full("readings", "demo", *[word] * 20, *reads, "-o", "readings.txt")
     beam = ("demo", word, "-m", model, "--decoder", "beam")
     no_room = "no room for the compiled beam search"
-    caches = {"XDG_CACHE_HOME": str(folder / "new"), "NUMBA_CACHE_DIR": ""}
+    caches = {"NUMBA_CACHE_DIR": str(folder / "new")}
     yield Case("compiled functions", beam, no_room, room=ROOM, environment=caches)
     yield full("labels", "demo", *[word] * 20, *reads, "--write_annotations", "new.tsv")
     yield full("what check found", "check", "-a", labels, "--json", "-o", "found.json")

@@ -12,7 +12,7 @@ from target import fuzz, scratch_file
 def one_input(data):
     from crnn_jax.core.model_file import load_model
     from crnn_jax.core.strict_json import parse_json
-    from crnn_jax.reading.stated import Stated
+    from crnn_jax.reading.loaded_model import ModelSpec
 
     variables, metadata = _model()
     if data[:1] == b"f":
@@ -25,7 +25,7 @@ def one_input(data):
             return
         if not isinstance(metadata, dict):
             return
-    Stated.of(variables, metadata, "fuzz")
+    ModelSpec.of(variables, metadata, "fuzz")
 
 
 def seeds():
@@ -46,7 +46,7 @@ def _model():
     from crnn_jax.core.model_file import unflatten
     from crnn_jax.core.preprocessing import Preprocessing
     from crnn_jax.models.config import ModelConfig
-    from crnn_jax.reading.stated import expected_shapes
+    from crnn_jax.reading.loaded_model import expected_shapes
 
     config = ModelConfig(num_classes=4, filters=(1,) * 7, hidden=1)
     ones = {path: np.ones(shape, np.float32) for path, shape in expected_shapes(config).items()}

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crnn_jax.reading.batching import (
+from crnn_jax.reading.pictures import (
     MAX_COLUMNS,
     MAX_ROWS,
     MAX_STRETCH,

@@ -1,4 +1,4 @@
-"""A model file that is sound by its checksum and states what cannot be."""
+"""Models by file and by workdir; files sound by their checksum that state what cannot be."""
 
 import contextlib
 import copy
@@ -14,8 +14,9 @@ from crnn_jax.core.errors import UserError
 from crnn_jax.core.model_file import flatten
 from crnn_jax.models.config import VARIANTS, get_model_config
 from crnn_jax.models.crnn import CRNN
-from crnn_jax.reading.stated import Stated, expected_shapes
-from tests.testdata.tiny_model import tiny_metadata, tiny_variables
+from crnn_jax.reading.loaded_model import ModelSpec, expected_shapes, open_model
+from crnn_jax.training.checkpoints import Checkpoints
+from tests.testdata.tiny_model import tiny_metadata, tiny_variables, write_tiny_model
 
 
 @pytest.mark.parametrize("name", VARIANTS)
@@ -82,25 +83,25 @@ HUGE = 10**9
 )
 def test_what_cannot_be_is_told_before_anything_is_computed(changes, told):
     with pytest.raises(UserError, match=rf"^some\.file: .*{told}"):
-        Stated.of(*stated(**changes), "some.file")
+        ModelSpec.of(*stated(**changes), "some.file")
 
 
 def test_mean_and_scale_stand_in_one_place_and_older_files_with_two_open():
     variables, metadata = stated()
     assert not {"mean", "scale"} & set(metadata["model"])
     metadata["preprocessing"] |= {"mean": 0.0, "scale": 255.0}
-    new = Stated.of(variables, metadata, "some.file").config
+    new = ModelSpec.of(variables, metadata, "some.file").config
     assert (new.mean, new.scale) == (0, 255)
     metadata["model"] |= {"mean": 0.0, "scale": 255.0}
-    assert Stated.of(variables, metadata, "some.file").config == new
+    assert ModelSpec.of(variables, metadata, "some.file").config == new
 
 
 def test_a_table_of_a_million_characters_for_a_network_of_37():
     symbols = [chr(c) for c in range(0x10FFFF) if not 0xD800 <= c < 0xE000]
     with pytest.raises(UserError, match="37 classes and a table of 1112064"):
-        Stated.of(*stated(charset=[*symbols, "<BLK>"], blank_id=len(symbols)), "some.file")
+        ModelSpec.of(*stated(charset=[*symbols, "<BLK>"], blank_id=len(symbols)), "some.file")
     with pytest.raises(UserError, match="stands twice"):
-        Stated.of(*stated(charset=[*symbols, *symbols, "<BLK>"], blank_id=2 * len(symbols)), "x")
+        ModelSpec.of(*stated(charset=[*symbols, *symbols, "<BLK>"], blank_id=2 * len(symbols)), "x")
 
 
 @pytest.mark.parametrize(
@@ -116,7 +117,7 @@ def test_weights_that_are_no_numbers(path, value, told):
     variables = copy.deepcopy(variables)
     flatten(variables)[path].reshape(-1)[0] = value
     with pytest.raises(UserError, match=told):
-        Stated.of(variables, metadata, "some.file")
+        ModelSpec.of(variables, metadata, "some.file")
 
 
 JSON = st.recursive(
@@ -133,5 +134,25 @@ def test_any_value_in_any_place_is_taken_or_told(data):
     inside = data.draw(st.sampled_from([metadata, metadata["model"], metadata["preprocessing"]]))
     inside[data.draw(st.sampled_from(sorted(inside)))] = data.draw(JSON)
     with contextlib.suppress(UserError):
-        made = Stated.of(tiny_variables()[0], metadata, "some.file")
+        made = ModelSpec.of(tiny_variables()[0], metadata, "some.file")
         assert made.preprocessing.target_width(48, 100) <= 1 << 16
+
+
+def test_a_folder_that_is_no_workdir_is_told(tmp_path):
+    with pytest.raises(UserError, match="a folder without checkpoints"):
+        open_model(tmp_path)
+
+
+def test_a_workdir_opens_by_its_best_model(tmp_path):
+    write_tiny_model(tmp_path / "model.safetensors", colour="red")
+    assert open_model(tmp_path)[1]["colour"] == "red"
+
+
+def test_a_workdir_without_its_model_file_opens_by_its_best_checkpoint(tmp_path):
+    state = {**tiny_variables()[0], "ema": {}}
+    Checkpoints(tmp_path / "checkpoints" / "best", keep=1).save(
+        3, state, {"model": tiny_metadata(colour="green")}
+    )
+    variables, metadata = open_model(tmp_path)
+    jax.tree.map(np.testing.assert_array_equal, variables, tiny_variables()[0])
+    assert metadata["colour"] == "green"
