@@ -10,8 +10,8 @@ import numpy as np
 
 from crnn_jax.core.images import UnreadableImage
 from crnn_jax.core.preprocessing import Preprocessing
+from crnn_jax.data.files import FileSource
 from crnn_jax.data.progress import Progress
-from crnn_jax.data.stored import open_stored
 from crnn_jax.decoding.confidence import sequence_log_prob
 from crnn_jax.decoding.greedy import FORBIDDEN, emittable
 from crnn_jax.exporting.export_functions import network
@@ -64,7 +64,7 @@ def open_annotations(
     sources = []
     for annotation in annotations:
         channels = model.preprocessing.channels
-        source = open_stored(
+        source = FileSource(
             annotation, model.charset, format=form, images=images, channels=channels
         )
         source.require_pictures()

@@ -11,7 +11,7 @@ from PIL import Image
 
 from crnn_jax.core.images import ImageSource, UnreadableImage, decode_image
 from crnn_jax.core.preprocessing import Preprocessing
-from crnn_jax.data.lines import list_pictures
+from crnn_jax.data.annotations import list_pictures
 
 PHOTO = 1000  # pixels of the shorter side from which a picture can hardly be one word or line
 MAX_THREADS = 4  # a picture may take 150 MB while it is decoded

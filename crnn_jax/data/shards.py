@@ -23,9 +23,8 @@ from crnn_jax.core.images import MISSING, NO_ACCESS, NO_FILE
 from crnn_jax.data.files import FileSource
 from crnn_jax.data.progress import Progress
 from crnn_jax.data.source import Reasons
-from crnn_jax.data.tfds_source import is_array_record
 
-NO_CHARACTER = Charset.from_characters("\U0010fffd")  # labels are copied, not encoded
+ANY = Charset.from_characters("\U0010fffd")  # labels are copied, not encoded
 
 
 class Words(tfds.core.GeneratorBasedBuilder):
@@ -68,7 +67,7 @@ class Words(tfds.core.GeneratorBasedBuilder):
         progress(0)
         for number in range(len(source)):
             path, label = source.line(number)
-            picture = _bytes_of(source.path(number))
+            picture = _bytes_of(source.identity(number))
             if isinstance(picture, str):
                 self.left_out.add(picture, [source.where(number)])
             else:
@@ -99,12 +98,11 @@ def write_shards(
     Raises:
         UserError: naming file and line; the folder holds such a set; no picture can be read.
     """
-    source = FileSource(annotation, NO_CHARACTER, format=format, images=images, unknown="strip")
+    source = FileSource(annotation, ANY, format=format, images=images, unknown="strip")
     source.require_pictures()
     place = os.path.join(folder, Words.name, str(Words.VERSION))
     if os.path.exists(place):
-        what = "a set" if is_array_record(place) else "something"
-        raise UserError(f"{place}: holds {what} already; name another folder")
+        raise UserError(f"{place}: is there already; name another folder")
     tfds.disable_progress_bar()  # ours tells the time left
     builder = Words(source, data_dir=os.fspath(folder), file_format="array_record")
     options = tfds.download.DownloadConfig(num_shards=shards or None)
@@ -125,7 +123,7 @@ def _bytes_of(path: str) -> bytes | str:
     """A file's bytes, or why it cannot be read; what they hold is looked at when it is read."""
     try:
         return Path(path).read_bytes()
-    except (FileNotFoundError, ValueError):  # ValueError: a NUL in the name
+    except FileNotFoundError:
         return MISSING
     except PermissionError:
         return NO_ACCESS

@@ -14,12 +14,21 @@ from crnn_jax.core import images
 from crnn_jax.core.charset import Charset
 from crnn_jax.core.errors import UserError
 from crnn_jax.core.preprocessing import Preprocessing
-from crnn_jax.data import survey as survey_module
+from crnn_jax.data.check import (
+    CASE,
+    NOT_NFC,
+    ODD_SPACE,
+    OTHER_LABEL,
+    SAME_BYTES,
+    SAME_PATH,
+    SQUEEZED,
+    STRETCHED,
+    Options,
+    inspect,
+    text_of,
+)  # fmt: skip
 from crnn_jax.data.files import FileSource
-from crnn_jax.data.inspection import CASE, SQUEEZED, STRETCHED, Options, inspect
-from crnn_jax.data.inspection_text import text_of
 from crnn_jax.data.source import NO_LABEL, TOO_LONG, TOO_LONG_FOR_WIDTH, UNKNOWN_CHARACTER
-from crnn_jax.data.survey import NOT_NFC, ODD_SPACE, OTHER_LABEL, SAME_BYTES, SAME_PATH
 from tests.data.conftest import write_picture
 
 # Real pictures are not part of the repository; where somebody has some, this names their folder.
@@ -191,16 +200,16 @@ def test_nothing_can_be_used(tmp_path):
 
 
 def test_overlap_needs_all_pairs(tmp_path):
-    sources, surveys = [], []
     for name, numbers in (("a", (1, 2)), ("b", (2, 3)), ("c", (3, 1))):
-        path = tmp_path / f"{name}.tsv"
-        path.write_text("".join(f"{n}.png\tx\n" for n in numbers))
-        sources.append(FileSource(path, Charset.from_characters("x")))
-        surveys.append(survey_module.survey(sources[-1]))
-    found = survey_module.overlap(sources, surveys)
-    assert [(one[-5:], other[-5:], ids) for one, other, _, ids in found] == [
-        ('a.tsv', 'b.tsv', [0]), ('a.tsv', 'c.tsv', [1]), ('b.tsv', 'c.tsv', [0])
-    ]  # fmt: skip
+        lines = "".join(f"{n}.png\tx\n" for n in numbers)
+        (tmp_path / f"{name}.tsv").write_text(lines)
+    found = look(*(tmp_path / f"{name}.tsv" for name in "abc"))["overlap"]
+    pairs = [(*(name[-5:] for name in one["sets"]), one["examples"]) for one in found]
+    assert pairs == [
+        ("a.tsv", "b.tsv", [str(tmp_path / "2.png")]),
+        ("a.tsv", "c.tsv", [str(tmp_path / "1.png")]),
+        ("b.tsv", "c.tsv", [str(tmp_path / "3.png")]),
+    ]
 
 
 def test_the_proposal_is_one_that_training_takes(words):
@@ -272,4 +281,4 @@ def test_an_example_of_crnn_tf2():
     for name, count in (("mjsynth", 3), ("icdar2013", 3), ("simple", 4)):
         source = FileSource(folder / f"{name}_annotation.txt", charset)
         assert (len(source), int(source.usable.sum())) == (count, count)
-        assert all(os.path.exists(source.path(i)) for i in range(count))
+        assert all(os.path.exists(source.identity(i)) for i in range(count))
