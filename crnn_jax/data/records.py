@@ -35,6 +35,7 @@ from crnn_jax.data.source import (
 LMDB_FILE = "data.mdb"
 SPARE_PAGES = 16  # a sound LMDB may lack some at its end: freed before they were written
 IMAGE, LABELS, PATH = "image", ("label", "text"), "path"
+RECENT = 4096  # records whose labels are kept: more than a batch
 DAMAGED_ERRORS = (RuntimeError, ValueError, IndexError)  # of array_record
 _SHARD = re.compile(r"(.*?)\.array_?record(?:-(\d+)-of-(\d+))?")
 
@@ -223,6 +224,7 @@ class ArrayRecords(_Records):
     def __init__(self, path: str, shards: list[str]) -> None:
         super().__init__(path)
         self.shards = shards
+        self._recent: dict[int, Record] = {}
         _require_one_split(path, shards)
         try:
             from array_record.python.array_record_data_source import ArrayRecordDataSource
@@ -246,6 +248,9 @@ class ArrayRecords(_Records):
             )
         self._label = known[0] if known else ""
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_recent": {}}
+
     def stamp(self) -> list[Any]:
         """Place, size and time of every shard."""
         return [_file_stamp(shard) for shard in self.shards]
@@ -257,24 +262,24 @@ class ArrayRecords(_Records):
         except DAMAGED_ERRORS:
             return {}
 
-    def _name(self, number: int, features: dict[str, bytes]) -> str:
-        return features.get(PATH, b"").decode("utf-8", "replace") or f"record-{number}"
+    def _record(self, number: int, features: dict[str, bytes]) -> Record:
+        name = features.get(PATH, b"").decode("utf-8", "replace") or f"record-{number}"
+        if not features:
+            return Record("", DAMAGED_RECORD, name)
+        return _record_of(features.get(self._label), name)
 
     def _records(self, numbers: Sequence[int]) -> list[Record]:
-        found = []
-        for number in numbers:
-            features = self._features(number)
-            name = self._name(number, features)
-            damaged = Record("", DAMAGED_RECORD, name)
-            found.append(_record_of(features.get(self._label), name) if features else damaged)
-        return found
+        return [self._recent.get(i) or self._record(i, self._features(i)) for i in numbers]
 
     def content(self, place: int) -> bytes:
         """An encoded picture. Raises UnreadableImage where there is none."""
         features = self._features(place)
+        if len(self._recent) >= RECENT:
+            self._recent.clear()
+        # Whoever asks for a picture asks for its label next, and it stands in the same record.
+        record = self._recent[place] = self._record(place, features)
         if IMAGE not in features:
-            reason = MISSING if features else DAMAGED
-            raise UnreadableImage(reason, self._name(place, features))
+            raise UnreadableImage(MISSING if features else DAMAGED, record.name)
         return features[IMAGE]
 
 
