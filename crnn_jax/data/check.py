@@ -184,8 +184,8 @@ class _Set:
         share = np.where(held, frames / np.maximum(self.needed, 1), np.inf)
         for i in np.argsort(share, kind="stable")[:TIGHTEST].tolist():
             if held[i]:
-                told = {"path": source.identity(i), "text": source.text(i)}
-                yield told | {"frames": int(frames[i]), "needed": int(self.needed[i])}
+                sample = {"path": source.identity(i), "text": source.text(i)}
+                yield sample | {"frames": int(frames[i]), "needed": int(self.needed[i])}
 
     def report(self) -> dict[str, Any]:
         """JSON-ready."""

@@ -74,7 +74,7 @@ class MixedSource:
         seed: of the fractional parts.
 
     Attributes:
-        drawn: whether labels and sizes are rendered rather than looked up, so that windows of the
+        streaming: labels and sizes are rendered, not looked up, so that windows of the
             plan are short.
 
     Raises:
@@ -95,7 +95,7 @@ class MixedSource:
         self.windowed = any(s.windowed for s in sources) or any(
             count % max(1, len(s)) for s, count in zip(sources, self._counts, strict=True)
         )
-        self.drawn = any(getattr(s, "drawn", s.windowed) for s in sources)
+        self.streaming = any(getattr(s, "streaming", s.windowed) for s in sources)
 
     def __len__(self) -> int:
         return int(self._ends[-1])

@@ -111,7 +111,7 @@ class Plan:
         self.reasons = Reasons()
         self._ids = np.zeros(0, np.int32)  # of the samples that have a place; not where windowed
         if source.windowed:
-            if getattr(source, "drawn", True):
+            if getattr(source, "streaming", True):
                 window = RENDERED_BATCHES * batch_size
             self.num_samples = len(source)
             self.reasons.update(source.reasons)  # of files mixed with rendered words
@@ -135,10 +135,7 @@ class Plan:
         """The batch of a step, counted from 0 over all epochs."""
         if step < 0 or not self.steps_per_epoch:
             raise IndexError(f"no step {step} in a plan of {self.num_samples} samples")
-        epoch, offset = divmod(step, self.steps_per_epoch)
-        window, place = divmod(offset, self._window_batches)
-        with self._lock:
-            ids, widths = self._batches(epoch, window)
+        epoch, place, ids, widths = self._window_of(step)
         own, width = ids[place], int(widths[place])
         usable = own >= 0
         if self._usable is not None:
@@ -147,11 +144,15 @@ class Plan:
 
     def upcoming_widths(self, step: int, stop: int) -> list[int]:
         """Widths of the batches of steps step .. stop - 1 of this window, each once, in order."""
+        _, place, _, widths = self._window_of(step)
+        return list(dict.fromkeys(widths[place : place + stop - step].tolist()))
+
+    def _window_of(self, step: int) -> tuple[int, int, np.ndarray, np.ndarray]:
+        """(epoch, place in the window, the window's batches as `_make_batches`)."""
         epoch, offset = divmod(step, self.steps_per_epoch)
         window, place = divmod(offset, self._window_batches)
         with self._lock:
-            _, widths = self._batches(epoch, window)
-        return list(dict.fromkeys(widths[place : place + stop - step].tolist()))
+            return epoch, place, *self._batches(epoch, window)
 
     def label_axis(self, width: int) -> int:
         """Length of the label axis of batches of this width: fixed, or each would recompile."""
@@ -181,21 +182,18 @@ class Plan:
                     digest.update(array.astype(np.int64).tobytes())
             probes = all_ids[np.linspace(0, all_ids.size - 1, PROBES).astype(np.int64)]
             for picture in source.read(probes):
-                told = picture.encode() if isinstance(picture, str) else picture.tobytes()
-                digest.update(told)
+                digest.update(picture.encode() if isinstance(picture, str) else picture.tobytes())
         return digest.hexdigest()
 
     @functools.cached_property
     def shapes(self) -> tuple[tuple[int, int], ...]:
         """(width, label axis) of the batches that there can be: each is one compilation."""
-        widths = self.widths
+        held = np.arange(len(self.widths))
         if not self.source.windowed and self.preprocessing.free_width:
-            held = np.zeros(len(self.widths), bool)
-            for begin in range(0, self.num_samples, CHUNK):
-                resized = self._resized(self._ids[begin : begin + CHUNK])
-                held[np.searchsorted(self.widths, resized)] = True
-            widths = tuple(w for w, any_picture in zip(widths, held, strict=True) if any_picture)
-        return tuple((width, self.label_axis(width)) for width in widths)
+            pieces = (self._ids[i : i + CHUNK] for i in range(0, self.num_samples, CHUNK))
+            buckets = [np.unique(np.searchsorted(self.widths, self._resized(p))) for p in pieces]
+            held = np.unique(np.concatenate(buckets))
+        return tuple((self.widths[k], self.label_axis(self.widths[k])) for k in held.tolist())
 
     def padding_share(self, epoch: int = 0) -> float:
         """Share of an epoch's pixels that is padding, masked rows included."""

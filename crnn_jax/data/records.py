@@ -127,13 +127,13 @@ class LmdbRecords(_Records):
         super().__init__(path)
         self._file: Any = None
         with self._open().begin() as transaction:
-            said = transaction.get(b"num-samples") or b""
-            if not said.strip().isdigit():
+            count = transaction.get(b"num-samples") or b""
+            if not count.strip().isdigit():
                 raise UserError(
                     f"{path}: no number under 'num-samples'; want an LMDB with image-%09d, "
                     f"label-%09d and num-samples, as deep-text-recognition-benchmark writes it"
                 )
-            self.total = int(said)
+            self.total = int(count)
             last = transaction.get(b"label-%09d" % self.total)
             zero = transaction.get(b"label-%09d" % 0)
             self._first = 0 if zero is not None and last is None else 1

@@ -28,12 +28,7 @@ ANY = Charset.from_characters("\U0010fffd")  # labels are copied, not encoded
 
 
 class Words(tfds.core.GeneratorBasedBuilder):
-    """Pictures of words or text lines, labelled.
-
-    Args:
-        source: the samples, already opened; None where a written set is only to be read.
-        **options: of TFDS: data_dir, file_format.
-    """
+    """Pictures of words or text lines, labelled; without a source only to be read."""
 
     VERSION = tfds.core.Version("1.0.0")
 
@@ -64,7 +59,6 @@ class Words(tfds.core.GeneratorBasedBuilder):
         source = self._source
         assert source is not None
         progress = Progress("pictures read", len(source))
-        progress(0)
         for number in range(len(source)):
             path, label = source.line(number)
             picture = _bytes_of(source.identity(number))
@@ -87,9 +81,7 @@ def write_shards(
     """Writes the samples of an annotation file, or of a folder labelled by its file names.
 
     Args:
-        annotation: path of the file or folder.
         folder: TFDS's data_dir; the set comes to `folder`/words/1.0.0, which must not be there.
-        format, images: as in `FileSource`.
         shards: files to write; 0 leaves it to TFDS (by size).
 
     Returns:
@@ -112,10 +104,10 @@ def write_shards(
     except OSError as error:
         raise UserError(f"{place}: cannot be written: {error.strerror or error}") from None
     except RuntimeError as error:  # how ArrayRecord says that a disk is full
-        said = [os.strerror(code) for code in FULL if os.strerror(code) in str(error)]
-        if not said:
-            raise
-        raise UserError(f"{place}: cannot be written: {said[0]}") from None
+        for reason in map(os.strerror, FULL):
+            if reason in str(error):
+                raise UserError(f"{place}: cannot be written: {reason}") from None
+        raise
     return os.fspath(builder.data_path), builder.written, builder.left_out
 
 
