@@ -62,8 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"--buckets {args.buckets}: at least 1")
 
     from crnn_jax.core.preprocessing import Preprocessing
-    from crnn_jax.data.inspection import Options, inspect
-    from crnn_jax.data.inspection_text import text_of
+    from crnn_jax.data.check import Options, inspect, text_of
 
     options = Options(
         table=args.table,

@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"--shards {args.shards}: at least 1, or 0 for a number by size")
 
     try:
-        from crnn_jax.data.tfds_builder import write_shards
+        from crnn_jax.data.shards import write_shards
     except ImportError as error:
         raise UserError(
             f"writing shards needs TensorFlow Datasets ({error}): "

@@ -240,8 +240,8 @@ def test_what_it_read_becomes_an_annotation_file(call, folder, model, tmp_path):
     assert source.format == "tsv"
     assert len(source) == 2
     for i in range(2):
-        assert not os.path.isabs(source.written_path(i))
-        assert source.text(i) == read[os.path.normpath(source.path(i))]
+        assert not os.path.isabs(source.line(i)[0])
+        assert source.text(i) == read[os.path.normpath(source.identity(i))]
 
 
 def test_an_annotation_file_is_never_written_over(call, folder, model, tmp_path):

@@ -4,7 +4,7 @@ from crnn_jax import cli, export
 from crnn_jax.data.files import FileSource
 from crnn_jax.exporting.plan import ExportPlan
 from crnn_jax.reading.loaded_model import LoadedModel
-from tests.data.test_stored import to_array_record, to_lmdb
+from tests.data.test_shards import to_array_record, to_lmdb
 from tests.testdata.exports import write_annotated
 from tests.testdata.tiny_model import CHARSET, write_tiny_model
 

@@ -1,214 +1,305 @@
-"""One pass over an annotation file: where each line begins, its label in class ids, its status."""
+"""What is found out about a stored set once, and cached: labels in class ids, pictures' sizes."""
 
+import concurrent.futures
+import contextlib
 import dataclasses
+import hashlib
+import json
+import os
+import sys
 import time
+import unicodedata
+import zipfile
 from collections import Counter
-from collections.abc import Callable
-from posixpath import normpath
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
+from crnn_jax.core.charset import Charset
 from crnn_jax.core.errors import UserError
-from crnn_jax.data.cache import cache_paths, load, save
-from crnn_jax.data.encoding import LabelEncoder, LabelError, count_denormalized
-from crnn_jax.data.formats import Parser, shown
-from crnn_jax.data.lines import Lines, decoded
+from crnn_jax.core.images import REASONS, UnreadableImage, image_size
+from crnn_jax.core.whole_file import whole_file
 from crnn_jax.data.progress import Progress
+from crnn_jax.data.source import NO_LABEL, STATUS, UNKNOWN_CHARACTER, Block, gather
 
-ARRAYS = ("line_offsets", "flat", "label_offsets", "status")
-WORTH_SECONDS = 1.0  # of indexing before it is written down
+VERSION = 4  # of the cached files
+HEAD = "head"  # the array that says what the others are
+WORTH_SECONDS = 1.0  # of work before its result is cached
+SAVE_SECONDS = 15.0  # between caching the sizes known so far
+UNKNOWN = -1  # height of a picture whose header has not been read
+THREADS = 16  # opening a file is mostly waiting where files are far away
+TOGETHER = 64  # headers that a thread reads at a time
 
 
 @dataclasses.dataclass
 class Index:
-    """What is kept of n samples: about 20 bytes each, and 2 a character.
+    """What is kept of n samples: about 20 bytes each, and 2 per character.
 
     Attributes:
-        line_offsets: int64 [n], byte at which each line begins.
-        flat: class ids of all labels one after the other (see `Encoded.flat`).
+        places: int64 [n], byte at which each line begins, or the number of each record.
+        flat: class ids of all labels, concatenated; uint16, or int32 for tables beyond its range.
         label_offsets: int64 [n + 1].
-        status: uint8 [n], index into `encoding.STATUS`.
+        status: uint8 [n], index into `STATUS`.
         counts: 'not NFC', 'unknown' (labels with a character outside the table), 'case' (labels
-            that fail on case alone), 'outside' (paths that leave the folder); 'first case' and
-            'first outside' are the first such samples, -1 for none.
-        unknown: character -> how often it stands in the labels.
-        file: the cache that the arrays are mapped from, '' where they are in memory.
+            that fail on case alone), 'outside' (paths that leave the folder), where there are
+            any; 'first case' and 'first outside' are the places of the first such samples.
+        unknown: character -> how often it occurs in the labels.
     """
 
-    line_offsets: np.ndarray
+    places: np.ndarray
     flat: np.ndarray
     label_offsets: np.ndarray
     status: np.ndarray
-    counts: dict[str, int]
+    counts: Counter[str]
     unknown: Counter[str]
-    file: str = ""
 
     def __len__(self) -> int:
-        return len(self.line_offsets)
+        return len(self.places)
 
-    def __reduce__(self) -> Any:
-        # A worker process maps the same pages instead of being sent hundreds of megabytes.
-        if self.file:
-            return _mapped_index, (self.file,)
-        values = [getattr(self, field.name) for field in dataclasses.fields(self)]
-        return Index, tuple(values)
+    def part(self, ids: np.ndarray) -> "Index":
+        """The index of these samples; counts stay those of the whole."""
+        flat, offsets = gather(self.flat, self.label_offsets, ids)
+        return Index(self.places[ids], flat, offsets, self.status[ids], self.counts, self.unknown)
 
 
-def cached_index(
-    lines: Lines,
-    parse: Parser,
-    encode: LabelEncoder,
-    format_name: str,
-    keep: bool,
-    asked: str,
-) -> Index:
-    """`build_index`, or what it gave before.
-
-    Args:
-        keep: look for a cache, and write one where indexing took long.
-        asked: `data.format`: what is found is held to more than what is named.
-    """
-    progress = Progress(f"{lines.path}: bytes indexed", lines.size)
-    if not keep:
-        return build_index(lines, parse, encode, format_name, progress)
-    charset = encode.charset.to_metadata()
-    key = {"charset": charset, "unknown": encode.unknown, "format": asked}
-    paths, stamp = cache_paths(lines.path, "index", key), lines.stamp()
-    found = load(paths, stamp)
-    if found is not None:
-        return _index_of(*found)
-    started = time.monotonic()
-    index = build_index(lines, parse, encode, format_name, progress)
-    if time.monotonic() - started > WORTH_SECONDS:
-        arrays = {name: getattr(index, name) for name in ARRAYS}
-        save(paths, stamp, [index.counts, index.unknown], arrays)
-    return index
-
-
-def _index_of(path: str, note: Any, arrays: dict[str, np.ndarray]) -> Index:
-    return Index(**arrays, counts=note[0], unknown=Counter(note[1]), file=path)
+def build_index(blocks: Iterable[Block], encode: "LabelEncoder", progress: Progress) -> Index:
+    """Reads every label once."""
+    parts: dict[str, list[np.ndarray]] = {"places": [], "flat": [], "lengths": [], "status": []}
+    counts: Counter[str] = Counter()
+    unknown: Counter[str] = Counter()
+    size = 0
+    for block in blocks:
+        encoded = encode(block.labels)
+        given = np.array(block.status, np.uint8)
+        counts["not NFC"] += sum(map(_changed_by_nfc, block.labels))
+        counts["unknown"] += int(encoded.has_unknown.sum())
+        for key, marked in (
+            ("case", encoded.case_alone),
+            ("outside", np.array(block.outside, bool)),
+        ):
+            if marked.any():
+                counts.setdefault(f"first {key}", block.places[int(marked.argmax())])
+                counts[key] += int(marked.sum())
+        unknown.update(encoded.unknown)
+        parts["places"].append(np.array(block.places, np.int64))
+        parts["flat"].append(encoded.flat)
+        parts["lengths"].append(encoded.lengths)
+        parts["status"].append(np.where(given > 0, given, encoded.status))
+        size += len(block.labels)
+        progress(block.done)
+    # One after the other, and the pieces dropped: joining takes no more than the largest again.
+    joined = {name: np.concatenate(parts.pop(name) or [np.zeros(0)]) for name in list(parts)}
+    offsets = np.zeros(size + 1, np.int64)
+    np.cumsum(joined["lengths"], out=offsets[1:])
+    return Index(joined["places"], joined["flat"], offsets, joined["status"], counts, unknown)
 
 
-def _mapped_index(path: str) -> Index:
-    found = load([path], None)
-    if found is None:
-        raise RuntimeError(f"{path}: the index is not there any more")
-    return _index_of(*found)
+def cached_index(paths: list[str], stamp: Any, build: Callable[[], Index]) -> Index:
+    """`build`'s index, or the one it gave before; arguments as `cached`."""
+
+    def make() -> tuple[Any, dict[str, np.ndarray]]:
+        index = build()
+        arrays = {n: v for n, v in vars(index).items() if isinstance(v, np.ndarray)}
+        return [index.counts, index.unknown], arrays
+
+    (counts, unknown), arrays = cached(paths, stamp, make)
+    return Index(**arrays, counts=Counter(counts), unknown=Counter(unknown))
 
 
-def build_index(
-    lines: Lines,
-    parse: Parser,
-    encode: LabelEncoder,
-    format_name: str,
-    progress: Callable[[int], None] | None = None,
-) -> Index:
-    """Reads every line once.
+def _changed_by_nfc(label: str) -> bool:
+    return not (label.isascii() or unicodedata.is_normalized("NFC", label))
 
-    Args:
-        lines: of the annotation file.
-        parse: line -> (path, label).
-        encode: of the charset in use.
-        format_name: what the lines are required to be, for messages.
-        progress: called with the bytes read so far, once a block.
+
+class Encoded(NamedTuple):
+    """Class ids of n labels; `flat`, `status` and `unknown` as in `Index`."""
+
+    flat: np.ndarray
+    lengths: np.ndarray  # int64 [n]
+    status: np.ndarray
+    has_unknown: np.ndarray  # bool [n], a character is outside the table
+    case_alone: np.ndarray  # bool [n], and would be inside in its other case
+    unknown: Counter[str]
+
+
+class LabelEncoder:
+    """`Charset.encode` for many labels at once; the same results.
 
     Raises:
-        UserError: naming the line that is not UTF-8 or does not fit the format.
+        UserError: `unknown` is no rule for unknown characters of this table.
     """
-    offsets, lengths = Growing(np.int64), Growing(np.int64)
-    flat, status = Growing(encode.dtype), Growing(np.uint8)
-    counts = no_counts()
-    unknown: Counter[str] = Counter()
-    lengths.append([0])
-    for begin, block in lines.blocks():
-        starts, labels, outside = _parse_block(lines, begin, block, parse, format_name)
+
+    def __init__(self, charset: Charset, unknown: str = "unusable") -> None:
+        charset.check_rule(unknown)
+        self.charset = charset
+        self.unknown = unknown
+        self.dtype = np.dtype(np.uint16 if charset.num_classes <= 1 << 16 else np.int32)
+        self._table = np.full(sys.maxunicode + 1, -1, np.int32)
+        for index, symbol in enumerate(charset.symbols):
+            if index not in (charset.blank_id, charset.unknown_id):
+                self._table[ord(symbol)] = index
+
+    def __call__(self, labels: Sequence[str]) -> Encoded:
+        """Encodes labels without line breaks."""
+        # A line feed composes with nothing and is no letter, so that normalizing the joined
+        # labels is normalizing each of them.
+        joined = self.charset.normalize("\n".join([*labels, ""]))
+        codes = np.frombuffer(joined.encode("utf-32-le", "surrogatepass"), np.uint32)
+        ends = np.flatnonzero(codes == ord("\n"))
+        assert ends.size == len(labels), "a label holds a line break"
+        ids = self._table[codes]
+        inside = np.ones(codes.size, bool)
+        inside[ends] = False
+        strange = (ids < 0) & inside
+        counts = _per_label(strange, ends)
+        has_unknown = counts > 0
+        unknown: Counter[str] = Counter()
+        case_alone = np.zeros(len(labels), bool)
+        if has_unknown.any():
+            met, inverse, times = np.unique(codes[strange], return_inverse=True, return_counts=True)
+            characters = [chr(code) for code in met]
+            unknown.update(dict(zip(characters, times.tolist(), strict=True)))
+            other_case = np.zeros(codes.size, bool)
+            other_case[strange] = np.array(list(map(self._has_other_case, characters)))[inverse]
+            case_alone = has_unknown & (_per_label(other_case, ends) == counts)
+        keep = inside
+        if self.unknown == "unusable":
+            keep = inside & np.repeat(~has_unknown, np.diff(ends, prepend=-1))
+        elif self.unknown == "strip":
+            keep = inside & ~strange
+        else:
+            ids = np.where(strange, self.charset.unknown_id, ids)
+        lengths = _per_label(keep, ends)
+        status = np.where(lengths == 0, STATUS.index(NO_LABEL), 0).astype(np.uint8)
+        if self.unknown == "unusable":
+            status[has_unknown] = STATUS.index(UNKNOWN_CHARACTER)
+        flat = ids[keep].astype(self.dtype)
+        return Encoded(flat, lengths, status, has_unknown, case_alone, unknown)
+
+    def _has_other_case(self, character: str) -> bool:
+        other = character.swapcase()
+        return len(other) == 1 and other != character and self._table[ord(other)] >= 0
+
+
+def _per_label(marks: np.ndarray, ends: np.ndarray) -> np.ndarray:
+    """How many positions of each label are marked; `ends` are the labels' last positions."""
+    return np.diff(np.cumsum(marks, dtype=np.int64)[ends], prepend=0)
+
+
+def cache_paths(data: str, kind: str, key: dict[str, Any]) -> list[str]:
+    """Where a cache of this kind may lie: beside the data, or else in the user's cache folder."""
+    whole = os.path.abspath(data)
+    folder, name = (whole, "pictures") if os.path.isdir(whole) else os.path.split(whole)
+    user = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    return [
+        os.path.join(folder, f".{name}.{_digest(key)}.crnn-{kind}"),
+        os.path.join(user, "crnn_jax", f"{name}.{_digest([whole, key])}.crnn-{kind}"),
+    ]
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def cached(
+    paths: list[str], stamp: Any, make: Callable[[], tuple[Any, dict[str, np.ndarray]]]
+) -> tuple[Any, dict[str, np.ndarray]]:
+    """(a note in JSON, arrays by name): what `make` gives, or gave before for the same stamp.
+
+    It is kept in `paths` (of `cache_paths`; none to keep nothing) where making it took long.
+    """
+    found = load(paths, stamp)
+    if found is not None:
+        return found
+    started = time.monotonic()
+    note, arrays = make()
+    if time.monotonic() - started > WORTH_SECONDS:
+        save(paths, stamp, note, arrays)
+    return note, arrays
+
+
+def save(paths: list[str], stamp: Any, note: Any, arrays: dict[str, np.ndarray]) -> None:
+    """Writes a note and arrays to the first of these paths that can be written, if any."""
+    head = json.dumps([VERSION, stamp]), json.dumps(note)
+    for path in paths:
+        with contextlib.suppress(OSError, UserError):
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            with whole_file(path, "wb") as file:
+                np.savez(file, **{HEAD: np.array(head)}, **arrays)  # type: ignore[arg-type]
+            return
+
+
+def load(paths: list[str], stamp: Any) -> tuple[Any, dict[str, np.ndarray]] | None:
+    """(note, arrays) of the first file with this stamp that is whole, or None."""
+    damage = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
+    for path in paths:
+        with contextlib.suppress(*damage), open(path, "rb") as raw, np.load(raw) as file:
+            made_of, note = file[HEAD].tolist()
+            if made_of == json.dumps([VERSION, stamp]):
+                names = (name for name in file.files if name != HEAD)
+                return json.loads(note), {name: file[name] for name in names}
+    return None
+
+
+class PictureSizes:
+    """Heights and widths of n pictures out of their headers: in parallel, and only once.
+
+    What is known is written down every few seconds and when the reading is interrupted, so that
+    the next start goes on from there. Pictures that could not be read are tried again at each
+    start: somebody may have mended them.
+
+    A picture that cannot be read has height 0 and width -k, k its place in `core.images.REASONS`.
+    """
+
+    def __init__(self, reader: Any, index: Index, cache: list[str]) -> None:
+        self._reader, self._places = reader, index.places
+        self._cache, self._stamp = cache, reader.stamp()
+        self._sizes: np.ndarray | None = None  # nothing is compared before sizes are asked for
+        self._progress = Progress("headers read", int(np.count_nonzero(index.status == 0)))
+
+    def known(self, index: int) -> tuple[int, int] | None:
+        """(height, width) where it is known and the picture could be read."""
+        height, width = (0, 0) if self._sizes is None else self._sizes[index].tolist()
+        return (height, width) if height > 0 else None
+
+    def __call__(self, ids: np.ndarray) -> np.ndarray:
+        """int32 [m, 2]: heights and widths in pixels."""
+        if self._sizes is None:
+            found = load(self._cache, self._stamp)
+            unknown = np.full((len(self._places), 2), UNKNOWN, np.int32)
+            self._sizes = unknown if found is None else found[1]["sizes"]
+            self._sizes[self._sizes[:, 0] == 0] = UNKNOWN
+        ids = np.asarray(ids, np.int64)
+        missing = ids[self._sizes[ids, 0] == UNKNOWN]
+        if missing.size:
+            self._read(np.unique(missing), self._sizes)
+        return self._sizes[ids]
+
+    def _read(self, ids: np.ndarray, all_sizes: np.ndarray) -> None:
+        started = saved = time.monotonic()
+        known = int(np.count_nonzero(all_sizes[:, 0] != UNKNOWN))
+        self._progress(known)
+        pieces = np.array_split(ids, -(-ids.size // TOGETHER))
+        threads = 1 if len(pieces) == 1 else min(THREADS, 4 * (os.cpu_count() or 1))
+        pool = concurrent.futures.ThreadPoolExecutor(threads, "headers")
         try:
-            part = encode(labels)
-        except LabelError as error:
-            raise UserError(f"{lines.where(starts[error.indices[0]])}: {error}") from None
-        counts["not NFC"] += count_denormalized(labels)
-        counts["unknown"] += int(part.has_unknown.sum())
-        if part.case_alone.any():
-            counts["case"] += int(part.case_alone.sum())
-            if counts["first case"] < 0:
-                counts["first case"] = offsets.size + int(part.case_alone.argmax())
-        unknown.update(part.unknown)
-        if outside:
-            counts["outside"] += len(outside)
-            if counts["first outside"] < 0:
-                counts["first outside"] = offsets.size + outside[0]
-        offsets.append(starts)
-        lengths.append(part.lengths)
-        flat.append(part.flat)
-        status.append(part.status)
-        if progress is not None:
-            progress(begin + len(block))
-    lines.require_unchanged()
-    if not offsets.size:
-        raise UserError(f"{lines.path}: no lines in the annotation file")
-    label_offsets = lengths.array()
-    np.cumsum(label_offsets, out=label_offsets)
-    return Index(offsets.array(), flat.array(), label_offsets, status.array(), counts, unknown)
+            for piece, sizes in zip(pieces, pool.map(self._read_some, pieces), strict=True):
+                all_sizes[piece] = sizes
+                known += piece.size
+                self._progress(known)
+                if time.monotonic() - saved > SAVE_SECONDS:
+                    save(self._cache, self._stamp, None, {"sizes": all_sizes})
+                    saved = time.monotonic()
+        finally:
+            pool.shutdown(cancel_futures=True)
+            if time.monotonic() - started > WORTH_SECONDS:
+                save(self._cache, self._stamp, None, {"sizes": all_sizes})
 
-
-def no_counts() -> dict[str, int]:
-    """`Index.counts` before anything is counted."""
-    return dict.fromkeys(("not NFC", "unknown", "case", "outside"), 0) | {
-        "first case": -1,
-        "first outside": -1,
-    }
-
-
-class Growing:
-    """An array of unknown length: pieces kept for joining would take its memory twice."""
-
-    def __init__(self, dtype: npt.DTypeLike) -> None:
-        self.size = 0
-        self._data = np.empty(1 << 12, dtype)
-
-    def append(self, values: npt.ArrayLike) -> None:
-        """Adds values [m] at the end."""
-        values = np.asarray(values, self._data.dtype)
-        end = self.size + values.size
-        if end > self._data.size:
-            # refcheck: nobody else holds this array, and the system moves its pages, not bytes.
-            self._data.resize(max(end, self._data.size * 5 // 4), refcheck=False)
-        self._data[self.size : end] = values
-        self.size = end
-
-    def array(self) -> np.ndarray:
-        """The array [n]; nothing can be added any more."""
-        self._data.resize(self.size, refcheck=False)
-        return self._data
-
-
-def _parse_block(
-    lines: Lines, begin: int, block: bytes, parse: Parser, format_name: str
-) -> tuple[list[int], list[str], list[int]]:
-    """(byte at which each begins, its label, those whose paths leave) of a block's lines.
-
-    Blank lines are left out.
-    """
-    starts: list[int] = []
-    labels: list[str] = []
-    outside: list[int] = []
-    at = begin
-    # Bytes are counted before decoding, lines split after it: UTF-8 has no line end inside.
-    sizes = map(len, block.split(lines.end))
-    texts = decoded(block, lines, begin).split(lines.end.decode())
-    for size, line in zip(sizes, texts, strict=True):
-        if line and not line.isspace():
+    def _read_some(self, ids: np.ndarray) -> np.ndarray:
+        sizes = np.empty((ids.size, 2), np.int32)
+        for j, i in enumerate(ids.tolist()):
             try:
-                path, label = parse(line.removesuffix("\r"))
-            except ValueError as error:
-                raise UserError(
-                    f"{lines.where(at)}: {shown(line.strip())} is not {format_name}: {error}"
-                ) from None
-            if path.startswith("/") or (".." in path and normpath(path).startswith("..")):
-                outside.append(len(starts))
-            starts.append(at)
-            labels.append(label)
-        at += size + 1
-    return starts, labels, outside
+                sizes[j] = image_size(self._reader.content(int(self._places[i])))
+            except UnreadableImage as error:
+                sizes[j] = 0, -REASONS.index(error.reason)
+        return sizes

@@ -4,21 +4,20 @@ for batch in batches(plan, source, preprocessing, start=step, workers=4):
     ...
 """
 
+import collections
 import concurrent.futures
 import contextlib
+import functools
+import itertools
 import multiprocessing
 import os
-import pickle
-import queue
 import signal
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures.process import BrokenProcessPool
-from typing import Any
 
 from crnn_jax.core.preprocessing import Preprocessing
-from crnn_jax.data.collate import Augment, Batch, collate, named_augment
+from crnn_jax.data.batch import Augment, Batch, collate, get_augment
 from crnn_jax.data.plan import Plan, PlanRow
 from crnn_jax.data.source import Source
 
@@ -46,9 +45,9 @@ def batches(
         preprocessing: the rule for resizing.
         start: first step.
         stop: step after the last; None goes on for ever.
-        workers: processes to spawn; 0 reads with threads, which are enough while decoding
-            (Pillow lets other threads run) is most of the work. A source or an augmentation that
-            cannot be pickled is read with threads too, and a line on stderr says so.
+        workers: processes to spawn, to which source and augmentation are pickled; 0 reads with
+            threads, which are enough while decoding (Pillow lets other threads run) is most of
+            the work.
         host: (index, count): only this host's rows of each batch.
         augment: of photographed pictures: a function as `collate` takes it, or its name in
             `data.augment` ('none', 'light', 'strong').
@@ -61,98 +60,45 @@ def batches(
         RuntimeError: a worker process was killed.
         Whatever reading a batch raises.
     """
-    task = (source, preprocessing, named_augment(augment), seed)
-    if workers and not _picklable(task):
-        print(f"{source.name}: cannot be sent to processes, read by threads", file=sys.stderr)
-        pool, call = _threads(workers, task)
-    elif workers:
-        pool, call = _processes(workers, task)
-    else:
-        workers = min(THREADS, os.cpu_count() or 1)
-        pool, call = _threads(workers, task)
-    # The plan's rows take time too (a window of rendered words is laid out), so they are made by
-    # a thread of their own; the queue's length bounds what is read ahead.
-    waiting: queue.Queue[Any] = queue.Queue(maxsize=AHEAD * workers)
-    ended = threading.Event()
-    planner = threading.Thread(
-        target=_submit,
-        args=(plan, start, stop, host, pool, call, waiting, ended),
-        name="plan",
-        daemon=True,
+    read = functools.partial(
+        collate, source=source, preprocessing=preprocessing, augment=get_augment(augment), seed=seed
     )
-    planner.start()
-    try:
-        while (future := waiting.get()) is not None:
-            if isinstance(future, BaseException):
-                raise future
+    with contextlib.ExitStack() as stack:
+        if workers:
+            # Spawned: a fork of a process that runs JAX's threads can hang.
+            context = multiprocessing.get_context("spawn")
+            processes = concurrent.futures.ProcessPoolExecutor(workers, context, _begin, (read,))
+            stack.callback(processes.shutdown, cancel_futures=True)
+
+        def make(step: int) -> Batch:
+            row = plan.row(step).part(*host)
+            return processes.submit(_work, row).result() if workers else read(row)
+
+        # In processes too the rows are planned by threads of this one (a window of rendered words
+        # takes a while to lay out); the number of futures bounds what is read ahead.
+        ahead = AHEAD * (workers or min(THREADS, os.cpu_count() or 1))
+        threads = ahead if workers else ahead // AHEAD
+        pool = concurrent.futures.ThreadPoolExecutor(threads, "read")
+        stack.callback(pool.shutdown, cancel_futures=True)
+        steps = iter(itertools.count(start) if stop is None else range(start, stop))
+        waiting = collections.deque(
+            pool.submit(make, step) for step in itertools.islice(steps, ahead)
+        )
+        while waiting:
             try:
-                yield future.result()
+                batch = waiting.popleft().result()
             except BrokenProcessPool as error:
                 raise RuntimeError("a process that reads pictures was killed") from error
-    finally:
-        ended.set()
-        while not waiting.empty():  # the planner may be waiting for a free place
-            waiting.get_nowait()
-        planner.join()
-        pool.shutdown(wait=True, cancel_futures=True)
+            waiting.extend(pool.submit(make, step) for step in itertools.islice(steps, 1))
+            yield batch
 
 
-def _submit(
-    plan: Plan,
-    start: int,
-    stop: int | None,
-    host: tuple[int, int],
-    pool: concurrent.futures.Executor,
-    call: Callable[[PlanRow], Batch],
-    waiting: "queue.Queue[Any]",
-    ended: threading.Event,
-) -> None:
-    """Hands row after row to the pool; the queue gets futures, an exception, or None at the end."""
-    step = start
-    last: Any = None
-    try:
-        while not ended.is_set() and (stop is None or step < stop):
-            future = pool.submit(call, plan.row(step).part(*host))
-            _put(waiting, future, ended)
-            step += 1
-    except BaseException as error:  # noqa: BLE001 (raised again where the batches are asked for)
-        last = error
-    _put(waiting, last, ended)
+_read: list[Callable[[PlanRow], Batch]] = []  # of a worker process
 
 
-def _put(waiting: "queue.Queue[Any]", item: Any, ended: threading.Event) -> None:
-    while not ended.is_set():
-        with contextlib.suppress(queue.Full):
-            waiting.put(item, timeout=0.1)
-            return
-
-
-Task = tuple[Source, Preprocessing, Augment | None, int]
-
-
-def _read(row: PlanRow, task: Task) -> Batch:
-    source, preprocessing, augment, seed = task
-    return collate(row, source, preprocessing, augment=augment, seed=seed)
-
-
-def _threads(count: int, task: Task) -> tuple[concurrent.futures.Executor, Any]:
-    pool = concurrent.futures.ThreadPoolExecutor(count, thread_name_prefix="read")
-    return pool, lambda row: _read(row, task)
-
-
-def _processes(count: int, task: Task) -> tuple[concurrent.futures.Executor, Any]:
-    # Spawned: a fork of a process that runs JAX's threads can hang.
-    context = multiprocessing.get_context("spawn")
-    pool = concurrent.futures.ProcessPoolExecutor(count, context, _begin, (task,))
-    return pool, _work
-
-
-_task: list[Task] = []  # of a worker process
-
-
-def _begin(task: Task) -> None:
+def _begin(read: Callable[[PlanRow], Batch]) -> None:
     """In a worker process, before its first batch."""
-    _task[:] = [task]
+    _read[:] = [read]
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that trains
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
@@ -166,12 +112,4 @@ def _end_with_parent() -> None:
 
 
 def _work(row: PlanRow) -> Batch:
-    return _read(row, _task[0])
-
-
-def _picklable(task: Task) -> bool:
-    try:
-        pickle.dumps(task)
-    except (pickle.PicklingError, TypeError, AttributeError):
-        return False
-    return True
+    return _read[0](row)

@@ -11,6 +11,7 @@ import dataclasses
 import functools
 import hashlib
 import threading
+import zlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -18,33 +19,33 @@ import numpy as np
 from crnn_jax.core.errors import UserError
 from crnn_jax.core.geometry import num_frames
 from crnn_jax.core.preprocessing import Preprocessing
-from crnn_jax.data.buckets import bucket_widths
-from crnn_jax.data.randomness import generator
-from crnn_jax.data.source import Reasons, Source
-from crnn_jax.data.usable import CHUNK, resized_widths, trainable
+from crnn_jax.data.source import CHUNK, Reasons, Source, resized_widths, trainable
 
-WINDOW = 1 << 20
-RENDERED_BATCHES = 64  # a window where labels and sizes are drawn rather than looked up
+WINDOW = 1 << 20  # samples
+RENDERED_BATCHES = 64  # of a window where labels and sizes are rendered rather than looked up
 PROBES = 32  # pictures whose pixels are compared between hosts
+MOST_CELLS = 2048  # the search for boundaries takes the square of it
+WIDEST = 4096  # pixels: 1,023 frames; a line of text of height 32 is rarely longer
+
+
+def generator(seed: int, purpose: str, *indices: int) -> np.random.Generator:
+    """Random numbers that depend on these arguments alone (indices >= 0), on every machine.
+
+    `purpose` is a name, so that two uses of one seed draw nothing in common.
+    """
+    words = (seed & 0xFFFFFFFFFFFFFFFF, zlib.crc32(purpose.encode()), *indices)
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence(words)))
 
 
 @dataclasses.dataclass(frozen=True)
 class PlanRow:
-    """One batch to be.
+    """One batch to be."""
 
-    Attributes:
-        ids: int64 [b], -1 = masked filler.
-        usable: bool [b], the label can be trained on; False for filler.
-        width: of the batch in pixels.
-        label_axis: length of the label axis.
-        epoch: counted from 0.
-    """
-
-    ids: np.ndarray
-    usable: np.ndarray
-    width: int
-    label_axis: int
-    epoch: int
+    ids: np.ndarray  # int64 [b], -1 = masked filler
+    usable: np.ndarray  # bool [b], the label can be trained on; False for filler
+    width: int  # of the batch in pixels
+    label_axis: int  # its length
+    epoch: int  # counted from 0
 
     def part(self, index: int, count: int) -> "PlanRow":
         """The contiguous part of host `index` of `count`; together they are the row."""
@@ -110,7 +111,7 @@ class Plan:
         self.reasons = Reasons()
         self._ids = np.zeros(0, np.int32)  # of the samples that have a place; not where windowed
         if source.windowed:
-            if getattr(source, "drawn", True):
+            if getattr(source, "streaming", True):
                 window = RENDERED_BATCHES * batch_size
             self.num_samples = len(source)
             self.reasons.update(source.reasons)  # of files mixed with rendered words
@@ -131,17 +132,10 @@ class Plan:
         self._batches = functools.lru_cache(maxsize=2)(self._make_batches)
 
     def row(self, step: int) -> PlanRow:
-        """The batch of a step, counted from 0 over all epochs.
-
-        Raises:
-            IndexError: a step below 0, or a plan without samples.
-        """
+        """The batch of a step, counted from 0 over all epochs."""
         if step < 0 or not self.steps_per_epoch:
             raise IndexError(f"no step {step} in a plan of {self.num_samples} samples")
-        epoch, offset = divmod(step, self.steps_per_epoch)
-        window, place = divmod(offset, self._window_batches)
-        with self._lock:
-            ids, widths = self._batches(epoch, window)
+        epoch, place, ids, widths = self._window_of(step)
         own, width = ids[place], int(widths[place])
         usable = own >= 0
         if self._usable is not None:
@@ -149,15 +143,16 @@ class Plan:
         return PlanRow(own, usable, width, self.label_axis(width), epoch)
 
     def upcoming_widths(self, step: int, stop: int) -> list[int]:
-        """Widths of the batches of steps step .. stop - 1, each once, in the order they come.
+        """Widths of the batches of steps step .. stop - 1 of this window, each once, in order."""
+        _, place, _, widths = self._window_of(step)
+        return list(dict.fromkeys(widths[place : place + stop - step].tolist()))
 
-        As far as the window of `step` goes: later ones may hold others.
-        """
+    def _window_of(self, step: int) -> tuple[int, int, np.ndarray, np.ndarray]:
+        """(epoch, place in the window, the window's batches as `_make_batches`)."""
         epoch, offset = divmod(step, self.steps_per_epoch)
         window, place = divmod(offset, self._window_batches)
         with self._lock:
-            _, widths = self._batches(epoch, window)
-        return list(dict.fromkeys(widths[place : place + stop - step].tolist()))
+            return epoch, place, *self._batches(epoch, window)
 
     def label_axis(self, width: int) -> int:
         """Length of the label axis of batches of this width: fixed, or each would recompile."""
@@ -165,10 +160,7 @@ class Plan:
         return min(frames, self._max_label_length) if self._max_label_length else frames
 
     def fingerprint(self) -> str:
-        """SHA-256 of what is in the batches: hosts that train together compare it.
-
-        All labels and widths, and the pixels of a few pictures; of rendered words their glyphs.
-        """
+        """SHA-256 over all labels, widths and a few pictures: hosts that train together compare."""
         rule = (
             self.num_samples,
             self.batch_size,
@@ -190,21 +182,18 @@ class Plan:
                     digest.update(array.astype(np.int64).tobytes())
             probes = all_ids[np.linspace(0, all_ids.size - 1, PROBES).astype(np.int64)]
             for picture in source.read(probes):
-                told = picture.encode() if isinstance(picture, str) else picture.tobytes()
-                digest.update(told)
+                digest.update(picture.encode() if isinstance(picture, str) else picture.tobytes())
         return digest.hexdigest()
 
     @functools.cached_property
     def shapes(self) -> tuple[tuple[int, int], ...]:
         """(width, label axis) of the batches that there can be: each is one compilation."""
-        widths = self.widths
+        held = np.arange(len(self.widths))
         if not self.source.windowed and self.preprocessing.free_width:
-            held = np.zeros(len(self.widths), bool)
-            for begin in range(0, self.num_samples, CHUNK):
-                resized = self._resized(self._ids[begin : begin + CHUNK])
-                held[np.searchsorted(self.widths, resized)] = True
-            widths = tuple(w for w, any_picture in zip(widths, held, strict=True) if any_picture)
-        return tuple((width, self.label_axis(width)) for width in widths)
+            pieces = (self._ids[i : i + CHUNK] for i in range(0, self.num_samples, CHUNK))
+            buckets = [np.unique(np.searchsorted(self.widths, self._resized(p))) for p in pieces]
+            held = np.unique(np.concatenate(buckets))
+        return tuple((self.widths[k], self.label_axis(self.widths[k])) for k in held.tolist())
 
     def padding_share(self, epoch: int = 0) -> float:
         """Share of an epoch's pixels that is padding, masked rows included."""
@@ -256,3 +245,65 @@ class Plan:
             places = generator(self.seed, "batches", epoch, window).permutation(len(table))
             table, widths = table[places], widths[places]
         return table, widths
+
+
+def bucket_widths(boundaries: Sequence[int], preprocessing: Preprocessing) -> tuple[int, ...]:
+    """The widths in pixels that batches may have: one fixed width, or boundaries and max_width.
+
+    Raises:
+        UserError: a boundary is beyond max_width: no picture would ever stand there.
+    """
+    if not preprocessing.free_width:
+        return (preprocessing.width,)
+    last = preprocessing.max_width
+    for width in boundaries:
+        if not 0 < width <= last:
+            limit = f"preprocessing.max_width={last}"
+            raise UserError(f"data.boundaries: {width} px; must lie between 1 and {limit}")
+    return tuple(sorted({*boundaries, last}))
+
+
+def propose_boundaries(widths: np.ndarray, count: int, multiple: int = 4) -> tuple[int, ...]:
+    """The bucket widths that pad these pictures least, by dynamic programming.
+
+    Args:
+        widths: integer [n], widths in pixels after preprocessing (> 0).
+        count: of buckets, at most: every one is a shape to compile.
+        multiple: boundaries are multiples of so many pixels; 4 are one frame.
+
+    Returns:
+        Ascending boundaries in pixels; the last one holds the widest picture.
+    """
+    widths = np.asarray(widths, np.int64)
+    if not widths.size:
+        return ()
+    # a picture of w pixels fits boundaries from its cell on; a boundary where none ends is no help
+    cell, number = np.unique(-(-widths // multiple), return_counts=True)
+    if cell.size > MOST_CELLS:
+        return propose_boundaries(widths, count, 2 * multiple)
+    up_to = np.concatenate(([0], np.cumsum(number)))
+    # cost[k, j]: total pixels where the first j cells are held by k + 1 buckets, the last of
+    # which ends at cell j. Real pixels are the same everywhere, so least total is least padding.
+    best = cell * up_to[1:]
+    choices = []
+    for _ in range(min(count, cell.size) - 1):
+        # total[i, j]: the last bucket holds cells i + 1 .. j, the others end at cell i.
+        total = best[:, None] + cell[None, :] * (up_to[None, 1:] - up_to[1:, None])
+        total[np.tril_indices(cell.size, -1)] = np.iinfo(np.int64).max
+        choices.append(total.argmin(axis=0))
+        best = total.min(axis=0)
+    j = cell.size - 1
+    ends = {int(cell[j])}
+    for choice in reversed(choices):
+        j = int(choice[j])
+        ends.add(int(cell[j]))
+    return tuple(sorted(end * multiple for end in ends if end * multiple > 0))
+
+
+def propose_max_width(widths: np.ndarray, multiple: int = 16) -> int:
+    """A bound in pixels that squeezes at most one picture in a thousand, or those beyond WIDEST."""
+    ranked = np.sort(widths)
+    most, widest = int(ranked[int(0.999 * ranked.size)]), int(ranked[-1])
+    if widest <= 1.25 * most:  # then all of them may as well fit
+        most = widest
+    return min(-(-most // multiple) * multiple, WIDEST)

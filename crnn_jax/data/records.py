@@ -1,154 +1,365 @@
-"""What a store of encoded pictures and labels is (LMDB, ArrayRecord), and the index of its labels.
+"""Encoded pictures and labels in a store of records: LMDB or ArrayRecord, not millions of files.
 
-Records are numbered from 0. They hold what somebody else's program wrote: a label that is missing
-or is no text is a sample counted under its reason, as is a picture that cannot be read.
+LMDB as deep-text-recognition-benchmark and parseq write it, keys from 1 (or from 0):
+
+    num-samples       b'7224612'
+    image-000000001   an encoded picture
+    label-000000001   its text, UTF-8
+
+ArrayRecord shards of tf.train.Example, as TFDS and `python -m crnn_jax.shards` write them; reading
+them needs neither TensorFlow nor TFDS. Shards of several splits are named FOLDER/SPLIT:
+
+    words-train.array_record-00000-of-00004    image: encoded, label or text: UTF-8, path: a name
+
+A label that is missing or is no text makes a sample counted under its reason, as does a picture
+that cannot be read.
 """
 
-import time
-from collections import Counter
-from collections.abc import Iterable, Iterator
-from typing import Any, Protocol
+import os
+import re
+import weakref
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
-import numpy as np
-
-from crnn_jax.data.cache import cache_paths, load, save
-from crnn_jax.data.encoding import (
+from crnn_jax.core.errors import UserError
+from crnn_jax.core.images import DAMAGED, MISSING, UnreadableImage
+from crnn_jax.data.source import (
+    DAMAGED_RECORD,
+    LINE_BREAK,
+    MISSING_LABEL,
+    NOT_UTF8,
     STATUS,
-    Encoded,
-    LabelEncoder,
-    LabelError,
-    count_denormalized,
+    Block,
 )
-from crnn_jax.data.index import ARRAYS, WORTH_SECONDS, Growing, Index, no_counts
-from crnn_jax.data.progress import Progress
-from crnn_jax.data.source import Reasons
 
-MISSING_LABEL = "record without a label"
-NOT_UTF8 = "label not UTF-8"
-LINE_BREAK = "line break in the label"
-DAMAGED_RECORD = "damaged record"
-NO_TEXT = "label with too many combining marks"
-# What a status byte stands for: those of labels, then those of records.
-RECORD_STATUS = (*STATUS, MISSING_LABEL, NOT_UTF8, LINE_BREAK, DAMAGED_RECORD, NO_TEXT)
-TOGETHER = 1 << 16  # labels encoded at once
+LMDB_FILE = "data.mdb"
+SPARE_PAGES = 16  # a sound LMDB may lack some at its end: freed before they were written
+IMAGE, LABELS, PATH = "image", ("label", "text"), "path"
+RECENT = 4096  # records whose labels are kept: more than a batch
+DAMAGED_ERRORS = (RuntimeError, ValueError, IndexError)  # of array_record
+_SHARD = re.compile(r"(.*?)\.array_?record(?:-(\d+)-of-(\d+))?")
 
 
-class Records(Protocol):
-    """Encoded pictures and labels by number; can be pickled, and opens its files again."""
+class Record(NamedTuple):
+    """A label as far as it can be shown, why it cannot be used or '', and the record's name."""
 
-    path: str
-    form: str  # 'lmdb' or 'array_record'
-
-    def __len__(self) -> int: ...
-
-    def stamp(self) -> list[Any]:
-        """What the files were when they were opened: another stamp, other records."""
-
-    def labels(self) -> Iterator[bytes | str]:
-        """Every label in order, as bytes; a str is the reason why there is none."""
-
-    def label(self, number: int) -> bytes | str:
-        """One of them."""
-
-    def picture(self, number: int) -> bytes:
-        """An encoded picture. Raises UnreadableImage where there is none."""
-
-    def key(self, number: int) -> str:
-        """What a record is called in its store."""
-
-    def lost(self) -> Reasons:
-        """Samples that the store says it has and has not: they have no number."""
-
-    def notes(self) -> Reasons:
-        """What else contradicts itself."""
+    text: str
+    fault: str
+    name: str
 
 
-def cached_record_index(records: Records, encode: LabelEncoder, keep: bool) -> Index:
-    """`record_index`, or what it gave before.
+def open_records(path: str) -> "LmdbRecords | ArrayRecords | None":
+    """The store of records at this path; None where there is none.
 
-    Args:
-        records: the store.
-        encode: of the charset in use.
-        keep: look for a cache, and write one where indexing took long.
+    Raises:
+        UserError: a package that is needed is not installed, or the store is damaged.
     """
-    if not keep:
-        return record_index(records, encode)
-    charset = encode.charset.to_metadata()
-    key = {"charset": charset, "unknown": encode.unknown, "format": records.form}
-    paths, stamp = cache_paths(records.path, "index", key), records.stamp()
-    found = load(paths, stamp)
-    if found is not None:
-        path, note, arrays = found
-        return Index(**arrays, counts=note[0], unknown=Counter(note[1]), file=path)
-    started = time.monotonic()
-    index = record_index(records, encode)
-    if time.monotonic() - started > WORTH_SECONDS:
-        arrays = {name: getattr(index, name) for name in ARRAYS}
-        save(paths, stamp, [index.counts, index.unknown], arrays)
-    return index
+    if os.path.isfile(os.path.join(path, LMDB_FILE)):
+        return LmdbRecords(path)
+    shards = find_shards(path)
+    return ArrayRecords(path, shards) if shards else None
 
 
-def record_index(records: Records, encode: LabelEncoder) -> Index:
-    """Reads every label once; `line_offsets` are the records' numbers."""
-    lengths, flat, status = Growing(np.int64), Growing(encode.dtype), Growing(np.uint8)
-    counts = no_counts()
-    unknown: Counter[str] = Counter()
-    progress = Progress(f"{records.path}: labels indexed", len(records))
-    progress(0)
-    lengths.append([0])
-    for labels, marks in _pieces(records.labels()):
-        part = _encoded(encode, labels, marks)
-        counts["not NFC"] += count_denormalized(labels)
-        counts["unknown"] += int(part.has_unknown.sum())
-        if part.case_alone.any():
-            counts["case"] += int(part.case_alone.sum())
-            if counts["first case"] < 0:
-                counts["first case"] = status.size + int(part.case_alone.argmax())
-        unknown.update(part.unknown)
-        lengths.append(part.lengths)
-        flat.append(part.flat)
-        status.append(np.where(marks > 0, marks, part.status))
-        progress(status.size)
-    offsets = lengths.array()
-    np.cumsum(offsets, out=offsets)
-    numbers = np.arange(status.size)
-    return Index(numbers, flat.array(), offsets, status.array(), counts, unknown)
+class _Records:
+    """What the stores have in common: a reader as `annotations.Annotation`, places are numbers."""
+
+    format = ""
+    no_picture = ", nor in the records behind it"
+    why_left_out = "record beyond num-samples, left out"
+    together = 1  # records of a block
+
+    def __init__(self, path: str) -> None:
+        self.path = self.root = path
+        self.total = 0
+        self.left_out: list[str] = []
+
+    def _records(self, numbers: Sequence[int]) -> list[Record]:
+        raise NotImplementedError
+
+    def blocks(self) -> Iterator[Block]:
+        """All samples in order."""
+        for begin in range(0, self.total, self.together):
+            numbers = list(range(begin, min(begin + self.together, self.total)))
+            found = self._records(numbers)
+            labels = ["" if record.fault else record.text for record in found]
+            status = [STATUS.index(record.fault) if record.fault else 0 for record in found]
+            names = [record.name for record in found]
+            yield Block(numbers, names, labels, [False] * len(found), status, numbers[-1] + 1)
+
+    def line(self, place: int) -> tuple[str, str]:
+        """(name, label) of a record; of a label that is no text what can be shown."""
+        (record,) = self._records([place])
+        return record.name, record.text
+
+    def where(self, place: int) -> str:
+        """`store/name` of a record."""
+        return os.path.join(self.path, self.line(place)[0])
 
 
-def _encoded(encode: LabelEncoder, labels: list[str], marks: np.ndarray) -> Encoded:
-    """The labels' class ids; those that nothing can be made of become empty, and are marked."""
-    try:
-        return encode(labels)
-    except LabelError as error:
-        for index in error.indices:
-            labels[index] = ""
-        marks[error.indices] = RECORD_STATUS.index(NO_TEXT)
-        return encode(labels)
-
-
-def _pieces(labels: Iterable[bytes | str]) -> Iterator[tuple[list[str], np.ndarray]]:
-    """(labels, '' for those that are none; uint8 status of a record that has none, or 0)."""
-    texts: list[str] = []
-    marks: list[int] = []
-    for label in labels:
-        text, reason = text_of(label)
-        texts.append("" if reason else text)
-        marks.append(RECORD_STATUS.index(reason) if reason else 0)
-        if len(texts) == TOGETHER:
-            yield texts, np.array(marks, np.uint8)
-            texts, marks = [], []
-    if texts:
-        yield texts, np.array(marks, np.uint8)
-
-
-def text_of(label: bytes | str) -> tuple[str, str]:
-    """A record's label as far as it can be shown, and why it cannot be used ('' where it can)."""
-    if isinstance(label, str):
-        return "", label
+def _record_of(label: bytes | None, name: str) -> Record:
+    if label is None:
+        return Record("", MISSING_LABEL, name)
     try:
         text = label.decode()
     except UnicodeDecodeError:
-        return label.decode("utf-8", "replace"), NOT_UTF8
+        return Record(label.decode("utf-8", "replace"), NOT_UTF8, name)
     # A CR is what remains of a text file's line when its writer took off the LF alone.
     text = text.rstrip("\r\n")
-    return text, LINE_BREAK if "\n" in text else ""
+    return Record(text, LINE_BREAK if "\n" in text else "", name)
+
+
+def _file_stamp(path: str) -> list[Any]:
+    status = os.stat(path)
+    return [os.path.abspath(path), status.st_size, status.st_mtime_ns]
+
+
+class LmdbRecords(_Records):
+    """The records of an LMDB folder, opened read-only and without its lock.
+
+    Raises:
+        UserError: lmdb is not installed; the file is damaged, cut short, or of another kind.
+    """
+
+    format = "lmdb"
+    together = 10_000
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self._file: Any = None
+        with self._open().begin() as transaction:
+            count = transaction.get(b"num-samples") or b""
+            if not count.strip().isdigit():
+                raise UserError(
+                    f"{path}: no number under 'num-samples'; want an LMDB with image-%09d, "
+                    f"label-%09d and num-samples, as deep-text-recognition-benchmark writes it"
+                )
+            self.total = int(count)
+            last = transaction.get(b"label-%09d" % self.total)
+            zero = transaction.get(b"label-%09d" % 0)
+            self._first = 0 if zero is not None and last is None else 1
+            number = self.total
+            while transaction.get(self._key("label", number).encode()) is not None:
+                self.left_out.append(self._key("image", number))
+                number += 1
+            entries = transaction.stat()["entries"]
+        if self.total > entries:
+            raise UserError(
+                f"{path}: 'num-samples' says {self.total:,}, but there are {entries:,} entries"
+            )
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A worker process opens the file for itself, when it first reads.
+        return {**self.__dict__, "_file": None}
+
+    def _open(self) -> Any:
+        if self._file is None:
+            self._file = _open_lmdb(self.path)
+        return self._file
+
+    def stamp(self) -> list[Any]:
+        """Place, size and time of the file."""
+        return _file_stamp(os.path.join(self.path, LMDB_FILE))
+
+    def _key(self, kind: str, number: int) -> str:
+        return f"{kind}-{number + self._first:09d}"
+
+    def _records(self, numbers: Sequence[int]) -> list[Record]:
+        with self._open().begin() as transaction:
+            labels = [transaction.get(self._key("label", i).encode()) for i in numbers]
+        return [_record_of(x, self._key("image", i)) for x, i in zip(labels, numbers, strict=True)]
+
+    def content(self, place: int) -> bytes:
+        """An encoded picture. Raises UnreadableImage where there is none."""
+        key = self._key("image", place)
+        with self._open().begin() as transaction:
+            found = transaction.get(key.encode())
+        if found is None:
+            raise UnreadableImage(MISSING, key)
+        return found
+
+
+_lmdb_files: "weakref.WeakValueDictionary[tuple[int, int], Any]" = weakref.WeakValueDictionary()
+
+
+def _open_lmdb(path: str) -> Any:
+    """The LMDB of a folder; a process may open each file only once."""
+    try:
+        import lmdb
+    except ImportError:
+        raise UserError(
+            f"{path}: LMDB needs the package lmdb: pip install lmdb, or crnn_jax[lmdb]"
+        ) from None
+    data = os.path.join(path, LMDB_FILE)
+    status = os.stat(data)
+    found = _lmdb_files.get((status.st_dev, status.st_ino))
+    if found is not None:
+        return found
+    options = {"readonly": True, "lock": False, "create": False}
+    try:
+        # No readahead: neighbours on disk are not what a shuffled plan asks for next.
+        found = lmdb.open(path, readahead=False, **options)
+    except lmdb.Error as error:
+        raise UserError(f"{path}: cannot be opened as LMDB: {error}") from None
+    # A copy that was broken off: reading a page that is not there kills the process.
+    page = found.stat()["psize"]
+    want = (found.info()["last_pgno"] + 1) * page
+    if status.st_size < want - SPARE_PAGES * page:
+        found.close()
+        raise UserError(f"{data}: cut short: {status.st_size:,} of {want:,} bytes are there")
+    _lmdb_files[status.st_dev, status.st_ino] = found
+    return found
+
+
+class ArrayRecords(_Records):
+    """The records of ArrayRecord shards (of `find_shards`), one shard after the other.
+
+    Raises:
+        UserError: array_record is not installed; a shard is missing or damaged; several splits;
+            the records hold no picture or no label.
+    """
+
+    format = "array_record"
+    together = 256
+
+    def __init__(self, path: str, shards: list[str]) -> None:
+        super().__init__(path)
+        self.shards = shards
+        self._recent: dict[int, Record] = {}
+        _require_one_split(path, shards)
+        try:
+            from array_record.python.array_record_data_source import ArrayRecordDataSource
+        except ImportError:
+            raise UserError(
+                f"{path}: ArrayRecord needs the package array_record: pip install array_record, "
+                f"or crnn_jax[array_record]"
+            ) from None
+        try:
+            self._data = ArrayRecordDataSource(shards)
+        except DAMAGED_ERRORS as error:
+            raise UserError(f"{path}: cannot be opened as ArrayRecord: {error}") from None
+        self.total = len(self._data)
+        first = self._features(0) if self.total else {}
+        known = [name for name in LABELS if name in first]
+        if self.total and (IMAGE not in first or not known):
+            held = ", ".join(sorted(first)) or "no tf.train.Example"
+            raise UserError(
+                f"{shards[0]}: the first record holds {held}; want the features "
+                f"{IMAGE!r} (encoded) and {' or '.join(map(repr, LABELS))} (UTF-8)"
+            )
+        self._label = known[0] if known else ""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_recent": {}}
+
+    def stamp(self) -> list[Any]:
+        """Place, size and time of every shard."""
+        return [_file_stamp(shard) for shard in self.shards]
+
+    def _features(self, number: int) -> dict[str, bytes]:
+        """The byte strings of a record; none where it is damaged."""
+        try:
+            return bytes_features(self._data[number])
+        except DAMAGED_ERRORS:
+            return {}
+
+    def _record(self, number: int, features: dict[str, bytes]) -> Record:
+        name = features.get(PATH, b"").decode("utf-8", "replace") or f"record-{number}"
+        if not features:
+            return Record("", DAMAGED_RECORD, name)
+        return _record_of(features.get(self._label), name)
+
+    def _records(self, numbers: Sequence[int]) -> list[Record]:
+        return [self._recent.get(i) or self._record(i, self._features(i)) for i in numbers]
+
+    def content(self, place: int) -> bytes:
+        """An encoded picture. Raises UnreadableImage where there is none."""
+        features = self._features(place)
+        if len(self._recent) >= RECENT:
+            self._recent.clear()
+        # Whoever asks for a picture asks for its label next, and it stands in the same record.
+        record = self._recent[place] = self._record(place, features)
+        if IMAGE not in features:
+            raise UnreadableImage(MISSING if features else DAMAGED, record.name)
+        return features[IMAGE]
+
+
+def find_shards(path: str) -> list[str]:
+    """The ArrayRecord shards in a folder, sorted; or those of the split that ends the path."""
+    folder, split = (path, "") if os.path.isdir(path) else os.path.split(path)
+    if split and (os.path.exists(path) or not os.path.isdir(folder)):
+        return []  # an annotation file; beside it may lie millions of names
+    matched = [(name, _SHARD.fullmatch(name)) for name in sorted(os.listdir(folder))]
+    return [
+        os.path.join(folder, name)
+        for name, match in matched
+        if match and (not split or match[1].rpartition("-")[2] == split)
+    ]
+
+
+def _require_one_split(path: str, shards: list[str]) -> None:
+    """Raises UserError where the shards are of several splits, or not all there."""
+    numbers: dict[tuple[str, int], set[int]] = {}
+    for match in filter(None, map(_SHARD.fullmatch, map(os.path.basename, shards))):
+        numbers.setdefault((match[1], int(match[3] or 1)), set()).add(int(match[2] or 0))
+    if len(numbers) > 1:
+        splits = sorted({name.rpartition("-")[2] for name, _ in numbers})
+        raise UserError(
+            f"{path}: the shards of several splits ({', '.join(splits)}); "
+            f"name one: {os.path.join(path, splits[-1])}"
+        )
+    ((name, count), there) = next(iter(numbers.items()))
+    if missing := sorted(set(range(count)) - there):
+        raise UserError(
+            f"{path}: shard {missing[0]} of {count} of {name} is missing ({len(there)} are there)"
+        )
+
+
+def bytes_features(record: bytes) -> dict[str, bytes]:
+    """The first byte string of each feature of a serialized tf.train.Example.
+
+    An Example is a protocol buffer: Example{1: Features{1: map entry{1: name, 2: Feature}}}, and a
+    Feature that holds bytes is Feature{1: BytesList{1: value, ...}}. Numbers are passed over.
+
+    Raises:
+        ValueError: it is none.
+    """
+    found: dict[str, bytes] = {}
+    for features in _fields(record, 1):
+        for entry in _fields(features, 1):
+            (name, *_), (feature, *_) = _fields(entry, 1), _fields(entry, 2)
+            for value in (v for values in _fields(feature, 1) for v in _fields(values, 1)):
+                found.setdefault(name.decode(), value)
+    return found
+
+
+def _fields(message: bytes, wanted: int) -> list[bytes]:
+    """The length-delimited fields with this number."""
+    found = []
+    at = 0
+    while at < len(message):
+        tag, at = _varint(message, at)
+        if tag & 7 == 2:
+            size, at = _varint(message, at)
+            if tag >> 3 == wanted:
+                found.append(message[at : at + size])
+            at += size
+        elif tag & 7 == 0:
+            _, at = _varint(message, at)
+        elif tag & 7 in (1, 5):
+            at += 8 if tag & 7 == 1 else 4
+        else:
+            raise ValueError("no such type of field")
+    if at != len(message):
+        raise ValueError("a field ends behind its message")
+    return found
+
+
+def _varint(message: bytes, at: int) -> tuple[int, int]:
+    """(a number of 7 bits a byte, the place behind it)."""
+    value = shift = 0
+    for place in range(at, len(message)):
+        value |= (message[place] & 127) << shift
+        if message[place] < 128:
+            return value, place + 1
+        shift += 7
+    raise ValueError("a number without an end")

@@ -1,33 +1,36 @@
 """What a source of labelled pictures is, and how samples that cannot be used are counted."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Iterable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
-# Why a line of a source is not trained on. The first entry says that it is.
+from crnn_jax.core import images
+from crnn_jax.core.geometry import frames_needed_flat, num_frames
+from crnn_jax.core.preprocessing import Preprocessing
+
+# Why a sample is not trained on, as far as its label tells.
 USABLE = "usable"
 NO_LABEL = "no label"
 UNKNOWN_CHARACTER = "unknown character"
-# What was changed in labels that are trained on.
-COMPOSED = "label not in NFC, composed"
-STRIPPED = "label without its unknown characters (data.unknown='strip')"
-MAPPED = "label with <UNK> for its unknown characters (data.unknown='map')"
+MISSING_LABEL = "record without a label"
+NOT_UTF8 = "label not UTF-8"
+LINE_BREAK = "line break in the label"
+DAMAGED_RECORD = "damaged record"
+# What a status byte of an index stands for.
+STATUS = (USABLE, NO_LABEL, UNKNOWN_CHARACTER, MISSING_LABEL, NOT_UTF8, LINE_BREAK, DAMAGED_RECORD)
+# As far as its picture tells.
 TOO_LONG = "too long for max_label_length"
 TOO_LONG_FOR_WIDTH = "too long for its width"
 CHANGED = "changed since indexing"
-# What people should know of paths.
-OUTSIDE = "path absolute, or out of the folder by '..': read all the same"
-NOT_LISTED = (
-    "left out: a name with a line break or not UTF-8, a folder that is a link or cannot be listed"
-)
 
-EXAMPLES = 5  # kept a reason
+EXAMPLES = 5  # kept for each reason
+CHUNK = 1 << 18  # samples looked at together: a bound on memory
 
 
 class Reasons:
-    """Samples that cannot be used, counted by reason, a few of each by name.
+    """Samples that cannot be used, counted by reason, with a few examples of each.
 
     Attributes:
         counts: reason -> number of samples.
@@ -39,18 +42,16 @@ class Reasons:
         self.examples: dict[str, list[str]] = {}
 
     def add(self, reason: str, examples: Iterable[str] = (), count: int = 1) -> None:
-        """Counts `count` samples; the examples beyond the first few are not looked at."""
+        """Counts `count` samples; `examples` is read no further than needed."""
         if count <= 0:
             return
         self.counts[reason] += count
         kept = self.examples.setdefault(reason, [])
-        for example in examples:
-            if len(kept) >= EXAMPLES:
-                break
-            kept.append(example)
+        if len(kept) < EXAMPLES:
+            kept += [e for _, e in zip(range(EXAMPLES - len(kept)), examples, strict=False)]
 
     def update(self, other: "Reasons") -> None:
-        """Adds another source's counts."""
+        """Adds the counts of another source."""
         for reason, count in other.counts.items():
             self.add(reason, other.examples.get(reason, ()), count)
 
@@ -59,7 +60,7 @@ class Reasons:
         return self.counts.total()
 
     def lines(self) -> list[str]:
-        """One line a reason, the most frequent first, for a log."""
+        """One line per reason, the most frequent first, for a log."""
         lines = []
         for reason, count in self.counts.most_common():
             examples = ", ".join(self.examples.get(reason, ())[:3])
@@ -77,13 +78,24 @@ class Reasons:
         return f"Reasons({dict(self.counts)})"
 
 
+class Block(NamedTuple):
+    """n samples of a stored set, as its reader (`Annotation`, `LmdbRecords`, ...) finds them."""
+
+    places: list[int]  # by which the reader finds the samples again
+    paths: list[str]  # as the annotation writes them
+    labels: list[str]  # without line breaks
+    outside: list[bool]  # the path leads out of the set's folder
+    status: list[int]  # place in `STATUS` where the reader knows that there is no label, else 0
+    done: int  # how far the reader is, for the progress bar
+
+
 @runtime_checkable
 class Source(Protocol):
-    """Labelled pictures that can be asked for by id, 0 to len - 1.
+    """Labelled pictures, looked up by id, 0 to len - 1.
 
     Where `windowed` is True every epoch has samples of its own: epoch e asks for the ids
-    e * len to (e + 1) * len - 1, labels and sizes are asked for one window at a time, and all
-    samples can be trained on.
+    e * len to (e + 1) * len - 1, labels and sizes are asked for one window at a time, and every
+    sample can be trained on.
     """
 
     name: str
@@ -91,16 +103,12 @@ class Source(Protocol):
 
     def __len__(self) -> int: ...
 
-    @property
-    def labels(self) -> tuple[np.ndarray, np.ndarray]:
-        """(class ids of all labels one after the other, int64 offsets [n + 1])."""
-
     def labels_of(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The same of some samples: (flat class ids, int64 offsets [m + 1])."""
+        """(class ids of these samples' labels, concatenated; int64 offsets [m + 1])."""
 
     @property
     def usable(self) -> np.ndarray:
-        """bool [n]: the label can be trained on, as far as the line tells."""
+        """bool [n]: the label can be trained on."""
 
     @property
     def reasons(self) -> Reasons:
@@ -111,32 +119,24 @@ class Source(Protocol):
         """What is trained on, but not as it is written: labels that were changed."""
 
     def sizes(self, ids: np.ndarray) -> np.ndarray:
-        """int32 [m, 2]: height and width in pixels as `read` gives them, without decoding.
+        """int32 [m, 2]: height and width in pixels, without decoding.
 
-        A height of 0 stands for a picture that cannot be read (see `size_reason`).
+        A picture that cannot be read has height 0 and width -k, k its place in
+        `core.images.REASONS`.
         """
 
     def read(self, ids: np.ndarray) -> list[np.ndarray | str]:
-        """uint8 [h w c] a sample, or the reason why it cannot be read."""
+        """uint8 [h w c] for each sample, or the reason why it cannot be read."""
 
     def text(self, index: int) -> str:
-        """The whole label, normalized, with characters that the table does not know."""
+        """The whole label, normalized, including characters outside the table."""
 
     def identity(self, index: int) -> str:
-        """What people call the sample: its path."""
+        """The sample's name for people: its path."""
 
 
 def gather(flat: np.ndarray, offsets: np.ndarray, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Labels of some samples out of flat labels.
-
-    Args:
-        flat: integer [sum of lengths].
-        offsets: int64 [n + 1].
-        ids: integer [m], each in 0 .. n - 1.
-
-    Returns:
-        (flat labels of these samples in this order, int64 offsets [m + 1]).
-    """
+    """The labels of samples `ids`, out of n concatenated labels and their int64 offsets [n + 1]."""
     ids = np.asarray(ids, np.int64)
     start = offsets[ids]
     lengths = offsets[ids + 1] - start
@@ -147,16 +147,73 @@ def gather(flat: np.ndarray, offsets: np.ndarray, ids: np.ndarray) -> tuple[np.n
     return flat[at], ends
 
 
-def merged(reasons: Mapping[str, Reasons] | Iterable[Reasons]) -> Reasons:
-    """The sum of several counts."""
-    total = Reasons()
-    for one in reasons.values() if isinstance(reasons, Mapping) else reasons:
-        total.update(one)
-    return total
-
-
 def is_rendered(source: Source, ids: np.ndarray) -> np.ndarray:
-    """bool [m]: which samples are drawn rather than photographed (they come distorted)."""
+    """bool [m]: which samples are rendered rather than photographed (they come distorted)."""
     if hasattr(source, "rendered"):
         return source.rendered(ids)
     return np.full(len(ids), source.windowed)
+
+
+def trainable(
+    source: Source,
+    preprocessing: Preprocessing,
+    geometry: str,
+    max_label_length: int = 0,
+    *,
+    headers: bool = False,
+) -> tuple[np.ndarray, Reasons]:
+    """Finds the samples that can be trained on, in a source that is not windowed.
+
+    Where pictures keep their own width every header is read (once); with one fixed width only if
+    `headers` asks for it, to find pictures that cannot be read.
+
+    Returns:
+        (bool [n], counts by reason of those that are False).
+    """
+    usable = source.usable.copy()
+    reasons = Reasons()
+    reasons.update(source.reasons)
+    for begin in range(0, len(source), CHUNK):
+        ids = begin + np.flatnonzero(usable[begin : begin + CHUNK])
+        flat, offsets = source.labels_of(ids)
+        width = np.full(ids.size, preprocessing.width, np.int64)
+        faults: list[tuple[str, np.ndarray]] = []  # the first that a sample has is counted
+        if preprocessing.free_width or headers:
+            sizes = source.sizes(ids)
+            width = resized_widths(sizes, preprocessing)
+            for k in np.unique(-sizes[sizes[:, 0] == 0, 1]).tolist():
+                unreadable = (sizes[:, 0] == 0) & (sizes[:, 1] == -k)
+                faults.append((images.REASONS[k], unreadable))
+        if max_label_length:
+            faults.append((TOO_LONG, np.diff(offsets) > max_label_length))
+        needed = frames_needed_flat(flat, offsets)
+        faults.append((TOO_LONG_FOR_WIDTH, needed > num_frames(width, geometry)))
+        for reason, bad in faults:
+            bad = bad & usable[ids]
+            usable[ids[bad]] = False
+            examples = (described(source, i) for i in ids[bad][:EXAMPLES].tolist())
+            reasons.add(reason, examples, int(bad.sum()))
+    return usable, reasons
+
+
+def resized_widths(sizes: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
+    """int64 [m]: widths in pixels after preprocessing, out of `Source.sizes`; 0 if unreadable."""
+    readable = sizes[:, 0] > 0
+    height = np.where(readable, sizes[:, 0], 1)
+    width = preprocessing.target_width(height, np.where(readable, sizes[:, 1], 1))
+    return np.where(readable, width, 0)
+
+
+def described(source: Source, index: int) -> str:
+    """A sample for lists of what was left out: its path and its label."""
+    return f"{shown_path(source.identity(index))} {shown(source.text(index))}"
+
+
+def shown_path(path: str) -> str:
+    """A path in a message: in quotes where it could not be seen or would change the terminal."""
+    return path if path.isprintable() else repr(path)
+
+
+def shown(line: str) -> str:
+    """A line in quotes, shortened for a message."""
+    return repr(line if len(line) <= 60 else line[:57] + "...")

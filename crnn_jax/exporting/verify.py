@@ -21,8 +21,8 @@ import numpy as np
 
 from crnn_jax.core.errors import UserError
 from crnn_jax.core.images import UnreadableImage
+from crnn_jax.data.files import FileSource
 from crnn_jax.data.progress import Progress
-from crnn_jax.data.stored import open_stored
 from crnn_jax.decoding.confidence import sequence_log_prob
 from crnn_jax.decoding.greedy import FORBIDDEN, emittable
 from crnn_jax.exporting.network import network
@@ -74,7 +74,7 @@ def open_sources(
     """
     channels = model.preprocessing.channels
     sources = [
-        open_stored(a, model.charset, format=annotation_format, images=images, channels=channels)
+        FileSource(a, model.charset, format=annotation_format, images=images, channels=channels)
         for a in annotations
     ]
     for source in sources:

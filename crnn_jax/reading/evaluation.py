@@ -10,12 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from crnn_jax.data.buckets import propose_boundaries
+from crnn_jax.data.files import FileSource
 from crnn_jax.data.loader import batches
-from crnn_jax.data.plan import Plan
-from crnn_jax.data.split import split as split_source
-from crnn_jax.data.stored import open_stored
-from crnn_jax.data.usable import resized_widths
+from crnn_jax.data.mixture import split as split_source
+from crnn_jax.data.plan import Plan, propose_boundaries
+from crnn_jax.data.source import resized_widths
 from crnn_jax.reading.decoder import Decoder
 from crnn_jax.reading.recognizer import GREEDY, Recognizer
 from crnn_jax.scoring.evaluation import evaluate_batches
@@ -41,7 +40,7 @@ def open_annotation(
     Raises:
         UserError: naming file and line.
     """
-    source = open_stored(
+    source = FileSource(
         path,
         recognizer.charset,
         format=form,

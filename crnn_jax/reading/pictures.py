@@ -77,7 +77,7 @@ def list_images(named: str) -> list[str]:
     """
     if not os.path.isdir(named):
         return [named]
-    from crnn_jax.data.lines import list_pictures
+    from crnn_jax.data.annotations import list_pictures
 
     listing, odd = list_pictures(named)
     return [os.path.join(named, name) for name in sorted([*listing.decode().split("\n"), *odd])]

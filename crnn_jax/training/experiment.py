@@ -7,8 +7,8 @@ from crnn_jax.core.charset import Charset
 from crnn_jax.core.errors import UserError
 from crnn_jax.core.geometry import num_frames
 from crnn_jax.core.preprocessing import Preprocessing
-from crnn_jax.data.open import charset_of, open_sources, plan_of, preprocessing_of
 from crnn_jax.data.plan import Plan
+from crnn_jax.data.sources import charset_of, open_sources, plan_of, preprocessing_of
 from crnn_jax.models import native_library
 from crnn_jax.models.config import DTYPES, ModelConfig, get_model_config, variant
 from crnn_jax.training.limits import require_limits

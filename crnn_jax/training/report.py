@@ -12,9 +12,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from crnn_jax.data.formats import shown_path
 from crnn_jax.data.plan import Plan
-from crnn_jax.data.source import Reasons, Source
+from crnn_jax.data.source import Reasons, Source, shown_path
 from crnn_jax.models import native_library
 from crnn_jax.scoring.result import EvaluationResult
 from crnn_jax.training.experiment import Experiment

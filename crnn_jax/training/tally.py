@@ -9,8 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from crnn_jax.core.errors import UserError
-from crnn_jax.data.formats import shown_path
-from crnn_jax.data.source import Reasons
+from crnn_jax.data.source import Reasons, shown_path
 
 SUMS = ("loss_sum", "correct", "count", "infeasible", "pixels", "pixels_real")
 

@@ -120,7 +120,7 @@ def start(path: str) -> dict:
         plan.row(plan.steps_per_epoch)
         epoch_seconds = clock()
     index = source.index
-    arrays = (index.line_offsets, index.flat, index.label_offsets, index.status)
+    arrays = (index.places, index.flat, index.label_offsets, index.status)
     count = len(source)
     return {
         "lines": count,
@@ -184,10 +184,9 @@ def padding(annotation: str, model_name: str, args: argparse.Namespace) -> list[
     from crnn_jax import cpu_settings
     from crnn_jax.core.charset import Charset
     from crnn_jax.core.preprocessing import Preprocessing
-    from crnn_jax.data.buckets import propose_boundaries, propose_max_width
     from crnn_jax.data.files import FileSource
-    from crnn_jax.data.plan import Plan
-    from crnn_jax.data.usable import resized_widths, trainable
+    from crnn_jax.data.plan import Plan, propose_boundaries, propose_max_width
+    from crnn_jax.data.source import resized_widths, trainable
 
     charset = Charset.from_characters(CHARACTERS, ignore_case=True)
     source = FileSource(annotation, charset, cache=True)

@@ -86,13 +86,13 @@ def stored(annotation: str, scratch: Path, args: argparse.Namespace) -> dict[str
                 store.begin(write=True) as put,
             ):
                 for i in range(len(source)):
-                    put.put(b"image-%09d" % (i + 1), Path(source.path(i)).read_bytes())
+                    put.put(b"image-%09d" % (i + 1), Path(source.identity(i)).read_bytes())
                     put.put(b"label-%09d" % (i + 1), source.line(i)[1].encode())
                 put.put(b"num-samples", b"%d" % len(source))
             paths["lmdb"] = str(place / "lmdb")
     if args.array_record:
         try:
-            from crnn_jax.data.tfds_builder import write_shards
+            from crnn_jax.data.shards import write_shards
         except ImportError:
             print("tensorflow-datasets: not installed", file=sys.stderr)
         else:
@@ -109,13 +109,13 @@ def table():
 def measure(name: str, kind: str, path: str, args: argparse.Namespace) -> list[dict]:
     """Rows of one set."""
     from crnn_jax.core.preprocessing import Preprocessing
-    from crnn_jax.data.collate import collate
+    from crnn_jax.data.batch import collate
+    from crnn_jax.data.files import FileSource
     from crnn_jax.data.loader import batches
     from crnn_jax.data.plan import Plan
-    from crnn_jax.data.stored import open_stored
 
     rule = Preprocessing(width=args.width, max_width=256)
-    source = open_stored(path, table())
+    source = FileSource(path, table())
     options = {"boundaries": (64, 96, 128, 160), "geometry": "keras"}
     plan = Plan(source, batch_size=args.batch, preprocessing=rule, **options)
     epoch = [plan.row(step) for step in range(plan.steps_per_epoch)]

@@ -1,22 +1,18 @@
 import itertools
-import os
 import pickle
 import tracemalloc
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from crnn_jax.core import images
 from crnn_jax.core.charset import Charset
 from crnn_jax.core.errors import UserError
 from crnn_jax.core.preprocessing import Preprocessing
-from crnn_jax.data import usable
-from crnn_jax.data.files import FileSource
-from crnn_jax.data.lines import Lines
+from crnn_jax.data import annotations
+from crnn_jax.data.files import COMPOSED, STRIPPED, FileSource
 from crnn_jax.data.plan import Plan
-from crnn_jax.data.source import CHANGED, COMPOSED, NO_LABEL, STRIPPED, UNKNOWN_CHARACTER
+from crnn_jax.data.source import CHANGED, NO_LABEL, UNKNOWN_CHARACTER
 from tests.data.conftest import write_picture
 
 LOWER = Charset.from_characters("abcdefghijklmnopqrstuvwxyz0123456789", ignore_case=True)
@@ -116,6 +112,19 @@ def test_the_line_that_differs_is_named(tmp_path, text, line, what):
     assert what in str(error.value)
 
 
+def test_parts_of_parts(words):
+    source = FileSource(words.path, words.charset)
+    part = source.part(np.arange(50)).part(np.array([7, 3]), "few")
+    assert (part.name, len(part)) == ("few", 2)
+    assert part.text(1) == words.labels[3]
+    assert part.sizes(np.array([0])).tolist() == [list(words.sizes[7])]
+    assert part.read(np.array([1]))[0].shape == (*words.sizes[3], 1)
+    flat, offsets = part.labels
+    assert flat[: offsets[1]].tolist() == [ord(c) - 97 for c in words.labels[7]]
+    assert part.usable.tolist() == [True, True]
+    assert part.reasons.total() == part.notes.total() == 0
+
+
 def test_a_named_format_is_not_disputed(tmp_path):
     path = annotation(tmp_path, "a.png x\na.png y\n./9/1_x_2.jpg 2\n")
     assert FileSource(path, LOWER, format="simple").text(2) == "2"
@@ -135,15 +144,15 @@ def test_small_blocks_change_nothing(tmp_path, monkeypatch, block_bytes):
     whole = FileSource(path, table)
     assert [whole.text(i) for i in range(len(whole))] == ["é", "AB", "ßa", "É", "b", "ab"]
     assert whole.line(3)[0] == "ü ü.png"
-    assert whole.index.counts["first case"] == 1
-    monkeypatch.setattr(Lines.blocks, "__defaults__", (block_bytes,))
+    assert whole.case_note() == f"{path}:2 'AB'"
+    monkeypatch.setattr(annotations, "BLOCK_BYTES", block_bytes)
     parts = FileSource(path, table)
     assert labels_by_hand(parts) == labels_by_hand(whole)
-    assert parts.index.line_offsets.tolist() == whole.index.line_offsets.tolist()
+    assert parts.index.places.tolist() == whole.index.places.tolist()
     assert parts.index.counts == whole.index.counts
     assert parts.index.unknown == whole.index.unknown
     late = annotation(tmp_path, "x.png\ta\n" * 20 + "y.png\tA\n" + "z.png\tB\n")
-    assert FileSource(late, table).index.counts["first case"] == 20
+    assert FileSource(late, table).case_note() == f"{late}:21 'A'"
 
 
 def test_memory_of_a_large_file(tmp_path, monkeypatch):
@@ -151,8 +160,8 @@ def test_memory_of_a_large_file(tmp_path, monkeypatch):
     lines = (f"./{i // 300}/{i % 300}_Recognisers_{i % 9999}.jpg {i % 9999}" for i in range(count))
     path = annotation(tmp_path, "\n".join(lines))
     # What is looked at together is as small beside this file as usual beside millions of lines.
-    monkeypatch.setattr(Lines.blocks, "__defaults__", (1 << 16,))
-    monkeypatch.setattr(usable, "CHUNK", 1 << 12)
+    monkeypatch.setattr(annotations, "BLOCK_BYTES", 1 << 16)
+    monkeypatch.setattr("crnn_jax.data.source.CHUNK", 1 << 12)
     FileSource(annotation(tmp_path, "a.png a", "small.txt"), LOWER)  # what is loaded once
     tracemalloc.start()
     source = FileSource(path, LOWER)
@@ -171,7 +180,7 @@ def test_files_that_are_not_there(tmp_path):
         FileSource(tmp_path / "nowhere.txt", LOWER)
     with pytest.raises(UserError, match="no lines"):
         FileSource(annotation(tmp_path, ""), LOWER)
-    with pytest.raises(UserError, match="no lines"):
+    with pytest.raises(UserError, match="no samples in this tsv set"):
         FileSource(annotation(tmp_path, "\n  \n"), LOWER, format="tsv")
     with pytest.raises(UserError, match="no pictures in this folder"):
         FileSource(tmp_path, LOWER)
@@ -218,7 +227,7 @@ def test_a_folder_of_named_pictures(tmp_path):
     assert source.identity(1) == str(tmp_path / "b/AB_2.jpg")
     assert source.read(np.array([1]))[0].shape == (20, 30, 1)
     write_picture(tmp_path / "line\nbreak.png", 20, 30)
-    assert FileSource(tmp_path, LOWER).odd_names == ["line\nbreak.png"]
+    assert FileSource(tmp_path, LOWER).reader.left_out == ["line\nbreak.png"]
 
 
 def test_images_may_lie_elsewhere(tmp_path):
@@ -226,7 +235,7 @@ def test_images_may_lie_elsewhere(tmp_path):
     path = annotation(tmp_path, "./a.png a")
     source = FileSource(path, LOWER, images=str(tmp_path / "pictures"))
     assert source.read(np.array([0]))[0].shape == (20, 30, 1)
-    assert source.written_path(0) == "a.png"
+    assert list(source.written_paths()) == ["a.png"]
 
 
 def test_an_annotation_in_the_working_folder(tmp_path, monkeypatch):
@@ -254,27 +263,9 @@ def test_a_pickled_source_is_the_same(words):
     assert copy.read(np.array([42]))[0].shape == source.read(np.array([42]))[0].shape
 
 
-@given(st.lists(st.text("ab \r\né", max_size=6), max_size=20), st.integers(1, 9))
-def test_lines_are_found_again(tmp_path_factory, pieces, block_bytes):
-    data = "\n".join(pieces).encode()
-    end = b"\r" if b"\r" in data and b"\n" not in data else b"\n"
-    path = tmp_path_factory.mktemp("lines") / "file"
-    path.write_bytes(data)
-    lines = Lines(os.fspath(path))
-    blocks = list(lines.blocks(block_bytes))
-    assert b"".join(block for _, block in blocks) == data
-    assert all(block.endswith(end) for _, block in blocks[:-1])
-    at = 0
-    for number, raw in enumerate(data.split(end), 1):
-        if at < len(data):
-            assert lines.line(at) == raw.decode().removesuffix("\r")
-            assert lines.number(at) == number
-        at += len(raw) + 1
-
-
 def test_the_first_path_out_of_the_folder_is_named(tmp_path):
     path = annotation(tmp_path, "a.png\tab\n../b.png\tab\n/c.png\tab\n", "labels.tsv")
-    (found,) = FileSource(path, LOWER).about_paths().to_json().values()
+    (found,) = FileSource(path, LOWER).path_notes().to_json().values()
     assert found == {"count": 2, "examples": [f"{path}:2 '../b.png'"]}
 
 

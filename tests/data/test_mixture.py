@@ -17,6 +17,12 @@ def simple(count, name, source=FakeSource, label=0):
     return source(labels, [(32, 40 + i) for i in range(count)], None, name)
 
 
+def located(mixed, ids):
+    """(name of the source, id there) of each."""
+    names = [mixed.identity(i).rpartition("/") for i in np.asarray(ids).tolist()]
+    return [(name, int(index)) for name, _, index in names]
+
+
 counts = st.tuples(st.integers(1, 30), st.sampled_from([0.1, 0.5, 1, 1.7, 2, 3.3]))
 
 
@@ -32,9 +38,9 @@ def test_a_source_gives_its_share(parts):
     times = [Counter() for _ in parts]
     for epoch in range(3):
         ids = np.arange(len(mixed)) + (epoch * len(mixed) if mixed.windowed else 0)
-        which, local = mixed.locate(ids)
+        found = located(mixed, ids)
         for k, share in enumerate(shares):
-            own = local[which == k].tolist()
+            own = [local for name, local in found if name == str(k)]
             assert len(own) == share
             times[k].update(own)
     for (n, _), share, counted in zip(parts, shares, times, strict=True):
@@ -45,11 +51,11 @@ def test_a_source_gives_its_share(parts):
 def test_the_seeded_part_goes_on_from_epoch_to_epoch():
     mixed = MixedSource([simple(10, "a")], [0.3], seed=0)
     assert mixed.windowed
-    _, local = mixed.locate(np.arange(20))
-    assert sorted(local[:10].tolist()) == sorted(local[10:].tolist()) == list(range(10))
-    assert local[:10].tolist() != local[10:].tolist()
+    local = [i for _, i in located(mixed, range(20))]
+    assert sorted(local[:10]) == sorted(local[10:]) == list(range(10))
+    assert local[:10] != local[10:]
     other = MixedSource([simple(10, "a")], [0.3], seed=1)
-    assert other.locate(np.arange(20))[1].tolist() != local.tolist()
+    assert [i for _, i in located(other, range(20))] != local
 
 
 def test_everything_is_asked_of_the_right_source():
@@ -65,7 +71,6 @@ def test_everything_is_asked_of_the_right_source():
     assert flat.tolist() == [2, 1, 1, 1, 2, 1]
     assert [p.shape[1] for p in mixed.read(ids)] == [43, 40, 41, 40, 40]
     assert [mixed.text(i) for i in ids.tolist()] == ["c", "b", "bb", "c", "b"]
-    assert len(mixed.labels[1]) == 11
 
 
 def test_rendered_and_photographed_samples_are_told_apart():
@@ -74,9 +79,9 @@ def test_rendered_and_photographed_samples_are_told_apart():
     assert mixed.windowed
     assert is_rendered(mixed, np.arange(8)).tolist() == [False] * 3 + [True] * 5
     # Rendered words of later epochs are new ones, files the same.
-    which, local = mixed.locate(np.arange(8, 16))
-    assert local[which == 0].tolist() == [0, 1, 2]
-    assert local[which == 1].tolist() == [5, 6, 7, 8, 9]
+    assert located(mixed, range(8, 16)) == [
+        ("files", 0), ("files", 1), ("files", 2), *(("words", i) for i in range(5, 10))
+    ]  # fmt: skip
 
 
 def test_windows_are_short_only_where_words_are_drawn():

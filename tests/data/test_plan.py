@@ -1,4 +1,5 @@
 import dataclasses
+import itertools
 from collections import Counter
 
 import numpy as np
@@ -11,7 +12,7 @@ from crnn_jax.core.geometry import num_frames
 from crnn_jax.core.preprocessing import Preprocessing
 from crnn_jax.data import plan as plan_module
 from crnn_jax.data.mixture import MixedSource
-from crnn_jax.data.plan import Plan
+from crnn_jax.data.plan import Plan, bucket_widths, propose_boundaries, propose_max_width
 from crnn_jax.data.source import TOO_LONG, TOO_LONG_FOR_WIDTH
 
 FREE = Preprocessing(max_width=160)
@@ -181,7 +182,7 @@ def test_samples_are_looked_at_in_pieces(fake, monkeypatch):
     source = fake([[1] * (i % 9) for i in range(100)], [(32, w) for w in widths])
     whole = make_plan(source)
     shapes, print_ = whole.shapes, whole.fingerprint()
-    monkeypatch.setattr("crnn_jax.data.usable.CHUNK", 7)
+    monkeypatch.setattr("crnn_jax.data.source.CHUNK", 7)
     monkeypatch.setattr(plan_module, "CHUNK", 7)
     pieces = make_plan(source)
     assert pieces.reasons.counts == whole.reasons.counts
@@ -278,3 +279,59 @@ def test_hosts_can_tell_that_their_data_differ(fake):
         of(window=1),
     ]
     assert len({of(), *different}) == len(different) + 1
+
+
+def test_bucket_widths():
+    free = Preprocessing(max_width=160)
+    assert bucket_widths((), free) == (160,)
+    assert bucket_widths((80, 48), free) == (48, 80, 160)
+    assert bucket_widths((160, 48, 48), free) == (48, 160)
+    assert bucket_widths((1, 2), Preprocessing(width=100)) == (100,)
+    for wrong in ((161,), (0,)):
+        with pytest.raises(UserError, match=r"data\.boundaries: .*max_width=160"):
+            bucket_widths(wrong, free)
+
+
+def total(widths, boundaries):
+    return sum(min(b for b in boundaries if b >= w) for w in widths)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=25), st.integers(1, 4))
+def test_proposed_boundaries_are_the_best(widths, count):
+    boundaries = propose_boundaries(np.array(widths), count)
+    assert len(boundaries) <= count
+    assert list(boundaries) == sorted(set(boundaries))
+    assert all(b % 4 == 0 for b in boundaries)
+    grid = range(4, max(widths) + 4, 4)
+    best = min(
+        total(widths, chosen)
+        for k in range(1, count + 1)
+        for chosen in itertools.combinations(grid, min(k, len(grid)))
+        if chosen[-1] >= max(widths)
+    )
+    assert total(widths, boundaries) == best
+
+
+def test_widths_all_over_the_place_cost_little():
+    widths = np.arange(1, 200_000, 9)
+    boundaries = propose_boundaries(widths, 5)
+    assert len(boundaries) == 5
+    assert 199_990 <= boundaries[-1] <= 200_064
+    # evenly spread widths want evenly spread boundaries
+    np.testing.assert_allclose(np.diff(boundaries), 40_000, rtol=0.01)
+    assert propose_boundaries(np.array([8, 160_000]), 5) == (8, 160_000)
+
+
+def test_no_pictures_no_boundaries():
+    assert propose_boundaries(np.array([], int), 5) == ()
+
+
+def test_a_proposed_max_width_squeezes_few():
+    assert propose_max_width(np.array([100])) == 112
+    assert propose_max_width(np.full(5000, 96)) == 96
+    assert propose_max_width(np.array([100] * 2997 + [500] * 3)) == 512
+    assert propose_max_width(np.array([100] * 2998 + [500] * 2)) == 112
+    assert propose_max_width(np.array([100] * 2998 + [125] * 2)) == 128
+    assert propose_max_width(np.array([100] * 2998 + [126] * 2)) == 112
+    assert propose_max_width(np.array([100, 160_000])) == 4096

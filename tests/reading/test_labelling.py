@@ -34,7 +34,7 @@ def test_what_is_written_is_read_as_it_was_meant(tmp_path_factory, texts):
         for name, text in texts.items()
         if not set("\t\n\r\udc80") & set(name) and not set("\n\r" + REPLACEMENT) & set(text)
     ]
-    found = [(os.path.normpath(source.path(i)), source.line(i)[1]) for i in range(len(source))]
+    found = [(os.path.normpath(source.identity(i)), source.line(i)[1]) for i in range(len(source))]
     assert found == kept
 
 

@@ -24,7 +24,7 @@ def one_input(data):
         for i in everything.tolist():
             label = ids[offsets[i] : offsets[i + 1]].tolist()
             assert not source.usable[i] or table.decode(label) == source.text(i)
-            source.where(i), source.path(i), source.written_path(i)
+            source.where(i), source.identity(i), source.line(i)[0]
         assert source.notes.total() >= 0
 
 

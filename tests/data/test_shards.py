@@ -5,24 +5,20 @@ import subprocess
 import sys
 from pathlib import Path
 
-import lmdb
 import numpy as np
 import pytest
 
 from crnn_jax.core.preprocessing import Preprocessing
-from crnn_jax.data import split as split_module
+from crnn_jax.data import index
+from crnn_jax.data.check import SAME_BYTES
 from crnn_jax.data.files import FileSource
-from crnn_jax.data.lmdb_source import LmdbRecords
 from crnn_jax.data.loader import batches
+from crnn_jax.data.mixture import split
 from crnn_jax.data.plan import Plan
-from crnn_jax.data.split import split
-from crnn_jax.data.stored import open_stored
-from crnn_jax.data.survey import SAME_BYTES
-from crnn_jax.data.tfds_source import ArrayRecords
 from tests.data.conftest import write_picture
-from tests.data.test_inspection import look
+from tests.data.test_check import look
 from tests.data.test_loader import assert_equal, darker
-from tests.data.test_tfds_source import example, write
+from tests.data.test_records import example, write_lmdb, write_shards
 
 ROOT = Path(__file__).resolve().parents[2]
 FREE = Preprocessing(max_width=160)
@@ -30,16 +26,9 @@ FREE = Preprocessing(max_width=160)
 
 def to_lmdb(source, folder):
     """As deep-text-recognition-benchmark's create_lmdb_dataset.py: keys from 1, its own labels."""
-    folder.mkdir()
-    opened = lmdb.open(str(folder), map_size=1 << 26)
-    with opened as environment, environment.begin(write=True) as put:
-        for i in range(len(source)):
-            path, label = source.line(i)
-            data = Path(source.root, path).read_bytes()
-            put.put(b"image-%09d" % (i + 1), data)
-            put.put(b"label-%09d" % (i + 1), label.encode())
-        put.put(b"num-samples", b"%d" % len(source))
-    return folder
+    pictures = [Path(source.identity(i)).read_bytes() for i in range(len(source))]
+    labels = [source.line(i)[1].encode() for i in range(len(source))]
+    return write_lmdb(folder, list(zip(pictures, labels, strict=True)))
 
 
 def to_array_record(source, folder):
@@ -47,9 +36,9 @@ def to_array_record(source, folder):
     records = []
     for i in range(len(source)):
         path, label = source.line(i)
-        image = Path(source.root, path).read_bytes()
+        image = Path(source.identity(i)).read_bytes()
         records.append(example(image=image, label=label.encode(), path=path.encode()))
-    return write(folder, [records])
+    return write_shards(folder, [records])
 
 
 @pytest.fixture(scope="module")
@@ -70,23 +59,24 @@ def three(words, tmp_path_factory):
     command = [*map(str, command), "--shards", "3"]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert (run.returncode, run.stdout) == (0, f"{folder}/shards/words/1.0.0: 100 records\n"), run
-    files = FileSource(annotation, words.charset)
-    to_lmdb(files, folder / "lmdb")
+    to_lmdb(FileSource(annotation, words.charset), folder / "lmdb")
     return annotation, folder / "lmdb", folder / "shards/words/1.0.0"
 
 
 @pytest.mark.parametrize("rule", [FREE, Preprocessing(width=100, channels=3)])
 def test_identical_batches(three, words, rule):
-    seen, kinds, prints = [], [], []
+    seen, formats, prints = [], [], []
     for path in three:
-        source = open_stored(path, words.charset, channels=rule.channels)
-        kinds.append(getattr(source, "records", None).__class__)
+        source = FileSource(path, words.charset, channels=rule.channels)
+        formats.append(source.format)
         plan = Plan(
             source, batch_size=8, boundaries=(64, 96), preprocessing=rule, geometry="keras", seed=3
         )
         prints.append(plan.fingerprint())
-        seen.append(list(batches(plan, source, rule, stop=27, augment=darker, seed=3)))
-    assert kinds == [type(None), LmdbRecords, ArrayRecords]
+        options = {"stop": 27, "augment": darker, "seed": 3}
+        seen.append(list(batches(plan, source, rule, **options)))
+        seen.append(list(batches(plan, source, rule, workers=2, **options)))
+    assert formats == ["tsv", "lmdb", "array_record"]
     assert len(set(prints)) == 1
     assert sum(len(batch["failed"]) for batch in seen[0]) == 2  # the broken one, in two epochs
     for other in seen[1:]:
@@ -94,41 +84,28 @@ def test_identical_batches(three, words, rule):
             assert_equal(left, right)
 
 
-@pytest.mark.parametrize("which", [1, 2])
-def test_processes_give_what_threads_give(three, words, which):
-    source = open_stored(three[which], words.charset)
-    plan = Plan(source, batch_size=16, preprocessing=FREE, geometry="keras")
-    threads = list(batches(plan, source, FREE, stop=12))
-    processes = list(batches(plan, source, FREE, stop=12, workers=2))
-    for left, right in zip(threads, processes, strict=True):
-        assert_equal(left, right)
-
-
 def test_a_split_by_path_is_that_of_the_files(three, words):
-    files, _, shards = (open_stored(path, words.charset) for path in three)
+    files, _, shards = (FileSource(path, words.charset) for path in three)
     for how in ("20%", "1/5"):
-        np.testing.assert_array_equal(split(files, how)[1].ids, split(shards, how)[1].ids)
+        (left, right), others = split(files, how), split(shards, how)
+        assert [len(part) for part in others] == [len(left), len(right)]
+        assert [others[1].text(i) for i in range(len(right))] == [
+            right.text(i) for i in range(len(right))
+        ]
 
 
 @pytest.mark.parametrize("how", ["20%", "1/5"])
 @pytest.mark.parametrize("which", [0, 1, 2])
 def test_a_second_split_reads_no_names(three, words, monkeypatch, tmp_path, which, how):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(split_module, "WORTH_SECONDS", -1.0)
-    first = split(open_stored(three[which], words.charset, cache=True), how)
-    again = open_stored(three[which], words.charset, cache=True)
-    monkeypatch.setattr(type(again), "written_paths", None)
+    monkeypatch.setattr(index, "WORTH_SECONDS", -1.0)
+    first = split(FileSource(three[which], words.charset, cache=True), how)
+    again = FileSource(three[which], words.charset, cache=True)
+    monkeypatch.setattr(FileSource, "written_paths", None)
     for old, new in zip(first, split(again, how), strict=True):
-        np.testing.assert_array_equal(old.ids, new.ids)
+        np.testing.assert_array_equal(old.index.places, new.index.places)
     with pytest.raises(TypeError):  # nothing is kept where nothing is to be kept
-        split(open_stored(three[which], words.charset), how)
-
-
-def test_a_part_gives_the_pictures_of_the_whole(three, words):
-    for path in three:
-        source = open_stored(path, words.charset)
-        part = split(source, "1/5")[1]
-        assert part.content(2) == source.content(int(part.ids[2]))
+        split(FileSource(three[which], words.charset), how)
 
 
 def test_check_looks_at_all_three(three):
@@ -173,4 +150,4 @@ def test_files_that_are_not_there_are_left_out_and_told(tmp_path):
     assert runs[0].stderr == f"left out: 1 missing file: {annotation}:2 'b'\n"
     assert runs[0].stdout == f"{tmp_path}/out/words/1.0.0: 2 records\n"
     assert runs[1].returncode == 2
-    assert runs[1].stderr.endswith("words/1.0.0: holds a set already; name another folder\n")
+    assert runs[1].stderr.endswith("words/1.0.0: is there already; name another folder\n")

@@ -1,4 +1,4 @@
-"""One row of the plan -> one batch of arrays. Both loaders call this and nothing else."""
+"""One row of the plan -> one batch of arrays. Both loaders call `collate` and nothing else."""
 
 from collections.abc import Callable
 from typing import TypedDict
@@ -6,9 +6,8 @@ from typing import TypedDict
 import numpy as np
 
 from crnn_jax.core.preprocessing import Preprocessing
-from crnn_jax.data.named import load
-from crnn_jax.data.plan import PlanRow
-from crnn_jax.data.randomness import generator
+from crnn_jax.data.annotations import resolve
+from crnn_jax.data.plan import PlanRow, generator
 from crnn_jax.data.source import CHANGED, Source, is_rendered
 
 # (decoded picture uint8 [h w c], generator) -> uint8 of the same shape: the plan knows the width.
@@ -43,18 +42,10 @@ def collate(
     augment: Augment | None = None,
     seed: int = 0,
 ) -> Batch:
-    """Reads, resizes and pads the pictures of one row.
+    """Reads, resizes and pads the pictures of one row; nobody else holds the batch's arrays.
 
-    Args:
-        row: ids, width and label axis of the batch.
-        source: the samples.
-        preprocessing: the rule for resizing.
-        augment: changes decoded pictures, but never rendered ones; its randomness is a function
-            of (seed, epoch, id).
-        seed: of the augmentation.
-
-    Returns:
-        A `Batch` whose arrays nobody else holds.
+    `augment` changes decoded pictures, but never rendered ones; its randomness is a function of
+    (seed, epoch, id).
     """
     b, n = len(row.ids), row.label_axis
     shape = (b, preprocessing.height, row.width, preprocessing.channels)
@@ -74,7 +65,10 @@ def collate(
         text[i] = source.text(sample)
         if not isinstance(picture, str):
             if augment is not None and not rendered[j]:
-                picture = _augmented(picture, augment, seed, row.epoch, sample)
+                changed = augment(picture, generator(seed, "augment", row.epoch, sample))
+                if changed.shape != picture.shape:
+                    raise ValueError(f"augmentation made {changed.shape} of {picture.shape}")
+                picture = changed
             if preprocessing.target_width(*picture.shape[:2]) > row.width:
                 picture = CHANGED
         if isinstance(picture, str):
@@ -83,10 +77,10 @@ def collate(
         resized = preprocessing.resize(picture)
         width[i] = resized.shape[1]
         image[i, :, : width[i]] = resized
-        ids_of_label = flat[offsets[j] : offsets[j + 1]]
-        if row.usable[i] and ids_of_label.size <= n:
-            label[i, : ids_of_label.size] = ids_of_label
-            label_length[i] = ids_of_label.size
+        label_ids = flat[offsets[j] : offsets[j + 1]]
+        if row.usable[i] and label_ids.size <= n:
+            label[i, : label_ids.size] = label_ids
+            label_length[i] = label_ids.size
         else:
             label_length[i] = n + 1
     return Batch(
@@ -101,26 +95,10 @@ def collate(
     )
 
 
-def _augmented(
-    picture: np.ndarray, augment: Augment, seed: int, epoch: int, sample: int
-) -> np.ndarray:
-    changed = augment(picture, generator(seed, "augment", epoch, sample))
-    if changed.shape != picture.shape or changed.dtype != np.uint8:
-        raise ValueError(
-            f"augmentation made {changed.dtype} {list(changed.shape)} of uint8 "
-            f"{list(picture.shape)}; it must keep the size"
-        )
-    return changed
-
-
-def named_augment(augment: Augment | str | None) -> Augment | None:
-    """An augmentation by its name in `data.augment`; a function stays what it is.
-
-    Raises:
-        UserError: there is none of this name.
-    """
+def get_augment(augment: Augment | str | None) -> Augment | None:
+    """An augmentation by its name in `data.augment`; a function stays what it is."""
     if augment is None or augment == "none":
         return None
     if not isinstance(augment, str):
         return augment
-    return load("crnn_jax.synthetic.augment:named", "data.augment")(augment)
+    return resolve("crnn_jax.synthetic.augment:named", "data.augment")(augment)

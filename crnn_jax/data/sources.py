@@ -1,10 +1,10 @@
-"""From a config to sources: `data.train`, `data.validation` and how one is parted for the other."""
+"""From a config to sources and plans: `data.train`, `data.validation`, how one is split off."""
 
 import dataclasses
 import os
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,15 +12,11 @@ import numpy as np
 from crnn_jax.core.charset import Charset
 from crnn_jax.core.errors import UserError
 from crnn_jax.core.preprocessing import Preprocessing
-from crnn_jax.data.characters import characters_of, table_of
+from crnn_jax.data.annotations import resolve
 from crnn_jax.data.files import FileSource
-from crnn_jax.data.mixture import MixedSource
-from crnn_jax.data.named import load
+from crnn_jax.data.mixture import MixedSource, split
 from crnn_jax.data.plan import Plan
-from crnn_jax.data.source import Source
-from crnn_jax.data.split import Subset, split
-from crnn_jax.data.stored import open_stored
-from crnn_jax.data.usable import trainable
+from crnn_jax.data.source import Source, trainable
 
 SYNTHETIC = "synthetic"
 RENDERED = "crnn_jax.synthetic.source:SyntheticSource"
@@ -33,15 +29,9 @@ def open_sources(
 ) -> tuple[Source, list[Source]]:
     """Opens what a config names.
 
-    Args:
-        config: with `seed`, `synthetic` and data.{train, validation, images, format, unknown,
-            split, replay, max_label_length, cache}. `train` and `validation` name annotation files,
-            folders labelled by their file names, LMDB folders, folders of ArrayRecord shards,
-            and 'synthetic'; several with commas, each
-            with a weight if wanted: 'a.txt,b.txt*2,synthetic*0.5'. With `validation` empty,
-            `split` tells what is kept from the training files ('' or 'none', '10%', 'k/n').
-        charset: turns labels into class ids.
-        preprocessing, geometry: tell what fits its width, where sources are mixed.
+    `data.train` and `data.validation` name whatever `FileSource` opens, and 'synthetic'; several
+    with commas, each with a weight if wanted: 'a.txt,b.txt*2,synthetic*0.5'. With `validation`
+    empty, `data.split` tells what is kept from the training files.
 
     Returns:
         (the training source, the validation sources in the order named, maybe none).
@@ -53,14 +43,25 @@ def open_sources(
     data = config.data
     if not data.train:
         raise UserError("data.train='': name an annotation file, a folder, or 'synthetic'")
-    names = parse_names(data.train, "data.train")
     if data.replay < 0:
         raise UserError(f"data.replay={data.replay}: a share of the training samples, 0 for none")
-    train: list[Source] = []
+
+    def open_one(name: str, seed: int) -> Any:
+        if name == SYNTHETIC:
+            return resolve(RENDERED, "data.train")(config.synthetic, charset, seed=seed)
+        options = {"format": data.format, "images": data.images, "unknown": data.unknown}
+        channels = preprocessing.channels
+        source = FileSource(name, charset, channels=channels, cache=data.cache, **options)
+        source.require_case()
+        source.require_pictures()
+        return source
+
+    names = parse_names(data.train, "data.train")
+    train: list[Any] = []
     validation: list[Source] = []
     part = data.split if data.split not in ("", "none") and not data.validation else ""
     for name, _ in names:
-        source = _open(name, config, charset, preprocessing, config.seed)
+        source = open_one(name, config.seed)
         if part and isinstance(source, FileSource):
             source, held_out = split(source, part)
             validation.append(held_out)
@@ -69,58 +70,64 @@ def open_sources(
         raise UserError(f"data.split={part!r}: there is no file to part; name data.validation")
     for name, weight in parse_names(data.validation, "data.validation"):
         seed = config.seed + VALIDATION_SEED
-        source = _open(name, config, charset, preprocessing, seed)
+        source = open_one(name, seed)
         if weight != 1 and not source.windowed:
             raise UserError(f"data.validation: {name}*{weight:g}: every sample counts once")
         validation.append(source if weight == 1 else MixedSource([source], [weight], seed))
     weights = [weight for _, weight in names]
     if data.replay:
         own = sum(weight * len(source) for weight, source in zip(weights, train, strict=True))
-        train.append(_open(SYNTHETIC, config, charset, preprocessing, config.seed))
+        train.append(open_one(SYNTHETIC, config.seed))
         weights.append(data.replay * own / len(train[-1]))
     if weights == [1.0]:
         return train[0], validation
-    able = [_trainable(s, preprocessing, geometry, data.max_label_length) for s in train]
-    return MixedSource(able, weights, config.seed), validation
+    for k, source in enumerate(train):
+        if not source.windowed:  # a mixture repeats samples, and must not repeat unusable ones
+            able, reasons = trainable(source, preprocessing, geometry, data.max_label_length)
+            if not able.any():
+                why = reasons.lines()[0]
+                raise UserError(f"{source.name}: no sample can be trained on ({why})")
+            train[k] = source.part(np.flatnonzero(able), reasons=reasons)
+    return MixedSource(train, weights, config.seed), validation
 
 
 def charset_of(config: Any) -> Charset:
-    """The characters that `config.charset` states, by a table file or themselves.
-
-    Where it states neither they are those of the training labels.
-
-    Raises:
-        UserError: both are given, the table is none, or there are no labels to take them from.
-    """
+    """The characters that `config.charset` gives, or else those of the training labels."""
     wanted = config.charset
     if wanted.table and wanted.characters:
         raise UserError("charset.table, charset.characters: set one of the two, or none")
-    if not wanted.table and not wanted.characters:
-        return _charset_of_labels(config)
     if wanted.table:
         return Charset.read(wanted.table, ignore_case=wanted.ignore_case)
-    return Charset.from_characters(wanted.characters, ignore_case=wanted.ignore_case)
-
-
-def _charset_of_labels(config: Any) -> Charset:
+    if wanted.characters:
+        return Charset.from_characters(wanted.characters, ignore_case=wanted.ignore_case)
     data = config.data
     names = [n for n, _ in parse_names(data.train, "data.train") if n != SYNTHETIC]
-    counted = [characters_of(n, format=data.format, images=data.images) for n in names]
+    counted = [count_characters(name, data.format, data.images) for name in names]
     everything = sum(counted, Counter())
     if not everything:
         raise UserError("charset.table='': no labels to take the characters from; name a table")
-    return table_of(everything, config.charset.ignore_case)
+    return charset_from(everything, wanted.ignore_case)
+
+
+def count_characters(name: str, format: str, images: str) -> Counter[str]:  # noqa: A002
+    """Every character of a set's labels (NFC); arguments as `FileSource`."""
+    nothing = Charset.from_characters("\U0010fffd")  # a private character: all others are unknown
+    source = FileSource(name, nothing, format=format, images=images, unknown="strip", cache=True)
+    return source.index.unknown
+
+
+def charset_from(characters: Iterable[str], ignore_case: bool) -> Charset:
+    """A character table of all of them, sorted; in lower case where case is ignored."""
+    folded = {c.lower() if ignore_case and len(c.lower()) == 1 else c for c in characters}
+    charset = Charset.from_characters(sorted(folded))
+    return dataclasses.replace(charset, ignore_case=ignore_case)
 
 
 def preprocessing_of(config: Any, origin: Preprocessing | None = None) -> Preprocessing:
-    """The rule that `config.preprocessing` states.
+    """The rule that `config.preprocessing` gives.
 
-    Args:
-        config: its values 0 (of `width` -1) leave it to the model that training starts from.
-        origin: of that model; None: the defaults. What has no config key is always its own.
-
-    Raises:
-        UserError: a value that makes no sense.
+    Its values 0 (of `width` -1) leave it to `origin`, the rule of the model that training starts
+    from, or else to the defaults.
     """
     wanted, origin = config.preprocessing, origin or Preprocessing()
     return dataclasses.replace(
@@ -157,10 +164,10 @@ def parse_names(names: str | Sequence[str], key: str) -> list[tuple[str, float]]
         UserError: a weight that is not positive; `key` is the config key to name.
     """
     # A file may have a comma or a star in its name.
-    whole = isinstance(names, str) and (os.path.exists(names) or "," not in names)
-    parts = ([names] if whole else names.split(",")) if isinstance(names, str) else list(names)
+    if isinstance(names, str):
+        names = [names] if os.path.exists(names) else names.split(",")
     parsed = []
-    for part in parts:
+    for part in names:
         name, weight = part.strip(), 1.0
         match = re.fullmatch(r"(.+)\*\s*([0-9.eE+-]+)", name)
         if match and not os.path.exists(name):
@@ -173,34 +180,3 @@ def parse_names(names: str | Sequence[str], key: str) -> list[tuple[str, float]]
         if name:
             parsed.append((name, weight))
     return parsed
-
-
-def _open(name: str, config: Any, charset: Charset, preprocessing: Preprocessing, seed: int) -> Any:
-    """A source by its name in the config."""
-    if name == SYNTHETIC:
-        return load(RENDERED, "data.train")(config.synthetic, charset, seed=seed)
-    data = config.data
-    source = open_stored(
-        name,
-        charset,
-        format=data.format,
-        images=data.images,
-        unknown=data.unknown,
-        channels=preprocessing.channels,
-        cache=data.cache,
-    )
-    source.require_case()
-    source.require_pictures()
-    return source
-
-
-def _trainable(
-    source: Any, preprocessing: Preprocessing, geometry: str, max_label_length: int
-) -> Any:
-    """The samples that can be trained on: a mixture repeats some, and must not repeat others."""
-    if source.windowed:
-        return source
-    usable, reasons = trainable(source, preprocessing, geometry, max_label_length)
-    if not usable.any():
-        raise UserError(f"{source.name}: no sample can be trained on ({reasons.lines()[0]})")
-    return Subset(source, np.flatnonzero(usable), reasons=reasons)

@@ -1,29 +1,28 @@
-import csv
-import itertools
 import json
-import os
 import shutil
-from collections import Counter
-from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from crnn_jax.core import images
-from crnn_jax.core.charset import Charset
 from crnn_jax.core.errors import UserError
 from crnn_jax.core.preprocessing import Preprocessing
-from crnn_jax.data import survey as survey_module
-from crnn_jax.data.files import FileSource
-from crnn_jax.data.inspection import CASE, SQUEEZED, STRETCHED, Options, inspect
-from crnn_jax.data.inspection_text import text_of
+from crnn_jax.data.check import (
+    CASE,
+    NOT_NFC,
+    ODD_SPACE,
+    OTHER_LABEL,
+    SAME_BYTES,
+    SAME_PATH,
+    SQUEEZED,
+    STRETCHED,
+    Options,
+    inspect,
+    text_of,
+)  # fmt: skip
 from crnn_jax.data.source import NO_LABEL, TOO_LONG, TOO_LONG_FOR_WIDTH, UNKNOWN_CHARACTER
-from crnn_jax.data.survey import NOT_NFC, ODD_SPACE, OTHER_LABEL, SAME_BYTES, SAME_PATH
 from tests.data.conftest import write_picture
-
-# Real pictures are not part of the repository; where somebody has some, this names their folder.
-REAL = Path(os.environ.get("CRNN_JAX_REAL_DATA", "no such folder"))
 
 
 def look(*annotations, **options):
@@ -191,16 +190,16 @@ def test_nothing_can_be_used(tmp_path):
 
 
 def test_overlap_needs_all_pairs(tmp_path):
-    sources, surveys = [], []
     for name, numbers in (("a", (1, 2)), ("b", (2, 3)), ("c", (3, 1))):
-        path = tmp_path / f"{name}.tsv"
-        path.write_text("".join(f"{n}.png\tx\n" for n in numbers))
-        sources.append(FileSource(path, Charset.from_characters("x")))
-        surveys.append(survey_module.survey(sources[-1]))
-    found = survey_module.overlap(sources, surveys)
-    assert [(one[-5:], other[-5:], ids) for one, other, _, ids in found] == [
-        ('a.tsv', 'b.tsv', [0]), ('a.tsv', 'c.tsv', [1]), ('b.tsv', 'c.tsv', [0])
-    ]  # fmt: skip
+        lines = "".join(f"{n}.png\tx\n" for n in numbers)
+        (tmp_path / f"{name}.tsv").write_text(lines)
+    found = look(*(tmp_path / f"{name}.tsv" for name in "abc"))["overlap"]
+    pairs = [(*(name[-5:] for name in one["sets"]), one["examples"]) for one in found]
+    assert pairs == [
+        ("a.tsv", "b.tsv", [str(tmp_path / "2.png")]),
+        ("a.tsv", "c.tsv", [str(tmp_path / "1.png")]),
+        ("b.tsv", "c.tsv", [str(tmp_path / "3.png")]),
+    ]
 
 
 def test_the_proposal_is_one_that_training_takes(words):
@@ -216,60 +215,3 @@ def test_the_proposal_is_one_that_training_takes(words):
     assert 10 < share < 100
     (line,) = (line for line in text_of(report) if line.startswith("proposed"))
     assert f": {share:.1f} % padding in batches of 64; " in line
-
-
-# Real sets, counted by other means; the suite passes without them.
-
-
-def rows_of(path):
-    with open(path, encoding="utf-8", newline="") as file:
-        return list(csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
-
-
-@pytest.mark.parametrize("name", ["icdar2015_train", "svt_train", "uw3_lines_ocropy", "captcha_v2"])
-def test_the_truth_about_real_sets(name, tmp_path, monkeypatch):
-    path = REAL / name / "labels.tsv"
-    if not path.exists():
-        pytest.skip(f"{path} is not there")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    table = tmp_path / "table.txt"
-    alphabet = "abcdefghijklmnopqrstuvwxyz0123456789"
-    table.write_text("\n".join([*alphabet, "<BLK>"]))
-    rule = Preprocessing(max_width=512)
-    report = look(path, table=str(table), ignore_case=True, preprocessing=rule, decode=0)
-    unknown, long, usable, characters = 0, 0, 0, Counter()
-    widths: Counter[int] = Counter()
-    for picture, label in rows_of(path):
-        characters.update(label)
-        if not set(label.lower()) <= set(alphabet):
-            unknown += 1
-            continue
-        with Image.open(REAL / name / picture) as image:
-            natural = int(image.width * 32 / image.height + 0.5)
-        width = min(max(natural, 32), 512)
-        runs = sum(a == b for a, b in itertools.pairwise(label.lower()))
-        if len(label) + runs > (width + 3) // 4 - 1:
-            long += 1
-            continue
-        usable += 1
-        widths[natural] += 1
-    one = report["sets"][0]
-    expected = {UNKNOWN_CHARACTER: unknown, TOO_LONG_FOR_WIDTH: long}
-    assert counts(one["unusable"]) == {reason: n for reason, n in expected.items() if n}
-    assert one["trainable"] == usable
-    assert report["characters"]["counts"] == dict(characters)
-    assert one["widths"] == {str(w): n for w, n in sorted(widths.items())}
-    if name == "icdar2015_train":
-        assert report["proposal"]["padding"] < 0.10
-        assert len(report["proposal"]["boundaries"]) <= 12
-
-
-def test_an_example_of_crnn_tf2():
-    folder = REAL / "crnn_tf2_example"
-    if not folder.exists():
-        pytest.skip(f"{folder} is not there")
-    charset = Charset.read(folder / "table.txt", ignore_case=True)
-    for name, count in (("mjsynth", 3), ("icdar2013", 3), ("simple", 4)):
-        source = FileSource(folder / f"{name}_annotation.txt", charset)
-        assert (len(source), int(source.usable.sum())) == (count, count)
-        assert all(os.path.exists(source.path(i)) for i in range(count))

@@ -6,7 +6,7 @@ from crnn_jax.core import images
 from crnn_jax.core.charset import Charset
 from crnn_jax.core.errors import UserError
 from crnn_jax.core.preprocessing import Preprocessing
-from crnn_jax.data.collate import collate, named_augment
+from crnn_jax.data.batch import collate, get_augment
 from crnn_jax.data.files import FileSource
 from crnn_jax.data.plan import Plan, PlanRow
 from crnn_jax.data.source import CHANGED
@@ -106,7 +106,7 @@ def test_augmentation_is_a_function_of_seed_epoch_and_sample(words):
 
 def test_augmentation_keeps_the_size_and_leaves_rendered_words_alone(words, drawn):
     source = FileSource(words.path, words.charset)
-    with pytest.raises(ValueError, match="must keep the size"):
+    with pytest.raises(ValueError, match="augmentation made"):
         collate(row_of([5]), source, FREE, augment=lambda picture, _: picture[:, 1:])
     rendered = drawn([[0]], [(32, 40)])
     batch = collate(row_of([7]), rendered, FREE, augment=brighter)
@@ -114,8 +114,8 @@ def test_augmentation_keeps_the_size_and_leaves_rendered_words_alone(words, draw
 
 
 def test_augmentations_by_name():
-    assert named_augment("none") is None
-    assert named_augment(None) is None
-    assert named_augment(brighter) is brighter
+    assert get_augment("none") is None
+    assert get_augment(None) is None
+    assert get_augment(brighter) is brighter
     with pytest.raises(UserError):
-        named_augment("a little")
+        get_augment("a little")

@@ -1,9 +1,12 @@
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from crnn_jax.core.errors import UserError
-from crnn_jax.data import formats
+from crnn_jax.data import annotations
+from crnn_jax.data.annotations import Annotation
 
 # The three annotation files of CRNN.tf2's example.
 EXAMPLES = {
@@ -30,8 +33,8 @@ EXAMPLES = {
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_formats_are_found_and_parsed(name):
     lines, labels = list(EXAMPLES[name]), list(EXAMPLES[name].values())
-    assert formats.detect(lines, "file") == name
-    parsed = [formats.parser(name)(line) for line in lines]
+    assert annotations.detect(lines, "file") == name
+    parsed = [annotations.parser(name)(line) for line in lines]
     assert [label for _, label in parsed] == labels
     assert all(line.startswith(path) for line, (path, _) in zip(lines, parsed, strict=True))
 
@@ -63,7 +66,7 @@ def test_formats_are_found_and_parsed(name):
     ],
 )
 def test_lines(name, line, path, label):
-    assert formats.parser(name)(line) == (path, label)
+    assert annotations.parser(name)(line) == (path, label)
 
 
 @pytest.mark.parametrize(
@@ -83,11 +86,11 @@ def test_lines(name, line, path, label):
 )
 def test_lines_that_do_not_fit(name, line):
     with pytest.raises(ValueError, match="want"):
-        formats.parser(name)(line)
+        annotations.parser(name)(line)
 
 
 def test_precedence():
-    detect = formats.detect
+    detect = annotations.detect
     assert detect(["a_7_9.png 9"], "f") == "mjsynth"
     assert detect(["a_7_9.png 2010"], "f") == "simple"  # not the name's own number
     assert detect(['a.png, "x"\t'], "f") == "icdar"
@@ -97,8 +100,8 @@ def test_precedence():
 
 def test_one_broken_line_does_not_change_the_format():
     lines = ["1_x_2.jpg 2"] * 5
-    assert formats.detect([*lines, "broken"], "f") == "mjsynth"
-    assert formats.detect(["broken", *lines], "f") == "mjsynth"
+    assert annotations.detect([*lines, "broken"], "f") == "mjsynth"
+    assert annotations.detect(["broken", *lines], "f") == "mjsynth"
 
 
 MJSYNTH, ICDAR, SIMPLE, TSV = "1_x_2.jpg 2", 'a.png, "x"', "a.png x", "a b.png\tx"
@@ -116,46 +119,40 @@ MJSYNTH, ICDAR, SIMPLE, TSV = "1_x_2.jpg 2", 'a.png, "x"', "a.png x", "a b.png\t
     ],
 )
 def test_the_format_that_most_lines_have(lines, name):
-    assert formats.detect(lines, "f") == name
+    assert annotations.detect(lines, "f") == name
 
 
 def test_lines_that_cannot_be_simple():
     for line in (MJSYNTH, ICDAR):
         with pytest.raises(ValueError, match="it reads as"):
-            formats.parse_only_simple(line)
+            annotations.parse_only_simple(line)
     for line in (SIMPLE, 'a.png He said, "x"', "1_x_2.jpg 3", 'a.png, x"', "a.png"):
-        assert formats.parse_only_simple(line) == formats.parse_simple(line)
+        assert annotations.parse_only_simple(line) == annotations.parse_simple(line)
 
 
 def test_no_format_at_all():
     with pytest.raises(UserError, match=r"list.txt:1: 'a.png' has no label"):
-        formats.detect(["a.png", "b.png"], "list.txt")
+        annotations.detect(["a.png", "b.png"], "list.txt")
     with pytest.raises(UserError, match=r"list.txt: no lines"):
-        formats.detect([], "list.txt")
+        annotations.detect([], "list.txt")
 
 
 def test_folders():
-    assert formats.detect_names(["1_a_2.png", "x/33_b_4.png"]) == "mjsynth"
-    assert formats.detect_names(["1_a_2.png", "2b827.png"]) == "name"
-    assert formats.FOLDER_PARSERS["mjsynth"]("12_New York_3.png")[1] == "New York"
+    assert annotations.detect_names(["1_a_2.png", "x/33_b_4.png"]) == "mjsynth"
+    assert annotations.detect_names(["1_a_2.png", "2b827.png"]) == "name"
+    assert annotations.FOLDER_PARSERS["mjsynth"]("12_New York_3.png")[1] == "New York"
 
 
-def test_paths_in_messages():
-    assert formats.shown_path("a b.png") == "a b.png"
-    assert formats.shown_path("a\nb.png") == r"'a\nb.png'"
-    longest = "a" * 4096
-    assert formats.shown_path(longest) == longest
-    assert len(formats.shown_path(longest + "a")) < 80
-
-
-def test_ones_own_parser():
-    assert formats.parser("os.path:split")("a/b") == ("a", "b")
+def test_ones_own_parser(tmp_path):
+    assert annotations.parser("os.path:split")("a/b") == ("a", "b")
     for wrong in ("csv", "os.path:", "os.path:nothing", "no_such_package_here:f", "os:name", ":f"):
         with pytest.raises(UserError, match=f"data.format={wrong!r}"):
-            formats.parser(wrong)
+            annotations.parser(wrong)
+    path = tmp_path / "labels"
+    path.write_text("abc\n")
     for wrong in ("builtins:len", "builtins:tuple"):
-        with pytest.raises(UserError, match=r"gives .*; want \(path, label\)"):
-            formats.parser(wrong)("abc")
+        with pytest.raises(UserError, match=rf"labels:1: 'abc' is not {wrong}: "):
+            list(Annotation(str(path), wrong).blocks())
 
 
 paths = st.text(st.characters(exclude_categories=["Cs", "Cc", "Z"]), min_size=1, max_size=12)
@@ -166,9 +163,9 @@ labels = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=12)
 def test_what_is_written_is_read(path, label):
     quoted = label.replace('"', '\\"')
     if '\\"' not in label and not label.endswith("\\"):
-        assert formats.parse_icdar(f'{path}, "{quoted}"') == (path, label)
-    assert formats.parse_tsv(f"{path}\t{label}") == (path, label)
-    assert formats.parse_simple(f"{path} {label}") == (path, label.strip())
+        assert annotations.parse_icdar(f'{path}, "{quoted}"') == (path, label)
+    assert annotations.parse_tsv(f"{path}\t{label}") == (path, label)
+    assert annotations.parse_simple(f"{path} {label}") == (path, label.strip())
 
 
 mjsynth_labels = st.from_regex(r"[^_/.\s\x00]{0,10}", fullmatch=True)
@@ -177,5 +174,33 @@ mjsynth_labels = st.from_regex(r"[^_/.\s\x00]{0,10}", fullmatch=True)
 @given(st.integers(0, 99), mjsynth_labels, st.integers(0, 999))
 def test_mjsynth_names(number, label, lexicon):
     line = f"./1_2/{number}_{label}_{lexicon}.jpg {lexicon}"
-    assert formats.parse_mjsynth(line)[1] == label
-    assert formats.detect([line], "f") == "mjsynth"
+    assert annotations.parse_mjsynth(line)[1] == label
+    assert annotations.detect([line], "f") == "mjsynth"
+
+
+@given(
+    st.lists(st.text("ab\té", max_size=6), min_size=1, max_size=20),
+    st.sampled_from(["\n", "\r\n", "\r"]),
+    st.sampled_from(["", "\ufeff"]),
+    st.booleans(),
+    st.sampled_from([1, 7, 40, 1 << 20]),
+)
+def test_lines_are_found_again(tmp_path_factory, labels, end, mark, ends, block_bytes):
+    lines = [f"p{i}\t{label}" for i, label in enumerate(labels)]
+    lines.insert(len(lines) // 2, "  ")
+    path = tmp_path_factory.mktemp("lines") / "file"
+    path.write_bytes((mark + end.join(lines) + end * ends).encode())
+    reader = Annotation(str(path), "tsv")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(annotations, "BLOCK_BYTES", block_bytes)
+        patch.setattr(annotations, "LINE_BYTES", 2)
+        blocks = list(reader.blocks())
+        places = list(itertools.chain(*(block.places for block in blocks)))
+        assert list(itertools.chain(*(block.labels for block in blocks))) == labels
+        assert list(itertools.chain(*(block.paths for block in blocks))) == [
+            f"p{i}" for i in range(len(labels))
+        ]
+        assert blocks[-1].done <= reader.total == path.stat().st_size
+        for i, place in enumerate(places):
+            assert reader.line(place) == (f"p{i}", labels[i])
+            assert reader.where(place) == f"{path}:{i + 1 + (i >= len(labels) // 2)}"

@@ -23,18 +23,12 @@ from crnn_jax.core.images import MISSING, NO_ACCESS, NO_FILE
 from crnn_jax.data.files import FileSource
 from crnn_jax.data.progress import Progress
 from crnn_jax.data.source import Reasons
-from crnn_jax.data.tfds_source import is_array_record
 
-NO_CHARACTER = Charset.from_characters("\U0010fffd")  # labels are copied, not encoded
+ANY = Charset.from_characters("\U0010fffd")  # labels are copied, not encoded
 
 
 class Words(tfds.core.GeneratorBasedBuilder):
-    """Pictures of words or text lines, labelled.
-
-    Args:
-        source: the samples, already opened; None where a written set is only to be read.
-        **options: of TFDS: data_dir, file_format.
-    """
+    """Pictures of words or text lines, labelled; without a source only to be read."""
 
     VERSION = tfds.core.Version("1.0.0")
 
@@ -65,10 +59,9 @@ class Words(tfds.core.GeneratorBasedBuilder):
         source = self._source
         assert source is not None
         progress = Progress("pictures read", len(source))
-        progress(0)
         for number in range(len(source)):
             path, label = source.line(number)
-            picture = _bytes_of(source.path(number))
+            picture = _bytes_of(source.identity(number))
             if isinstance(picture, str):
                 self.left_out.add(picture, [source.where(number)])
             else:
@@ -88,9 +81,7 @@ def write_shards(
     """Writes the samples of an annotation file, or of a folder labelled by its file names.
 
     Args:
-        annotation: path of the file or folder.
         folder: TFDS's data_dir; the set comes to `folder`/words/1.0.0, which must not be there.
-        format, images: as in `FileSource`.
         shards: files to write; 0 leaves it to TFDS (by size).
 
     Returns:
@@ -99,12 +90,11 @@ def write_shards(
     Raises:
         UserError: naming file and line; the folder holds such a set; no picture can be read.
     """
-    source = FileSource(annotation, NO_CHARACTER, format=format, images=images, unknown="strip")
+    source = FileSource(annotation, ANY, format=format, images=images, unknown="strip")
     source.require_pictures()
     place = os.path.join(folder, Words.name, str(Words.VERSION))
     if os.path.exists(place):
-        what = "a set" if is_array_record(place) else "something"
-        raise UserError(f"{place}: holds {what} already; name another folder")
+        raise UserError(f"{place}: is there already; name another folder")
     tfds.disable_progress_bar()  # ours tells the time left
     builder = Words(source, data_dir=os.fspath(folder), file_format="array_record")
     options = tfds.download.DownloadConfig(num_shards=shards or None)
@@ -114,10 +104,10 @@ def write_shards(
     except OSError as error:
         raise UserError(f"{place}: cannot be written: {error.strerror or error}") from None
     except RuntimeError as error:  # how ArrayRecord says that a disk is full
-        said = [os.strerror(code) for code in FULL if os.strerror(code) in str(error)]
-        if not said:
-            raise
-        raise UserError(f"{place}: cannot be written: {said[0]}") from None
+        for reason in map(os.strerror, FULL):
+            if reason in str(error):
+                raise UserError(f"{place}: cannot be written: {reason}") from None
+        raise
     return os.fspath(builder.data_path), builder.written, builder.left_out
 
 
@@ -125,7 +115,7 @@ def _bytes_of(path: str) -> bytes | str:
     """A file's bytes, or why it cannot be read; what they hold is looked at when it is read."""
     try:
         return Path(path).read_bytes()
-    except (FileNotFoundError, ValueError):  # ValueError: a NUL in the name
+    except FileNotFoundError:
         return MISSING
     except PermissionError:
         return NO_ACCESS

@@ -5,10 +5,10 @@ import pytest
 
 from crnn_jax.core.errors import UserError
 from crnn_jax.core.preprocessing import Preprocessing
-from crnn_jax.data import open as open_module
+from crnn_jax.data import sources
 from crnn_jax.data.files import FileSource
-from crnn_jax.data.open import charset_of, open_sources, parse_names, plan_of
-from crnn_jax.data.split import Subset, split
+from crnn_jax.data.mixture import split
+from crnn_jax.data.sources import charset_of, open_sources, parse_names, plan_of
 from tests.data.conftest import DrawnSource, write_picture
 
 RULE = Preprocessing(width=100)
@@ -150,7 +150,7 @@ class Rendered(DrawnSource):
 
 
 def test_rendered_words_by_name(words, monkeypatch):
-    monkeypatch.setattr(open_module, "RENDERED", f"{__name__}:Rendered")
+    monkeypatch.setattr(sources, "RENDERED", f"{__name__}:Rendered")
     train, (held_out,) = opened(words, "synthetic", validation="synthetic*0.5")
     assert (train.name, len(train)) == ("rendered:0", 10)
     assert held_out.name == "rendered:1000003*0.5"
@@ -162,14 +162,14 @@ def test_rendered_words_by_name(words, monkeypatch):
 
 
 def test_replay_mixes_rendered_words_in(words, tmp_path, monkeypatch):
-    monkeypatch.setattr(open_module, "RENDERED", f"{__name__}:Rendered")
+    monkeypatch.setattr(sources, "RENDERED", f"{__name__}:Rendered")
     lines = words.path.read_text().splitlines()
     bad = tmp_path / "bad.tsv"
     bad.write_text("\n".join([*lines, "missing.png\tA1"]) + "\n")
     train, _ = opened(words, bad, images=str(words.path.parent), replay=0.5)
     assert abs(len(train) - 150) <= 1
-    which, _ = train.locate(np.arange(len(train)))
-    assert np.bincount(which).tolist() == [100, len(train) - 100]
+    rendered = train.rendered(np.arange(len(train)))
+    assert np.count_nonzero(~rendered) == 100
     # What the files lack is still told.
     assert train.reasons.total() == 1
     config = SimpleNamespace(**vars(config_of(bad)), batch_size=8)
@@ -194,17 +194,3 @@ def test_without_a_table_the_characters_are_those_of_the_labels(tmp_path):
         charset_of(config)
     with pytest.raises(UserError, match="no labels to take the characters from"):
         charset_of(config_of("synthetic", SimpleNamespace(table="", characters="")))
-
-
-def test_subsets_of_subsets(words):
-    source = FileSource(words.path, words.charset)
-    inner = Subset(Subset(source, np.arange(50)), np.array([7, 3]), "few")
-    assert (inner.name, len(inner)) == ("few", 2)
-    assert inner.text(1) == words.labels[3]
-    assert inner.sizes(np.array([0])).tolist() == [list(words.sizes[7])]
-    assert inner.read(np.array([1]))[0].shape == (*words.sizes[3], 1)
-    flat, offsets = inner.labels
-    assert flat[: offsets[1]].tolist() == [ord(c) - 97 for c in words.labels[7]]
-    assert inner.usable.tolist() == [True, True]
-    assert inner.reasons.total() == 0
-    assert inner.notes.total() == 0

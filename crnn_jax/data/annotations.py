@@ -1,0 +1,385 @@
+"""Annotation files: their formats, their lines, and the pictures in a folder.
+
+    mjsynth   ./2425/1/115_Lube_45484.jpg 45484     the label is in the file name
+    icdar     word_1.png, "Tiredness"               everything between the outer quotes
+    tsv       path TAB label                        both may hold spaces
+    simple    path label                            the label may hold spaces
+    name      2b827.png, LABEL_17.jpg               no annotation: the file name is the label
+
+A parser of one's own is named `package.module:function` and is called as `parse(line)`.
+"""
+
+import importlib
+import itertools
+import os
+import re
+import weakref
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from posixpath import normpath
+from typing import Any
+
+from crnn_jax.core.errors import UserError
+from crnn_jax.data.source import Block, shown
+
+Parser = Callable[[str], tuple[str, str]]
+
+DETECT_LINES = 100
+BLOCK_BYTES = 4 << 20
+LINE_BYTES = 256  # read at first where one line is asked for
+
+PICTURE_ENDINGS = frozenset(
+    [".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".dib", ".gif", ".tif", ".tiff", ".webp"]
+    + [".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".jp2", ".tga", ".pcx", ".ico", ".psd"]
+)
+_MJSYNTH_NAME = re.compile(r"[0-9]+_.*_[0-9]+")
+_COUNTER = re.compile(r"(.+)_[0-9]+")
+_ICDAR = re.compile(r'([^\t]+?),\s*"(.*)"', re.DOTALL)
+
+
+def parse_mjsynth(line: str) -> tuple[str, str]:
+    """`./2425/1/115_Lube_45484.jpg 45484`: the second `_` field of the file name."""
+    fields = line.rsplit(None, 1)
+    if len(fields) != 2 or not (fields[1].isascii() and fields[1].isdigit()):
+        raise ValueError("want PATH/N_LABEL_NUMBER.jpg NUMBER")
+    return parse_mjsynth_name(fields[0].lstrip())
+
+
+def parse_mjsynth_name(path: str) -> tuple[str, str]:
+    """`115_Lube_45484.jpg` in a folder that has no annotation file."""
+    fields = _stem(path).split("_")
+    if len(fields) < 3:
+        raise ValueError("want a file name N_LABEL_NUMBER.jpg")
+    return path, fields[1]
+
+
+def parse_icdar(line: str) -> tuple[str, str]:
+    r"""`word_1.png, "Tiredness"`: all between the outer quotes; `\"` stands for a quote."""
+    match = _ICDAR.fullmatch(line.strip())
+    if not match:
+        raise ValueError('want PATH, "LABEL"')
+    return match[1], match[2].replace('\\"', '"')
+
+
+def parse_tsv(line: str) -> tuple[str, str]:
+    """`path TAB label`: the label as it stands, including spaces at its ends."""
+    path, tab, label = line.partition("\t")
+    if not tab or not path:
+        raise ValueError("want PATH, a TAB, LABEL")
+    return path, label
+
+
+def parse_simple(line: str) -> tuple[str, str]:
+    """`path label`: up to the first white space, and the rest."""
+    fields = line.split(None, 1)
+    if not fields:
+        raise ValueError("want PATH LABEL")
+    return fields[0], fields[1].rstrip() if len(fields) > 1 else ""
+
+
+def parse_only_simple(line: str) -> tuple[str, str]:
+    """The same in a file detected as simple, where a line plainly of another format is an error."""
+    path, label = parse_simple(line)
+    # In 'line1.png He said, "no"' the quotes are the label's: only a path that ends in a comma
+    # tells icdar. A TAB behind the path is white space like any other.
+    icdar = path.endswith(",") and _fits(parse_icdar, line)
+    if icdar or (label.isdigit() and _is_mjsynth(line)):
+        other = "icdar" if icdar else "mjsynth"
+        raise ValueError(f"it reads as {other}; data.format=simple (--format) reads it as it is")
+    return path, label
+
+
+def parse_name(line: str) -> tuple[str, str]:
+    """`2b827.png` -> 2b827; `LABEL_17.jpg` -> LABEL: the number tells equal labels apart."""
+    stem = _stem(line)
+    match = _COUNTER.fullmatch(stem)
+    return line, match[1] if match else stem
+
+
+PARSERS: dict[str, Parser] = {
+    "mjsynth": parse_mjsynth,
+    "icdar": parse_icdar,
+    "tsv": parse_tsv,
+    "simple": parse_simple,
+    "name": parse_name,
+}
+FOLDER_PARSERS: dict[str, Parser] = {"mjsynth": parse_mjsynth_name, "name": parse_name}
+
+
+def _stem(path: str) -> str:
+    return os.path.splitext(path.rpartition("/")[2])[0]
+
+
+def _fits(parse: Parser, line: str) -> bool:
+    try:
+        parse(line)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_mjsynth(line: str) -> bool:
+    # The number must be the name's own: 'a_7_9.png 2010' is a path and a label.
+    if not _fits(parse_mjsynth, line):
+        return False
+    path, number = line.rsplit(None, 1)
+    return _stem(path).rpartition("_")[2] == number
+
+
+def _format_of(line: str) -> str:
+    """The strictest format that a line has."""
+    if _is_mjsynth(line):
+        return "mjsynth"
+    strict = {"icdar": parse_icdar, "tsv": parse_tsv}
+    return next((name for name, parse in strict.items() if _fits(parse, line)), "simple")
+
+
+def detect(lines: Sequence[str], where: str) -> str:
+    """The format that most of these lines of a file have.
+
+    Most, not all: one broken line must be reported as such when the file is parsed, and not turn
+    an MJSynth file into one whose labels are numbers. Any line with a label is simple, so it
+    counts as simple only where it has no stricter format.
+    """
+    if not lines:
+        raise UserError(f"{where}: no lines in the annotation file")
+    counts = Counter(map(_format_of, lines))
+    # In a tie the first: simple before tsv, whose lines it mostly reads alike.
+    found = max(("mjsynth", "icdar", "simple", "tsv"), key=counts.__getitem__)
+    if found != "simple" or any(parse_simple(line)[1] for line in lines):
+        return found
+    raise UserError(
+        f"{where}:1: {shown(lines[0])} has no label; want PATH LABEL, PATH TAB LABEL or "
+        f'PATH, "LABEL", or a folder whose file names are the labels'
+    )
+
+
+def detect_names(names: Sequence[str]) -> str:
+    """'mjsynth' where all file names read N_LABEL_NUMBER, else 'name'."""
+    matches = [_MJSYNTH_NAME.fullmatch(_stem(name)) for name in names]
+    return "mjsynth" if matches and all(matches) else "name"
+
+
+def parser(name: str) -> Parser:
+    """The parser of a format by its name, or one's own by `package.module:function`."""
+    if name in PARSERS:
+        return PARSERS[name]
+    return resolve(name, "data.format", " | ".join(["auto", *PARSERS, "package.module:function"]))
+
+
+def resolve(name: str, key: str, wanted: str = "package.module:function") -> Any:
+    """What `package.module:function` under this config key stands for.
+
+    Rooms above this one (rendered words, augmentation) are reached this way too: by name, so that
+    nothing of them is imported here. `wanted` says in messages what would be right.
+
+    Raises:
+        UserError: no such module or attribute, or it cannot be called.
+    """
+    module, _, attribute = name.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UserError(f"{key}={name!r}: {error}; must be {wanted}") from None
+    if not callable(found):
+        raise UserError(f"{key}={name!r}: {attribute} cannot be called; must be {wanted}")
+    return found
+
+
+class Annotation:
+    """The lines of an annotation file, or the names in a folder, by the byte where each begins.
+
+    Millions of paths and labels would take gigabytes as Python strings, so only the offsets are
+    kept and a line is read again whenever it is asked for. A file that changes while it is in use
+    would give other lines for the same offsets: that is an error.
+
+    Args:
+        path: of the annotation file, or of a folder whose file names are the labels.
+        format: a name of `PARSERS`, `package.module:function`, or 'auto'.
+        images: folder at which the paths start; '' is the annotation file's own.
+
+    Attributes:
+        format: the format detected or named.
+
+    Raises:
+        UserError: there is no such file, folder or format.
+    """
+
+    why_left_out = (
+        "left out: a name with a line break or not UTF-8, "
+        "a folder that is a link or cannot be listed"
+    )
+    no_picture = "; paths start at the annotation file, or at the folder data.images (--images)"
+
+    def __init__(self, path: str, format: str = "auto", images: str = "") -> None:  # noqa: A002
+        self.path = path
+        self.left_out: list[str] = []
+        self._file: int | None = None
+        self._names: bytes | None = None  # the lines, where a folder was listed
+        if images and not os.path.isdir(images):
+            raise UserError(f"data.images={images!r}: no such folder")
+        if os.path.isdir(path):
+            self._names, self.left_out = list_pictures(path)
+            self._state = [len(self._names), zlib.crc32(self._names)]
+        else:
+            self._state = self._state_of_file()
+        self.total = self._state[0]
+        head = self._read(0, BLOCK_BYTES)
+        # LF ends a line (the CR of a CRLF is removed), or CR in a file without any LF.
+        self._end = b"\r" if b"\r" in head and b"\n" not in head else b"\n"
+        self._choose_format(format)
+        self.root = path if self._names is not None else images or os.path.dirname(path)
+
+    def _choose_format(self, format: str) -> None:  # noqa: A002
+        detected = format == "auto"
+        lines = [line for _, line in itertools.islice(self._lines(), DETECT_LINES)]
+        if self._names is None:
+            self.format = detect(lines, self.path) if detected else format
+            only_simple = detected and self.format == "simple"
+            self.parse = parse_only_simple if only_simple else parser(self.format)
+            return
+        self.format = detect_names(lines) if detected else format
+        if self.format not in FOLDER_PARSERS and ":" not in self.format:
+            known = " | ".join(FOLDER_PARSERS)
+            raise UserError(f"data.format={format!r}: {self.path} is a folder; want {known}")
+        self.parse = FOLDER_PARSERS.get(self.format) or parser(self.format)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A worker process opens the file anew, and knows what it was.
+        return {**self.__dict__, "_file": None}
+
+    def _state_of_file(self) -> list[int]:
+        if self._file is None:
+            try:
+                self._file = os.open(self.path, os.O_RDONLY)
+            except OSError as error:
+                raise UserError(f"{self.path}: no annotation file: {error.strerror}") from None
+            weakref.finalize(self, os.close, self._file)
+        status = os.fstat(self._file)
+        return [status.st_size, status.st_mtime_ns]
+
+    def stamp(self) -> list[Any]:
+        """Place, size and time of the file."""
+        return [os.path.abspath(self.path), *self._state]
+
+    def _read(self, at: int, size: int) -> bytes:
+        """These bytes, fewer only at the end of the file."""
+        if self._names is not None:
+            return self._names[at : at + size]
+        if self._state_of_file() != self._state:
+            raise UserError(
+                f"{self.path}: was changed while it was in use; run the same command again"
+            )
+        assert self._file is not None
+        # Not a memory map: if somebody truncates a mapped file, the next access kills the process.
+        return os.pread(self._file, max(0, min(size, self.total - at)), at)
+
+    def _raw_blocks(self) -> Iterator[tuple[int, bytes]]:
+        """The whole file in pieces of whole lines: (byte at which the piece begins, bytes)."""
+        at = 3 if self._read(0, 3) == b"\xef\xbb\xbf" else 0
+        while at < self.total:
+            block = self._read(at, BLOCK_BYTES)
+            while self._end not in block and at + len(block) < self.total:
+                block += self._read(at + len(block), BLOCK_BYTES)
+            if at + len(block) < self.total:
+                block = block[: block.rfind(self._end) + 1]
+            yield at, block
+            at += len(block)
+
+    def _lines(self) -> Iterator[tuple[int, str]]:
+        """(byte at which it begins, text) of all lines that are not blank."""
+        for begin, block in self._raw_blocks():
+            yield from self._lines_of(begin, block)
+
+    def _lines_of(self, at: int, block: bytes) -> Iterator[tuple[int, str]]:
+        # Bytes are counted before decoding, lines split after it: UTF-8 has no line end inside.
+        sizes = map(len, block.split(self._end))
+        texts = self._decode(block, at).split(self._end.decode())
+        for size, line in zip(sizes, texts, strict=True):
+            if line and not line.isspace():
+                yield at, line.removesuffix("\r")
+            at += size + 1
+
+    def _decode(self, raw: bytes, at: int) -> str:
+        try:
+            return raw.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise UserError(
+                f"{self.where(at + error.start)}: not UTF-8 (byte 0x{raw[error.start]:02x}); "
+                f"save the file as UTF-8"
+            ) from None
+
+    def blocks(self) -> Iterator[Block]:
+        """All samples in order. Raises UserError, naming the line that does not fit."""
+        for begin, raw in self._raw_blocks():
+            block = Block([], [], [], [], [], begin + len(raw))
+            for at, line in self._lines_of(begin, raw):
+                try:
+                    path, label = self.parse(line)
+                    if "\n" in label:
+                        raise ValueError("its label holds a line break")
+                except (ValueError, TypeError) as error:  # TypeError: one's own gives no pair
+                    raise UserError(
+                        f"{self.where(at)}: {shown(line.strip())} is not {self.format}: {error}"
+                    ) from None
+                block.places.append(at)
+                block.paths.append(path)
+                block.labels.append(label)
+                block.outside.append(
+                    path.startswith("/") or (".." in path and normpath(path).startswith(".."))
+                )
+                block.status.append(0)
+            yield block
+
+    def line(self, place: int) -> tuple[str, str]:
+        """(path, label) of the line at this byte. Raises UserError where the file has changed."""
+        size = LINE_BYTES
+        while (end := (raw := self._read(place, size)).find(self._end)) < 0 and len(raw) == size:
+            size *= 16
+        raw = raw if end < 0 else raw[:end]
+        return self.parse(self._decode(raw, place).removesuffix("\r"))
+
+    def where(self, place: int) -> str:
+        """`file:line` of a byte; the picture's path where a folder was listed."""
+        if self._names is not None:
+            return os.path.join(self.path, self.line(place)[0])
+        number = 1
+        for at in range(0, place, BLOCK_BYTES):
+            number += self._read(at, min(BLOCK_BYTES, place - at)).count(self._end)
+        return f"{self.path}:{number}"
+
+    def content(self, place: int) -> str:
+        """The path of a picture."""
+        return os.path.join(self.root, self.line(place)[0])
+
+
+def list_pictures(folder: str) -> tuple[bytes, list[str]]:
+    """Names of all pictures in a folder and the folders below it, hidden ones left out.
+
+    Returns:
+        (paths relative to the folder, sorted, UTF-8, one a line; what is left out: names that are
+        not UTF-8 or hold a line break, folders that are a link or cannot be listed).
+
+    Raises:
+        UserError: there is no picture.
+    """
+    names: list[str] = []
+    left_out: list[str] = []
+
+    def unlisted(error: OSError) -> None:
+        left_out.append(os.path.relpath(error.filename, folder))
+
+    for parent, folders, files in os.walk(folder, onerror=unlisted):
+        inside = "" if parent == folder else os.path.relpath(parent, folder) + "/"
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        left_out += (inside + f for f in folders if os.path.islink(os.path.join(parent, f)))
+        for name in files:
+            ending = os.path.splitext(name)[1].lower()
+            if name.startswith(".") or ending not in PICTURE_ENDINGS:
+                continue
+            plain = not any(c in "\n\r" or "\ud800" <= c <= "\udfff" for c in name)
+            (names if plain else left_out).append(inside + name)
+    if not names:
+        raise UserError(f"{folder}: no pictures in this folder")
+    return "\n".join(sorted(names)).encode(), sorted(left_out)

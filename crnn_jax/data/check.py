@@ -1,0 +1,377 @@
+"""What `crnn_jax.check` finds out about sets before anyone trains on them, and the text of it."""
+
+import concurrent.futures
+import dataclasses
+import hashlib
+import itertools
+import os
+import re
+import shlex
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from crnn_jax.core.charset import Charset
+from crnn_jax.core.errors import UserError
+from crnn_jax.core.geometry import frames_needed_flat, num_frames
+from crnn_jax.core.images import UnreadableImage
+from crnn_jax.core.preprocessing import Preprocessing
+from crnn_jax.data.files import FileSource
+from crnn_jax.data.plan import Plan, propose_boundaries, propose_max_width
+from crnn_jax.data.progress import Progress
+from crnn_jax.data.source import CHUNK, Reasons, described, shown, shown_path, trainable
+from crnn_jax.data.sources import charset_from, count_characters
+
+BATCH = 64  # of the plan whose padding is reported
+TIGHTEST = 5  # samples named
+BARS = 40  # characters of the longest bar
+ROWS = 16  # of a histogram, at most
+
+# What is worth a look, but stops nothing.
+NOT_NFC = "label not in NFC (composed when read)"
+ODD_SPACE = "odd white space in the label"
+SAME_PATH = "picture listed again"
+OTHER_LABEL = "picture listed again with another label"
+SAME_BYTES = "same bytes as another picture"
+CASE = "outside the table by its case alone (charset.ignore_case=True folds it)"
+SQUEEZED = "wider than max_width, squeezed"
+STRETCHED = "narrower than min_width, stretched"
+
+# At an end, doubled, other than U+0020, or invisible.
+_ODD_SPACE = re.compile(r"^\s|\s$|\s\s|[^\S ]|[\x00-\x1f\x7f-\x9f\xad\u200b-\u200f\u2060\ufeff]")
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """How to look; `decode` pictures (-1: all) are spread over each set."""
+
+    table: str  # '' takes every character that occurs
+    ignore_case: bool
+    images: str
+    format: str
+    preprocessing: Preprocessing
+    geometry: str
+    max_label_length: int
+    decode: int
+    compare_bytes: bool  # find equal files under different names
+    buckets: int  # to propose, at most
+
+
+def inspect(annotations: Sequence[str], options: Options) -> dict[str, Any]:
+    """Looks at sets (what `FileSource` opens), the first of which is to be trained on.
+
+    Returns:
+        JSON-ready: 'sets' (one each), 'characters', 'overlap', 'proposal' and 'command'.
+
+    Raises:
+        UserError: naming file and line.
+    """
+    where = options.format, options.images
+    counted = sum((count_characters(name, *where) for name in annotations), Counter())
+    if not counted:
+        raise UserError(f"{annotations[0]}: no label has any character")
+    every = charset_from(counted, options.ignore_case)
+    charset = Charset.read(options.table, options.ignore_case) if options.table else every
+    sets = [_Set(name, charset, options) for name in annotations]
+    known = set(charset.characters)
+    occurring = {folded for c in counted for folded in charset.normalize(c)}
+    unknown = {c: n for c, n in counted.most_common() if not set(charset.normalize(c)) <= known}
+    proposal = sets[0].proposal()
+    return {
+        "sets": [one.report() for one in sets],
+        "characters": {
+            "table": options.table,
+            "counts": dict(counted.most_common()),
+            "unknown": unknown,
+            "never": [c for c in charset.characters if c not in occurring],
+            "proposed": "".join(every.characters),
+        },
+        "overlap": list(_overlaps(sets)),
+        "proposal": proposal,
+        "command": _command(annotations, charset, proposal, options),
+    }
+
+
+class _Set:
+    """A set and what is found in it.
+
+    Attributes:
+        usable: bool [n].
+        widths: int64 [n], natural widths in pixels; 0 where not usable.
+        paths: uint64 [n], a hash of each picture's place in the file system.
+        contents: uint64 [n], a hash of each picture's bytes; 0 where it was not read.
+    """
+
+    def __init__(self, name: str, charset: Charset, options: Options) -> None:
+        rule = options.preprocessing
+        self.options = options
+        self.source = source = FileSource(
+            name, charset, format=options.format, images=options.images, cache=True
+        )
+        self.usable, self.reasons = trainable(
+            source, rule, options.geometry, options.max_label_length, headers=True
+        )
+        self.decoded = self._decode()
+        n = len(source)
+        self.widths, self.needed = np.zeros(n, np.int64), np.zeros(n, np.int32)
+        for begin in range(0, n, CHUNK):
+            ids = begin + np.flatnonzero(self.usable[begin : begin + CHUNK])
+            sizes = source.sizes(ids).astype(np.int64)
+            self.widths[ids] = rule.natural_width(sizes[:, 0], sizes[:, 1])
+            self.needed[ids] = frames_needed_flat(*source.labels_of(ids))
+        self.notes = Reasons()
+        self.paths, self.contents = np.zeros(n, np.uint64), np.zeros(n, np.uint64)
+        self._survey()
+        self.notes.add(CASE, [source.case_note()], source.index.counts["case"])
+        self.notes.update(source.path_notes())
+        if rule.free_width:
+            self._note(SQUEEZED, self.usable & (self.widths > rule.max_width))
+            self._note(STRETCHED, self.usable & (self.widths < rule.min_width))
+
+    def _note(self, reason: str, marked: np.ndarray) -> None:
+        ids = np.flatnonzero(marked).tolist()
+        self.notes.add(reason, (described(self.source, i) for i in ids), len(ids))
+
+    def _decode(self) -> int:
+        """Decodes pictures; those that cannot be are no more `usable`. Returns how many."""
+        ids, wanted = np.flatnonzero(self.usable), self.options.decode
+        if 0 <= wanted < ids.size:
+            ids = ids[np.linspace(0, ids.size, wanted, endpoint=False).astype(np.int64)]
+        progress = Progress(f"{self.source.name}: pictures decoded", ids.size)
+        with concurrent.futures.ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+            read = pool.map(lambda i: self.source.read(np.array([i]))[0], ids.tolist())
+            for done, (i, picture) in enumerate(zip(ids.tolist(), read, strict=True), 1):
+                if isinstance(picture, str):
+                    self.usable[i] = False
+                    self.reasons.add(picture, [described(self.source, i)])
+                progress(done)
+        return int(ids.size)
+
+    def _survey(self) -> None:
+        """Looks at every line for oddities and repetitions."""
+        source, notes = self.source, self.notes
+        for i in range(len(source)):
+            path, label = source.line(i)
+            place = os.path.abspath(os.path.join(source.reader.root, path))
+            self.paths[i] = _hash(place.encode("utf-8", "surrogatepass"))
+            if self.options.compare_bytes:
+                self.contents[i] = _hash_of_content(source, i)
+            if not unicodedata.is_normalized("NFC", label):
+                notes.add(NOT_NFC, [source.where(i)])
+            if _ODD_SPACE.search(label):
+                notes.add(ODD_SPACE, [source.where(i)])
+        first = _first_equal(self.paths)
+        is_first = first == np.arange(len(source))
+        for i in np.flatnonzero(~is_first).tolist():
+            same = source.text(i) == source.text(int(first[i]))
+            notes.add(SAME_PATH if same else OTHER_LABEL, [source.where(i)])
+        read = np.flatnonzero(is_first & (self.contents != 0))
+        for i, j in zip(read.tolist(), read[_first_equal(self.contents[read])], strict=True):
+            if i != j:
+                both = [shown_path(source.identity(k)) for k in (i, int(j))]
+                notes.add(SAME_BYTES, [" = ".join(both)])
+
+    def _tightest(self) -> Iterator[dict[str, Any]]:
+        """The usable samples with the fewest frames for what their label needs."""
+        rule, source = self.options.preprocessing, self.source
+        fitted = np.clip(self.widths, rule.min_width, rule.max_width)
+        width = fitted if rule.free_width else np.full(fitted.size, rule.width)
+        frames = num_frames(width, self.options.geometry)
+        held = self.usable & (self.needed > 0)
+        share = np.where(held, frames / np.maximum(self.needed, 1), np.inf)
+        for i in np.argsort(share, kind="stable")[:TIGHTEST].tolist():
+            if held[i]:
+                sample = {"path": source.identity(i), "text": source.text(i)}
+                yield sample | {"frames": int(frames[i]), "needed": int(self.needed[i])}
+
+    def report(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return {
+            "name": self.source.name,
+            "format": self.source.format,
+            "samples": len(self.source),
+            "trainable": int(self.usable.sum()),
+            "decoded": self.decoded,
+            "unusable": self.reasons.to_json(),
+            "notes": self.notes.to_json(),
+            "tightest": list(self._tightest()),
+            "label_lengths": _histogram(self._label_lengths()),
+            "widths": _histogram(self.widths[self.usable]),
+        }
+
+    def _label_lengths(self) -> np.ndarray:
+        return np.diff(self.source.labels[1])[self.usable]
+
+    def proposal(self) -> dict[str, Any]:
+        """Widths and lengths that suit training on this set."""
+        if not self.usable.any():
+            return {}
+        rule, natural = self.options.preprocessing, self.widths[self.usable]
+        most = max(propose_max_width(natural), rule.min_width)
+        boundaries = propose_boundaries(
+            np.clip(natural, rule.min_width, most), self.options.buckets
+        )
+        max_width = boundaries[-1]  # wider ones would be one shape more
+        plan = Plan(
+            self.source,
+            batch_size=BATCH,
+            boundaries=boundaries,
+            preprocessing=dataclasses.replace(rule, width=0, max_width=max_width),
+            geometry=self.options.geometry,
+        )
+        return {
+            "max_width": max_width,
+            "boundaries": list(boundaries),
+            "padding": round(plan.padding_share(), 4),
+            "batch_size": BATCH,
+            "longest_label": int(self._label_lengths().max()),
+        }
+
+
+def _first_equal(values: np.ndarray) -> np.ndarray:
+    """int64 [n], the first place that holds the same value."""
+    _, first, inverse = np.unique(values, return_index=True, return_inverse=True)
+    return first[inverse]
+
+
+def _hash(data: bytes) -> int:
+    # Of 10 million values two are alike by chance once in 400,000 sets.
+    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little") or 1
+
+
+def _hash_of_content(source: FileSource, index: int) -> int:
+    try:
+        content = source.content(index)
+        if isinstance(content, bytes):
+            return _hash(content)
+        with open(content, "rb") as file:
+            return _hash(file.read())
+    except (OSError, ValueError, UnreadableImage):
+        return 0
+
+
+def _overlaps(sets: Sequence[_Set]) -> Iterator[dict[str, Any]]:
+    """Pictures in two sets; those found by their path are not named again by their bytes."""
+    for one, other in ((one, other) for j, other in enumerate(sets) for one in sets[:j]):
+        by_path = np.isin(other.paths, one.paths)
+        by_bytes = np.isin(other.contents, one.contents) & (other.contents != 0) & ~by_path
+        for kind, shared in (("path", by_path), ("bytes", by_bytes)):
+            ids = np.flatnonzero(shared).tolist()
+            if ids:
+                examples = [other.source.identity(i) for i in ids[:TIGHTEST]]
+                names = [one.source.name, other.source.name]
+                yield {"sets": names, "by": kind, "count": len(ids), "examples": examples}
+
+
+def _histogram(values: np.ndarray) -> dict[str, int]:
+    found, times = np.unique(values, return_counts=True)
+    return {str(v): n for v, n in zip(found.tolist(), times.tolist(), strict=True)}
+
+
+def _command(
+    annotations: Sequence[str], charset: Charset, proposal: dict[str, Any], options: Options
+) -> str:
+    """The training command to run next."""
+    keys = {"data.train": annotations[0]}
+    if len(annotations) > 1:
+        keys["data.validation"] = ",".join(annotations[1:])
+    else:
+        keys["data.split"] = "10%"
+    if options.images:
+        keys["data.images"] = options.images
+    if options.format != "auto":
+        keys["data.format"] = options.format
+    keys["charset.table"] = options.table
+    if not options.table:
+        keys["charset.characters"] = "".join(charset.characters)
+    keys["charset.ignore_case"] = str(options.ignore_case)
+    if proposal:
+        keys["preprocessing.width"] = "0"
+        keys["preprocessing.max_width"] = str(proposal["max_width"])
+        keys["data.boundaries"] = str(tuple(proposal["boundaries"])).replace(" ", "")
+    flags = [f"--config.{key}={value}" for key, value in keys.items()]
+    return shlex.join(["python", "-m", "crnn_jax.main", "--config=configs/words.py", *flags])
+
+
+def text_of(report: dict[str, Any]) -> Iterator[str]:
+    """The report line by line."""
+    for one in report["sets"]:
+        yield from _set_lines(one)
+    yield from _character_lines(report["characters"])
+    for shared in report["overlap"]:
+        one, other = shared["sets"]
+        yield f"{shared['count']:,} pictures of {other} stand in {one} too, by {shared['by']}:"
+        yield from _examples(map(shown_path, shared["examples"]))
+    proposal = report["proposal"]
+    if proposal:
+        boundaries = proposal["boundaries"]
+        yield (
+            f"proposed for {report['sets'][0]['name']}: max_width {proposal['max_width']} px, "
+            f"{len(boundaries)} shapes {tuple(boundaries)}: "
+            f"{100 * proposal['padding']:.1f} % padding in batches of {proposal['batch_size']}; "
+            f"longest label {proposal['longest_label']} characters"
+        )
+    yield ""
+    yield "to train on it:"
+    yield f"  {report['command']}"
+
+
+def _set_lines(one: dict[str, Any]) -> Iterator[str]:
+    left_out = one["samples"] - one["trainable"]
+    yield (
+        f"{one['name']} ({one['format']}): {one['samples']:,} samples, {one['trainable']:,} can "
+        f"be trained on, {left_out:,} cannot; {one['decoded']:,} pictures decoded"
+    )
+    yield from _reason_lines("cannot be used", one["unusable"])
+    yield from _reason_lines("worth a look", one["notes"])
+    if one["tightest"]:
+        yield "  tightest (frames for what the label needs):"
+        for row in one["tightest"]:
+            path, text = shown_path(row["path"]), shown(row["text"])
+            yield f"    {row['frames']} for {row['needed']}: {path} {text}"
+    yield from _histogram_lines("characters a label", one["label_lengths"])
+    yield from _histogram_lines("width in pixels at the network's height", one["widths"])
+    yield ""
+
+
+def _reason_lines(title: str, reasons: dict[str, Any]) -> Iterator[str]:
+    if reasons:
+        yield f"  {title}:"
+    for reason, found in reasons.items():
+        yield f"    {found['count']:,} {reason}"
+        yield from _examples(found["examples"][:3])
+
+
+def _examples(examples: Iterable[str]) -> Iterator[str]:
+    for example in examples:
+        yield f"      {example}"
+
+
+def _histogram_lines(title: str, histogram: dict[str, int]) -> Iterator[str]:
+    if not histogram:
+        return
+    values = np.array([int(value) for value in histogram])
+    times = np.array(list(histogram.values()))
+    yield f"  {title}: {values.min()} to {values.max()}"
+    edges = np.unique(np.linspace(values.min(), values.max() + 1, ROWS + 1).astype(np.int64))
+    spans = list(itertools.pairwise(edges.tolist()))
+    sums = [int(times[(values >= low) & (values < high)].sum()) for low, high in spans]
+    for (low, high), count in zip(spans, sums, strict=True):
+        span = f"{low}" if high == low + 1 else f"{low}-{high - 1}"
+        bar = "#" * -(-BARS * count // max(sums))
+        yield f"    {span:>9} {count:>9,} {bar}".rstrip()
+
+
+def _character_lines(characters: dict[str, Any]) -> Iterator[str]:
+    counts = characters["counts"]
+    yield f"{len(counts)} different characters in {sum(counts.values()):,}"
+    if characters["unknown"]:
+        met = [f"{c!r} {n:,}" for c, n in characters["unknown"].items()]
+        more = f" and {len(met) - 20} more" if len(met) > 20 else ""
+        yield f"  not in {characters['table']}: " + ", ".join(met[:20]) + more
+    if characters["never"]:
+        yield "  in the table, but never in a label: " + " ".join(map(repr, characters["never"]))
+    yield f"  a table of all of them: {characters['proposed']!r}"
