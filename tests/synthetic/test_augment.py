@@ -2,7 +2,7 @@ import pickle
 
 import numpy as np
 import pytest
-from crnn_jax.data.randomness import generator
+from crnn_jax.data.plan import generator
 
 from crnn_jax.core.errors import UserError
 from crnn_jax.synthetic.augment import named
