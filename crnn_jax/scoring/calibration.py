@@ -66,25 +66,27 @@ def reliability(confidence: np.ndarray, right: np.ndarray, bins: int = 10) -> li
 
 
 def threshold_curve(confidence: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(share of the samples kept, share of these that are right), thresholds falling."""
-    kept, share_right = _by_threshold(confidence, right)
-    return kept / max(len(confidence), 1), share_right
+    """What thresholds of confidence, falling, keep.
+
+    Returns:
+        Share of the samples kept, and share of these that are right; float [t] each, t thresholds.
+    """
+    confidence = np.asarray(confidence)
+    order = np.argsort(-confidence, kind="stable")
+    counts = np.arange(1, len(order) + 1)
+    shares = np.cumsum(np.asarray(right, float)[order]) / counts
+    # No threshold cuts between equals.
+    last = np.diff(confidence[order], append=-1) != 0
+    return counts[last] / max(len(order), 1), shares[last]
 
 
 def coverage_at_precision(confidence: np.ndarray, right: np.ndarray, precision: float) -> float:
-    """The largest share of samples that one threshold of confidence accepts at this precision.
+    """The largest share of samples that one threshold accepts with at least `precision` right.
 
-    Args:
-        confidence: float [n].
-        right: bool [n].
-        precision: share of the accepted that have to be right.
-
-    Returns:
-        Accepted samples / n; 0 where no threshold will do.
+    0 where no threshold will do.
     """
-    accepted, share_right = _by_threshold(confidence, right)
-    good = share_right >= precision
-    return float(accepted[good].max() / len(confidence)) if good.any() else 0.0
+    kept, share_right = threshold_curve(confidence, right)
+    return float(kept[share_right >= precision].max(initial=0.0))
 
 
 def accuracy_at_coverage(confidence: np.ndarray, right: np.ndarray, coverage: float) -> float:
@@ -92,8 +94,8 @@ def accuracy_at_coverage(confidence: np.ndarray, right: np.ndarray, coverage: fl
 
     Samples of equal confidence are taken together. 0 without samples.
     """
-    accepted, share_right = _by_threshold(confidence, right)
-    enough = accepted >= coverage * len(confidence) - 1e-9
+    kept, share_right = threshold_curve(confidence, right)
+    enough = kept * len(confidence) >= coverage * len(confidence) - 1e-9
     return float(share_right[enough][0]) if enough.any() else 0.0
 
 
@@ -141,14 +143,3 @@ def best_temperature(
         losses.append(-np.where(right, log_prob, np.log(-np.expm1(log_prob))).mean())
     best = int(np.argmin(losses))
     return float(np.exp(tried[best])), float(losses[best])
-
-
-def _by_threshold(confidence: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """For every threshold, from the highest: (how many are accepted, which share is right)."""
-    order = np.argsort(-np.asarray(confidence), kind="stable")
-    sorted_confidence = np.asarray(confidence)[order]
-    counts = np.arange(1, len(order) + 1)
-    shares = np.cumsum(np.asarray(right, float)[order]) / counts
-    # No threshold cuts between equals.
-    last = np.append(sorted_confidence[1:] != sorted_confidence[:-1], True)[: len(order)]
-    return counts[last], shares[last]
