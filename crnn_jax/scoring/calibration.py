@@ -6,7 +6,8 @@ Synopsis:
     coverage_at_precision(confidence, right, 0.99)  # 0.8: of 80 % one need look at 1 in 100
     temperature = best_temperature(temperatures, log_probs, right)
 
-All take one entry a sample. A picture that could not be read has confidence 0 and is wrong.
+All take one entry a sample: confidence, float [n] from 0 to 1, and right, bool [n]. A picture that
+could not be read has confidence 0 and is wrong.
 """
 
 from typing import Any, NamedTuple
@@ -23,18 +24,10 @@ IMPOSSIBLE = -1e4  # for -inf, of which no mean can be taken
 
 
 def expected_calibration_error(confidence: np.ndarray, right: np.ndarray) -> float:
-    """How far confidence and accuracy are apart, averaged over the samples.
+    """How far confidence and accuracy are apart, averaged over the samples; 0 without samples.
 
-    Args:
-        confidence: float [n], 0 to 1.
-        right: bool [n].
-
-    Returns:
-        The mean over the samples of |accuracy - mean confidence| of the sample's bin, of 15 bins
-        of equal width; 0 without samples.
-
-    References:
-        C. Guo et al., "On Calibration of Modern Neural Networks", ICML 2017, section 2.
+    The mean over the samples of |accuracy - mean confidence| of the sample's bin, of 15 bins of
+    equal width (C. Guo et al., "On Calibration of Modern Neural Networks", ICML 2017, section 2).
     """
     if len(confidence) == 0:
         return 0.0
@@ -60,8 +53,8 @@ def reliability(confidence: np.ndarray, right: np.ndarray, bins: int = 10) -> li
     found = []
     for k in np.unique(place).tolist():
         own = place == k
-        mean = float(confidence[own].mean())
-        found.append(Bin(k / bins, (k + 1) / bins, int(own.sum()), int(right[own].sum()), mean))
+        counts = int(own.sum()), int(right[own].sum())
+        found.append(Bin(k / bins, (k + 1) / bins, *counts, float(confidence[own].mean())))
     return found
 
 
@@ -133,10 +126,10 @@ def best_temperature(
         raise ValueError(f"log_probs {log_probs.shape} of {len(right)} samples")
     logs = np.log(temperatures)
     log_probs = np.maximum(log_probs, IMPOSSIBLE)
-    losses = []
     tried = np.linspace(logs[0], logs[-1], FINE_STEPS)
+    losses = []
     for log in tried:
-        upper = min(max(int(np.searchsorted(logs, log)), 1), len(logs) - 1)
+        upper = int(np.clip(np.searchsorted(logs, log), 1, len(logs) - 1))
         part = (log - logs[upper - 1]) / (logs[upper] - logs[upper - 1])
         log_prob = (1 - part) * log_probs[:, upper - 1] + part * log_probs[:, upper]
         log_prob = np.minimum(log_prob, SURE)

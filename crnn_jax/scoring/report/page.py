@@ -31,6 +31,15 @@ from crnn_jax.scoring.result import EvaluationResult, Row
 NAME = "report.html"
 MAX_BYTES = 3_500_000  # of all cards: a page for 5,000 samples stays under 5 MB whatever they are
 LEGEND = (("c3", "95 % and more"), ("c2", "80 to 95"), ("c1", "50 to 80"), ("c0", "under 50"))
+CALIBRATION_CAPTION = """On the dashed line confidence is the share that is right. Bars: how many \
+samples (square root)."""
+THRESHOLD_CAPTION = "Of the surest share of all samples, how many are right."
+LENGTH_CAPTION = "Exact accuracy with its 95 % interval; below, how many samples."
+ASPECT_CAPTION = "The same by the picture's aspect ratio."
+GROUP_PLOTS = (
+    ("by_length", "By label length", "characters of the label", LENGTH_CAPTION),
+    ("by_aspect", "By shape", "width / height of the picture", ASPECT_CAPTION),
+)
 Marks = Mapping[tuple[str, int], Sequence[Mark]]
 PictureOf = Callable[[Row], ImageSource]
 
@@ -181,28 +190,12 @@ def _plots(result: EvaluationResult) -> str:
     confidences = result.confidences(name)
     groups = result.groups(name)
     figures = [
-        (
-            "Calibration",
-            plots.reliability_plot(*confidences),
-            (
-                "On the dashed line confidence is the share that is right. Bars: how many samples "
-                "(square root)."
-            ),
-        ),
-        (
-            "What a threshold leaves",
-            plots.coverage_plot(*confidences),
-            "Of the surest share of all samples, how many are right.",
-        ),
-        (
-            "By label length",
-            plots.groups_plot(groups["by_length"], "characters of the label"),
-            "Exact accuracy with its 95 % interval; below, how many samples.",
-        ),
+        ("Calibration", plots.reliability_plot(*confidences), CALIBRATION_CAPTION),
+        ("What a threshold leaves", plots.coverage_plot(*confidences), THRESHOLD_CAPTION),
     ]
-    if "by_aspect" in groups:
-        drawn = plots.groups_plot(groups["by_aspect"], "width / height of the picture")
-        figures.append(("By shape", drawn, "The same by the picture's aspect ratio."))
+    for key, title, what, caption in GROUP_PLOTS:
+        if key in groups:
+            figures.append((title, plots.groups_plot(groups[key], what), caption))
     shown = "".join(
         f"<figure><h3>{title}</h3>{drawn}<figcaption>{caption}</figcaption></figure>"
         for title, drawn, caption in figures
