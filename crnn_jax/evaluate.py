@@ -28,15 +28,15 @@ never the test set), write the model with it there, and evaluate that"""
 def main(argv: Sequence[str] | None = None) -> int:
     """Evaluates as the flags say; returns the exit code."""
     args = _arguments(argv)
-    from crnn_jax.scoring.comparison import compare
-    from crnn_jax.scoring.output import require_writable, write_outputs
+    from crnn_jax.scoring import output
+    from crnn_jax.scoring.compare import compare
     from crnn_jax.scoring.predictions import open_predictions
 
     if args.annotation is None:
         a, b = map(open_predictions, args.compare)
         told = compare(a, b)
-        _print_comparison(args, told)
-        write_outputs(args.output, a, dict(zip("AB", args.compare, strict=True)), told, b)
+        _print_comparison(args, told, output.comparison_table(told))
+        output.write_outputs(args.output, a, dict(zip("AB", args.compare, strict=True)), told, b)
         return 0
     cpu_settings.apply()
     from crnn_jax.reading import compilation_cache
@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     trial = protocol.open(args.model)
     read_other = protocol.open_other(args.compare[0]) if args.compare else None
-    require_writable(args.output, args.report)
+    output.require_writable(args.output, args.report)
     if args.calibrate is not None:
         temperature = trial.calibrate(args.calibrate)
         print(f"{args.calibrate}: temperature {temperature:.3f}", file=sys.stderr)
@@ -61,15 +61,16 @@ def main(argv: Sequence[str] | None = None) -> int:
                 print(cli.json_line({"decoder": decoder.name} | record))
         else:
             head = f"{decoder.name}:\n" if args.decoder == "both" else ""
-            print(head + result.table())
+            print(head + output.table(result))
     name, result = list(results.items())[-1]
     about = {"model": args.model or "the one that ships", "decoder": name}
     other: Any = None
     comparison: Any = None
     if read_other is not None:
         about["compared with (B)"] = args.compare[0]
-        _print_comparison(args, comparison := compare(result, other := read_other()))
-    write_outputs(args.output, result, about, comparison, other)
+        comparison = compare(result, other := read_other())
+        _print_comparison(args, comparison, output.comparison_table(comparison))
+    output.write_outputs(args.output, result, about, comparison, other)
     if args.report:
         print(f"report: {trial.report(args.report, result, about, comparison)}", file=sys.stderr)
     return 0
@@ -109,9 +110,9 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     return args
 
 
-def _print_comparison(args: argparse.Namespace, comparison: Any) -> None:
+def _print_comparison(args: argparse.Namespace, comparison: Any, table: str) -> None:
     record = {"compare": args.compare, "sets": comparison.to_json()}
-    print(cli.json_line(record) if args.json else comparison.table())
+    print(cli.json_line(record) if args.json else table)
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ BANNED = dict.fromkeys(("core", "data", "synthetic"), JAX) | {
 ONLY = {
     "core": {"numpy", "PIL"},
     "models": {"numpy", "jax", "flax", "optax"},
-    "scoring": {"numpy", "PIL"},
+    "scoring": {"numpy", "PIL", "scipy"},
 }
 READS_FLAGS = {"argparse", "absl", "getopt", "optparse", "click"}
 # A command's own imports, before it has read its flags: these two are read by the flags themselves.

@@ -1,7 +1,7 @@
 """Scores a model file on annotated pictures.
 
 result = evaluate_source(recognizer, open_annotation(recognizer, 'test.txt'))
-print(result.table())
+print(table(result))
 """
 
 import functools

@@ -19,7 +19,7 @@ from crnn_jax.reading.decoder import Decoder, open_decoder
 from crnn_jax.reading.evaluation import BATCH_SIZE, evaluate_source, open_annotation
 from crnn_jax.reading.recognizer import Recognizer
 from crnn_jax.reading.report import write_evaluation_report
-from crnn_jax.scoring.comparison import Comparison
+from crnn_jax.scoring.compare import Comparison
 from crnn_jax.scoring.predictions import predictions_file, read_predictions
 from crnn_jax.scoring.result import EvaluationResult
 

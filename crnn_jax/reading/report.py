@@ -13,9 +13,8 @@ from crnn_jax.reading.decoder import Decoder
 from crnn_jax.reading.pictures import PhotoWarning
 from crnn_jax.reading.recognizer import Recognizer
 from crnn_jax.reading.result import Reading
-from crnn_jax.scoring.comparison import Comparison
-from crnn_jax.scoring.report.cards import Mark
-from crnn_jax.scoring.report.choice import choose, mistakes
+from crnn_jax.scoring.compare import Comparison
+from crnn_jax.scoring.report.gallery import Mark, choose, mistakes
 from crnn_jax.scoring.report.page import PictureOf, write_report
 from crnn_jax.scoring.result import EvaluationResult
 

@@ -6,7 +6,8 @@ Synopsis:
     coverage_at_precision(confidence, right, 0.99)  # 0.8: of 80 % one need look at 1 in 100
     temperature = best_temperature(temperatures, log_probs, right)
 
-All take one entry a sample. A picture that could not be read has confidence 0 and is wrong.
+All take one entry a sample: confidence, float [n] from 0 to 1, and right, bool [n]. A picture that
+could not be read has confidence 0 and is wrong.
 """
 
 from typing import Any, NamedTuple
@@ -23,18 +24,10 @@ IMPOSSIBLE = -1e4  # for -inf, of which no mean can be taken
 
 
 def expected_calibration_error(confidence: np.ndarray, right: np.ndarray) -> float:
-    """How far confidence and accuracy are apart, averaged over the samples.
+    """How far confidence and accuracy are apart, averaged over the samples; 0 without samples.
 
-    Args:
-        confidence: float [n], 0 to 1.
-        right: bool [n].
-
-    Returns:
-        The mean over the samples of |accuracy - mean confidence| of the sample's bin, of 15 bins
-        of equal width; 0 without samples.
-
-    References:
-        C. Guo et al., "On Calibration of Modern Neural Networks", ICML 2017, section 2.
+    The mean over the samples of |accuracy - mean confidence| of the sample's bin, of 15 bins of
+    equal width (C. Guo et al., "On Calibration of Modern Neural Networks", ICML 2017, section 2).
     """
     if len(confidence) == 0:
         return 0.0
@@ -60,31 +53,33 @@ def reliability(confidence: np.ndarray, right: np.ndarray, bins: int = 10) -> li
     found = []
     for k in np.unique(place).tolist():
         own = place == k
-        mean = float(confidence[own].mean())
-        found.append(Bin(k / bins, (k + 1) / bins, int(own.sum()), int(right[own].sum()), mean))
+        counts = int(own.sum()), int(right[own].sum())
+        found.append(Bin(k / bins, (k + 1) / bins, *counts, float(confidence[own].mean())))
     return found
 
 
 def threshold_curve(confidence: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(share of the samples kept, share of these that are right), thresholds falling."""
-    kept, share_right = _by_threshold(confidence, right)
-    return kept / max(len(confidence), 1), share_right
+    """What thresholds of confidence, falling, keep.
+
+    Returns:
+        Share of the samples kept, and share of these that are right; float [t] each, t thresholds.
+    """
+    confidence = np.asarray(confidence)
+    order = np.argsort(-confidence, kind="stable")
+    counts = np.arange(1, len(order) + 1)
+    shares = np.cumsum(np.asarray(right, float)[order]) / counts
+    # No threshold cuts between equals.
+    last = np.diff(confidence[order], append=-1) != 0
+    return counts[last] / max(len(order), 1), shares[last]
 
 
 def coverage_at_precision(confidence: np.ndarray, right: np.ndarray, precision: float) -> float:
-    """The largest share of samples that one threshold of confidence accepts at this precision.
+    """The largest share of samples that one threshold accepts with at least `precision` right.
 
-    Args:
-        confidence: float [n].
-        right: bool [n].
-        precision: share of the accepted that have to be right.
-
-    Returns:
-        Accepted samples / n; 0 where no threshold will do.
+    0 where no threshold will do.
     """
-    accepted, share_right = _by_threshold(confidence, right)
-    good = share_right >= precision
-    return float(accepted[good].max() / len(confidence)) if good.any() else 0.0
+    kept, share_right = threshold_curve(confidence, right)
+    return float(kept[share_right >= precision].max(initial=0.0))
 
 
 def accuracy_at_coverage(confidence: np.ndarray, right: np.ndarray, coverage: float) -> float:
@@ -92,8 +87,8 @@ def accuracy_at_coverage(confidence: np.ndarray, right: np.ndarray, coverage: fl
 
     Samples of equal confidence are taken together. 0 without samples.
     """
-    accepted, share_right = _by_threshold(confidence, right)
-    enough = accepted >= coverage * len(confidence) - 1e-9
+    kept, share_right = threshold_curve(confidence, right)
+    enough = kept * len(confidence) >= coverage * len(confidence) - 1e-9
     return float(share_right[enough][0]) if enough.any() else 0.0
 
 
@@ -131,24 +126,13 @@ def best_temperature(
         raise ValueError(f"log_probs {log_probs.shape} of {len(right)} samples")
     logs = np.log(temperatures)
     log_probs = np.maximum(log_probs, IMPOSSIBLE)
-    losses = []
     tried = np.linspace(logs[0], logs[-1], FINE_STEPS)
+    losses = []
     for log in tried:
-        upper = min(max(int(np.searchsorted(logs, log)), 1), len(logs) - 1)
+        upper = int(np.clip(np.searchsorted(logs, log), 1, len(logs) - 1))
         part = (log - logs[upper - 1]) / (logs[upper] - logs[upper - 1])
         log_prob = (1 - part) * log_probs[:, upper - 1] + part * log_probs[:, upper]
         log_prob = np.minimum(log_prob, SURE)
         losses.append(-np.where(right, log_prob, np.log(-np.expm1(log_prob))).mean())
     best = int(np.argmin(losses))
     return float(np.exp(tried[best])), float(losses[best])
-
-
-def _by_threshold(confidence: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """For every threshold, from the highest: (how many are accepted, which share is right)."""
-    order = np.argsort(-np.asarray(confidence), kind="stable")
-    sorted_confidence = np.asarray(confidence)[order]
-    counts = np.arange(1, len(order) + 1)
-    shares = np.cumsum(np.asarray(right, float)[order]) / counts
-    # No threshold cuts between equals.
-    last = np.append(sorted_confidence[1:] != sorted_confidence[:-1], True)[: len(order)]
-    return counts[last], shares[last]

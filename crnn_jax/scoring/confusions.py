@@ -1,5 +1,6 @@
-"""Which characters are read as which others.
+"""What is wrong with a reading: its kind of error, and which characters are read as which others.
 
+    error_kind(row)         # 'missing characters'
     edits('cat', 'at')      # [('c', ''), ('a', 'a'), ('t', 't')]
     confusions(rows)        # Counter({('0', 'o'): 12, ('l', ''): 3, ...})
 
@@ -8,13 +9,44 @@ though nothing stands there, '' on the right one that was missed.
 """
 
 import collections
+import itertools
 from collections.abc import Iterable
 
-from crnn_jax.scoring.row import Row
+from crnn_jax.scoring.metrics import edit_distance
+from crnn_jax.scoring.result import Row
+
+RIGHT = "right"
+WRONG = "wrong"
+CASE = "case only"
+MISSING = "missing characters"
+EXTRA = "extra characters"
+EMPTY = "empty"
+UNREADABLE = "unreadable"
+ERROR_KINDS = (WRONG, CASE, MISSING, EXTRA, EMPTY, UNREADABLE)
 
 Pair = tuple[str, str]
 # The table of two texts grows with both lengths: a page of 20,000 characters would fill memory.
 MAX_CHARACTERS = 1000
+
+
+def error_kind(row: Row) -> str:
+    """The kind of a sample's error, `RIGHT` where there is none.
+
+    MISSING and EXTRA are readings that insertions alone, or deletions alone, separate from the
+    label; every other difference is WRONG.
+    """
+    if row.text is None:
+        return UNREADABLE
+    if row.text == row.label:
+        return RIGHT
+    if not row.text:
+        return EMPTY
+    if row.text.lower() == row.label.lower():
+        return CASE
+    distance = edit_distance(row.label, row.text)
+    if distance == len(row.label) - len(row.text):
+        return MISSING
+    return EXTRA if distance == len(row.text) - len(row.label) else WRONG
 
 
 def edits(label: str, text: str) -> list[Pair]:
@@ -27,15 +59,15 @@ def edits(label: str, text: str) -> list[Pair]:
     # Most of a line is right: what both begin and end with needs no table.
     start = _equal(label, text)
     end = _equal(label[start:][::-1], text[start:][::-1])
-    inner = _edits(label[start : len(label) - end], text[start : len(text) - end])
-    first, last = label[:start], label[len(label) - end :]
-    return [*((c, c) for c in first), *inner, *((c, c) for c in last)]
+    stop = len(label) - end
+    inner = _edits(label[start:stop], text[start : len(text) - end])
+    return [*((c, c) for c in label[:start]), *inner, *((c, c) for c in label[stop:])]
 
 
 def _equal(a: str, b: str) -> int:
     """How many characters two texts begin with together."""
-    differ = (i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y)
-    return next(differ, min(len(a), len(b)))
+    pairs = zip(a, b, strict=False)
+    return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
 def _edits(label: str, text: str) -> list[Pair]:

@@ -4,15 +4,15 @@ It is handed two things: `predict`, which knows the model and the device, and `b
 know the files. So training, the `evaluate` command and a test with a made-up reader share it.
 """
 
+import itertools
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from crnn_jax.core.charset import Charset
-from crnn_jax.scoring.result import EvaluationResult
-from crnn_jax.scoring.row import Row
+from crnn_jax.scoring.result import EvaluationResult, Row
 
 
 class Prediction(NamedTuple):
@@ -59,38 +59,30 @@ def evaluate_batches(
     """
     result = EvaluationResult()
     seen: set[int] = set()
-    waiting: tuple[Any, tuple[Any, ...]] | None = None
-    for batch in batches:
-        twice = seen.intersection(ids := [int(i) for i in batch["id"] if i >= 0])
-        if twice or len(set(ids)) < len(ids):
-            raise ValueError(f"{source.name}: sample {min(twice or ids)} came twice")
-        seen.update(ids)
-        started = predict(batch)
-        if waiting is not None:
-            _count(result, *waiting, source, charset)
-        waiting = batch, started
-    if waiting is not None:
-        _count(result, *waiting, source, charset)
+
+    def started() -> Iterator[Any]:
+        for batch in batches:
+            for sample in (int(i) for i in batch["id"] if i >= 0):
+                if sample in seen:
+                    raise ValueError(f"{source.name}: sample {sample} came twice")
+                seen.add(sample)
+            yield batch, Prediction(*predict(batch))
+        yield None
+
+    for (batch, predicted), _ in itertools.pairwise(started()):
+        ids, lengths, log_probs = (np.asarray(array) for array in predicted[:3])
+        losses = None if predicted.loss is None else np.asarray(predicted.loss)
+        failed = dict(batch["failed"])
+        for i, sample in enumerate(int(s) for s in batch["id"]):
+            if sample < 0:
+                continue
+            known = (sample, source.identity(sample), source.name, source.text(sample))
+            if sample in failed:
+                result.add(Row(*known, None, math.nan, failed[sample]))
+                continue
+            text = charset.decode(ids[i, : lengths[i]])
+            confidence = math.exp(min(float(log_probs[i]), 0.0))
+            loss = math.nan if losses is None else float(losses[i])
+            result.add(Row(*known, text, confidence), loss)
     result.rows.sort(key=lambda row: row.id)  # batches follow widths, people the file
     return result
-
-
-def _count(
-    result: EvaluationResult, batch: Any, predicted: tuple[Any, ...], source: Any, charset: Charset
-) -> None:
-    """Waits for a batch's answer and counts its samples."""
-    ids, lengths, log_probs = (np.asarray(array) for array in predicted[:3])
-    given = predicted[3] if len(predicted) > 3 else None
-    losses = None if given is None else np.asarray(given)
-    failed = dict(batch["failed"])
-    for i, sample in enumerate(int(s) for s in batch["id"]):
-        if sample < 0:
-            continue
-        name, label = source.identity(sample), source.text(sample)
-        if sample in failed:
-            result.add(Row(sample, name, source.name, label, None, math.nan, failed[sample]))
-            continue
-        text = charset.decode(ids[i, : lengths[i]])
-        confidence = math.exp(min(float(log_probs[i]), 0.0))
-        row = Row(sample, name, source.name, label, text, confidence, None)
-        result.add(row, math.nan if losses is None else float(losses[i]))

@@ -1,4 +1,4 @@
-"""Reads what an evaluation wrote: `predictions.tsv`, or JSON lines.
+"""An evaluation's samples as `predictions.tsv`, or as JSON lines: written and read.
 
     result = read_predictions('runs/a/predictions.tsv')
 
@@ -8,14 +8,17 @@ Such a file holds all that two models are compared by: neither pictures nor mode
 import json
 import math
 import os
+import re
 from typing import Any
 
 from crnn_jax.core.errors import UserError
-from crnn_jax.scoring.result import EvaluationResult
-from crnn_jax.scoring.row import COLUMNS, Row, from_cell
+from crnn_jax.scoring.result import EvaluationResult, Row
 
 NAME = "predictions.tsv"  # in an output folder
 ENDINGS = (".tsv", ".json", ".jsonl")
+COLUMNS = (*Row._fields, "right")
+MEANINGS = {"\\\\": "\\", "\\t": "\t", "\\n": "\n", "\\r": "\r"}
+ESCAPES = str.maketrans({character: escape for escape, character in MEANINGS.items()})
 
 
 def is_json(path: str) -> bool:
@@ -34,6 +37,18 @@ def predictions_file(path: str) -> str | None:
     return inside if os.path.exists(inside) else None
 
 
+def write_predictions(result: EvaluationResult, stream: Any, *, as_json: bool) -> None:
+    """Writes all samples to a text stream: JSON lines, or TSV with one line of headings."""
+    if not as_json:
+        stream.write("\t".join(COLUMNS) + "\n")
+    for row in result.rows:
+        record = row.to_json()
+        if as_json:
+            stream.write(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
+        else:
+            stream.write("\t".join(map(_cell, record.values())) + "\n")
+
+
 def open_predictions(named: str) -> EvaluationResult:
     """The predictions of a file or folder.
 
@@ -44,7 +59,7 @@ def open_predictions(named: str) -> EvaluationResult:
 
 
 def read_predictions(path: str) -> EvaluationResult:
-    """What an evaluation wrote; sums are counted anew, losses are not in the file.
+    """What `write_predictions` wrote; sums are counted anew, losses are not in the file.
 
     Raises:
         UserError: naming file and line, where it is no such file.
@@ -76,7 +91,8 @@ def _row(line: str, *, as_json: bool) -> Row:
         cells = line.split("\t")
         if len(cells) != len(COLUMNS):
             raise ValueError(f"{len(cells)} cells, want {len(COLUMNS)}")
-        record = {name: from_cell(c) for name, c in zip(COLUMNS, cells, strict=True)}
+        texts = (re.sub(r"\\.?", _meaning, cell) for cell in cells)
+        record = dict(zip(COLUMNS, texts, strict=True))
         # An empty text and no text are one cell; only what could not be read has a reason.
         record["reason"] = record["reason"] or None
         record["text"] = None if record["reason"] is not None else record["text"]
@@ -88,3 +104,18 @@ def _row(line: str, *, as_json: bool) -> Row:
     if not all(isinstance(value, str) for value in (path, name, label)):
         raise ValueError("path, set and label must be texts")
     return Row(int(record["id"]), path, name, label, text, confidence, reason)
+
+
+def _cell(value: Any) -> str:
+    """A value of one cell: no TAB and no line end may stay in it."""
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return str(value).translate(ESCAPES)
+
+
+def _meaning(escape: re.Match[str]) -> str:
+    if escape[0] not in MEANINGS:
+        raise ValueError(f"{escape[0]!r}: want \\\\, \\t, \\n or \\r")
+    return MEANINGS[escape[0]]

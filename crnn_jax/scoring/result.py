@@ -1,31 +1,66 @@
 """The result of an evaluation: what was read, sample by sample, and the sums over it.
 
-One object feeds everything that is shown: the table for people, JSON, the rows as TSV, a
-training run's metrics. Results of parts (files, hosts) add up.
+One object feeds everything that is shown: `output`'s tables and files, the HTML report, a training
+run's metrics. Results of parts (files, hosts) add up.
 
     result = evaluate_batches(predict, batches, source, charset)
-    print(result.table())
     result.metrics()['accuracy']
 """
 
+import bisect
 import dataclasses
-import json
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from crnn_jax.scoring import calibration
-from crnn_jax.scoring.groups import by_aspect, by_length
-from crnn_jax.scoring.intervals import wilson
-from crnn_jax.scoring.metrics import SHARES, Sums
-from crnn_jax.scoring.row import COLUMNS, Row, to_cell
-from crnn_jax.scoring.tables import HEADINGS, aligned, mean_cells, percent, sums_cells
+from crnn_jax.scoring.metrics import SHARES, Sums, wilson
 
 MEANS = (*SHARES, "cer", "ned")  # what is averaged over sets
 COMBINED = "combined"
+# Where the next group begins. Words have a group for each length, text lines share.
+LENGTHS = (*range(1, 12), 16, 21, 31, 51, 101)
+LENGTH_GROUPS = (*map(str, range(11)), "11-15", "16-20", "21-30", "31-50", "51-100", "over 100")
+ASPECTS = (1, 2, 3, 4, 6, 8, 12, 20, math.inf)
+ASPECT_GROUPS = (
+    *("under 1", "1-2", "2-3", "3-4", "4-6", "6-8", "8-12", "12-20"),
+    *("20 or more", "unknown"),
+)
+
+
+class Row(NamedTuple):
+    """One sample.
+
+    Attributes:
+        id: its number in the source.
+        path: what a person finds it by.
+        set: name of the file or source it belongs to.
+        label: what stands in the picture.
+        text: what was read; None if the picture could not be read.
+        confidence: p(text | picture), NaN if the picture could not be read.
+        reason: why it could not be read; None where it could.
+    """
+
+    id: int
+    path: str
+    set: str
+    label: str
+    text: str | None
+    confidence: float
+    reason: str | None = None
+
+    @property
+    def right(self) -> bool:
+        """The text is the label, exactly."""
+        return self.text == self.label
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON values; confidence is null where there is none."""
+        known = None if math.isnan(self.confidence) else self.confidence
+        return self._asdict() | {"confidence": known, "right": self.right}
 
 
 @dataclasses.dataclass
@@ -74,7 +109,7 @@ class EvaluationResult:
                 self.aspects[name, i] = width / height
 
     def __add__(self, other: "EvaluationResult") -> "EvaluationResult":
-        names = [*self.sets, *(name for name in other.sets if name not in self.sets)]
+        names = dict.fromkeys((*self.sets, *other.sets))
         sets = {n: self.sets.get(n, Sums()) + other.sets.get(n, Sums()) for n in names}
         return EvaluationResult(sets, self.rows + other.rows, self.aspects | other.aspects)
 
@@ -97,6 +132,11 @@ class EvaluationResult:
         """Sums over all sets: each sample counts once, whatever set it is in."""
         return sum(self.sets.values(), Sums())
 
+    def with_combined(self) -> list[tuple[str, Sums]]:
+        """The sets and, unless there is exactly one, 'combined'."""
+        several = [(COMBINED, self.combined)] if len(self.sets) != 1 else []
+        return [*self.sets.items(), *several]
+
     def metrics(self) -> dict[str, float]:
         """Flat metrics of all sets together, as `Sums.metrics`, for logs."""
         return self.combined.metrics()
@@ -110,6 +150,28 @@ class EvaluationResult:
         every = [sums.metrics() for sums in self.sets.values()]
         found = {name: [m[name] for m in every if name in m] for name in MEANS}
         return {name: sum(values) / len(values) for name, values in found.items() if values}
+
+    def rows_of(self, name: str) -> list[Row]:
+        """The samples of a set; of all sets for 'combined'."""
+        every = name == COMBINED and COMBINED not in self.sets
+        return [row for row in self.rows if every or row.set == name]
+
+    def confidences(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """(confidence float [n], right bool [n]) of a set's samples; of all sets for 'combined'.
+
+        A picture that could not be read has confidence 0.
+        """
+        rows = self.rows_of(name)
+        confidence = np.nan_to_num(np.array([row.confidence for row in rows], float))
+        return confidence, np.array([row.right for row in rows], bool)
+
+    def groups(self, name: str) -> dict[str, dict[str, Sums]]:
+        """'by_length' and, where pictures' sizes are known, 'by_aspect' of a set or 'combined'."""
+        rows = self.rows_of(name)
+        found = {"by_length": by_length(rows)}
+        if any((row.set, row.id) in self.aspects for row in rows):
+            found["by_aspect"] = by_aspect(rows, self.aspects)
+        return found
 
     def to_json(self) -> Iterator[dict[str, Any]]:
         """One record a set and, of several sets, one for all together.
@@ -128,88 +190,29 @@ class EvaluationResult:
                 record["set_mean"] = self.set_mean()
             yield record | {"reasons": dict(sums.reasons)}
 
-    def groups(self, name: str) -> dict[str, dict[str, Sums]]:
-        """'by_length' and, where pictures' sizes are known, 'by_aspect' of a set or 'combined'."""
-        rows = self.rows_of(name)
-        found = {"by_length": by_length(rows)}
-        if any((row.set, row.id) in self.aspects for row in rows):
-            found["by_aspect"] = by_aspect(rows, self.aspects)
-        return found
 
-    def table(self) -> str:
-        """The result for people: a line a set, shares in percent with their 95 % intervals."""
-        notes = [*self.reason_notes(), *self._mean_note(), *self.confidence_notes()]
-        return "\n".join([*aligned(list(self.cells(mean=False))), *notes])
+def by_length(rows: Iterable[Row]) -> dict[str, Sums]:
+    """Sums by label length, short ones first; groups without samples are left out."""
+    return _grouped(rows, lambda row: len(row.label), LENGTHS, LENGTH_GROUPS)
 
-    def cells(self, *, mean: bool) -> Iterator[list[str]]:
-        """The same as cells, headings first; with `mean`, several sets' mean is the last line."""
-        yield ["set", *HEADINGS]
-        for name, sums in self.with_combined():
-            yield [name, *sums_cells(sums)]
-        if mean and len(self.sets) > 1:
-            yield ["mean of the sets", *mean_cells(self.set_mean())]
 
-    def reason_notes(self) -> Iterator[str]:
-        """What training would leave out or nothing could read: counted all the same.
+def by_aspect(rows: Iterable[Row], aspects: Mapping[tuple[str, int], float]) -> dict[str, Sums]:
+    """Sums by width / height of the picture, narrow ones first, those not known last."""
 
-        What has no letter or digit is counted but by these.
-        """
-        for name, sums in self.sets.items():
-            if none := sums.count - sums.alphanumeric_count:
-                yield (
-                    f"{name}: {none} of {sums.count}: no letter or digit in the label "
-                    "(not in alphanumeric)"
-                )
-            for reason, count in sums.reasons.most_common():
-                yield f"{name}: {count} of {sums.count}: {reason} (in the counts above)"
+    def aspect(row: Row) -> float:
+        return aspects.get((row.set, row.id), math.inf)
 
-    def confidence_notes(self) -> Iterator[str]:
-        """How far confidences can be relied on."""
-        for name, _ in self.with_combined():
-            told = calibration.summary(*self.confidences(name))
-            if told:
-                yield (
-                    f"{name}: confidence is off by {100 * told['calibration_error']:.1f} % on the "
-                    f"average; {100 * told['coverage_at_99']:.1f} % can be read with 99 % right"
-                )
+    return _grouped(rows, aspect, ASPECTS, ASPECT_GROUPS)
 
-    def _mean_note(self) -> Iterator[str]:
-        if len(self.sets) > 1:
-            mean = self.set_mean()
-            names = {metric: heading for metric, (_, _, heading) in SHARES.items()}
-            names |= {"cer": "CER", "ned": "1-NED"}
-            told = [f"{names[m]} {percent(v)}" for m, v in mean.items()]
-            yield f"mean of the {len(self.sets)} sets, in %: {', '.join(told)}"
 
-    def rows_of(self, name: str) -> list[Row]:
-        """The samples of a set; of all sets for 'combined'."""
-        every = name == COMBINED and COMBINED not in self.sets
-        return [row for row in self.rows if every or row.set == name]
-
-    def confidences(self, name: str) -> tuple[np.ndarray, np.ndarray]:
-        """(confidence float [n], right bool [n]) of a set's samples; of all sets for 'combined'.
-
-        A picture that could not be read has confidence 0.
-        """
-        rows = self.rows_of(name)
-        confidence = np.nan_to_num(np.array([row.confidence for row in rows], float))
-        return confidence, np.array([row.right for row in rows], bool)
-
-    def write_rows(self, stream: Any, *, as_json: bool) -> None:
-        """Writes all samples to a text stream: JSON lines, or TSV with one line of headings."""
-        if not as_json:
-            stream.write("\t".join(COLUMNS) + "\n")
-        for row in self.rows:
-            record = row.to_json()
-            if as_json:
-                stream.write(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
-            else:
-                stream.write("\t".join(to_cell(value) for value in record.values()) + "\n")
-
-    def with_combined(self) -> list[tuple[str, Sums]]:
-        """The sets and, unless there is exactly one, 'combined'."""
-        several = [(COMBINED, self.combined)] if len(self.sets) != 1 else []
-        return [*self.sets.items(), *several]
+def _grouped(
+    rows: Iterable[Row], value: Callable[[Row], float], edges: Sequence[float], names: Sequence[str]
+) -> dict[str, Sums]:
+    groups: dict[str, Sums] = {}
+    for row in sorted(rows, key=value):
+        name = names[bisect.bisect_right(edges, value(row))]
+        groups.setdefault(name, Sums()).add(row.label, row.text)
+    return groups
 
 
 def _with_intervals(sums: Sums) -> dict[str, Any]:

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from crnn_jax.core.whole_file import whole_file
-from crnn_jax.scoring import tables
-from crnn_jax.scoring.intervals import wilson
+from crnn_jax.scoring import output
+from crnn_jax.scoring.metrics import wilson
 from crnn_jax.training.sweep_points import Changes
 from crnn_jax.training.sweep_runs import Summary
 
@@ -58,12 +58,12 @@ def markdown(lines: Sequence[Line]) -> list[str]:
         cells = [_short(line.get(key, "")) for key in keys]
         if "accuracy" in line:
             right = round(line["accuracy"] * line["count"])
-            cells += [tables.percent_with_interval(right, line["count"])]
-            cells += [tables.percent(line["cer"])]
+            cells += [output.percent_with_interval(right, line["count"])]
+            cells += [output.percent(line["cer"])]
         else:
             cells += ["-", "-"]
         rows.append([*cells, str(line["steps"]), f"{line['hours']:.2f}"])
-    return list(tables.markdown(rows))
+    return list(output.markdown(rows))
 
 
 def _short(value: object) -> str:

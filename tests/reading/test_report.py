@@ -5,8 +5,7 @@ from PIL import Image
 from crnn_jax.reading.decoder import Decoder
 from crnn_jax.reading.recognizer import Recognizer
 from crnn_jax.reading.report import write_evaluation_report
-from crnn_jax.scoring.result import EvaluationResult
-from crnn_jax.scoring.row import Row
+from crnn_jax.scoring.result import EvaluationResult, Row
 from tests.testdata.tiny_model import noise_pictures, write_tiny_model
 
 

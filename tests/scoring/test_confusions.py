@@ -1,11 +1,20 @@
 import collections
+import string
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crnn_jax.scoring.confusions import confusions, edits, most_confused
+from crnn_jax.scoring.confusions import (
+    ERROR_KINDS,
+    RIGHT,
+    confusions,
+    edits,
+    error_kind,
+    most_confused,
+)
 from crnn_jax.scoring.metrics import edit_distance
-from crnn_jax.scoring.row import Row
+from crnn_jax.scoring.result import Row
 
 TEXT = st.text("abc", max_size=9)
 
@@ -42,3 +51,31 @@ def test_the_most_confused_characters_meet_each_other():
     assert most_confused(counts, 5) == ["0", "O", "a", "o"]  # i without l would say nothing
     assert most_confused(counts, 6) == ["0", "O", "a", "i", "l", "o"]
     assert most_confused(collections.Counter(), 4) == []
+
+
+@pytest.mark.parametrize(
+    ("label", "text", "kind"),
+    [
+        ("cat", "cat", RIGHT),
+        ("cat", None, "unreadable"),
+        ("", None, "unreadable"),
+        ("cat", "", "empty"),
+        ("", "", RIGHT),
+        ("Cat", "cAT", "case only"),
+        ("cat", "ct", "missing characters"),
+        ("cat", "xcat", "extra characters"),
+        ("", "x", "extra characters"),
+        ("cat", "cot", "wrong"),
+        ("cat", "ot", "wrong"),  # one missing and one wrong
+        ("cat", "dogs", "wrong"),
+    ],
+)
+def test_kinds_of_errors(label, text, kind):
+    assert error_kind(Row(0, "p", "s", label, text, 0.5)) == kind
+
+
+@given(st.text(string.ascii_letters, max_size=5), st.none() | st.text("abC", max_size=5))
+def test_every_error_has_a_kind(label, text):
+    kind = error_kind(Row(0, "p", "s", label, text, 0.5))
+    assert (kind == RIGHT) == (label == text)
+    assert kind in (RIGHT, *ERROR_KINDS)

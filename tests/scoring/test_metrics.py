@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crnn_jax.scoring.metrics import Sums, alphanumeric, edit_distance
+from crnn_jax.scoring.metrics import Sums, alphanumeric, edit_distance, wilson
 
 
 def table_distance(a, b):
@@ -108,3 +108,25 @@ def test_loss_is_over_those_that_have_one():
 def test_shares_of_nothing_are_left_out():
     counts = ("count", "alphanumeric_count", "empty", "unreadable")
     assert Sums().metrics() == dict.fromkeys(counts, 0)
+
+
+@pytest.mark.parametrize(
+    ("right", "count", "low", "high"),
+    [
+        # Newcombe, Statistics in Medicine 17 (1998), table I, method 3 (score).
+        (81, 263, 0.2553, 0.3662),
+        (15, 148, 0.0624, 0.1605),
+        (0, 20, 0.0000, 0.1611),
+        (1, 29, 0.0061, 0.1718),
+    ],
+)
+def test_intervals_of_the_literature(right, count, low, high):
+    assert wilson(right, count) == pytest.approx((low, high), abs=5e-5)
+    mirrored = wilson(count - right, count)
+    assert mirrored == pytest.approx((1 - high, 1 - low), abs=5e-5)
+
+
+def test_ends_of_intervals_are_exact_and_nothing_tells_nothing():
+    assert wilson(0, 7)[0] == 0
+    assert wilson(7, 7)[1] == 1
+    assert wilson(0, 0) == (0, 1)

@@ -4,10 +4,9 @@ import numpy as np
 import pytest
 
 from crnn_jax.core.errors import UserError
-from crnn_jax.scoring.comparison import compare
-from crnn_jax.scoring.output import is_folder, require_writable, whole_markdown, write_outputs
-from crnn_jax.scoring.result import EvaluationResult
-from crnn_jax.scoring.row import Row
+from crnn_jax.scoring.compare import compare
+from crnn_jax.scoring.output import is_folder, markdown_page, require_writable, write_outputs
+from crnn_jax.scoring.result import EvaluationResult, Row
 
 
 @pytest.fixture
@@ -40,7 +39,7 @@ def test_a_folder_gets_everything(tmp_path, result):
 
 
 def test_markdown_holds_its_columns(result):
-    lines = list(whole_markdown(result, {"model": "m"}, compare(result, result)))
+    lines = list(markdown_page(result, {"model": "m"}, compare(result, result)))
     tables = [line for line in lines if line.startswith("|")]
     assert sum("|---" in line for line in tables) == 4  # sets, length, shape, comparison
     widths = {line.replace("\\|", "").count("|") for line in tables[:6]}

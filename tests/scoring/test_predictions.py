@@ -1,3 +1,5 @@
+import io
+import json
 import math
 
 import pytest
@@ -5,9 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crnn_jax.core.errors import UserError
-from crnn_jax.scoring.predictions import open_predictions, predictions_file, read_predictions
-from crnn_jax.scoring.result import EvaluationResult
-from crnn_jax.scoring.row import Row
+from crnn_jax.scoring.predictions import (
+    open_predictions,
+    predictions_file,
+    read_predictions,
+    write_predictions,
+)
+from crnn_jax.scoring.result import EvaluationResult, Row
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=6)
 
@@ -20,7 +26,7 @@ def test_what_was_written_is_read(tmp_path_factory, found, as_json):
         result.add(Row(i, path, "a set", label, text, *known))
     file = tmp_path_factory.mktemp("p") / ("p.jsonl" if as_json else "p.tsv")
     with open(file, "w", encoding="utf-8", newline="\n") as stream:
-        result.write_rows(stream, as_json=as_json)
+        write_predictions(result, stream, as_json=as_json)
     read = read_predictions(str(file))
     assert [row.to_json() for row in read.rows] == [row.to_json() for row in result.rows]
     assert read.sets == result.sets
@@ -59,3 +65,38 @@ def test_predictions_or_a_model(tmp_path):
     assert predictions_file(str(tmp_path)) == str(tmp_path / "predictions.tsv")
     with pytest.raises(UserError, match="no predictions"):
         open_predictions(str(tmp_path))
+
+
+def three():
+    result = EvaluationResult()
+    result.add(Row(0, "a.png", "one", "cat", "cat", 0.9))
+    result.add(Row(1, "b.png", "one", "dog", "dot", 0.25))
+    result.add(Row(0, "c.png", "two", "a\tb", None, math.nan, "missing file"))
+    return result
+
+
+def test_rows_as_tsv_keep_their_cells_apart():
+    stream = io.StringIO()
+    write_predictions(three(), stream, as_json=False)
+    head, *rows = [line.split("\t") for line in stream.getvalue().splitlines()]
+    assert head == ["id", "path", "set", "label", "text", "confidence", "reason", "right"]
+    assert rows[0] == ["0", "a.png", "one", "cat", "cat", "0.9", "", "True"]
+    assert rows[2] == ["0", "c.png", "two", "a\\tb", "", "", "missing file", "False"]
+
+
+def test_rows_as_json_lines():
+    stream = io.StringIO()
+    write_predictions(three(), stream, as_json=True)
+    rows = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert rows[2]["text"] is None
+    assert rows[2]["confidence"] is None
+    assert rows[1] == {
+        "id": 1,
+        "path": "b.png",
+        "set": "one",
+        "label": "dog",
+        "text": "dot",
+        "confidence": 0.25,
+        "reason": None,
+        "right": False,
+    }

@@ -1,10 +1,13 @@
-import io
 import json
 import math
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from crnn_jax.scoring.result import EvaluationResult, Row
+from crnn_jax.scoring.metrics import Sums
+from crnn_jax.scoring.output import table
+from crnn_jax.scoring.result import EvaluationResult, Row, by_aspect, by_length
 
 
 def make_result():
@@ -54,7 +57,7 @@ def test_one_set_is_not_repeated():
 
 
 def test_table_for_people():
-    lines = make_result().table().splitlines()
+    lines = table(make_result()).splitlines()
     assert lines[0].split()[:3] == ["set", "count", "exact"]
     assert lines[1].split()[:3] == ["one", "2", "50.00"]
     assert lines[3].split()[:4] == ["combined", "3", "33.33", "(6.1-79.2)"]
@@ -65,7 +68,7 @@ def test_table_for_people():
 def test_labels_outside_the_alphanumeric_share_are_told():
     result = make_result()
     result.add(Row(2, "d.png", "one", "?!", "", 0.5))
-    assert result.table().splitlines()[4] == (
+    assert table(result).splitlines()[4] == (
         "one: 1 of 3: no letter or digit in the label (not in alphanumeric)"
     )
     records = list(result.to_json())
@@ -76,31 +79,59 @@ def test_labels_outside_the_alphanumeric_share_are_told():
 
 
 def test_table_of_nothing():
-    assert EvaluationResult().table().splitlines()[1].split()[:3] == ["combined", "0", "-"]
+    assert table(EvaluationResult()).splitlines()[1].split()[:3] == ["combined", "0", "-"]
 
 
-def test_rows_as_tsv_keep_their_cells_apart():
-    stream = io.StringIO()
-    make_result().write_rows(stream, as_json=False)
-    head, *rows = [line.split("\t") for line in stream.getvalue().splitlines()]
-    assert head == ["id", "path", "set", "label", "text", "confidence", "reason", "right"]
-    assert rows[0] == ["0", "a.png", "one", "cat", "cat", "0.9", "", "True"]
-    assert rows[2] == ["0", "c.png", "two", "a\\tb", "", "", "missing file", "False"]
+ROWS = st.lists(
+    st.tuples(
+        st.text("abAB1", max_size=120),
+        st.none() | st.text("abAB1", max_size=12),
+        st.none() | st.floats(0.01, 100),
+    )
+)
 
 
-def test_rows_as_json_lines():
-    stream = io.StringIO()
-    make_result().write_rows(stream, as_json=True)
-    rows = [json.loads(line) for line in stream.getvalue().splitlines()]
-    assert rows[2]["text"] is None
-    assert rows[2]["confidence"] is None
-    assert rows[1] == {
-        "id": 1,
-        "path": "b.png",
-        "set": "one",
-        "label": "dog",
-        "text": "dot",
-        "confidence": 0.25,
-        "reason": None,
-        "right": False,
-    }
+def as_rows(found):
+    rows = [
+        Row(i, "p", "s", label, text, 0.5 if text is not None else math.nan)
+        for i, (label, text, _) in enumerate(found)
+    ]
+    aspects = {("s", i): aspect for i, (_, _, aspect) in enumerate(found) if aspect is not None}
+    return rows, aspects
+
+
+@given(ROWS)
+def test_every_sample_is_in_one_group(found):
+    rows, aspects = as_rows(found)
+    whole = Sums()
+    for row in rows:
+        whole.add(row.label, row.text)
+    for groups in (by_length(rows), by_aspect(rows, aspects)):
+        parts = sum(groups.values(), Sums())
+        assert parts.similarity == pytest.approx(whole.similarity)
+        parts.similarity = whole.similarity
+        assert parts == whole
+
+
+@pytest.mark.parametrize(
+    ("length", "name"),
+    [(0, "0"), (1, "1"), (10, "10"), (11, "11-15"), (15, "11-15"), (16, "16-20"), (100, "51-100")]
+    + [(101, "over 100")],
+)
+def test_groups_of_length(length, name):
+    assert list(by_length(as_rows([("a" * length, "", None)])[0])) == [name]
+
+
+@pytest.mark.parametrize(
+    ("aspect", "name"),
+    [(0.99, "under 1"), (1, "1-2"), (1.99, "1-2"), (2, "2-3"), (19.9, "12-20")]
+    + [(20, "20 or more"), (None, "unknown")],
+)
+def test_groups_of_aspect(aspect, name):
+    assert list(by_aspect(*as_rows([("a", "", aspect)]))) == [name]
+
+
+def test_groups_come_in_order():
+    rows, _ = as_rows([("a" * n, "", 30 / n) for n in (30, 2, 12, 200, 9)])
+    assert list(by_length(rows)) == ["2", "9", "11-15", "21-30", "over 100"]
+    assert list(by_aspect(rows, {("s", 0): 5.0, ("s", 1): 0.5})) == ["under 1", "4-6", "unknown"]

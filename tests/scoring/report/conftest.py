@@ -4,11 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from crnn_jax.scoring.report.cards import Mark
-from crnn_jax.scoring.report.choice import choose, mistakes
+from crnn_jax.scoring.report.gallery import Mark, choose, mistakes
 from crnn_jax.scoring.report.page import write_report
-from crnn_jax.scoring.result import EvaluationResult
-from crnn_jax.scoring.row import Row
+from crnn_jax.scoring.result import EvaluationResult, Row
 
 NASTY = "<script>document.title='run'</script>"
 SETS = ("first.txt", f'"{NASTY}&.txt')

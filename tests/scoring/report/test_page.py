@@ -6,11 +6,10 @@ import re
 import pytest
 
 from crnn_jax.core.errors import UserError
-from crnn_jax.scoring.comparison import compare
-from crnn_jax.scoring.kinds import RIGHT, kind_of
+from crnn_jax.scoring.compare import compare
+from crnn_jax.scoring.confusions import RIGHT, error_kind
 from crnn_jax.scoring.report.page import MAX_BYTES, page, report_file, write_report
-from crnn_jax.scoring.result import EvaluationResult
-from crnn_jax.scoring.row import Row
+from crnn_jax.scoring.result import EvaluationResult, Row
 
 
 class Seen(html.parser.HTMLParser):
@@ -62,7 +61,7 @@ def test_five_thousand_samples_stay_light(large):
     assert os.path.getsize(file) < 5_000_000
     with open(file, encoding="utf-8") as stream:
         text = stream.read()
-    wrong = sum(kind_of(row) != RIGHT for row in result.rows)
+    wrong = sum(error_kind(row) != RIGHT for row in result.rows)
     shown = text.count("<article")
     assert 100 < shown <= 300
     assert sum(map(len, re.findall("<article.*?</article>", text))) <= MAX_BYTES
@@ -71,7 +70,7 @@ def test_five_thousand_samples_stay_light(large):
 
 def test_every_mistake_is_counted_shown_or_not(small, text):
     _, result = small
-    wrong = sum(kind_of(row) != RIGHT for row in result.rows)
+    wrong = sum(error_kind(row) != RIGHT for row in result.rows)
     assert f"{wrong} of {wrong} mistakes are shown" in text
     assert text.count("<article") == wrong
 
@@ -105,7 +104,7 @@ def test_where_it_is_written(tmp_path):
 def test_odd_file_names_do_not_end_it(tmp_path):
     result = EvaluationResult()
     result.add(Row(0, "a\udcff.png", "one\udcff", "cat", "dog", 0.9))
-    from crnn_jax.scoring.report.choice import choose, mistakes
+    from crnn_jax.scoring.report.gallery import choose, mistakes
 
     write_report(str(tmp_path), result, {}, choose(mistakes(result.rows)), {})
     assert "a?.png" in (tmp_path / "report.html").read_text()

@@ -1,8 +1,6 @@
-"""Plots, heat map and cards: well-formed, and their numbers add up."""
+"""Plots and heat map: well-formed, and their numbers add up."""
 
 import collections
-import math
-import re
 import xml.etree.ElementTree as ET
 
 import numpy as np
@@ -10,26 +8,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crnn_jax.scoring.groups import by_length
-from crnn_jax.scoring.report.cards import Mark, card
-from crnn_jax.scoring.report.choice import mistakes
-from crnn_jax.scoring.report.heatmap import edit_lists, heat_map, shown
 from crnn_jax.scoring.report.plots import (
     HEIGHT,
     WIDTH,
     coverage_plot,
+    edit_lists,
     groups_plot,
+    heat_map,
     reliability_plot,
+    visible,
 )
-from crnn_jax.scoring.report.thumbnail import Thumbnail
-from crnn_jax.scoring.row import Row
+from crnn_jax.scoring.result import Row, by_length
 
 CHARACTER = st.characters(exclude_categories=["Cs"], exclude_characters=["\x00"])
 
 
 def parsed(svg):
     # XML knows neither control characters nor entities of HTML; the report uses none.
-    return ET.fromstring(svg.replace("data:", "data-"))
+    return ET.fromstring(svg)
 
 
 def numbers(element, *names):
@@ -103,66 +99,7 @@ def test_lists_of_edits():
 
 @pytest.mark.parametrize(
     ("character", "text"),
-    [(" ", "␣"), ("\t", "U+0009"), ("\u200b", "U+200B"), ("\u0301", "◌\u0301"), ("&", "&amp;")],
+    [(" ", "␣"), ("\t", "U+0009"), ("\u200b", "U+200B"), ("\u0301", "◌\u0301"), ("&", "&")],
 )
 def test_characters_that_cannot_be_seen(character, text):
-    assert shown(character) == text
-
-
-def make_card(label, text, marks, confidence=0.25, reason=None, picture=True):
-    (mistake,) = mistakes([Row(0, "a/./b.png", "s", label, text, confidence, reason)])
-    small = Thumbnail("data:,", 100, 64, 50) if picture else None
-    return card(mistake, 3, small, marks)
-
-
-def test_spans_lie_over_the_picture():
-    marks = [Mark("c", 0.99, 0, 10), Mark("o", 0.6, 10, 30), Mark("t", 0.2, 30, 50)]
-    html = make_card("cat", "cot", marks)
-    svg = parsed(re.search("<svg.*?</svg>", html)[0])
-    spans = [numbers(r, "x", "width") for r in svg.iter("rect") if r.get("class") == "span"]
-    assert spans == [[0, 20], [20, 40], [60, 40]]  # twice the picture's own pixels
-    assert [g.get("class") for g in svg.iter("g")] == ["c3", "c1", "c0"]
-    assert [t.text for t in svg.iter("text")] == ["c", "o", "t"]
-    assert html.count('class="chip c1 off"') == 1  # the one that is wrong
-    assert "<small>60</small>" in html
-    assert "c<mark>a</mark>t" in html
-    assert 'title="a/b.png"' in html
-
-
-def test_a_mistake_is_never_shown_as_certain():
-    assert ">99.9 %" in make_card("cat", "cot", None, 0.99999)
-
-
-def test_markup_in_a_label_stays_text():
-    html = make_card("<b>x", "<b>y", None)
-    assert "&lt;b&gt;<mark>x</mark>" in html
-    assert "&lt;b&gt;<mark>y</mark>" in html
-
-
-def test_cards_of_what_is_missing():
-    nothing = make_card("cat", "", [])
-    assert "nothing" in nothing
-    assert "<mark>c</mark><mark>a</mark><mark>t</mark>" in nothing
-    unreadable = make_card("cat", None, None, math.nan, "missing file", picture=False)
-    assert "missing file" in unreadable
-    assert "no picture" in unreadable
-    assert 'data-sure="0.000000"' in unreadable
-    assert "empty" in make_card("", "x", None)
-    assert len(make_card("a" * 5000, "b" * 5000, None)) < 15_000
-
-
-@given(st.text(CHARACTER, max_size=5), st.text(CHARACTER, max_size=5))
-def test_whatever_a_label_holds_the_card_is_well_formed(label, text):
-    if label == text:
-        return
-    marks = [Mark(c, 0.5, i, i + 1) for i, c in enumerate(text)]
-    html = make_card(label, text, marks)
-    stack = []
-    for closing, name, empty in re.findall(r"<(/?)([a-zA-Z]+)[^<>]*?(/?)>", html):
-        if closing:
-            assert stack.pop() == name
-        elif not empty:
-            stack.append(name)
-    assert stack == []
-    assert len(re.findall("<dd", html)) == 2
-    assert html.count('class="chip') == len(text)
+    assert visible(character) == text

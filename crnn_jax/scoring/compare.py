@@ -1,0 +1,170 @@
+"""Two models on the same samples: who is right where, and whether that may be chance.
+
+    comparison = compare(result_a, result_b)
+    comparison.combined['accuracy']  # Pairs(both=70, only_a=4, only_b=9, none=17)
+
+The samples are paired, so only those count that one model alone reads right: a difference is seen
+with far fewer samples than two intervals side by side would need.
+"""
+
+import collections
+import dataclasses
+import math
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from crnn_jax.core.errors import UserError
+from crnn_jax.scoring.metrics import SHARES, Sums, wilson
+from crnn_jax.scoring.result import COMBINED, EvaluationResult, Row
+
+
+class Pairs(NamedTuple):
+    """Samples by who reads them right."""
+
+    both: int
+    only_a: int
+    only_b: int
+    none: int
+
+    @property
+    def samples(self) -> int:
+        """All samples."""
+        return sum(self)
+
+    @property
+    def difference(self) -> float:
+        """B's share of right readings - A's; 0 of no samples."""
+        return (self.only_b - self.only_a) / self.samples if self.samples else 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON values, shares of 1."""
+        return self._asdict() | {
+            "count": self.samples,
+            "difference": self.difference,
+            "difference_interval": list(newcombe(self)),
+            "mcnemar_p": mcnemar(self.only_a, self.only_b),
+        }
+
+
+@dataclasses.dataclass
+class Comparison:
+    """Who is right where.
+
+    Attributes:
+        sets: set -> metric of `metrics.SHARES` -> `Pairs`; 'combined' last where there are several.
+        other_labels: samples whose labels the two models' characters write differently (case).
+    """
+
+    sets: dict[str, dict[str, Pairs]]
+    other_labels: int = 0
+
+    @property
+    def combined(self) -> dict[str, Pairs]:
+        """Metric -> `Pairs` of all sets together."""
+        return list(self.sets.values())[-1]
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """A record a set, metric by metric."""
+        return [
+            {"set": name} | {metric: pairs.to_json() for metric, pairs in metrics.items()}
+            for name, metrics in self.sets.items()
+        ]
+
+
+def compare(a: EvaluationResult, b: EvaluationResult) -> Comparison:
+    """Pairs the samples of two results by set, number and path.
+
+    Raises:
+        UserError: they do not hold the same samples, or labels differ by more than case.
+    """
+    rows_a, rows_b = _keyed(a.rows), _keyed(b.rows)
+    for own, other, name in ((rows_a, rows_b, "A"), (rows_b, rows_a, "B")):
+        alone = [key for key in own if key not in other]
+        if alone:
+            raise UserError(
+                f"not the same samples: {len(alone)} of {len(own)} are in {name} alone, "
+                f"first {alone[0][2]} of {alone[0][0]}"
+            )
+    counts: collections.Counter[tuple[str, str, bool, bool]] = collections.Counter()
+    for key, row_a in rows_a.items():
+        row_b = rows_b[key]
+        if row_a.label.lower() != row_b.label.lower():
+            raise UserError(
+                f"{row_a.path}: its label is {row_a.label!r} in A and {row_b.label!r} in B"
+            )
+        right_b = _right_by_metric(row_b)
+        for metric, right in _right_by_metric(row_a).items():
+            counts[row_a.set, metric, right, right_b[metric]] += 1
+    names = list(dict.fromkeys(row.set for row in a.rows))
+    shown = {name: [name] for name in names} | ({COMBINED: names} if len(names) != 1 else {})
+    outcomes = ((True, True), (True, False), (False, True), (False, False))
+    sets = {
+        name: {
+            metric: Pairs(*(sum(counts[part, metric, *o] for part in parts) for o in outcomes))
+            for metric in SHARES
+        }
+        for name, parts in shown.items()
+    }
+    return Comparison(sets, sum(row.label != rows_b[key].label for key, row in rows_a.items()))
+
+
+def _right_by_metric(row: Row) -> dict[str, bool]:
+    """Metric of `metrics.SHARES` that counts the sample -> whether the reading is right by it."""
+    sums = Sums()
+    sums.add(row.label, row.text)
+    return {
+        name: bool(getattr(sums, a)) for name, (a, of, _) in SHARES.items() if getattr(sums, of)
+    }
+
+
+def _keyed(rows: Iterable[Row]) -> dict[tuple[str, int, str, int], Row]:
+    """(set, id, path, how often before) -> row: a file may have been named twice."""
+    seen: collections.Counter[tuple[str, int, str]] = collections.Counter()
+    keyed = {}
+    for row in rows:
+        key = (row.set, row.id, row.path)
+        keyed[*key, seen[key]] = row
+        seen[key] += 1
+    return keyed
+
+
+def newcombe(pairs: Pairs) -> tuple[float, float]:
+    """The 95 % interval of B's share - A's share; (-1, 1) of no samples.
+
+    References:
+        R. G. Newcombe, "Improved confidence intervals for the difference between binomial
+        proportions based on paired data", Statistics in Medicine 17, 1998, method 10: Wilson's
+        intervals of both shares, joined by their correlation.
+    """
+    both, only_a, only_b, none = pairs
+    count = pairs.samples
+    if count == 0:
+        return -1.0, 1.0
+    right_a, right_b = both + only_a, both + only_b
+    share_a, share_b = right_a / count, right_b / count
+    low_a, high_a = wilson(right_a, count)
+    low_b, high_b = wilson(right_b, count)
+    spread = right_a * (count - right_a) * right_b * (count - right_b)
+    together = float(both * none - only_a * only_b)
+    if together > 0:  # corrected towards no correlation, the careful side
+        together = max(together - count / 2, 0.0)
+    correlation = together / math.sqrt(spread) if spread else 0.0
+
+    def reach(a: float, b: float) -> float:
+        return math.sqrt(max(a * a - 2 * correlation * a * b + b * b, 0.0))
+
+    low = pairs.difference - reach(share_b - low_b, high_a - share_a)
+    high = pairs.difference + reach(high_b - share_b, share_a - low_a)
+    return max(low, -1.0), min(high, 1.0)
+
+
+def mcnemar(only_a: int, only_b: int) -> float:
+    """The chance of so uneven a split, or a more uneven one, between equally good models.
+
+    McNemar's exact test, two-sided: of the samples that one model alone reads right, each is as
+    likely A's as B's.
+    """
+    from scipy.stats import binomtest  # a second to import
+
+    count = only_a + only_b
+    return float(binomtest(only_a, count).pvalue) if count else 1.0
