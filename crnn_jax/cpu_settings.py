@@ -41,12 +41,21 @@ GLIBC = (
 
 def apply() -> None:
     """Makes both settings where they are known to be possible; those of the user stay."""
+    keep_memory()
+    turn_off_ynnpack()
+
+
+def keep_memory() -> None:
+    """Memory that was used once stays with the process."""
     if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "gnu_get_libc_version"):
         for name, number, value in GLIBC:
             if name not in os.environ:
                 libc.mallopt(number, value)
+
+
+def turn_off_ynnpack() -> None:
+    """Where jaxlib knows the flag: an unknown one aborts the process."""
     flags = os.environ.get("XLA_FLAGS", "")
-    # An unknown flag aborts the process, hence only for versions of jaxlib known to have it.
     known = importlib.metadata.version("jaxlib").startswith(KNOWN_BY)
     if known and "xla_cpu_experimental_ynn_fusion_type" not in flags:
         os.environ["XLA_FLAGS"] = f"{flags} {NO_YNNPACK}".strip()

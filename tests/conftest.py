@@ -14,7 +14,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's advice on CPU
 from crnn_jax import cpu_settings
 from crnn_jax.reading import compilation_cache
 
-cpu_settings.apply()  # as the commands do
+cpu_settings.turn_off_ynnpack()  # as the commands do
 
 import hypothesis
 import jax

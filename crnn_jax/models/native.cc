@@ -1,10 +1,11 @@
-// Convolutions and LSTMs for XLA on the CPU, called through XLA's foreign function interface.
+// Convolutions, batch norm and LSTMs for XLA on the CPU, called through XLA's foreign function
+// interface.
 //
-// Convolutions are oneDNN's; the gradient by the kernel (where oneDNN has none that is fast) and
-// the LSTM are written here. Work is cut into pieces that run on XLA's own threads, and oneDNN sees
-// one thread in each: a second pool of threads would spin for work while XLA needs the cores.
-// What a picture gets depends, but for rounding, neither on its neighbours nor on the number of
-// threads.
+// Convolutions are oneDNN's. Written here are those of few pictures or few channels, the gradient
+// by the kernel where oneDNN has none that is fast, pools, batch norm and the LSTM. Work is cut
+// into pieces that run on XLA's own threads, and oneDNN sees one thread in each: a second pool of
+// threads would spin for work while XLA needs the cores. What a picture gets depends, but for
+// rounding, neither on its neighbours nor on the number of threads.
 
 #include <omp.h>
 #ifdef __linux__
@@ -464,8 +465,8 @@ struct Pool {
 };
 
 // The gradient by what goes into a convolution's ReLU, and its pool where it has one.
-ffi::Error ConvCut(ffi::ThreadPool pool, ffi::AnyBuffer y, ffi::AnyBuffer d_out,
-                   ffi::Result<ffi::AnyBuffer> dy, int64_t stride, int64_t left) {
+ffi::Error ReluPoolBackward(ffi::ThreadPool pool, ffi::AnyBuffer y, ffi::AnyBuffer d_out,
+                            ffi::Result<ffi::AnyBuffer> dy, int64_t stride, int64_t left) {
   const Dims d = y.dimensions();
   const int64_t size = d[1] * d[2] * d[3], out_w = d_out.dimensions()[2];
   const int64_t out_size = d_out.element_count() / d[0];
@@ -769,16 +770,24 @@ struct Matrix {
 // c [m, n] = a [m, k] b [k, n], rows shared out over the threads.
 void matmul(ffi::ThreadPool& pool, int64_t m, int64_t n, int64_t k, Matrix a, Matrix b, Matrix c) {
   const int64_t pieces = std::min<int64_t>(m, pool.num_threads());
-  parallel_for(pool, pieces, [&](int64_t i) {
+  struct Part {
+    memory a, b, c;
+    dnnl::matmul::primitive_desc desc;
+  };
+  std::vector<Part> parts;  // made before the work is handed out: here an error can still be told
+  for (int64_t i = 0; i < pieces; ++i) {
+    OneThread scope;
     const int64_t first = m * i / pieces, rows = m * (i + 1) / pieces - first;
-    const memory left = a.from(first, rows, k), right = b.from(0, k, n),
-                 out = c.from(first, rows, n);
+    Part part{a.from(first, rows, k), b.from(0, k, n), c.from(first, rows, n), {}};
     dnnl::primitive_attr attr;
     attr.set_scratchpad_mode(dnnl::scratchpad_mode::user);
-    const dnnl::matmul::primitive_desc desc(engine(), left.get_desc(), right.get_desc(),
-                                            out.get_desc(), attr);  // oneDNN keeps what it made
-    execute(dnnl::matmul(desc), desc.scratchpad_desc(),
-            {{DNNL_ARG_SRC, left}, {DNNL_ARG_WEIGHTS, right}, {DNNL_ARG_DST, out}});
+    part.desc = {engine(), part.a.get_desc(), part.b.get_desc(), part.c.get_desc(), attr};
+    parts.push_back(std::move(part));
+  }
+  parallel_for(pool, pieces, [&](int64_t i) {
+    const auto& [a, b, c, desc] = parts[i];
+    execute(dnnl::matmul(desc), desc.scratchpad_desc(),  // oneDNN keeps what it made
+            {{DNNL_ARG_SRC, a}, {DNNL_ARG_WEIGHTS, b}, {DNNL_ARG_DST, c}});
   });
 }
 
@@ -1348,7 +1357,7 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(conv_forward, ConvForward,
                                   .Attr<bool>("relu")
                                   .Attr<int64_t>("stride")
                                   .Attr<int64_t>("left"));
-XLA_FFI_DEFINE_HANDLER_SYMBOL(conv_cut, ConvCut,
+XLA_FFI_DEFINE_HANDLER_SYMBOL(relu_pool_backward, ReluPoolBackward,
                               Bind::Bind()
                                   .Ctx<ffi::ThreadPool>()
                                   .ANY.ANY.Ret<ffi::AnyBuffer>()

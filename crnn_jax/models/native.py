@@ -139,7 +139,7 @@ def _convolution_backward(other, padding, relu, pool, saved, d_out):
     *arguments, width, y = saved
 
     def native(d_out, x, kernel, bias):
-        dy = _call("conv_cut", _like(y))(y, d_out, **_attributes(pool)) if relu else d_out
+        dy = _call("relu_pool_backward", _like(y))(y, d_out, **_attributes(pool)) if relu else d_out
         pad = np.int64(padding)
         by_kernel = _call("conv_backward_kernel", (_like(kernel), _like(bias)))
         by_input = _call("conv_backward_input", _like(x))

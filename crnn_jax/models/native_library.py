@@ -22,7 +22,7 @@ FLAGS = ("-O3", "-march=native", "-ffp-contract=fast", "-std=c++17", "-shared", 
 TARGETS = (
     "conv_pack",
     "conv_forward",
-    "conv_cut",
+    "relu_pool_backward",
     "conv_backward_input",
     "conv_backward_kernel",
     "norm_moments",

@@ -8,6 +8,7 @@
 A picture's reading does not depend on what it is read together with.
 """
 
+import dataclasses
 import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -34,7 +35,7 @@ class Recognizer:
     """A network, its characters and its preprocessing, ready to read.
 
     Attributes:
-        charset, preprocessing, config: as the model file states them.
+        charset, preprocessing, config: as the model file states them; read in float32.
         metadata: all of the file's metadata.
         emits_unknown: characters outside the table were trained as `<UNK>`; else none is read.
         temperature: confidences are those of logits / temperature; texts do not depend on it.
@@ -49,7 +50,8 @@ class Recognizer:
         self.name = name
         self.metadata = metadata
         spec = ModelSpec.of(variables, metadata, name)
-        self.config = spec.config
+        # Whatever it was trained in: a text does not depend on what the processor multiplies.
+        self.config = dataclasses.replace(spec.config, dtype="float32")
         self.charset = spec.charset
         self.preprocessing = spec.preprocessing
         self.temperature = float(spec.temperature)

@@ -27,6 +27,8 @@ from tests.testdata.tiny_model import (
     write_tiny_model,
 )
 
+LOW = {"dtype": "bfloat16"}
+
 
 @pytest.fixture(scope="module")
 def recognizer(tmp_path_factory):
@@ -151,6 +153,12 @@ def test_unknown_is_emitted_only_where_it_was_trained():
         reading = reader.read(picture)[0]
         assert ("\N{REPLACEMENT CHARACTER}" in reading.text) == emit
         assert reading.text
+
+
+def test_what_was_trained_in_bfloat16_is_read_in_float32(pictures, readings):
+    metadata = tiny_metadata()
+    low = Recognizer(tiny_variables()[0], metadata | {"model": metadata["model"] | LOW})
+    assert [r.confidence for r in low.read(pictures)] == [r.confidence for r in readings]
 
 
 def test_logits_are_raw(recognizer):

@@ -112,6 +112,7 @@ def test_two_processes_give_what_one_gives(runs, tmp_path, mode):
     jax.tree.map(np.testing.assert_array_equal, saved, got)
 
 
+@pytest.mark.slow
 def test_a_signal_to_one_stops_both_and_a_kill_of_one_loses_nothing(runs, tmp_path):
     whole, workdir = tmp_path / "whole", tmp_path / "run"
     runs.finish(whole, 2, 40)
