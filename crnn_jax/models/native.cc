@@ -496,6 +496,17 @@ void for_real(const Dims& d, int64_t image, int64_t width, F f) {
       for (int64_t c = 0; c < d[3]; c += VL) f(((image * d[1] + row) * d[2] + col) * d[3] + c, c);
 }
 
+// y = f(position, channel, channels left) in real columns, 0 in the others, for all pictures.
+template <typename T, typename F>
+void map_real(ffi::ThreadPool pool, const Dims& d, S32 width, T* y, F f) {
+  const int64_t size = d[1] * d[2] * d[3];
+  parallel_for(pool, d[0], [&](int64_t i) {
+    std::memset(static_cast<void*>(y + i * size), 0, size * sizeof(T));
+    for_real(d, i, width.typed_data()[i],
+             [&](int64_t at, int64_t c) { store(y + at, f(at, c, d[3] - c), d[3] - c); });
+  });
+}
+
 // Each channel's sum over real columns, and the sum of squared distances from its mean. Pictures
 // are summed alone and then in order, whatever the number of threads.
 ffi::Error NormMoments(ffi::ThreadPool pool, ffi::AnyBuffer x, S32 width, ffi::Result<F32> sum,
@@ -546,15 +557,10 @@ ffi::Error NormApply(ffi::ThreadPool pool, ffi::AnyBuffer x, F32 gain, F32 shift
     using T = std::remove_pointer_t<decltype(type)>;
     const T* from = static_cast<const T*>(x.untyped_data());
     T* to = static_cast<T*>(y->untyped_data());
-    parallel_for(pool, d[0], [&](int64_t i) {
-      std::memset(static_cast<void*>(to + i * d[1] * d[2] * d[3]), 0,
-                  d[1] * d[2] * d[3] * sizeof(T));
-      for_real(d, i, width.typed_data()[i], [&](int64_t at, int64_t c) {
-        const int64_t left = d[3] - c;
-        const Vec v = load(from + at, left) * load(gain.typed_data() + c, left) +
-                      load(shift.typed_data() + c, left);
-        store(to + at, v < 0.0f ? Vec{} : v, left);
-      });
+    map_real(pool, d, width, to, [&](int64_t at, int64_t c, int64_t left) {
+      const Vec v = load(from + at, left) * load(gain.typed_data() + c, left) +
+                    load(shift.typed_data() + c, left);
+      return v < 0.0f ? Vec{} : v;
     });
   });
   return ffi::Error::Success();
@@ -603,18 +609,11 @@ ffi::Error NormGradient(ffi::ThreadPool pool, ffi::AnyBuffer x, ffi::AnyBuffer y
     const T *xs = static_cast<T*>(x.untyped_data()), *ys = static_cast<T*>(y.untyped_data()),
             *dys = static_cast<T*>(dy.untyped_data());
     T* to = static_cast<T*>(dx->untyped_data());
-    parallel_for(pool, d[0], [&](int64_t i) {
-      std::memset(static_cast<void*>(to + i * d[1] * d[2] * d[3]), 0,
-                  d[1] * d[2] * d[3] * sizeof(T));
-      for_real(d, i, width.typed_data()[i], [&](int64_t at, int64_t c) {
-        const int64_t left = d[3] - c;
-        const Vec dz = load(ys + at, left) > 0.0f ? load(dys + at, left) : Vec{};
-        store(to + at,
-              dz * load(gain.typed_data() + c, left) +
-                  load(xs + at, left) * load(slope.typed_data() + c, left) +
-                  load(offset.typed_data() + c, left),
-              left);
-      });
+    map_real(pool, d, width, to, [&](int64_t at, int64_t c, int64_t left) -> Vec {
+      const Vec dz = load(ys + at, left) > 0.0f ? load(dys + at, left) : Vec{};
+      return dz * load(gain.typed_data() + c, left) +
+             load(xs + at, left) * load(slope.typed_data() + c, left) +
+             load(offset.typed_data() + c, left);
     });
   });
   return ffi::Error::Success();
