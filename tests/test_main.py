@@ -9,7 +9,7 @@ import time
 import pytest
 
 from crnn_jax.core.errors import UserError
-from crnn_jax.training.signals import StopRequest
+from crnn_jax.training.parallel import StopRequest
 
 
 def _command(*arguments, root, **options):
@@ -141,7 +141,7 @@ def test_a_second_ctrl_c_leaves_at_once():
     """Nothing is waited for, not even the step that runs."""
     code = (
         "import os, signal, time\n"
-        "from crnn_jax.training.signals import StopRequest\n"
+        "from crnn_jax.training.parallel import StopRequest\n"
         "with StopRequest() as stop:\n"
         "    os.kill(os.getpid(), signal.SIGINT)\n"
         "    assert stop.asked\n"

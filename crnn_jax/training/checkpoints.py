@@ -22,9 +22,9 @@ import numpy as np
 
 from crnn_jax.core.errors import UserError
 from crnn_jax.reading.checkpoint import META, SUMS, damage, steps, sums
-from crnn_jax.training import hosts
+from crnn_jax.training.parallel import is_first, wait_for_all
 
-ROOM = 1.2  # a checkpoint is a little larger than its arrays
+MARGIN = 1.2  # a checkpoint is a little larger than its arrays
 
 
 class Checkpoints:
@@ -35,10 +35,6 @@ class Checkpoints:
         self.keep = keep
         self.say = say
         self._read_back = False
-
-    def steps(self) -> list[int]:
-        """Steps there are, sound or not, in rising order."""
-        return steps(self.directory)
 
     def save(self, step: int, state: Any, meta: dict[str, Any]) -> None:
         """Writes a step and removes the oldest beyond `keep`; all processes of a run call it.
@@ -52,13 +48,12 @@ class Checkpoints:
           OSError: the disk is full or not writable; earlier steps are untouched.
           RuntimeError: the first checkpoint does not read back as it was saved.
         """
-        final = self.directory / str(step)
-        partial = self.directory / f"{step}.partial"
-        if hosts.first():
+        final, partial = self.directory / str(step), self.directory / f"{step}.partial"
+        if is_first():
             for leftover in self.directory.glob("*.partial"):
                 shutil.rmtree(leftover)
             partial.mkdir(parents=True)
-        hosts.wait(f"step {step} can be written")  # no path: mounts differ
+        wait_for_all(f"step {step} can be written")  # no path: mounts differ
         try:
             _require_room(partial, state)
             with _checkpointer() as checkpointer:
@@ -66,46 +61,49 @@ class Checkpoints:
             if not self._read_back:
                 _require_readable(partial / "state", state)
                 self._read_back = True
-            if hosts.first():
+            if is_first():
                 self._complete(partial, final, meta)
         except BaseException:
-            if hosts.first():
+            if is_first():
                 shutil.rmtree(partial, ignore_errors=True)
             raise
-        hosts.wait(f"step {step} is whole")
+        wait_for_all(f"step {step} is whole")
 
     def _complete(self, partial: Path, final: Path, meta: dict[str, Any]) -> None:
         """Checksums, the rename that makes a step count, and the removal of those beyond `keep`."""
         (partial / META).write_text(json.dumps(meta), encoding="utf-8")
-        _write_synced(partial / SUMS, json.dumps(sums(partial, sync=True), indent=0))
+        digests = sums(partial, sync=True)
+        with (partial / SUMS).open("w", encoding="utf-8") as file:
+            json.dump(digests, file, indent=0)
+            file.flush()
+            os.fsync(file.fileno())
         # The same or a later step was passed over as damaged, or this one would not be written.
-        for later in (s for s in self.steps() if s >= int(final.name)):
+        for later in (s for s in steps(self.directory) if s >= int(final.name)):
             shutil.rmtree(self.directory / str(later))
         partial.rename(final)
-        _sync_folder(self.directory)
-        for old in self.steps()[: -self.keep]:
+        folder = os.open(self.directory, os.O_RDONLY)
+        os.fsync(folder)
+        os.close(folder)
+        for old in steps(self.directory)[: -self.keep]:
             shutil.rmtree(self.directory / str(old))
 
     def restore(self, like: Any) -> tuple[Any, dict[str, Any]] | None:
-        """The newest sound step.
+        """State and meta of the newest sound step; None where there is no step at all.
 
         Args:
-          like: a pytree of arrays whose shapes, dtypes and shardings the result takes.
-
-        Returns:
-          (state, meta), or None where there is no step at all.
-
-        Raises:
-          UserError: there are steps, but each is damaged or of another network.
+          like: a pytree of arrays whose shapes, dtypes and shardings the state takes.
         """
-        found = self.steps()
+        found = steps(self.directory)
         for step in reversed(found):
             folder = self.directory / str(step)
             if wrong := damage(folder):
                 self.say(f"checkpoint {folder} is damaged ({wrong}); trying the one before")
                 continue
+            structs = jax.tree.map(
+                lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=a.sharding), like
+            )
             with _checkpointer() as checkpointer:
-                state = checkpointer.restore(folder / "state", _abstract(like))
+                state = checkpointer.restore(folder / "state", structs)
             return state, json.loads((folder / META).read_text(encoding="utf-8"))
         if found:
             raise UserError(
@@ -116,13 +114,13 @@ class Checkpoints:
 
 def _require_room(folder: Path, state: Any) -> None:
     """Raises OSError where the disk is too full: orbax would say so in a hundred lines."""
-    needed = ROOM * sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+    needed = MARGIN * sum(leaf.nbytes for leaf in jax.tree.leaves(state))
     if shutil.disk_usage(folder).free < needed:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
 
 
 def _require_readable(folder: Path, state: Any) -> None:
-    """Raises where a checkpoint is not what was saved: checksums cannot tell."""
+    """Raises where a checkpoint is not what was saved: checksums cannot find that."""
     on_host = jax.tree.map(lambda a: np.empty(a.shape, a.dtype), state)
     with _checkpointer() as checkpointer:
         found = checkpointer.restore(folder, on_host)
@@ -136,30 +134,11 @@ def _checkpointer():
     # Three seconds to import; reading a model file does not need it.
     import orbax.checkpoint as ocp
 
-    logging.getLogger("absl").addFilter(_worth_saying)
+    logging.getLogger("absl").addFilter(_is_worth_saying)
     # Not the one that saves in the background: it gives up by the wall clock, which may jump.
     # Not OCDBT: its parts are searched for by a pattern that a folder named `a[1]` breaks.
     return ocp.Checkpointer(ocp.StandardCheckpointHandler(use_ocdbt=False))
 
 
-def _worth_saying(record: logging.LogRecord) -> bool:
+def _is_worth_saying(record: logging.LogRecord) -> bool:
     return "Skipping merge of OCDBT" not in record.getMessage()  # there is none, as was asked for
-
-
-def _abstract(tree):
-    return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=a.sharding), tree)
-
-
-def _write_synced(path: Path, text: str) -> None:
-    with path.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -36,9 +36,8 @@ def make_train_step(
       ema_decay: of the average over steps; 0 where the state has none.
 
     Returns:
-      The step. `metrics` are sums and counts over the global batch: `loss_sum`, `correct`, `count`
-      (usable samples), `infeasible` (samples without an alignment), `pixels` (columns)
-      and `pixels_real` (those not padding); beside them `gradient_norm` and bool `finite`.
+      The step. `metrics` are sums over the global batch, `metrics.SUMS`, beside them
+      `gradient_norm` and bool `finite`.
     """
     axis_name = model.axis_name
 
@@ -102,7 +101,7 @@ def make_eval_step(
     Args:
       model: the network.
       blank_id: class of the blank.
-      unknown_id: a class that is never to be read; -1 for none.
+      unknown_id: a class that is never read; -1 for none.
 
     Returns:
       `ids` int32 [b, t] and `id_lengths` int32 [b], the greedy reading; `log_prob` float32 [b], of

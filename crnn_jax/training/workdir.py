@@ -7,19 +7,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
 
-from crnn_jax.core.charset import Charset
 from crnn_jax.core.errors import UserError
 from crnn_jax.core.whole_file import whole_file
-from crnn_jax.reading.checkpoint import META
+from crnn_jax.reading.checkpoint import META, steps
 from crnn_jax.reading.loaded_model import WORKDIR_MODEL
-from crnn_jax.training import hosts
-from crnn_jax.training.checkpoints import Checkpoints
+from crnn_jax.training.parallel import is_first
 
 # These change nothing about the numbers of a run, so a resumed run takes their new values.
-FREE = ("log", "checkpoint", "data.workers", "data.loader", "data.cache")
+FREE = ("log.", "checkpoint.", "data.workers", "data.loader", "data.cache")
 # These may grow: the run goes on beyond its first end.
 GROWING = ("epochs", "steps")
-# What the optimizer keeps in a checkpoint depends on these, as far as the function tells.
+# What the optimizer keeps in a checkpoint depends on these, as far as the function says.
 ARRAYS: dict[str, Callable[[Any], Any]] = {
     "optimizer.name": str,
     "optimizer.clip_norm": bool,
@@ -49,84 +47,64 @@ class Workdir:
         self._lock: TextIO | None = None
 
     def open(self, config: dict[str, Any], *, with_new_config: bool) -> None:
-        """Makes the folder, or checks that what was trained in it had the same config.
+        """Makes the folder, keeps other runs out, and compares the config with the stored one.
 
         Raises:
           UserError: it cannot be made, or it holds a run with another config.
         """
         try:
-            str(self.path.absolute()).encode()
-        except UnicodeEncodeError:  # in bytes that are not UTF-8; orbax takes no others
-            raise UserError(f"--workdir={self.path}: its path is not UTF-8") from None
-        try:
+            str(self.path.absolute()).encode()  # orbax takes no other path
             self.path.mkdir(parents=True, exist_ok=True)
-            self._hold()
+            if is_first():  # until this process ends, however it ends
+                self._lock = (self.path / ".lock").open("a")
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self.release()
+            raise UserError(f"--workdir={self.path}: another run is at work in it") from None
+        except UnicodeEncodeError:
+            raise UserError(f"--workdir={self.path}: its path is not UTF-8") from None
         except OSError as error:
             raise UserError(f"--workdir={self.path}: {error.strerror}") from None
         # Before the first checkpoint there is nothing that another config could spoil.
         if self.config.exists() and self.latest.exists():
-            old = read_json(self.config)
-            self._require_same_arrays(old, config)
-            if not with_new_config:
-                self._compare(old, config)
-
-    def _hold(self) -> None:
-        """Keeps other runs out until this process ends, however it ends."""
-        if not hosts.first():
-            return
-        self._lock = (self.path / ".lock").open("a")
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._lock.close()
-            raise UserError(f"--workdir={self.path}: another run is at work in it") from None
+            self._require_same(read_json(self.config), config, with_new_config)
 
     def release(self) -> None:
         """Lets other runs in."""
         if self._lock:
             self._lock.close()
 
-    def begin(self, config: dict[str, Any], charset: Charset) -> None:
-        """Stores what the run is asked to do; only now, when nothing in it was found wrong."""
-        write_json(self.config, config)
-        charset.write(self.table)
-
-    def _require_same_arrays(self, old: dict[str, Any], new: dict[str, Any]) -> None:
-        """Refuses an optimizer that the checkpoints cannot be restored into."""
-        before, now = _flat(old), _flat(new)
-        for key, arrays in ARRAYS.items():
-            if key in before and arrays(before[key]) != arrays(now[key]):
-                raise UserError(
-                    f"{self.path} was begun with config.{key}={before[key]!r}, its checkpoints do "
-                    f"not fit {now[key]!r}; start in another --workdir with "
-                    f"--config.init_from={self.path}"
-                )
-
-    def _compare(self, old: dict[str, Any], new: dict[str, Any]) -> None:
+    def _require_same(
+        self, old: dict[str, Any], new: dict[str, Any], with_new_config: bool
+    ) -> None:
+        """Refuses a config that changes the run, or that its checkpoints do not fit."""
         before, now = _flat(old), _flat(new)
         for key in sorted(set(before) | set(now)):
-            was, is_ = before.get(key), now.get(key)
-            free = any(key == f or key.startswith(f + ".") for f in FREE)
-            grown = key in GROWING and was is not None and is_ is not None and is_ >= was
-            if was != is_ and not free and not grown:
+            was, wanted = before.get(key), now.get(key)
+            if was == wanted:
+                continue
+            change = f"{self.path} was begun with config.{key}={was!r}, now it is {wanted!r}; "
+            if key in ARRAYS and was is not None and ARRAYS[key](was) != ARRAYS[key](wanted):
                 raise UserError(
-                    f"{self.path} was begun with config.{key}={was!r}, now it is {is_!r}; "
-                    "take another --workdir, or insist with --resume=with_new_config"
+                    f"{change}its checkpoints do not fit, start in another --workdir with "
+                    f"--config.init_from={self.path}"
+                )
+            grown = key in GROWING and was is not None and wanted is not None and wanted >= was
+            if not (with_new_config or grown or key.startswith(FREE)):
+                raise UserError(
+                    f"{change}take another --workdir, or insist with --resume=with_new_config"
                 )
 
     def model_metadata(self) -> dict[str, Any] | None:
-        """What the run that was begun here states of its model; None in a new workdir."""
-        steps = Checkpoints(self.latest, keep=1).steps()
-        for step in reversed(steps):
+        """The metadata of the model that was begun here; None in a new workdir."""
+        for step in reversed(steps(self.latest)):
             with contextlib.suppress(UserError):  # a damaged one: the run takes the one before
                 return read_json(self.latest / str(step) / META)["model"]
         return None
 
     def finished(self, total_steps: int) -> str:
         """A line on the run that has finished, '' if it has not or so many steps extend it."""
-        if not self.summary.exists():
-            return ""
-        summary = read_json(self.summary)
+        summary = read_json(self.summary) if self.summary.exists() else {"asked_steps": -1}
         if summary["asked_steps"] < total_steps:
             return ""
         return f"finished at step {summary['steps']}; more epochs would extend it"

@@ -1,6 +1,6 @@
 """Which evaluation is kept, and when a run has waited long enough."""
 
-from crnn_jax.training.best import BestSoFar
+from crnn_jax.training.metrics import BestEvaluation
 from crnn_jax.training.workdir import Workdir
 
 

@@ -15,7 +15,7 @@ from crnn_jax.core.images import DAMAGED, MISSING
 from crnn_jax.data.source import CHANGED
 from crnn_jax.training import loop
 from crnn_jax.training.loop import train_and_evaluate
-from crnn_jax.training.tally import EMPTY_STEPS
+from crnn_jax.training.metrics import EMPTY_STEPS
 
 
 @pytest.fixture

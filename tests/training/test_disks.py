@@ -11,7 +11,7 @@ from crnn_jax.core.errors import UserError
 from crnn_jax.training import checkpoints
 from crnn_jax.training.checkpoints import Checkpoints
 from crnn_jax.training.loop import train_and_evaluate
-from crnn_jax.training.summaries import Summaries
+from crnn_jax.training.logging import Summaries
 from crnn_jax.training.workdir import Workdir
 
 

@@ -21,7 +21,7 @@ from crnn_jax.reading.checkpoint import read_variables
 from crnn_jax.training import hosts
 from crnn_jax.training.experiment import make_experiment
 from crnn_jax.training.state import init_variables
-from crnn_jax.training.summaries import TIMES
+from crnn_jax.training.logging import TIMES
 
 
 def free_port():

@@ -13,10 +13,10 @@ from crnn_jax.core.model_file import save_model
 from crnn_jax.core.preprocessing import Preprocessing
 from crnn_jax.reading.recognizer import Recognizer
 from crnn_jax.training.experiment import make_experiment
-from crnn_jax.training.init_from import carry
+from crnn_jax.training.init_from import transfer as carry
 from crnn_jax.training.loop import train_and_evaluate
-from crnn_jax.training.preview import preview
-from crnn_jax.training.starting import origin_of
+from crnn_jax.training.loop import preview
+from crnn_jax.training.init_from import load_pretrained as origin_of
 from crnn_jax.training.workdir import Workdir
 from tests.testdata.foreign_networks import our_model
 from tests.testdata.tiny_model import noise_pictures

@@ -12,7 +12,7 @@ from crnn_jax.core.model_file import save_model
 from crnn_jax.reading.loaded_model import open_model
 from crnn_jax.training import loop
 from crnn_jax.training.loop import train_and_evaluate
-from crnn_jax.training.summaries import TIMES
+from crnn_jax.training.logging import TIMES
 from tests.testdata.foreign_networks import our_model
 from tests.testdata.tiny_model import tiny_metadata
 

@@ -1,7 +1,7 @@
 """A preview tells what a run then does, and leaves no trace."""
 
 from crnn_jax.training.loop import train_and_evaluate
-from crnn_jax.training.preview import preview
+from crnn_jax.training.loop import preview
 
 
 def test_a_preview_says_what_the_run_says(config, tmp_path, capsys):

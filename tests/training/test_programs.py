@@ -4,7 +4,7 @@ import jax
 import numpy as np
 
 from crnn_jax.training.programs import Programs
-from crnn_jax.training.report import Clock
+from crnn_jax.training.logging import Clock
 
 
 def _batch(width, labels=3):

@@ -1,7 +1,7 @@
 """What a run says of itself."""
 
 from crnn_jax.scoring.result import EvaluationResult, Row
-from crnn_jax.training.report import validation_lines
+from crnn_jax.training.logging import validation_lines
 
 
 def _lines(*readings):

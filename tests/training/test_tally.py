@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from crnn_jax.training.summaries import Summaries, duration
-from crnn_jax.training.tally import EMPTY_STEPS, NotFinite, NothingRead, Tally
+from crnn_jax.training.logging import Summaries, duration
+from crnn_jax.training.metrics import EMPTY_STEPS, NotFinite, NothingRead, Tally
 
 
 def _metrics(loss=2.0, finite=True, count=4.0):
@@ -116,7 +116,7 @@ def test_tensorboard_is_written_without_tensorflow(tmp_path):
     import sys
 
     code = (
-        "import sys, pathlib; from crnn_jax.training.summaries import Summaries\n"
+        "import sys, pathlib; from crnn_jax.training.logging import Summaries\n"
         's = Summaries(pathlib.Path(sys.argv[1]) / "m", pathlib.Path(sys.argv[1]) / "b", '
         "from_step=0)\n"
         's.write(1, {"train/loss": 2.0}); s.close()\n'
