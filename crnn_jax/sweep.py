@@ -69,11 +69,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     folder = Path(args.sweep_dir or f"sweeps/{file.stem}")
     with sweep.hold(folder):
         storage = args.storage or f"sqlite:///{folder / 'study.db'}"
-        study = sweep.open_study(storage, file.stem, rest)
-        sweep.add_points(study, points)
-        failed = sweep.run(
-            study, folder, arguments, suggest=suggest, trials=args.trials, jobs=args.jobs, say=_say
-        )
+        study = sweep.open_study(storage, file.stem, rest, prune=bool(suggest))
+        trials = args.trials or sweep.add_points(study, points)
+        failed = sweep.run(study, folder, arguments, suggest, trials, args.jobs, _say)
         _say(sweep.counts(study))
         if rows := sweep.results(study):
             sweep.write_results(rows, folder)

@@ -4,13 +4,14 @@ Both are a study of Optuna's, in the sweep's folder or in a database that machin
 sweep goes on: what it left unfinished is trained to the end first.
 """
 
+import contextlib
 import csv
 import fcntl
 import html
-import importlib.util
 import json
 import os
 import re
+import runpy
 import signal
 import subprocess
 import sys
@@ -18,7 +19,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import optuna
 from optuna.storages import JournalStorage
@@ -32,6 +33,7 @@ from crnn_jax.scoring import output
 from crnn_jax.scoring.metrics import wilson
 
 TRAIN = (sys.executable, "-m", "crnn_jax.main")
+BEGUN = (TrialState.RUNNING, TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 ENDINGS = {"COMPLETE": "finished", "PRUNED": "stopped early", "FAIL": "failed"}
 ENDINGS |= {"RUNNING": "running"}
 # Columns of the table beside the changed keys.
@@ -54,9 +56,7 @@ def points_of(config_file: str) -> dict[str, Changes]:
             raise UserError(f"{config_file}: the point {name} is added twice")
         points[name] = plain
 
-    _function(config_file, "sweep", "sweep(add); it calls add({'optimizer.ema': 0.99}) a point")(
-        add
-    )
+    _function(config_file, "sweep(add)", "it calls add({'optimizer.ema': 0.99}) a point")(add)
     if not points:
         raise UserError(f"{config_file}: sweep(add) added no point")
     return points
@@ -64,30 +64,25 @@ def points_of(config_file: str) -> dict[str, Changes]:
 
 def suggest_of(config_file: str) -> Suggest:
     """The function `suggest(trial)` of a config file."""
-    what = "suggest(trial); it returns {'optimizer.ema': trial.suggest_float('ema', 0.9, 0.999)}"
-    suggest = _function(config_file, "suggest", what)
+    example = "it returns {'optimizer.ema': trial.suggest_float('ema', 0.9, 0.999)}"
+    suggest = _function(config_file, "suggest(trial)", example)
     return lambda trial: _plain(suggest(trial), config_file)
 
 
-def _function(config_file: str, name: str, what: str) -> Callable[..., Any]:
+def _function(config_file: str, call: str, what: str) -> Callable[..., Any]:
     path = Path(config_file.partition(":")[0])
     sys.path.insert(0, str(path.resolve().parent.parent))  # configs import each other
-    spec = importlib.util.spec_from_file_location("crnn_jax_sweep", path)
-    if spec is None or spec.loader is None:
-        raise UserError(f"{path}: not a Python file")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    if not hasattr(module, name):
-        raise UserError(f"{path}: no function {what}")
-    return getattr(module, name)
+    found = runpy.run_path(str(path)).get(call.partition("(")[0])
+    if found is None:
+        raise UserError(f"{path}: no function {call}; {what}")
+    return found
 
 
 def _plain(changes: Any, config_file: str) -> Changes:
     """The changes with values that JSON keeps."""
     if not isinstance(changes, Mapping) or not changes:
         raise UserError(f"{config_file}: {changes!r}: want changes as {{'optimizer.ema': 0.99}}")
-    kept = (str, int, float)
-    return {k: v if isinstance(v, kept) else str(v) for k, v in changes.items()}
+    return {k: v if isinstance(v, str | int | float) else str(v) for k, v in changes.items()}
 
 
 def example(suggest: Suggest) -> Changes:
@@ -101,27 +96,24 @@ def flags_of(changes: Changes) -> list[str]:
     return [f"--config.{key}={value}" for key, value in changes.items()]
 
 
-def hold(folder: Path) -> TextIO:
-    """Makes the folder of a sweep and keeps other sweeps out until the file is closed."""
+@contextlib.contextmanager
+def hold(folder: Path) -> Iterator[None]:
+    """Makes the folder of a sweep and keeps other sweeps out."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = (folder / ".lock").open("a")
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise UserError(f"--sweep_dir={folder}: another sweep is at work in it") from None
     except OSError as error:
         raise UserError(f"--sweep_dir={folder}: {error.strerror}") from None
-    return lock
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"--sweep_dir={folder}: another sweep is at work in it") from None
+        yield
 
 
-def open_study(storage: str, name: str, settings: list[str]) -> optuna.Study:
-    """Opens a study, or makes it.
-
-    Args:
-        storage: URL of a database, or path of a journal file.
-        name: of the study, the same on every machine that shares it.
-        settings: of all runs; those of others could not be compared with these.
-    """
+def open_study(storage: str, name: str, settings: list[str], *, prune: bool) -> optuna.Study:
+    """Opens a study, or makes it; `storage` is a database's URL or a journal file's path."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)  # it reports each trial, and so do we
     try:
         journal = None if "://" in storage else JournalStorage(JournalFileBackend(storage))
@@ -129,13 +121,13 @@ def open_study(storage: str, name: str, settings: list[str]) -> optuna.Study:
             storage=journal or storage,
             study_name=name,
             direction="maximize",
-            pruner=optuna.pruners.MedianPruner(),
+            pruner=optuna.pruners.MedianPruner() if prune else optuna.pruners.NopPruner(),
             load_if_exists=True,
         )
     except (SQLAlchemyError, ImportError, OSError) as error:
         raise UserError(f"--storage={storage}: {str(error).splitlines()[0]}") from None
     begun = study.user_attrs.get("settings", settings)
-    if begun != settings:
+    if begun != settings:  # their trials could not be compared with these
         was, now = (" ".join(words) or "no changes" for words in (begun, settings))
         raise UserError(
             f"{storage}: study {name} was begun with {was}, now it is {now}; "
@@ -145,62 +137,63 @@ def open_study(storage: str, name: str, settings: list[str]) -> optuna.Study:
     return study
 
 
-def add_points(study: optuna.Study, points: Mapping[str, Changes]) -> None:
-    """Puts the points that have not finished in line, those that failed once more."""
+def add_points(study: optuna.Study, points: Mapping[str, Changes]) -> int:
+    """Puts new points and those that failed in line; returns how many trials that makes in all."""
     trials = study.get_trials(deepcopy=False)
     known = {trial.user_attrs.get("point") for trial in trials if trial.state != TrialState.FAIL}
     for name, changes in points.items():
         if name not in known:
             study.enqueue_trial({}, {"point": name, "changes": changes})
+    return len(study.get_trials(deepcopy=False))
 
 
 def run(
     study: optuna.Study,
     folder: Path,
     arguments: list[str],
-    *,
     suggest: Suggest | None,
     trials: int,
     jobs: int,
     say: Callable[[str], None],
 ) -> int:
-    """Trains trials, first those that were left unfinished here; how many of them failed.
+    """Trains trials, first those that were left unfinished here; returns how many failed.
 
     Args:
         study: see `open_study`.
         folder: of the sweep, held by this process; a workdir is a folder in it.
         arguments: of crnn_jax.main, the same for all trials.
         suggest: trial -> changes; None where the study holds points.
-        trials: of the study that `suggest` makes, whichever machine runs them.
+        trials: of the study in all, whichever machine runs them.
         jobs: processes at a time.
-        say: prints a line when a trial begins and ends.
+        say: prints a line.
     """
 
-    def todo() -> Iterator[tuple[optuna.Trial, str]]:
+    def todo() -> Iterator[optuna.Trial]:
         for left in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             if (folder / _name(left)).exists():  # of other machines there is no folder here
-                yield optuna.Trial(study, left._trial_id), "goes on"
-        while (
-            _waiting(study) if suggest is None else len(study.get_trials(deepcopy=False)) < trials
-        ):
+                yield optuna.Trial(study, left._trial_id)
+        while len(study.get_trials(deepcopy=False, states=BEGUN)) < trials:
             trial = study.ask()
             # By its number, so that a search draws the same however often it was stopped.
             study.sampler = _sampler(trial.number)
-            yield trial, "begun"
+            yield trial
+
+    def begin(trial: optuna.Trial) -> _Run:
+        workdir = folder / _name(trial)
+        how = "goes on" if workdir.exists() else "begun"
+        workdir.mkdir(exist_ok=True)  # from here on it is found again
+        if suggest:  # asked once more, a trial suggests the same
+            trial.set_user_attr("changes", suggest(trial))
+        changes = trial.user_attrs["changes"]
+        say(f"{workdir.name}: {how}, {' '.join(flags_of(changes))}")
+        return _Run(trial, workdir, [*arguments, *flags_of(changes)])
 
     following, running, failed = todo(), list[_Run](), 0
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # or they would run on
     try:
         while True:
-            while len(running) < jobs and (found := next(following, None)):
-                trial, how = found
-                (folder / _name(trial)).mkdir(exist_ok=True)  # from here on it is found again
-                if suggest is not None:  # asked once more, a trial suggests the same
-                    trial.set_user_attr("changes", suggest(trial))
-                changes = trial.user_attrs["changes"]
-                running.append(_Run(trial, folder / _name(trial), [*arguments, *flags_of(changes)]))
-                values = ", ".join(f"{key}={value}" for key, value in changes.items())
-                say(f"{_name(trial)}: {how} with {values}")
+            while len(running) < jobs and (trial := next(following, None)):
+                running.append(begin(trial))
             if not running:
                 return failed
             time.sleep(0.2)
@@ -208,7 +201,7 @@ def run(
                 if one.process.poll() is not None:
                     running.remove(one)
                     failed += one.end(say)
-                elif suggest is not None and not one.stopped and one.lags():
+                elif not one.stopped and one.lags():
                     one.process.terminate()  # it saves
                     one.stopped = True
     finally:
@@ -220,7 +213,7 @@ def run(
 
 
 class _Run:
-    """A trial that is being trained by a process of its own."""
+    """A trial that a process of its own trains."""
 
     def __init__(self, trial: optuna.Trial, workdir: Path, arguments: list[str]):
         self.trial, self.workdir, self.stopped = trial, workdir, False
@@ -276,10 +269,6 @@ class _Run:
 def _name(trial: optuna.Trial | optuna.trial.FrozenTrial) -> str:
     """Of a trial's workdir."""
     return trial.user_attrs.get("point", f"trial-{trial.number:04}")
-
-
-def _waiting(study: optuna.Study) -> bool:
-    return bool(study.get_trials(deepcopy=False, states=(TrialState.WAITING,)))
 
 
 def _sampler(number: int) -> optuna.samplers.BaseSampler:
