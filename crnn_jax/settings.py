@@ -23,7 +23,7 @@ class Run(NamedTuple):
         config: the locked config with its changes.
         workdir: folder of the run.
         with_new_config: go on although the workdir's run was begun with another config.
-        joining: (distributed, coordinator, processes, process), see `training.hosts.join`.
+        joining: (distributed, coordinator, processes, process), see `training.parallel.join`.
     """
 
     config: Any

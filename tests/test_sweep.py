@@ -139,7 +139,8 @@ def test_the_best_comes_first_and_equal_ones_by_cer():
 
 @pytest.mark.slow
 def test_a_real_run(command, tmp_path):
-    words = ["--config.steps=2", "--config.evaluation.every_steps=2"]
+    settings = {"steps": 2, "evaluation.every_steps": 2, "data.boundaries": "()"}
+    words = [f"--config.{key}={value}" for key, value in settings.items()]
     assert command(*words, points="add({'seed': 1})", learning="") == 0
     config = json.loads((tmp_path / "sweep" / "seed=1" / "config.json").read_text())
     assert (config["seed"], config["steps"]) == (1, 2)

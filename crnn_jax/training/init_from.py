@@ -12,8 +12,8 @@ from crnn_jax.core.errors import UserError
 from crnn_jax.core.preprocessing import Preprocessing
 from crnn_jax.models.config import ModelConfig
 from crnn_jax.reading.loaded_model import open_model
+from crnn_jax.training.checkpoints import Workdir
 from crnn_jax.training.state import Variables
-from crnn_jax.training.workdir import Workdir
 
 
 class Pretrained(NamedTuple):

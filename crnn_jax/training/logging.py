@@ -9,7 +9,7 @@ import platform
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -19,8 +19,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from crnn_jax.core.geometry import num_frames
 from crnn_jax.core.whole_file import whole_file
-from crnn_jax.data.plan import Plan
-from crnn_jax.data.source import Reasons, Source, shown_path
+from crnn_jax.data.source import Reasons, shown_path
 from crnn_jax.models import native_library
 from crnn_jax.scoring.result import EvaluationResult
 from crnn_jax.training.experiment import Experiment
@@ -108,9 +107,13 @@ class Progress:
         self.stream = stream or sys.stderr
         self._open = False
 
-    def show(self, step: int, text: str, seconds_left: float) -> None:
-        """The line that the next one takes the place of."""
-        line = f"step {step}/{self.total}  {text}  {duration(seconds_left)} left"
+    def show(self, step: int, row: Mapping[str, float], seconds_left: float) -> None:
+        """A row of metrics.jsonl as the line that the next one takes the place of."""
+        line = (
+            f"step {step}/{self.total}  loss {row['train/loss']:.3f}  "
+            f"accuracy {row['train/accuracy']:.3f}  {row['speed/images_per_second']:.0f} images/s  "
+            f"waiting for data {100 * row['speed/waiting']:.0f} %  {duration(seconds_left)} left"
+        )
         self._open = self.stream.isatty()
         self.stream.write("\r\x1b[K" + line if self._open else line + "\n")
         self.stream.flush()
@@ -183,9 +186,12 @@ def first_lines(experiment: Experiment, parallel: Parallel, variables: Any) -> I
     yield line
     if on_cpu and dtype == "bfloat16" and not native_library.supports_bfloat16():
         yield "bfloat16: this processor does not multiply it, float32 is faster here"
-    yield from _source_lines("training", experiment.train, plan)
-    for source in experiment.validation:
-        yield from _source_lines("validation", source, experiment.evaluation_plan(source))
+    sources = [("training", experiment.train, plan)]
+    sources += [("validation", s, experiment.evaluation_plan(s)) for s in experiment.validation]
+    for role, source, of in sources:
+        count = of.reasons.total()
+        yield f"{role}: {source.name}: {len(source):,} samples, {count:,} cannot be trained on"
+        yield from (f"  {line}" for line in (*of.reasons.lines(), *source.notes.lines()))
     size = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
     yield f"{experiment.model.name}: {size:,} parameters"
     yield f"characters: {experiment.charset.num_classes - 1} and the blank"
@@ -200,22 +206,6 @@ def first_lines(experiment: Experiment, parallel: Parallel, variables: Any) -> I
     yield (
         f"{plan.steps_per_epoch} batches of {config.batch_size} an epoch, "
         f"{', '.join(map(str, plan.widths))} px wide; {experiment.total_steps} steps in all"
-    )
-
-
-def _source_lines(role: str, source: Source, plan: Plan) -> Iterator[str]:
-    unusable = plan.reasons.total()
-    yield f"{role}: {source.name}: {len(source):,} samples, {unusable:,} cannot be trained on"
-    for line in (*plan.reasons.lines(), *source.notes.lines()):
-        yield f"  {line}"
-
-
-def progress_text(row: dict[str, float]) -> str:
-    """The middle of the progress line, from a row of metrics.jsonl."""
-    return (
-        f"loss {row['train/loss']:.3f}  accuracy {row['train/accuracy']:.3f}  "
-        f"{row['speed/images_per_second']:.0f} images/s  "
-        f"waiting for data {100 * row['speed/waiting']:.0f} %"
     )
 
 
@@ -238,14 +228,10 @@ def validation_lines(step: int, result: EvaluationResult) -> Iterator[str]:
 
 
 def summary(
-    experiment: Experiment,
-    state: TrainState,
-    step: int,
-    metrics: RunMetrics,
-    best: BestEvaluation,
+    experiment: Experiment, state: TrainState, metrics: RunMetrics, best: BestEvaluation
 ) -> dict[str, Any]:
     """The contents of summary.json."""
-    device = jax.devices()[0]
+    device, step = jax.devices()[0], int(state.step)
     return {
         "steps": step,
         "asked_steps": experiment.total_steps,  # more than `steps` after an early stop

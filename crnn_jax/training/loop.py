@@ -9,7 +9,7 @@ host. All that a checkpoint does not hold is a pure function of (config, step).
 import contextlib
 import io
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import jax
@@ -24,7 +24,7 @@ from crnn_jax.reading.checkpoint import steps
 from crnn_jax.scoring.evaluation import Prediction, evaluate_batches
 from crnn_jax.scoring.result import EvaluationResult
 from crnn_jax.training import logging
-from crnn_jax.training.checkpoints import Checkpoints
+from crnn_jax.training.checkpoints import Checkpoints, Workdir, write_json
 from crnn_jax.training.experiment import Experiment, make_experiment
 from crnn_jax.training.init_from import load_pretrained
 from crnn_jax.training.metrics import BestEvaluation, NotFinite, NothingRead, RunMetrics
@@ -39,7 +39,6 @@ from crnn_jax.training.parallel import (
 )
 from crnn_jax.training.state import TrainState, Variables, create_state
 from crnn_jax.training.step import make_eval_step, make_train_step
-from crnn_jax.training.workdir import Workdir, write_json
 
 
 def train_and_evaluate(
@@ -124,11 +123,8 @@ class _Run:
         self.closing = contextlib.ExitStack()  # of what still compiles when the run ends
         self.ending = False  # the last step is taken: what cannot be saved now is lost
         self.step = 0
-        self._build()
 
-    def _build(self) -> None:
-        """The network, its first state, and the steps."""
-        config, experiment, parallel = self.config, self.experiment, self.parallel
+        config = self.config
         frozen, ema = frozen_modules(config.freeze), config.optimizer.ema
         self.schedule = make_schedule(config.optimizer, self.total)
         optimizer = make_optimizer(config.optimizer, self.schedule, frozen)
@@ -136,8 +132,7 @@ class _Run:
         model = CRNN(experiment.model, parallel.axis_name, frozen, convolution)
         variables, lines = experiment.initial_variables()
         require_equal("first weights (init_from)", logging.weights_sha256(variables))
-        for line in (*logging.first_lines(experiment, parallel, variables), *lines):
-            self.progress.say(line)
+        self._say_all((*logging.first_lines(experiment, parallel, variables), *lines))
         self.state = parallel.replicate(create_state(variables, optimizer, ema=ema > 0))
         blank, unknown = experiment.charset.blank_id, experiment.unknown_id
         self.train_step = parallel.train_step(
@@ -268,18 +263,18 @@ class _Run:
             name_of, most = self.experiment.train.identity, self.config.optimizer.max_not_finite
             self.metrics.add(batch, jax.device_get(metrics), most, name_of)
 
-    def _share_failures(self) -> None:
-        for line in self.metrics.share(gather):
+    def _say_all(self, lines: Iterable[str]) -> None:
+        for line in lines:
             self.progress.say(line)
 
     def _log(self) -> None:
-        self._share_failures()
+        self._say_all(self.metrics.share(gather))
         row = {"learning_rate": float(self.schedule(self.step - 1)), **self.metrics.take()}
         row = {f"train/{name}": value for name, value in row.items()}
         row |= self.clock.take(self.config.batch_size)
         self.writer.write(self.step, row)
         left = (self.total - self.step) * self.clock.seconds_a_step
-        self.progress.show(self.step, logging.progress_text(row), left)
+        self.progress.show(self.step, row, left)
 
     def _evaluate(self) -> None:
         experiment, variables = self.experiment, self.state.variables
@@ -306,8 +301,7 @@ class _Run:
         self.writer.write(self.step, {f"validation/{k}": v for k, v in metrics.items()})
         if self.config.log.histograms:
             self.writer.histograms(self.step, variables)
-        for line in logging.validation_lines(self.step, result):
-            self.progress.say(line)
+        self._say_all(logging.validation_lines(self.step, result))
         if self.best.offer(self.step, metrics):
             variables = self.parallel.savable(variables)
             meta = {"model": experiment.metadata(self.step), "metrics": metrics}
@@ -329,7 +323,7 @@ class _Run:
 
     def _save(self) -> None:
         self.metrics.seconds += self.clock.since_last()
-        self._share_failures()
+        self._say_all(self.metrics.share(gather))
         meta = {
             "tally": self.metrics.to_meta(),
             "best": vars(self.best),
@@ -359,7 +353,7 @@ class _Run:
 
     def _finish(self) -> None:
         """Writes summary.json and says how the run ended."""
-        summary = logging.summary(self.experiment, self.state, self.step, self.metrics, self.best)
+        summary = logging.summary(self.experiment, self.state, self.metrics, self.best)
         write_json(self.workdir.summary, summary)
         if self.best.metrics:
             accuracy = self.best.metrics["accuracy"]

@@ -14,10 +14,9 @@ from crnn_jax.core.errors import UserError
 from crnn_jax.core.images import DAMAGED, MISSING
 from crnn_jax.data.source import CHANGED
 from crnn_jax.training import checkpoints, loop
-from crnn_jax.training.checkpoints import Checkpoints
+from crnn_jax.training.checkpoints import Checkpoints, Workdir
 from crnn_jax.training.loop import train_and_evaluate
 from crnn_jax.training.metrics import EMPTY_STEPS, RunMetrics
-from crnn_jax.training.workdir import Workdir
 from tests.training.conftest import read_rows, read_summary
 
 

@@ -80,7 +80,6 @@ def test_stopped_twice_and_gone_on_with_equals_never_stopped(
     assert 0 <= found.pop("hours") <= (time.monotonic() - begun) / 3600 + 1e-3
     del wanted["hours"]
     assert found == wanted
-    assert [p.name for p in sorted((workdir / "checkpoints" / "latest").iterdir())] == ["12", "8"]
     models = [(folder / "model.safetensors").read_bytes() for folder in (workdir, trained)]
     assert models[0] == models[1]
 
