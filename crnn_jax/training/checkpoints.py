@@ -55,14 +55,8 @@ class Checkpoints:
     def save(self, step: int, state: Any, meta: dict[str, Any]) -> None:
         """Writes a step and removes the oldest beyond `keep`; all processes of a run call it.
 
-        Args:
-          step: names the folder.
-          state: pytree of arrays.
-          meta: JSON values.
-
         Raises:
           OSError: the disk is full or not writable; earlier steps are untouched.
-          RuntimeError: the first checkpoint does not read back as it was saved.
         """
         final, partial = self.directory / str(step), self.directory / f"{step}.partial"
         if is_first():
@@ -104,22 +98,18 @@ class Checkpoints:
             shutil.rmtree(self.directory / str(old))
 
     def restore(self, like: Any) -> tuple[Any, dict[str, Any]] | None:
-        """State and meta of the newest sound step; None where there is no step at all.
-
-        Args:
-          like: a pytree of arrays whose shapes, dtypes and shardings the state takes.
-        """
+        """State, sharded as `like`, and meta of the newest sound step; None where there is none."""
+        like = jax.tree.map(
+            lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=a.sharding), like
+        )
         found = steps(self.directory)
         for step in reversed(found):
             folder = self.directory / str(step)
             if wrong := damage(folder):
                 self.say(f"checkpoint {folder} is damaged ({wrong}); trying the one before")
                 continue
-            structs = jax.tree.map(
-                lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=a.sharding), like
-            )
             with _checkpointer() as checkpointer:
-                state = checkpointer.restore(folder / "state", structs)
+                state = checkpointer.restore(folder / "state", like)
             return state, json.loads((folder / META).read_text(encoding="utf-8"))
         if found:
             raise UserError(
@@ -180,11 +170,7 @@ class Workdir:
         self._lock: TextIO | None = None
 
     def open(self, config: dict[str, Any], *, with_new_config: bool) -> None:
-        """Makes the folder, keeps other runs out, and compares the config with the stored one.
-
-        Raises:
-          UserError: it cannot be made, or it holds a run with another config.
-        """
+        """Makes the folder, keeps other runs out, and compares the config with the stored one."""
         try:
             str(self.path.absolute()).encode()  # orbax takes no other path
             self.path.mkdir(parents=True, exist_ok=True)

@@ -70,12 +70,9 @@ class Experiment:
         self, plan: Plan, source: Source, start: int, stop: int, augment: str | None = None
     ) -> Iterator[Batch]:
         """This process's part of the steps start .. stop - 1."""
-        data = self.config.data
-        read = loader.batches
+        data, read = self.config.data, loader.batches
         if data.loader == "tf":
-            from crnn_jax.data import tf_loader
-
-            read = tf_loader.batches
+            from crnn_jax.data.tf_loader import batches as read
         return read(
             plan,
             source,
@@ -119,15 +116,7 @@ class Experiment:
 
 
 def make_experiment(config: Any, pretrained: Pretrained | None = None) -> Experiment:
-    """Reads character table and annotations.
-
-    Args:
-      config: a locked ConfigDict, see configs/.
-      pretrained: gives what the config leaves to it.
-
-    Raises:
-      UserError: whatever in the config or the data cannot be used.
-    """
+    """Reads character table and annotations; `pretrained` gives what the config leaves to it."""
     _check_values(config)
     named = config.charset.table or config.charset.characters
     if pretrained and pretrained.variables is None and not named:

@@ -74,16 +74,10 @@ def load_pretrained(config: Any, workdir: Workdir) -> Pretrained | None:
 def transfer(
     variables: Variables, charset: Charset, source: Variables, source_charset: Charset
 ) -> tuple[Variables, list[str]]:
-    """The variables of another model, with the last layer's columns for this character table.
+    """The source's variables, the last layer's columns as `charset` orders them; lines for the log.
 
-    Args:
-      variables: fresh ones, the same network but for the number of classes.
-      charset: of these.
-      source: variables of the other model.
-      source_charset: of those.
-
-    Returns:
-      The variables, and lines for the log.
+    `variables` are fresh, of the same network but for the number of classes; new characters keep
+    theirs.
     """
     places = {symbol: i for i, symbol in enumerate(source_charset.symbols)}
     pairs = [(i, places[s]) for i, s in enumerate(charset.symbols) if s in places]

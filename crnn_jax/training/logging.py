@@ -118,11 +118,12 @@ class Progress:
         self.stream.write("\r\x1b[K" + line if self._open else line + "\n")
         self.stream.flush()
 
-    def say(self, text: str) -> None:
-        """A line that stays."""
-        self.stream.write("\n" * self._open + text + "\n")
+    def say(self, *lines: str) -> None:
+        """Lines that stay."""
+        for line in lines:
+            self.stream.write("\n" * self._open + line + "\n")
+            self._open = False
         self.stream.flush()
-        self._open = False
 
 
 class Clock:

@@ -9,7 +9,7 @@ host. All that a checkpoint does not hold is a pure function of (config, step).
 import contextlib
 import io
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -132,7 +132,7 @@ class _Run:
         model = CRNN(experiment.model, parallel.axis_name, frozen, convolution)
         variables, lines = experiment.initial_variables()
         require_equal("first weights (init_from)", logging.weights_sha256(variables))
-        self._say_all((*logging.first_lines(experiment, parallel, variables), *lines))
+        self.progress.say(*logging.first_lines(experiment, parallel, variables), *lines)
         self.state = parallel.replicate(create_state(variables, optimizer, ema=ema > 0))
         blank, unknown = experiment.charset.blank_id, experiment.unknown_id
         self.train_step = parallel.train_step(
@@ -263,12 +263,8 @@ class _Run:
             name_of, most = self.experiment.train.identity, self.config.optimizer.max_not_finite
             self.metrics.add(batch, jax.device_get(metrics), most, name_of)
 
-    def _say_all(self, lines: Iterable[str]) -> None:
-        for line in lines:
-            self.progress.say(line)
-
     def _log(self) -> None:
-        self._say_all(self.metrics.share(gather))
+        self.progress.say(*self.metrics.share(gather))
         row = {"learning_rate": float(self.schedule(self.step - 1)), **self.metrics.take()}
         row = {f"train/{name}": value for name, value in row.items()}
         row |= self.clock.take(self.config.batch_size)
@@ -301,7 +297,7 @@ class _Run:
         self.writer.write(self.step, {f"validation/{k}": v for k, v in metrics.items()})
         if self.config.log.histograms:
             self.writer.histograms(self.step, variables)
-        self._say_all(logging.validation_lines(self.step, result))
+        self.progress.say(*logging.validation_lines(self.step, result))
         if self.best.offer(self.step, metrics):
             variables = self.parallel.savable(variables)
             meta = {"model": experiment.metadata(self.step), "metrics": metrics}
@@ -323,7 +319,7 @@ class _Run:
 
     def _save(self) -> None:
         self.metrics.seconds += self.clock.since_last()
-        self._say_all(self.metrics.share(gather))
+        self.progress.say(*self.metrics.share(gather))
         meta = {
             "tally": self.metrics.to_meta(),
             "best": vars(self.best),

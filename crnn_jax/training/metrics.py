@@ -57,13 +57,11 @@ class RunMetrics:
         max_not_finite: int,
         name_of: Callable[[int], str],
     ) -> None:
-        """Counts one step.
+        """Counts one step, of this process's batch; `name_of` gives a sample's path.
 
-        Args:
-          batch: of this process.
-          metrics: of the step, over all processes.
-          max_not_finite: steps in a row that end the run by `NotFinite`; 0: never.
-          name_of: path of a sample.
+        Raises:
+          NothingRead: after EMPTY_STEPS in a row.
+          NotFinite: after `max_not_finite` in a row (0: never).
         """
         for sample, reason in batch["failed"]:
             self.failed_here.add(reason, [shown_path(name_of(sample))])

@@ -171,11 +171,7 @@ def _abstract(array: Any) -> jax.ShapeDtypeStruct:
 def join(coordinator: str = "", processes: int = 0, process: int = -1) -> None:
     """Makes this process one of many, before any other use of JAX.
 
-    Args:
-      coordinator: 'address:port' of the first process; '' where the environment says it (Slurm,
-        Open MPI, Cloud TPU, GKE: what `jax.distributed.initialize` knows), with the numbers below.
-      processes: how many there are.
-      process: which one this is, from 0.
+    Without arguments Slurm, Open MPI, Cloud TPU or GKE say it: what `jax.distributed` knows.
     """
     given = (bool(coordinator), processes > 0, process >= 0)
     if any(given) and not (all(given) and process < processes):
