@@ -167,7 +167,7 @@ if number == 6:
     said = capsys.readouterr()
     assert "trial-0005: stopped" in said.err
     assert "trial-0006: exit code 1: no such thing" in said.err
-    assert "7 trials: 5 finished, 1 stopped early, 1 failed" in said.err
+    assert "7 trials: 5 complete, 1 pruned, 1 fail" in said.err
     rows, begun = table(tmp_path / "sweep"), starts(tmp_path / "sweep")
     assert [row["point"] for row in rows] == [f"trial-000{i}" for i in (4, 3, 2, 1, 0)]
     assert len({row["optimizer.ema"] for row in rows}) == 5
@@ -209,7 +209,7 @@ def test_machines_share_a_study(command, tmp_path, capsys, storage):
     assert list(starts(tmp_path / "there")) == ["trial-0003", "trial-0004"]
     assert starts(tmp_path / "here") == here
     assert len(table(tmp_path / "there")) == 4
-    assert "5 trials: 4 finished, 1 running" in capsys.readouterr().err
+    assert "5 trials: 4 complete, 1 running" in capsys.readouterr().err
 
 
 def test_a_long_run_keeps_no_other_waiting(command, tmp_path):

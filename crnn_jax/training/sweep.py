@@ -9,7 +9,6 @@ import csv
 import fcntl
 import html
 import json
-import os
 import re
 import runpy
 import signal
@@ -34,8 +33,6 @@ from crnn_jax.scoring.metrics import wilson
 
 TRAIN = (sys.executable, "-m", "crnn_jax.main")
 BEGUN = (TrialState.RUNNING, TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
-ENDINGS = {"COMPLETE": "finished", "PRUNED": "stopped early", "FAIL": "failed"}
-ENDINGS |= {"RUNNING": "running"}
 # Columns of the table beside the changed keys.
 OWN = {"point", "accuracy", "low", "high", "cer", "count", "steps", "hours"}
 ROW, LEFT, WIDTH = 26, 330, 420  # pixels of the plot: a point, its name, 0 to 100 %
@@ -222,12 +219,9 @@ class _Run:
         self._step, self._size = max(frozen.intermediate_values, default=0), 0
         with (workdir / ".lock").open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # a run that a killed sweep left behind ends first
-        # The package is found from a source tree, from wherever the command runs.
-        paths = [str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH", "")]
-        path = {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
         words = [*TRAIN, *arguments, f"--workdir={workdir}"]
         with (workdir / "log.txt").open("ab") as log:
-            self.process = subprocess.Popen(words, stdout=log, stderr=log, env=os.environ | path)
+            self.process = subprocess.Popen(words, stdout=log, stderr=log)
 
     def lags(self) -> bool:
         """Reports new rows of validation; whether the trial is worse than most were there."""
@@ -277,9 +271,9 @@ def _sampler(number: int) -> optuna.samplers.BaseSampler:
 
 
 def counts(study: optuna.Study) -> str:
-    """'20 trials: 12 finished, 8 stopped early'."""
-    states = Counter(trial.state.name for trial in study.get_trials(deepcopy=False))
-    found = ", ".join(f"{states[name]} {word}" for name, word in ENDINGS.items() if states[name])
+    """'20 trials: 12 complete, 8 pruned'."""
+    states = Counter(trial.state.name.lower() for trial in study.get_trials(deepcopy=False))
+    found = ", ".join(f"{count} {state}" for state, count in states.most_common())
     return f"{states.total()} trials: {found}"
 
 
