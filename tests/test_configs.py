@@ -2,14 +2,14 @@
 
 import ast
 import importlib
-import io
+import itertools
 import re
-import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from flax.traverse_util import flatten_dict
 
 ROOT = Path(__file__).resolve().parents[1]
 NAMES = sorted(path.stem for path in (ROOT / "configs").glob("*.py"))
@@ -19,31 +19,20 @@ def load(name: str) -> Any:
     return importlib.import_module(f"configs.{name}").get_config()
 
 
-def flat(config: Any, prefix: str = "") -> dict[str, Any]:
+def flat(config: Any) -> dict[str, Any]:
     """Key -> value, with the sections' names before it: `optimizer.name`."""
-    keys: dict[str, Any] = {}
-    for key, value in config.items():
-        if hasattr(value, "items"):
-            keys |= flat(value, f"{prefix}{key}.")
-        else:
-            keys[prefix + key] = value
-    return keys
+    return flatten_dict(config.to_dict(), sep=".")
 
 
 def assignments(text: str) -> dict[str, bool]:
-    """Key that the text assigns -> is there a comment on its lines or on the line above?
+    """Key that the text assigns -> is there a comment on its line or on the line above?
 
     Sections are variables of their own name: `config.model = model = ConfigDict()`.
     """
-    tokens = tokenize.generate_tokens(io.StringIO(text).readline)
-    comments = {t.start[0]: t.line.lstrip() for t in tokens if t.type == tokenize.COMMENT}
     found: dict[str, bool] = {}
-    for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Attribute):
-            lines = range(node.lineno, (node.end_lineno or node.lineno) + 1)
-            above = comments.get(node.lineno - 1, "").startswith("#")
-            key = ast.unparse(node.targets[0]).removeprefix("config.")
-            found[key] = above or any(line in comments for line in lines)
+    for above, line in itertools.pairwise(["", *text.split("\n")]):
+        if match := re.match(r"\s*(?:config\.)?([\w.]+) = ", line):
+            found[match[1]] = "#" in line or above.lstrip().startswith("#")
     return found
 
 
