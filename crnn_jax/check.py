@@ -93,7 +93,7 @@ def _preview(words: list[str]) -> int:
     from crnn_jax import settings
 
     run = settings.parse(words)
-    from crnn_jax.training.preview import preview
+    from crnn_jax.training.loop import preview
 
     for line in preview(run.config, run.workdir):
         print(line)

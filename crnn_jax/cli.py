@@ -18,7 +18,6 @@ Nothing heavy is imported here, so that `--help` answers at once.
 import argparse
 import contextlib
 import importlib
-import importlib.util
 import json
 import os
 import sys
@@ -27,7 +26,7 @@ from typing import Any, NoReturn, TextIO
 
 from crnn_jax.core.errors import FULL, UserError
 
-# Command -> (module of the package, what it does). Only those whose module exists are offered.
+# Command -> (module of the package, what it does).
 COMMANDS = {
     "train": ("main", "train a model from a config"),
     "demo": ("demo", "read pictures"),
@@ -48,13 +47,7 @@ EXIT_BROKEN_PIPE = 141  # 128 + SIGPIPE: `demo ... | head` ended before us
 
 
 class Parser(argparse.ArgumentParser):
-    """`argparse.ArgumentParser` whose long flags take '-' and '_' alike, one line per error.
-
-    Args:
-        command: the command's name as typed after `crnn-jax`.
-        description: text for `--help`; a module docstring will do.
-        **kwargs: passed on to `argparse.ArgumentParser`.
-    """
+    """`argparse.ArgumentParser` whose long flags take '-' and '_' alike, one line per error."""
 
     def __init__(self, command: str, description: str | None = None, **kwargs: Any) -> None:
         kwargs.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
@@ -67,12 +60,7 @@ class Parser(argparse.ArgumentParser):
         return super().add_argument(*(_underscored(name) for name in names), **kwargs)
 
     def add_settled(self, *names: str, answer: str) -> None:
-        """Accepts a flag of CRNN.tf2 that has nothing to say any more, and answers in one line.
-
-        Args:
-            *names: the flag, '-t', '--table_path'; it takes one value.
-            answer: why it is not needed, "the model file holds its characters".
-        """
+        """Accepts a flag of CRNN.tf2 that is not needed any more, and its value; says why."""
 
         class Answer(argparse.Action):
             def __call__(self, *args: Any) -> None:
@@ -115,16 +103,11 @@ def decoder_options(args: argparse.Namespace) -> dict[str, Any]:
 def run(
     main: Callable[[Sequence[str] | None], int | None], argv: Sequence[str] | None = None
 ) -> NoReturn:
-    """Calls a command's `main(argv)` and ends the process with its exit code.
+    """Calls a command's `main(argv)` and ends the process with its exit code (None: 0).
 
     A `UserError` becomes one line on stderr and exit code 2; Ctrl-C one line and 130; a reader
     of our output that went away (`| head`) nothing at all; a disk that is full one line. Any other
     exception is a bug and keeps its traceback.
-
-    Args:
-        main: takes the arguments after the command (None: those of the process); returns an exit
-            code or None for 0.
-        argv: passed on to `main`.
     """
     for stream in (sys.stdout, sys.stderr):
         # A file name or a text that the terminal cannot show must not end the program.
@@ -140,12 +123,13 @@ def run(
         print("interrupted", file=sys.stderr)
         code = EXIT_INTERRUPTED
     except OSError as error:
-        if not isinstance(error, BrokenPipeError) and error.errno not in FULL:
+        gone = isinstance(error, BrokenPipeError)
+        if not gone and error.errno not in FULL:
             raise
         # Python flushes stdout once more while it ends; give it somewhere to go.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = EXIT_BROKEN_PIPE
-        if not isinstance(error, BrokenPipeError):
+        if not gone:
             where = error.filename or "the output"
             print(f"error: {where}: cannot be written: {error.strerror}", file=sys.stderr)
             code = EXIT_MISTAKE
@@ -154,11 +138,7 @@ def run(
 
 @contextlib.contextmanager
 def output(path: str | None) -> Iterator[TextIO]:
-    """Opens what `-o` names for writing as UTF-8; stdout where it is None.
-
-    Raises:
-        UserError: the file cannot be written.
-    """
+    """Opens what `-o` names for writing as UTF-8; stdout where it is None."""
     if path is None:
         yield sys.stdout
         return
@@ -177,21 +157,12 @@ def json_line(record: Any) -> str:
     return json.dumps(record, ensure_ascii=False, allow_nan=False)
 
 
-def available() -> dict[str, str]:
-    """Command name -> what it does, for the commands this installation has."""
-    return {
-        name: about
-        for name, (module, about) in COMMANDS.items()
-        if importlib.util.find_spec(f"crnn_jax.{module}") is not None
-    }
-
-
 def dispatch(argv: Sequence[str] | None = None) -> int | None:
     """`crnn-jax COMMAND ...`: the same as `python -m crnn_jax.COMMAND ...`."""
     words = list(sys.argv[1:] if argv is None else argv)
     if not words or words[0] in ("-h", "--help"):
         print("usage: crnn-jax COMMAND ...   (crnn-jax COMMAND --help tells its flags)\n")
-        for name, about in available().items():
+        for name, (_, about) in COMMANDS.items():
             print(f"  {name:<16}{about}")
         return 0 if words else EXIT_MISTAKE
     if words[0] == "--version":
@@ -200,8 +171,8 @@ def dispatch(argv: Sequence[str] | None = None) -> int | None:
         print(f"crnn-jax {__version__}")
         return 0
     command = words[0].replace("-", "_")
-    if command not in available():
-        raise UserError(f"unknown command {words[0]!r}; there are {', '.join(available())}")
+    if command not in COMMANDS:
+        raise UserError(f"unknown command {words[0]!r}; there are {', '.join(COMMANDS)}")
     return importlib.import_module(f"crnn_jax.{COMMANDS[command][0]}").main(words[1:])
 
 

@@ -21,12 +21,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     cpu_settings.apply()
     from crnn_jax.reading import compilation_cache
-    from crnn_jax.training import hosts
-    from crnn_jax.training.loop import NotFinite, train_and_evaluate
+    from crnn_jax.training.loop import train_and_evaluate
+    from crnn_jax.training.metrics import NotFinite
+    from crnn_jax.training.parallel import join
 
     distributed, coordinator, processes, process = run.joining
     if distributed or coordinator:
-        hosts.join(coordinator, processes, process)
+        join(coordinator, processes, process)
     compilation_cache.enable()  # a run that goes on need not compile again
     try:
         train_and_evaluate(run.config, run.workdir, with_new_config=run.with_new_config)

@@ -23,7 +23,7 @@ class Run(NamedTuple):
         config: the locked config with its changes.
         workdir: folder of the run.
         with_new_config: go on although the workdir's run was begun with another config.
-        joining: (distributed, coordinator, processes, process), see `training.hosts.join`.
+        joining: (distributed, coordinator, processes, process), see `training.parallel.join`.
     """
 
     config: Any
@@ -53,38 +53,34 @@ def default_workdir(config_file: str, train: str) -> str:
     """runs/<config>-<data>."""
     data = Path(train.partition(",")[0].partition("*")[0])
     # Annotation files are often called labels.tsv; then the folder tells them apart.
-    told = data.parent.name if data.stem in ("labels", "gt", "annotation") else data.stem
-    return os.path.join("runs", f"{Path(config_file).stem}-{told or data.stem}")
+    name = data.parent.name if data.stem in ("labels", "gt", "annotation") else data.stem
+    return os.path.join("runs", f"{Path(config_file).stem}-{name or data.stem}")
 
 
 def _flags() -> flags.FlagValues:
     values = flags.FlagValues()
+    own: dict[str, Any] = {"flag_values": values}
     config_flags.DEFINE_config_file(
-        "config", None, "Config file; --config.key=value changes it.", flag_values=values
+        "config", None, "Config file; --config.key=value changes it.", **own
     )
-    flags.DEFINE_string(
-        "workdir", "", "Folder of the run; runs/<config>-<data> if not given.", flag_values=values
-    )
+    folder = "Folder of the run; runs/<config>-<data> if not given."
+    flags.DEFINE_string("workdir", "", folder, **own)
     flags.DEFINE_bool(
         "distributed",
-        default=False,
-        help="One process of many, told by Slurm, Open MPI, Cloud TPU or GKE where the others are.",
-        flag_values=values,
+        False,  # noqa: FBT003
+        "One process of many; Slurm, Open MPI, Cloud TPU or GKE say where the others are.",
+        **own,
     )
-    flags.DEFINE_string(
-        "coordinator",
-        "",
-        "The same by hand: address:port of the first; then --processes and --process too.",
-        flag_values=values,
-    )
-    flags.DEFINE_integer("processes", 0, "How many processes there are.", flag_values=values)
-    flags.DEFINE_integer("process", -1, "Which of them this is, from 0.", flag_values=values)
+    by_hand = "The same by hand: address:port of the first; then --processes and --process too."
+    flags.DEFINE_string("coordinator", "", by_hand, **own)
+    flags.DEFINE_integer("processes", 0, "How many processes there are.", **own)
+    flags.DEFINE_integer("process", -1, "Which of them this is, from 0.", **own)
     flags.DEFINE_enum(
         "resume",
         "auto",
         ["auto", "with_new_config"],
         "with_new_config: go on although the config is not the one that the run was begun with.",
-        flag_values=values,
+        **own,
     )
     return values
 
@@ -92,14 +88,14 @@ def _flags() -> flags.FlagValues:
 def _config(values: flags.FlagValues, arguments: list[str]) -> tuple[Any, Path]:
     """Fills the flags; the config and its file, with every mistake as one line."""
     sys.argv[1:] = arguments  # where ml_collections looks for what changes a config
-    # Configs import each other as `configs.x`, from wherever the command is run.
     pairs = itertools.pairwise([*arguments, ""])
-    named = [w.partition("=")[2] or after for w, after in pairs if w.split("=")[0] == "--config"]
-    if not named:
+    names = [w.partition("=")[2] or after for w, after in pairs if w.split("=")[0] == "--config"]
+    if not names:
         raise UserError("which config? --config=configs/NAME.py")
-    file = Path(named[0].partition(":")[0])
+    file = Path(names[0].partition(":")[0])
     if not file.is_file():
         raise UserError(f"--config={file}: no such file")
+    # Configs import each other as `configs.x`, from wherever the command is run.
     sys.path.insert(0, str(file.resolve().parent.parent))
     try:
         rest = values(["crnn_jax.main", *arguments])[1:]
@@ -107,13 +103,13 @@ def _config(values: flags.FlagValues, arguments: list[str]) -> tuple[Any, Path]:
     except SyntaxError as error:
         raise UserError(f"{error.filename}:{error.lineno}: no config file: {error.msg}") from None
     except (KeyError, AttributeError) as error:
-        told = str(error.args[0]).strip("\"'").replace("'\n", "; ").replace("\n", "; ")
-        missing = told.endswith("has no attribute 'get_config")
-        told = f"{file}: it has no get_config()" if missing else f"unknown config key {told}"
-        raise UserError(told) from None
+        message = str(error.args[0]).strip("\"'").replace("'\n", "; ").replace("\n", "; ")
+        if message.endswith("has no attribute 'get_config"):
+            raise UserError(f"{file}: it has no get_config()") from None
+        raise UserError(f"unknown config key {message}") from None
     except (flags.Error, TypeError, ValueError, OSError) as error:
-        told = str(error).removeprefix("Configuration is not available because of an ")
-        raise UserError(" ".join(told.split())) from None
+        message = str(error).removeprefix("Configuration is not available because of an ")
+        raise UserError(" ".join(message.split())) from None
     if rest:
         raise UserError(f"unexpected {rest[0]!r}; a setting is --config.key=value")
     return values.config, file

@@ -267,3 +267,10 @@ def test_files_hold_one_idea():
 
 def test_there_are_no_drawers():
     assert [str(p) for p in source_files() if p.stem in DRAWERS] == []
+
+
+def test_a_training_run_loads_few_modules_of_ours():
+    """What a reader of `loop.py` can come past."""
+    known = modules(ROOT)
+    loaded = imported_at_start("crnn_jax.training.loop", known)
+    assert len([name for name in loaded if name in known]) <= 54

@@ -37,6 +37,7 @@ def the_six_commands(root):
     return [shlex.split(line, comments=True)[1:] for line in block.strip().splitlines()]
 
 
+@pytest.mark.slow
 def test_from_labelled_pictures_to_a_tflite_file_in_six_commands(root, labels, tmp_path):
     pytest.importorskip("tensorflow")
     for name in ("configs", "example"):
@@ -51,33 +52,24 @@ def test_from_labelled_pictures_to_a_tflite_file_in_six_commands(root, labels, t
         "least_steps": "0",
         "log.tensorboard": "False",
     }
+
+    def run(words):
+        env = os.environ | {"PYTHONPATH": str(root)}
+        words = [sys.executable, *words]
+        options = {"cwd": tmp_path, "env": env, "capture_output": True, "text": True}
+        done = subprocess.run(words, check=False, **options)
+        assert done.returncode == 0, (words, done.stderr[-2000:])
+        return done.stdout
+
     commands = the_six_commands(root)
     assert len(commands) == 6
-    said = []
     for words in commands:
         if any(word.startswith("--config=") for word in words):
             words += [f"--config.{key}={value}" for key, value in quick.items()]
-        done = subprocess.run(
-            [sys.executable, *words],
-            cwd=tmp_path,
-            env=os.environ | {"PYTHONPATH": str(root)},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, (words, done.stderr[-2000:])
-        said.append(done.stdout)
+    said = [run(words) for words in commands]
     assert "40 samples, 40 can be trained on" in said[0]
     assert "init_from: 11 of 11 classes carried" in said[1]
     assert (tmp_path / "report" / "report.html").stat().st_size > 10_000
-    words = [sys.executable, "-m", "crnn_jax.demo", "pictures/0001.png", "-m", "runs/words-labels"]
-    demo = subprocess.run(
-        [*words, "--decoder", "greedy"],
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(root)},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    text = demo.stdout.split("greedy: ")[1].split(", probability")[0]
+    words = ["-m", "crnn_jax.demo", "pictures/0001.png", "-m", "runs/words-labels"]
+    text = run([*words, "--decoder", "greedy"]).split("greedy: ")[1].split(", probability")[0]
     assert said[5].startswith(f"pictures/0001.png: {text}, probability ")

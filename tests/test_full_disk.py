@@ -1,6 +1,6 @@
 """Writers of other libraries where a file cannot grow: one line, nothing cut short in silence.
 
-All commands are tried so by experiments/faults/table.py, each in a process of its own.
+experiments/faults/table.py tries all commands so, each in a process of its own.
 """
 
 import numpy as np

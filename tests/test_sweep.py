@@ -1,13 +1,21 @@
-"""A sweep trains each point once, goes on where it was stopped, and compares them."""
+"""A sweep trains points or drawn trials, stops what lags, and goes on as if never stopped.
+
+Short programs stand for the training runs: what they learn depends on their seed.
+"""
 
 import csv
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from crnn_jax import cli, sweep
 from crnn_jax.core.errors import UserError
-from crnn_jax.training import sweep_points, sweep_runs, sweep_table
+
+optuna = pytest.importorskip("optuna", reason="sweeps are an extra")
+from crnn_jax.training import sweep as training_sweep  # noqa: E402
 
 # ml_collections loads config files in a way that Python is about to drop.
 pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
@@ -18,167 +26,278 @@ from configs import tiny
 
 def get_config():
     config = tiny.get_config()
-    with config.unlocked():
-        config.steps = 2
-        config.data.validation = "synthetic*0.05"
-        config.evaluation.every_steps = 2
+    config.data.validation = "synthetic*0.05"
     return config
 
 
 def sweep(add):
-    {body}
+    {points}
+
+
+def suggest(trial):
+    {suggest}
+"""
+POINTS = "[add({'optimizer.ema': 0.5, 'seed': s}) for s in (1, 3, 2)]"
+SUGGEST = "return {'optimizer.ema': trial.suggest_float('ema', 0.0, 0.9), 'seed': trial.number}"
+RUN = """
+import json, os, pathlib, signal, sys, time
+
+workdir = pathlib.Path(sys.argv[-1].removeprefix("--workdir="))
+number = int(sys.argv[-2].removeprefix("--config.seed="))
+with (workdir / "starts").open("a") as file:
+    print(*sys.argv[1:-1], file=file)
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+
+
+def wait():
+    time.sleep(30)  # SIGTERM ends it
+    sys.exit(5)
+
+
+def learn(step, accuracy):
+    with (workdir / "metrics.jsonl").open("a") as file:
+        print(json.dumps({"step": step, "validation/accuracy": accuracy}), file=file)
+
+
+accuracy = number % 5 / 10
+learn(1, accuracy / 2)
+BODY
+learn(2, accuracy)
+best = {"accuracy": accuracy, "cer": 0.5, "count": 10}
+summary = {"best_validation": best, "steps": 2, "hours": 0.1}
+(workdir / "summary.json").write_text(json.dumps(summary))
 """
 
 
 @pytest.fixture
-def config_file(root, tmp_path, monkeypatch):
+def command(root, tmp_path, monkeypatch):
+    """Calls the command; `learning` is what a run does halfway, '' for a real run."""
     monkeypatch.syspath_prepend(root)
     monkeypatch.chdir(root)
+    path = tmp_path / "settings" / "mine.py"
+    path.parent.mkdir()
 
-    def write(body):
-        path = tmp_path / "settings" / "mine.py"
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(CONFIG.format(body=body))
-        return str(path)
+    def run(*words, points=POINTS, suggest=SUGGEST, learning="pass", folder="sweep"):
+        path.write_text(CONFIG.format(points=points, suggest=suggest))
+        if learning:
+            program = tmp_path / "run.py"
+            program.write_text(RUN.replace("BODY", learning))
+            words_of_run = (sys.executable, "-IS", str(program))
+            monkeypatch.setattr(training_sweep, "TRAIN", words_of_run)
+        return sweep.main([f"--config={path}", f"--sweep_dir={tmp_path / folder}", *words])
 
-    return write
+    return run
 
 
-def test_two_points_and_once_more(config_file, tmp_path, capsys):
-    path = config_file("[add({'seed': s, 'optimizer.ema': 0.5}) for s in (1, 2)]")
-    folder = tmp_path / "sweep"
-    words = [f"--config={path}", f"--sweep_dir={folder}", "--jobs=2", "--config.log.every_steps=1"]
-    assert sweep.main(words) == 0
-    names = ["seed=1,ema=0.5", "seed=2,ema=0.5"]
-    stamps = [(folder / name / "summary.json").stat().st_mtime_ns for name in names]
-    for name in names:
-        config = json.loads((folder / name / "config.json").read_text())
-        assert f"seed={config['seed']},ema={config['optimizer']['ema']}" == name
-        assert config["log"]["every_steps"] == 1
-        best = json.loads((folder / name / "summary.json").read_text())["best_validation"]
-        assert list(sweep_runs.validations_of(folder / name)) == [(2, best["accuracy"])]
+def starts(folder):
+    """Workdir -> the command lines it was started by."""
+    files = sorted(folder.glob("*/starts"))
+    return {path.parent.name: path.read_text().splitlines() for path in files}
+
+
+def table(folder):
     with (folder / "results.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    assert sorted(row["seed"] for row in rows) == ["1", "2"]
-    assert rows[0]["accuracy"] >= rows[1]["accuracy"]
-    assert "| seed | optimizer.ema | exact % |" in (folder / "results.md").read_text()
-    assert (folder / "results.svg").read_text().count("<circle") == 2
-    said = capsys.readouterr().err
-    assert "seed=1,ema=0.5: begun, 1 more to come" in said
-    assert "seed=2,ema=0.5: begun, 0 more to come" in said
-    assert sweep.main(words) == 0  # nothing is trained again
-    assert "2 of 2 points had finished already" in capsys.readouterr().err
-    assert stamps == [(folder / name / "summary.json").stat().st_mtime_ns for name in names]
+        return list(csv.DictReader(file))
 
 
-def test_a_long_run_keeps_no_other_waiting(monkeypatch, tmp_path):
-    started, polls = [], []
-
-    class Fake:
-        """The first runs until the third has begun; the others end at once."""
-
-        returncode = 0
-
-        def __init__(self, name):
-            self.name = name
-
-        def poll(self):
-            polls.append(self.name)
-            assert len(polls) < 50
-            return None if self.name == "first" and "third" not in started else 0
-
-        def wait(self):
-            pass
-
-        terminate = wait
-
-    def start(workdir, *_):
-        started.append(workdir.name)
-        workdir.mkdir()
-        (workdir / "summary.json").write_text("{}")
-        return Fake(workdir.name)
-
-    monkeypatch.setattr(sweep_runs, "_start", start)
-    monkeypatch.setattr(sweep_runs.time, "sleep", lambda _: None)
-    points = iter([(name, {}) for name in ("first", "second", "third")])
-    ended = [name for name, _ in sweep_runs.runs(points, tmp_path, (), jobs=2, say=print)]
-    assert ended[0] == "second"
-    assert sorted(ended) == ["first", "second", "third"]
-
-
-def test_a_point_that_fails_is_named_and_the_others_count(config_file, tmp_path, capsys):
-    path = config_file("[add({'data.train': d}) for d in ('missing.txt', 'synthetic')]")
-    assert sweep.main([f"--config={path}", f"--sweep_dir={tmp_path / 'sweep'}"]) == 1
-    captured = capsys.readouterr()
-    assert "train=missing.txt: exit code 2: error: missing.txt" in captured.err
-    assert captured.out.count("\n") == 3  # headings, a rule, and one point
-
-
-@pytest.mark.parametrize(
-    ("body", "what"),
-    [
-        ("pass", "added no point"),
-        ("add({'seed': 1}); add({'seed': 1})", "seed=1 is added twice"),
-        ("add(3)", r"add\(3\)"),
-        ("add({'optimizer.emma': 1})", "unknown config key .*emma"),
-        ("add({'seed': 'x'})", "seed"),
-    ],
-)
-def test_mistakes_come_before_the_first_run(config_file, tmp_path, body, what):
-    with pytest.raises(UserError, match=what):
-        sweep.main([f"--config={config_file(body)}", f"--sweep_dir={tmp_path / 'sweep'}"])
-    assert not (tmp_path / "sweep").exists()
-
-
-def test_a_config_without_a_sweep(root, monkeypatch):
-    monkeypatch.chdir(root)
-    with pytest.raises(UserError, match=r"no function sweep\(add\)"):
-        sweep.main(["--config=configs/tiny.py"])
-    with pytest.raises(UserError, match="no such file"):
-        sweep.main(["--config=configs/none.py"])
-    with pytest.raises(SystemExit) as stopped:
-        sweep.main(["--config=configs/tiny.py", "--steps=3"])
-    assert stopped.value.code == cli.EXIT_MISTAKE
-
-
-def test_dry_run_lists_the_points(config_file, capsys):
-    path = config_file("[add({'seed': s}) for s in range(3)]")
-    assert sweep.main([f"--config={path}", "--dry_run"]) == 0
-    assert capsys.readouterr().out.split() == ["seed=0", "seed=1", "seed=2"]
-
-
-def test_the_example_sweep_can_begin(root, monkeypatch, capsys):
-    monkeypatch.chdir(root)
-    assert sweep.main(["--config=experiments/sweep/captchas.py", "--dry_run"]) == 0
-    assert len(capsys.readouterr().out.splitlines()) == 8
-
-
-def test_names_are_fit_for_folders():
-    assert sweep_points.name_of({"data.train": "../a b.txt", "x.y": (1, 2)}) == (
-        "train=.._a_b.txt,y=_1,_2"
-    )
-    with pytest.raises(UserError, match="name this long"):
-        sweep_points.name_of({f"key{i}": 123456789 for i in range(20)})
+def test_points_are_trained_once_and_compared(command, tmp_path, capsys):
+    fails = "if number == 3 and not (workdir / 'again').exists():\n    sys.exit('no such thing')"
+    assert command("--jobs=2", "--config.log.every_steps=9", learning=fails) == 1
+    assert "ema=0.5,seed=3: exit code 1: no such thing" in capsys.readouterr().err
+    folder = tmp_path / "sweep"
+    assert [row["point"] for row in table(folder)] == ["ema=0.5,seed=2", "ema=0.5,seed=1"]
+    words = ["--config.log.every_steps=9", "--config.optimizer.ema=0.5", "--config.seed=1"]
+    assert starts(folder)["ema=0.5,seed=1"][0].split()[1:] == words
+    (folder / "ema=0.5,seed=3" / "again").touch()
+    more = POINTS.replace("(1, 3, 2)", "(1, 3, 2, 4)")
+    assert command("--config.log.every_steps=9", learning=fails, points=more) == 0
+    # The failed one once more, the new one, and no other.
+    assert [len(lines) for lines in starts(folder).values()] == [1, 1, 2, 1]
+    assert [row["seed"] for row in table(folder)] == ["4", "3", "2", "1"]
+    said = capsys.readouterr()
+    assert said.out.splitlines()[2] == "| 0.5 | 4 | 40.00 (16.8-68.7) | 50.00 | 2 | 0.10 |"
+    assert said.out == (folder / "results.md").read_text()
+    assert (folder / "results.svg").read_text().count("<circle") == 4
 
 
 def test_the_best_comes_first_and_equal_ones_by_cer():
-    ended = [("d", {"seed": 4}, None)]  # has not finished
-    for seed, name, accuracy, cer in ((1, "a", 0.5, 0.3), (2, "b", 0.5, 0.2), (3, "c", 0.9, 0.4)):
-        best = {"accuracy": accuracy, "cer": cer, "count": 10}
+    study = optuna.create_study(direction="maximize")
+    for seed, accuracy, cer in ((1, 0.5, 0.3), (2, 0.5, 0.2), (3, 0.9, 0.4), (4, None, None)):
+        trial = study.ask()
+        best = {} if accuracy is None else {"accuracy": accuracy, "cer": cer, "count": 10}
         summary = {"best_validation": best, "steps": 7, "hours": 0.5}
-        ended.append((name, {"seed": seed, "rate": 0.00123456}, summary))
-    lines = sweep_table.collect(ended)
-    assert [line["point"] for line in lines] == ["c", "b", "a"]
-    assert (
-        sweep_table.markdown(lines)[2] == "| 3 | 0.001235 | 90.00 (59.6-98.2) | 40.00 | 7 | 0.50 |"
-    )
+        trial.set_user_attr("changes", {"seed": seed, "rate": 0.00123456})
+        trial.set_user_attr("summary", summary)
+        study.tell(trial, accuracy or 0.0)
+    study.ask()  # has not finished
+    rows = training_sweep.results(study)
+    assert [row["seed"] for row in rows] == [3, 2, 1, 4]
+    lines = training_sweep.markdown(rows)
+    assert lines[2] == "| 3 | 0.001235 | 90.00 (59.6-98.2) | 40.00 | 7 | 0.50 |"
+    assert lines[5] == "| 4 | 0.001235 | - | - | 7 | 0.50 |"
 
 
-def test_one_sweep_at_a_time_in_a_folder(config_file, tmp_path):
-    path = config_file("add({'seed': 1})")
-    folder = tmp_path / "new" / "sweep"
-    with sweep_runs.hold(folder), pytest.raises(UserError, match="another sweep is at work"):
-        sweep.main([f"--config={path}", f"--sweep_dir={folder}"])
+@pytest.mark.slow
+def test_a_real_run(command, tmp_path):
+    settings = {"steps": 2, "evaluation.every_steps": 2, "data.boundaries": "()"}
+    words = [f"--config.{key}={value}" for key, value in settings.items()]
+    assert command(*words, points="add({'seed': 1})", learning="") == 0
+    config = json.loads((tmp_path / "sweep" / "seed=1" / "config.json").read_text())
+    assert (config["seed"], config["steps"]) == (1, 2)
+    assert len(table(tmp_path / "sweep")) == 1
+
+
+def test_dry_run_lists_the_points_of_the_example(root, monkeypatch, capsys):
+    monkeypatch.chdir(root)
+    assert sweep.main(["--config=experiments/sweep/captchas.py", "--dry_run"]) == 0
+    names = capsys.readouterr().out.split()
+    assert len(names) == 8
+    assert names[0] == "learning_rate=0.001,ema=0.0,batch_size=16"
+
+
+def test_what_lags_is_stopped_and_what_fails_is_named(command, tmp_path, capsys):
+    learning = """
+if number == 5:  # the first behind which there are enough to compare with
+    wait()
+if number == 6:
+    (workdir / "metrics.jsonl").unlink()  # as if it had not come to its first row
+    sys.exit("no such thing")
+"""
+    assert command("--trials=7", learning=learning) == 1
+    said = capsys.readouterr()
+    assert "trial-0005: stopped" in said.err
+    assert "trial-0006: exit code 1: no such thing" in said.err
+    assert "7 trials: 5 complete, 1 pruned, 1 fail" in said.err
+    rows, begun = table(tmp_path / "sweep"), starts(tmp_path / "sweep")
+    assert [row["point"] for row in rows] == [f"trial-000{i}" for i in (4, 3, 2, 1, 0)]
+    assert len({row["optimizer.ema"] for row in rows}) == 5
+    assert command("--trials=7") == 0  # there is nothing more to do
+    assert starts(tmp_path / "sweep") == begun
+    with pytest.raises(UserError, match=r"begun with no changes, now it is --config.steps=7"):
+        command("--trials=7", "--config.steps=7")
+
+
+@pytest.mark.parametrize("trials", [["--trials=3"], []], ids=["search", "points"])
+def test_a_killed_sweep_goes_on_with_what_it_was_at(command, tmp_path, capsys, trials):
+    learning = """
+if number == 1 and not (workdir / "again").exists():
+    (workdir / "again").touch()
+    os.kill(os.getppid(), signal.SIGTERM)
+    wait()
+"""
+    points = POINTS.replace("(1, 3, 2)", "(0, 1, 2)")
+    with pytest.raises(KeyboardInterrupt):
+        command(*trials, learning=learning, points=points)
+    assert len(starts(tmp_path / "sweep")) == 2
+    assert command(*trials, learning=learning, points=points) == 0
+    assert ": goes on, " in capsys.readouterr().err
+    killed = list(starts(tmp_path / "sweep").values())
+    assert [len(lines) for lines in killed] == [1, 2, 1]
+    assert killed[1][0] == killed[1][1]
+    assert command(*trials, folder="quiet", points=points) == 0
+    assert [lines[0] for lines in starts(tmp_path / "quiet").values()] == [ls[0] for ls in killed]
+
+
+@pytest.mark.parametrize("storage", ["sqlite:///{}/all.db", "{}/all.journal"])
+def test_machines_share_a_study(command, tmp_path, capsys, storage):
+    storage = storage.format(tmp_path)
+    assert command("--trials=2", f"--storage={storage}", folder="here") == 0
+    here = starts(tmp_path / "here")
+    # A trial that is under way on some other machine.
+    training_sweep.open_study(storage, "mine", [], prune=True).ask()
+    assert command("--trials=5", "--jobs=2", f"--storage={storage}", folder="there") == 0
+    assert list(starts(tmp_path / "there")) == ["trial-0003", "trial-0004"]
+    assert starts(tmp_path / "here") == here
+    assert len(table(tmp_path / "there")) == 4
+    assert "5 trials: 4 complete, 1 running" in capsys.readouterr().err
+
+
+def test_a_long_run_keeps_no_other_waiting(command, tmp_path):
+    """The first ends only once the third has begun."""
+    learning = """
+third = workdir.parent / "ema=0.5,seed=2" / "starts"
+while number == 1 and not third.exists():
+    time.sleep(0.05)
+"""
+    assert command("--jobs=2", learning=learning) == 0
+    assert len(table(tmp_path / "sweep")) == 3
+
+
+@pytest.mark.skipif(not Path("/proc/locks").exists(), reason="tells who waits, on Linux")
+def test_a_run_that_a_killed_sweep_left_behind_is_waited_for(command, tmp_path):
+    workdir = tmp_path / "sweep" / "trial-0000"
+    workdir.mkdir(parents=True)
+    orphan = """
+import fcntl, pathlib, sys, time
+place = pathlib.Path(sys.argv[1])
+with (place / ".lock").open("a") as lock:
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    print("held", flush=True)
+    ours = f":{(place / '.lock').stat().st_ino} "
+    while not any("->" in line and ours in line for line in open("/proc/locks")):
+        if (place / "starts").exists():
+            sys.exit("not waited for")
+        time.sleep(0.01)
+"""
+    words = [sys.executable, "-c", orphan, str(workdir)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as left:
+        assert left.stdout.readline() == "held\n"
+        assert command("--trials=1") == 0
+    assert left.returncode == 0
+
+
+MISTAKES = {
+    "no point": ([], {"points": "pass"}, "added no point"),
+    "twice": ([], {"points": "add({'seed': 1}); add({'seed': 1})"}, "seed=1 is added twice"),
+    "no changes": ([], {"points": "add(3)"}, "3: want changes"),
+    "unknown key": ([], {"points": "add({'optimizer.emma': 1})"}, "unknown config key .*emma"),
+    "wrong type": ([], {"points": "add({'seed': 'x'})"}, "seed"),
+    "returns none": (["--trials=2"], {"suggest": "return {}"}, "{}: want changes"),
+    "drawn key": (["--trials=2"], {"suggest": "return {'emma': 1}"}, "unknown config key .*emma"),
+    "no validation": (["--trials=2", "--config.data.validation="], {}, "what to compare by"),
+    "no database": (["--trials=2", "--storage=nothing:///x"], {}, "--storage=nothing:///x: "),
+    "no folder": (["--trials=2", "--storage=/none/a.journal"], {}, "a.journal: .*No such file"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_mistakes_come_before_the_first_run(command, tmp_path, mistake):
+    words, functions, message = MISTAKES[mistake]
+    with pytest.raises(UserError, match=message):
+        command(*words, **functions)
+    assert starts(tmp_path / "sweep") == {}
+
+
+def test_folders_and_files_that_do_not_do(command, tmp_path):
+    with training_sweep.hold(tmp_path / "sweep"), pytest.raises(UserError, match="is at work"):
+        command()
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="file: File exists"):
-        sweep.main([f"--config={path}", f"--sweep_dir={tmp_path / 'file'}"])
+        command(folder="file")
+    for words, message in (
+        (["--config=configs/tiny.py"], r"no function sweep\(add\)"),
+        (["--config=configs/tiny.py", "--trials=2"], r"no function suggest\(trial\)"),
+        (["--config=configs/none.py"], "no such file"),
+    ):
+        with pytest.raises(UserError, match=message):
+            sweep.main(words)
+
+
+@pytest.mark.parametrize(
+    "words", [["--storage=x"], ["--trials=-1"], ["--trials=2", "--dry_run"], ["--steps=3"]]
+)
+def test_flags_that_do_not_go_together(words, root, monkeypatch):
+    monkeypatch.chdir(root)
+    with pytest.raises(SystemExit) as stopped:
+        sweep.main(["--config=configs/tiny.py", *words])
+    assert stopped.value.code == cli.EXIT_MISTAKE
+
+
+def test_without_optuna(command, monkeypatch):
+    import crnn_jax.training
+
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    monkeypatch.delitem(sys.modules, "crnn_jax.training.sweep")
+    monkeypatch.delattr(crnn_jax.training, "sweep")
+    with pytest.raises(UserError, match=r"pip install 'crnn_jax\[sweep\]'"):
+        sweep.main(["--config=configs/tiny.py"])

@@ -1,4 +1,4 @@
-"""Checkpoints that are whole or do not exist: orbax's arrays, our checksums, one rename at the end.
+"""The folder of a run, and checkpoints that are whole or do not exist.
 
     checkpoints = Checkpoints(workdir / 'checkpoints' / 'latest', keep=2)
     checkpoints.save(step, state, meta)
@@ -8,23 +8,39 @@ orbax restores damaged arrays without a word, so a step counts only when its `sh
 and every file matches. A step is written under another name and renamed when all of it is on disk.
 """
 
+import contextlib
 import errno
+import fcntl
 import json
 import logging
 import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import jax
 import numpy as np
 
 from crnn_jax.core.errors import UserError
+from crnn_jax.core.whole_file import whole_file
 from crnn_jax.reading.checkpoint import META, SUMS, damage, steps, sums
-from crnn_jax.training import hosts
+from crnn_jax.reading.loaded_model import WORKDIR_MODEL
+from crnn_jax.training.parallel import is_first, wait_for_all
 
-ROOM = 1.2  # a checkpoint is a little larger than its arrays
+MARGIN = 1.2  # a checkpoint is a little larger than its arrays
+# These change nothing about the numbers of a run, so a resumed run takes their new values.
+FREE = ("log.", "checkpoint.", "data.workers", "data.loader", "data.cache")
+# These may grow: the run goes on beyond its first end.
+GROWING = ("epochs", "steps")
+# What the optimizer keeps in a checkpoint depends on these, as far as the function says.
+ARRAYS: dict[str, Callable[[Any], Any]] = {
+    "optimizer.name": str,
+    "optimizer.clip_norm": bool,
+    "optimizer.ema": bool,
+    "optimizer.accumulate": lambda batches: batches > 1,
+    "freeze": frozenset,
+}
 
 
 class Checkpoints:
@@ -36,29 +52,18 @@ class Checkpoints:
         self.say = say
         self._read_back = False
 
-    def steps(self) -> list[int]:
-        """Steps there are, sound or not, in rising order."""
-        return steps(self.directory)
-
     def save(self, step: int, state: Any, meta: dict[str, Any]) -> None:
         """Writes a step and removes the oldest beyond `keep`; all processes of a run call it.
 
-        Args:
-          step: names the folder.
-          state: pytree of arrays.
-          meta: JSON values.
-
         Raises:
           OSError: the disk is full or not writable; earlier steps are untouched.
-          RuntimeError: the first checkpoint does not read back as it was saved.
         """
-        final = self.directory / str(step)
-        partial = self.directory / f"{step}.partial"
-        if hosts.first():
+        final, partial = self.directory / str(step), self.directory / f"{step}.partial"
+        if is_first():
             for leftover in self.directory.glob("*.partial"):
                 shutil.rmtree(leftover)
             partial.mkdir(parents=True)
-        hosts.wait(f"step {step} can be written")  # no path: mounts differ
+        wait_for_all(f"step {step} can be written")  # no path: mounts differ
         try:
             _require_room(partial, state)
             with _checkpointer() as checkpointer:
@@ -66,46 +71,45 @@ class Checkpoints:
             if not self._read_back:
                 _require_readable(partial / "state", state)
                 self._read_back = True
-            if hosts.first():
+            if is_first():
                 self._complete(partial, final, meta)
         except BaseException:
-            if hosts.first():
+            if is_first():
                 shutil.rmtree(partial, ignore_errors=True)
             raise
-        hosts.wait(f"step {step} is whole")
+        wait_for_all(f"step {step} is whole")
 
     def _complete(self, partial: Path, final: Path, meta: dict[str, Any]) -> None:
         """Checksums, the rename that makes a step count, and the removal of those beyond `keep`."""
         (partial / META).write_text(json.dumps(meta), encoding="utf-8")
-        _write_synced(partial / SUMS, json.dumps(sums(partial, sync=True), indent=0))
+        digests = sums(partial, sync=True)
+        with (partial / SUMS).open("w", encoding="utf-8") as file:
+            json.dump(digests, file, indent=0)
+            file.flush()
+            os.fsync(file.fileno())
         # The same or a later step was passed over as damaged, or this one would not be written.
-        for later in (s for s in self.steps() if s >= int(final.name)):
+        for later in (s for s in steps(self.directory) if s >= int(final.name)):
             shutil.rmtree(self.directory / str(later))
         partial.rename(final)
-        _sync_folder(self.directory)
-        for old in self.steps()[: -self.keep]:
+        folder = os.open(self.directory, os.O_RDONLY)
+        os.fsync(folder)
+        os.close(folder)
+        for old in steps(self.directory)[: -self.keep]:
             shutil.rmtree(self.directory / str(old))
 
     def restore(self, like: Any) -> tuple[Any, dict[str, Any]] | None:
-        """The newest sound step.
-
-        Args:
-          like: a pytree of arrays whose shapes, dtypes and shardings the result takes.
-
-        Returns:
-          (state, meta), or None where there is no step at all.
-
-        Raises:
-          UserError: there are steps, but each is damaged or of another network.
-        """
-        found = self.steps()
+        """State, sharded as `like`, and meta of the newest sound step; None where there is none."""
+        like = jax.tree.map(
+            lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=a.sharding), like
+        )
+        found = steps(self.directory)
         for step in reversed(found):
             folder = self.directory / str(step)
             if wrong := damage(folder):
                 self.say(f"checkpoint {folder} is damaged ({wrong}); trying the one before")
                 continue
             with _checkpointer() as checkpointer:
-                state = checkpointer.restore(folder / "state", _abstract(like))
+                state = checkpointer.restore(folder / "state", like)
             return state, json.loads((folder / META).read_text(encoding="utf-8"))
         if found:
             raise UserError(
@@ -116,13 +120,13 @@ class Checkpoints:
 
 def _require_room(folder: Path, state: Any) -> None:
     """Raises OSError where the disk is too full: orbax would say so in a hundred lines."""
-    needed = ROOM * sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+    needed = MARGIN * sum(leaf.nbytes for leaf in jax.tree.leaves(state))
     if shutil.disk_usage(folder).free < needed:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
 
 
 def _require_readable(folder: Path, state: Any) -> None:
-    """Raises where a checkpoint is not what was saved: checksums cannot tell."""
+    """Raises where a checkpoint is not what was saved: checksums cannot find that."""
     on_host = jax.tree.map(lambda a: np.empty(a.shape, a.dtype), state)
     with _checkpointer() as checkpointer:
         found = checkpointer.restore(folder, on_host)
@@ -136,30 +140,114 @@ def _checkpointer():
     # Three seconds to import; reading a model file does not need it.
     import orbax.checkpoint as ocp
 
-    logging.getLogger("absl").addFilter(_worth_saying)
+    logging.getLogger("absl").addFilter(_is_worth_saying)
     # Not the one that saves in the background: it gives up by the wall clock, which may jump.
     # Not OCDBT: its parts are searched for by a pattern that a folder named `a[1]` breaks.
     return ocp.Checkpointer(ocp.StandardCheckpointHandler(use_ocdbt=False))
 
 
-def _worth_saying(record: logging.LogRecord) -> bool:
+def _is_worth_saying(record: logging.LogRecord) -> bool:
     return "Skipping merge of OCDBT" not in record.getMessage()  # there is none, as was asked for
 
 
-def _abstract(tree):
-    return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=a.sharding), tree)
+class Workdir:
+    """Paths of one run and its stored config.
+
+    config.json table.txt metrics.jsonl tensorboard/ checkpoints/{latest,best}/<step>/
+    model.safetensors (the best so far) summary.json (only once the run is finished)
+    """
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        self.config = self.path / "config.json"
+        self.table = self.path / "table.txt"
+        self.metrics = self.path / "metrics.jsonl"
+        self.tensorboard = self.path / "tensorboard"
+        self.latest = self.path / "checkpoints" / "latest"
+        self.best = self.path / "checkpoints" / "best"
+        self.model = self.path / WORKDIR_MODEL
+        self.summary = self.path / "summary.json"
+        self._lock: TextIO | None = None
+
+    def open(self, config: dict[str, Any], *, with_new_config: bool) -> None:
+        """Makes the folder, keeps other runs out, and compares the config with the stored one."""
+        try:
+            str(self.path.absolute()).encode()  # orbax takes no other path
+            self.path.mkdir(parents=True, exist_ok=True)
+            if is_first():  # until this process ends, however it ends
+                self._lock = (self.path / ".lock").open("a")
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self.release()
+            raise UserError(f"--workdir={self.path}: another run is at work in it") from None
+        except UnicodeEncodeError:
+            raise UserError(f"--workdir={self.path}: its path is not UTF-8") from None
+        except OSError as error:
+            raise UserError(f"--workdir={self.path}: {error.strerror}") from None
+        # Before the first checkpoint there is nothing that another config could spoil.
+        if self.config.exists() and self.latest.exists():
+            self._require_same(read_json(self.config), config, with_new_config)
+
+    def release(self) -> None:
+        """Lets other runs in."""
+        if self._lock:
+            self._lock.close()
+
+    def _require_same(
+        self, old: dict[str, Any], new: dict[str, Any], with_new_config: bool
+    ) -> None:
+        """Refuses a config that changes the run, or that its checkpoints do not fit."""
+        before, now = _flat(old), _flat(new)
+        for key in sorted(set(before) | set(now)):
+            was, wanted = before.get(key), now.get(key)
+            if was == wanted:
+                continue
+            change = f"{self.path} was begun with config.{key}={was!r}, now it is {wanted!r}; "
+            if key in ARRAYS and was is not None and ARRAYS[key](was) != ARRAYS[key](wanted):
+                raise UserError(
+                    f"{change}its checkpoints do not fit, start in another --workdir with "
+                    f"--config.init_from={self.path}"
+                )
+            grown = key in GROWING and was is not None and wanted is not None and wanted >= was
+            if not (with_new_config or grown or key.startswith(FREE)):
+                raise UserError(
+                    f"{change}take another --workdir, or insist with --resume=with_new_config"
+                )
+
+    def model_metadata(self) -> dict[str, Any] | None:
+        """The metadata of the model that was begun here; None in a new workdir."""
+        for step in reversed(steps(self.latest)):
+            with contextlib.suppress(UserError):  # a damaged one: the run takes the one before
+                return read_json(self.latest / str(step) / META)["model"]
+        return None
+
+    def finished(self, total_steps: int) -> str:
+        """A line on the run that has finished, '' if it has not or so many steps extend it."""
+        summary = read_json(self.summary) if self.summary.exists() else {"asked_steps": -1}
+        if summary["asked_steps"] < total_steps:
+            return ""
+        return f"finished at step {summary['steps']}; more epochs would extend it"
 
 
-def _write_synced(path: Path, text: str) -> None:
-    with path.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file; UserError in one line where it is none."""
     try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: {error}") from None
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes JSON into a file that is whole at any moment."""
+    with whole_file(path) as file:
+        file.write(json.dumps(value, indent=1, sort_keys=True) + "\n")
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = list(value) if isinstance(value, tuple) else value
+    return flat

@@ -1,21 +1,38 @@
 """What a config means: characters, sources, the plan of batches, the network."""
 
 import dataclasses
+import math
+from collections.abc import Iterator
+from operator import attrgetter
 from typing import Any
+
+import jax
 
 from crnn_jax.core.charset import Charset
 from crnn_jax.core.errors import UserError
-from crnn_jax.core.geometry import num_frames
 from crnn_jax.core.preprocessing import Preprocessing
+from crnn_jax.data import loader
+from crnn_jax.data.batch import Batch
 from crnn_jax.data.plan import Plan
+from crnn_jax.data.source import Source
 from crnn_jax.data.sources import charset_of, open_sources, plan_of, preprocessing_of
 from crnn_jax.models import native_library
 from crnn_jax.models.config import DTYPES, ModelConfig, get_model_config, variant
-from crnn_jax.training.limits import require_limits
-from crnn_jax.training.starting import Origin
+from crnn_jax.models.crnn import CRNN
+from crnn_jax.training.init_from import Pretrained, transfer
+from crnn_jax.training.state import Variables, init_variables
 
 DEFAULT_NETWORK = "crnn_small"  # where neither config nor `init_from` names one
-HEIGHT = 32  # of the pictures that the seven convolutions bring down to one row
+HEIGHT = 32  # of the images that the seven convolutions bring down to one row
+# (least, most) -> the numbers that must lie there: a run is refused before it starts.
+RANGES = {
+    (1, math.inf): """batch_size evaluation.batch_size synthetic.count checkpoint.every_steps
+        checkpoint.keep log.every_steps model.unroll optimizer.accumulate""",
+    (0, math.inf): """epochs steps least_steps data.workers evaluation.every_steps
+        evaluation.patience optimizer.learning_rate optimizer.warmup_steps optimizer.clip_norm
+        optimizer.final_fraction optimizer.weight_decay optimizer.max_not_finite log.pictures""",
+    (0, 1): "model.bn_momentum optimizer.b1 optimizer.b2 optimizer.ema",
+}
 
 
 @dataclasses.dataclass
@@ -23,7 +40,7 @@ class Experiment:
     """Everything a run needs before a device is touched."""
 
     config: Any
-    origin: Origin | None
+    pretrained: Pretrained | None
     charset: Charset
     preprocessing: Preprocessing
     model: ModelConfig
@@ -34,7 +51,7 @@ class Experiment:
 
     @property
     def unknown_id(self) -> int:
-        """The class that is never to be read; -1 where `<UNK>` is trained as a character."""
+        """The class that is never read; -1 where `<UNK>` is trained as a character."""
         return -1 if self.config.data.unknown == "map" else self.charset.unknown_id
 
     @property
@@ -49,8 +66,44 @@ class Experiment:
             self.config, source, self.preprocessing, self.model.geometry, evaluation=True
         )
 
+    def batches(
+        self, plan: Plan, source: Source, start: int, stop: int, augment: str | None = None
+    ) -> Iterator[Batch]:
+        """This process's part of the steps start .. stop - 1."""
+        data, read = self.config.data, loader.batches
+        if data.loader == "tf":
+            from crnn_jax.data.tf_loader import batches as read
+        return read(
+            plan,
+            source,
+            self.preprocessing,
+            start=start,
+            stop=stop,
+            workers=data.workers,
+            host=(jax.process_index(), jax.process_count()),
+            augment=augment,
+            seed=self.config.seed,
+        )
+
+    def initial_variables(self) -> tuple[Variables, list[str]]:
+        """The first variables, a function of seed and `init_from`, and lines for the log."""
+        # Initialising outside of any mapped axis: there is no axis to sum over yet.
+        variables = init_variables(CRNN(self.model), self.config.seed)
+        source = self.pretrained
+        if source is None or source.variables is None:
+            return variables, []
+        variables, lines = transfer(variables, self.charset, source.variables, source.charset)
+        lines.append("init_from: network, preprocessing and batch norm's epsilon are that model's")
+        ours, theirs = self.preprocessing.to_metadata(), source.preprocessing.to_metadata()
+        lines += [
+            f"init_from: but config.preprocessing.{key}={ours[key]}, that model's {theirs[key]}"
+            for key in ("width", "min_width", "max_width")[: 1 if ours["width"] else 3]
+            if ours[key] != theirs[key]
+        ]
+        return variables, lines
+
     def metadata(self, step: int) -> dict[str, Any]:
-        """What a model file states beside the weights."""
+        """What a model file holds beside the weights."""
         return {
             "format": 1,
             "model": self.model.to_dict(),
@@ -61,75 +114,64 @@ class Experiment:
             "training": {"data": self.config.data.train, "step": step, "seed": self.config.seed},
         }
 
-    def describe(self) -> list[str]:
-        """Lines for the start of a run."""
-        rule = self.preprocessing
-        width = rule.width or rule.max_width
-        frames = num_frames(width, self.model.geometry)
-        widths = str(rule.width) if rule.width else f"{rule.min_width} to {rule.max_width}"
-        lines = [f"characters: {self.charset.num_classes - 1} and the blank"]
-        lines.append(
-            f"pictures: {'grey' if rule.channels == 1 else 'RGB'}, {widths} px wide, "
-            f"{'' if rule.antialias else 'not '}antialiased, (x - {rule.mean:g}) / {rule.scale:g}"
-        )
-        lines.append(
-            f"{width} px -> {frames} frames: at most {frames} characters, fewer with doubles"
-        )
-        widths = ", ".join(map(str, self.plan.widths))
-        lines.append(
-            f"{self.plan.steps_per_epoch} batches of {self.config.batch_size} an epoch, "
-            f"{widths} px wide; {self.total_steps} steps in all"
-        )
-        return lines
 
-
-def make_experiment(config: Any, origin: Origin | None = None) -> Experiment:
-    """Reads character table and annotations.
-
-    Args:
-      config: a locked ConfigDict, see configs/.
-      origin: see `starting.origin_of`; gives what the config leaves to it.
-
-    Raises:
-      UserError: whatever in the config or the data cannot be used.
-    """
-    require_limits(config)
-    if bool(config.steps) == bool(config.epochs):
-        raise UserError(
-            f"config.steps={config.steps} and config.epochs={config.epochs}: set one, 0 the other"
-        )
-    if origin and origin.resumed and not config.charset.table and not config.charset.characters:
+def make_experiment(config: Any, pretrained: Pretrained | None = None) -> Experiment:
+    """Reads character table and annotations; `pretrained` gives what the config leaves to it."""
+    _check_values(config)
+    named = config.charset.table or config.charset.characters
+    if pretrained and pretrained.variables is None and not named:
         # More labels than when it was begun must not change the classes of the weights.
-        charset = dataclasses.replace(origin.charset, ignore_case=config.charset.ignore_case)
+        ignore_case = config.charset.ignore_case
+        charset = dataclasses.replace(pretrained.charset, ignore_case=ignore_case)
     else:
         charset = charset_of(config)
-    preprocessing = preprocessing_of(config, origin.preprocessing if origin else None)
-    if preprocessing.height != HEIGHT:
-        raise UserError(
-            f"config.preprocessing.height={preprocessing.height}: the network takes {HEIGHT}"
-        )
-    model = _network(config, charset, preprocessing, origin)
-    if origin:
-        origin.require_fit(model, charset)
+    preprocessing = preprocessing_of(config, pretrained.preprocessing if pretrained else None)
+    model = _network(config, charset, preprocessing, pretrained)
+    if pretrained:
+        pretrained.require_fit(model, charset)
     train, validation = open_sources(config, charset, preprocessing, model.geometry)
     plan = plan_of(config, train, preprocessing, model.geometry, evaluation=False)
     epochs = round(config.epochs * plan.steps_per_epoch)
     total_steps = config.steps or max(1, epochs, config.least_steps)
     return Experiment(
-        config, origin, charset, preprocessing, model, train, validation, plan, total_steps
+        config, pretrained, charset, preprocessing, model, train, validation, plan, total_steps
     )
 
 
-def _network(
-    config: Any, charset: Charset, preprocessing: Preprocessing, origin: Origin | None
-) -> ModelConfig:
-    """The network that the config names; where it names none the origin's, else the default."""
-    wanted = config.model
-    dtypes = ("auto", *DTYPES)
-    if wanted.dtype not in dtypes:
+def _check_values(config: Any) -> None:
+    """UserError for a number out of range or a word that is no choice."""
+    for (least, most), keys in RANGES.items():
+        for key in keys.split():
+            value = attrgetter(key)(config)
+            if not (math.isfinite(value) and least <= value <= most):
+                wanted = f"from {least} to {most}" if most < math.inf else f"at least {least}"
+                raise UserError(f"config.{key}={value}: want a number, {wanted}")
+    for key, value, right in (
+        ("data.loader", config.data.loader, ("threads", "tf")),
         # float16 would lose gradients without a scaled loss, and bfloat16 is as small.
-        raise UserError(f"config.model.dtype: {wanted.dtype!r} is not one of {', '.join(dtypes)}")
-    own = origin.model if origin else get_model_config(DEFAULT_NETWORK, num_classes=1)
+        ("model.dtype", config.model.dtype, ("auto", *DTYPES)),
+        ("preprocessing.height", config.preprocessing.height, (HEIGHT,)),
+    ):
+        if value not in right:
+            raise UserError(f"config.{key}: {value!r} is not {' or '.join(map(str, right))}")
+    if bool(config.steps) == bool(config.epochs):
+        raise UserError(
+            f"config.steps={config.steps} and config.epochs={config.epochs}: set one, 0 the other"
+        )
+    trace = tuple(config.log.profile)
+    if trace and not (len(trace) == 2 and 0 <= trace[0] < trace[1]):
+        raise UserError(f"config.log.profile={trace}: want (from, to), or ()")
+
+
+def _network(
+    config: Any,
+    charset: Charset,
+    preprocessing: Preprocessing,
+    pretrained: Pretrained | None,
+) -> ModelConfig:
+    """The network that the config names; where it names none the other model's, or the default."""
+    wanted = config.model
+    own = pretrained.model if pretrained else get_model_config(DEFAULT_NETWORK, num_classes=1)
     return dataclasses.replace(
         own,
         **(variant(wanted.name) if wanted.name else {}),

@@ -1,53 +1,83 @@
-"""First variables of a run, fresh or another model's, also one with another character table.
+"""What a run starts from: the run in its workdir, another model, or nothing.
 
-Columns of the last layer belong to characters, so they are carried by symbol, not by place.
+Columns of the last layer belong to characters, so they are copied by symbol, not by place.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from crnn_jax.core.charset import Charset
-from crnn_jax.models.crnn import CRNN
-from crnn_jax.training.experiment import Experiment
-from crnn_jax.training.state import Variables, init_variables
+from crnn_jax.core.errors import UserError
+from crnn_jax.core.preprocessing import Preprocessing
+from crnn_jax.models.config import ModelConfig
+from crnn_jax.reading.loaded_model import open_model
+from crnn_jax.training.checkpoints import Workdir
+from crnn_jax.training.state import Variables
 
 
-def initial_variables(experiment: Experiment, seed: int) -> tuple[Variables, list[str]]:
-    """The first variables (a pure function of seed and `init_from`), and lines for the log."""
-    # Initialising outside of any mapped axis: there is no axis to sum over yet.
-    variables = init_variables(CRNN(experiment.model), seed)
-    origin = experiment.origin
-    if origin is None or origin.variables is None:
-        return variables, []
-    variables, lines = carry(variables, experiment.charset, origin.variables, origin.charset)
-    lines.append("init_from: network, preprocessing and batch norm's epsilon are that model's")
-    here, there = experiment.preprocessing.to_metadata(), origin.preprocessing.to_metadata()
-    lines += [
-        f"init_from: but config.preprocessing.{key}={here[key]}, that model's {there[key]}"
-        for key in ("width", "min_width", "max_width")[: 1 if here["width"] else 3]
-        if here[key] != there[key]
-    ]
-    return variables, lines
+class Pretrained(NamedTuple):
+    """A model whose network, preprocessing and batch norm a run takes over.
+
+    Attributes:
+      name: what messages call it.
+      model, charset, preprocessing: as its file or the workdir's checkpoint says.
+      variables: of its network; None for the workdir's own, whose checkpoint will be restored.
+    """
+
+    name: str
+    model: ModelConfig
+    charset: Charset
+    preprocessing: Preprocessing
+    variables: Variables | None
+
+    def require_fit(self, model: ModelConfig, charset: Charset) -> None:
+        """UserError where the config asks for a network that these weights do not fit."""
+        for key, auto, wanted, own in (
+            ("model.name", "", model.name, self.model.name),
+            ("model.geometry", "", model.geometry, self.model.geometry),
+            ("preprocessing.channels", 0, model.channels, self.model.channels),
+        ):
+            if wanted != own:
+                raise UserError(
+                    f"config.{key}={wanted!r}: the network of {self.name} has {own!r}; "
+                    f"{auto!r} takes that"
+                )
+        if self.variables is None and charset.symbols != self.charset.symbols:
+            raise UserError(
+                f"config.charset: {self.name} was begun with other characters, "
+                f"{len(self.charset.characters)}, now {len(charset.characters)}; start in another "
+                f"--workdir with --config.init_from={self.name}"
+            )
 
 
-def carry(
-    variables: dict[str, Any],
-    charset: Charset,
-    source: dict[str, Any],
-    source_charset: Charset,
-) -> tuple[dict[str, Any], list[str]]:
-    """Fills fresh variables with those of another model.
+def load_pretrained(config: Any, workdir: Workdir) -> Pretrained | None:
+    """The model to start from; a run that has checkpoints needs its `init_from` no more."""
+    name, variables, metadata = str(workdir.path), None, workdir.model_metadata()
+    if metadata is None:
+        if not config.init_from:
+            return None
+        name = config.init_from
+        variables, metadata = open_model(name)
+    try:
+        return Pretrained(
+            name,
+            ModelConfig.from_metadata(metadata),
+            Charset.from_metadata(metadata),
+            Preprocessing.from_metadata(metadata["preprocessing"]),
+            variables,
+        )
+    except UserError as error:
+        raise UserError(f"{name}: {error}") from None
 
-    Args:
-      variables: fresh {'params', 'batch_stats'} of the network to train; its `logits` layer has
-        one column a class of `charset`.
-      charset: of the network to train.
-      source: variables of the other model, the same network but for the number of classes.
-      source_charset: its character table.
 
-    Returns:
-      The variables with everything carried that both have, and lines for the log.
+def transfer(
+    variables: Variables, charset: Charset, source: Variables, source_charset: Charset
+) -> tuple[Variables, list[str]]:
+    """The source's variables, the last layer's columns as `charset` orders them; lines for the log.
+
+    `variables` are fresh, of the same network but for the number of classes; new characters keep
+    theirs.
     """
     places = {symbol: i for i, symbol in enumerate(source_charset.symbols)}
     pairs = [(i, places[s]) for i, s in enumerate(charset.symbols) if s in places]
@@ -57,20 +87,18 @@ def carry(
         for i, s in enumerate(charset.symbols)
         if source_charset.ignore_case and s not in places and s.lower() in places
     ]
-    to, come = (np.array(side, np.int64) for side in zip(*pairs, *capitals, strict=True))
+    ours, theirs = (np.array(side, np.int64) for side in zip(*pairs, *capitals, strict=True))
     logits = {}
     for name, value in variables["params"]["logits"].items():
         logits[name] = np.array(value)
-        logits[name][..., to] = source["params"]["logits"][name][..., come]
-    result = {**source, "params": {**source["params"], "logits": logits}}
-    folded = {charset.symbols[i] for i, _ in capitals}
-    new = [s for s in charset.symbols if s not in places and s not in folded]
+        logits[name][..., ours] = source["params"]["logits"][name][..., theirs]
+    new = [s for i, s in enumerate(charset.symbols) if i not in ours]
     gone = [s for s in source_charset.symbols if s not in charset.symbols]
     lines = [f"init_from: {len(pairs)} of {charset.num_classes} classes carried"]
-    if folded:
-        lines.append(f"init_from: {len(folded)} capitals start as their small letters")
+    if capitals:
+        lines.append(f"init_from: {len(capitals)} capitals start as their small letters")
     if new:
         lines.append(f"init_from: new characters: {' '.join(map(repr, new))}")
     if gone:
         lines.append(f"init_from: left behind: {' '.join(map(repr, gone))}")
-    return result, lines
+    return {**source, "params": {**source["params"], "logits": logits}}, lines

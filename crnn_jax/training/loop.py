@@ -9,36 +9,36 @@ host. All that a checkpoint does not hold is a pure function of (config, step).
 import contextlib
 import io
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
 import numpy as np
 
 from crnn_jax.core.errors import UserError
+from crnn_jax.core.model_file import save_model
 from crnn_jax.data.batch import Batch
 from crnn_jax.data.plan import Plan
 from crnn_jax.models.crnn import CRNN
+from crnn_jax.reading.checkpoint import steps
 from crnn_jax.scoring.evaluation import Prediction, evaluate_batches
 from crnn_jax.scoring.result import EvaluationResult
-from crnn_jax.training import hosts, report
-from crnn_jax.training.best import BestSoFar
-from crnn_jax.training.checkpoints import Checkpoints
+from crnn_jax.training import logging
+from crnn_jax.training.checkpoints import Checkpoints, Workdir, write_json
 from crnn_jax.training.experiment import Experiment, make_experiment
-from crnn_jax.training.init_from import initial_variables
+from crnn_jax.training.init_from import load_pretrained
+from crnn_jax.training.metrics import BestEvaluation, NotFinite, NothingRead, RunMetrics
 from crnn_jax.training.optimizer import frozen_modules, make_optimizer, make_schedule
-from crnn_jax.training.parallel import Parallel
-from crnn_jax.training.pictures import FirstBatch, sheet
-from crnn_jax.training.profile import Profile
-from crnn_jax.training.programs import Programs
-from crnn_jax.training.signals import StopRequest
-from crnn_jax.training.starting import origin_of
-from crnn_jax.training.state import TrainState, create_state
+from crnn_jax.training.parallel import (
+    CompiledStep,
+    Parallel,
+    StopRequest,
+    gather,
+    is_first,
+    require_equal,
+)
+from crnn_jax.training.state import TrainState, Variables, create_state
 from crnn_jax.training.step import make_eval_step, make_train_step
-from crnn_jax.training.stream import stream_of
-from crnn_jax.training.summaries import Progress, Summaries
-from crnn_jax.training.tally import NotFinite, NothingRead, Tally
-from crnn_jax.training.workdir import Workdir, write_json
 
 
 def train_and_evaluate(
@@ -59,80 +59,111 @@ def train_and_evaluate(
       NotFinite: too many steps in a row without a finite gradient; the state before is saved.
     """
     place = Workdir(workdir)
+    parallel, experiment = _prepare(config, place)
+    _require_same_everywhere(experiment)
     try:
-        return _Run(config, place, with_new_config).train()
+        place.open(config.to_dict(), with_new_config=with_new_config)
+        return _Run(parallel, experiment, place).train()
     finally:
         place.release()
+
+
+def preview(config: Any, workdir: str) -> Iterator[str]:
+    """The lines that a run begins with, then its epochs, evaluations and files; changes nothing."""
+    place = Workdir(workdir)
+    parallel, experiment = _prepare(config, place)
+    variables, lines = experiment.initial_variables()
+    yield from logging.first_lines(experiment, parallel, variables)
+    yield from lines
+    if frozen := frozen_modules(config.freeze):
+        yield f"not trained: {', '.join(frozen)}"
+    per_epoch, total = experiment.plan.steps_per_epoch, experiment.total_steps
+    yield f"{total / per_epoch:.1f} epochs; pictures changed on the way: {config.data.augment}"
+    if experiment.validation:
+        every, patience = experiment.evaluate_every, config.evaluation.patience
+        ends = f", the run ends after {patience} without a better one" if patience else ""
+        yield f"an evaluation every {every} steps, {total // every or 1} in all{ends}"
+    else:
+        yield "no validation: the last weights are the ones that are kept"
+    saved = steps(place.latest)
+    begins = f"goes on from step {saved[-1]}" if saved else "a new run"
+    yield f"workdir {place.path}: {place.finished(total) or begins}"
+
+
+def _prepare(config: Any, workdir: Workdir) -> tuple[Parallel, Experiment]:
+    parallel = Parallel(config.parallel)
+    parallel.check_batch_sizes(config)
+    return parallel, make_experiment(config, load_pretrained(config, workdir))
+
+
+def _require_same_everywhere(experiment: Experiment) -> None:
+    """Ends all processes where one would train on, or be measured by, something else."""
+    if jax.process_count() > 1:
+        require_equal("config", str(experiment.config))
+        require_equal("characters", " ".join(experiment.charset.symbols))
+        require_equal("training data", experiment.plan.fingerprint())
+        for source in experiment.validation:
+            fingerprint = experiment.evaluation_plan(source).fingerprint()
+            require_equal(f"validation data ({source.name})", fingerprint)
 
 
 class _Run:
     """One process's life of a run."""
 
-    def __init__(self, config: Any, workdir: Workdir, with_new_config: bool):
-        self.config, self.workdir = config, workdir
-        self.parallel = Parallel(config.parallel)
-        self.parallel.check_batch_size("batch_size", config.batch_size)
-        self.parallel.check_batch_size("evaluation.batch_size", config.evaluation.batch_size)
-        self.experiment: Experiment = make_experiment(config, origin_of(config, workdir))
-        if jax.process_count() > 1:
-            self._require_same_data()
-        workdir.open(config.to_dict(), with_new_config=with_new_config)
-        self.total = self.experiment.total_steps
+    def __init__(self, parallel: Parallel, experiment: Experiment, workdir: Workdir):
+        self.parallel, self.experiment, self.workdir = parallel, experiment, workdir
+        self.config, self.total = experiment.config, experiment.total_steps
         # One of several processes speaks for all; what goes wrong in another ends it with a line.
-        self.progress = Progress(self.total, None if hosts.first() else io.StringIO())
-        self.latest = Checkpoints(workdir.latest, config.checkpoint.keep, self.progress.say)
-        self.best = BestSoFar(workdir)
-        self.tally = Tally()
-        self.waiting: tuple[Batch, dict[str, Any]] | None = None  # of a step not counted yet
-        self.eval_programs: Programs | None = None
+        self.progress = logging.Progress(self.total, None if is_first() else io.StringIO())
+        self.latest = Checkpoints(workdir.latest, self.config.checkpoint.keep, self.progress.say)
+        self.best_checkpoint = Checkpoints(workdir.best, keep=1)
+        self.metrics, self.best = RunMetrics(), BestEvaluation()
+        self.pending: tuple[Batch, dict[str, Any]] | None = None  # of a step not counted yet
+        self.eval_program: CompiledStep | None = None
         self.closing = contextlib.ExitStack()  # of what still compiles when the run ends
         self.ending = False  # the last step is taken: what cannot be saved now is lost
+        self.step = 0
 
-        frozen = frozen_modules(config.freeze)
+        config = self.config
+        frozen, ema = frozen_modules(config.freeze), config.optimizer.ema
         self.schedule = make_schedule(config.optimizer, self.total)
         optimizer = make_optimizer(config.optimizer, self.schedule, frozen)
-        convolution = self.parallel.convolution(config.model.convolution)
-        model = CRNN(self.experiment.model, self.parallel.axis_name, frozen, convolution)
-        variables, said = initial_variables(self.experiment, config.seed)
-        hosts.require_equal("first weights (init_from)", report.weights_sha256(variables))
-        for line in (*report.first_lines(self.experiment, self.parallel, variables), *said):
-            self.progress.say(line)
-        state = create_state(variables, optimizer, ema=config.optimizer.ema > 0)
-        self.state: TrainState = self.parallel.replicate(state)
-        charset = self.experiment.charset
-        self.train_step = self.parallel.train_step(
-            make_train_step(
-                model, optimizer, blank_id=charset.blank_id, ema_decay=config.optimizer.ema
-            )
+        convolution = parallel.convolution(config.model.convolution)
+        model = CRNN(experiment.model, parallel.axis_name, frozen, convolution)
+        variables, lines = experiment.initial_variables()
+        require_equal("first weights (init_from)", logging.weights_sha256(variables))
+        self.progress.say(*logging.first_lines(experiment, parallel, variables), *lines)
+        self.state = parallel.replicate(create_state(variables, optimizer, ema=ema > 0))
+        blank, unknown = experiment.charset.blank_id, experiment.unknown_id
+        self.train_step = parallel.train_step(
+            make_train_step(model, optimizer, blank_id=blank, ema_decay=ema)
         )
-        self.eval_step = self.parallel.eval_step(
-            make_eval_step(model, blank_id=charset.blank_id, unknown_id=self.experiment.unknown_id)
+        self.eval_step = parallel.eval_step(
+            make_eval_step(model, blank_id=blank, unknown_id=unknown)
         )
-
-    def _require_same_data(self) -> None:
-        """Stops all processes where one would train on, or be measured by, something else."""
-        experiment = self.experiment
-        hosts.require_equal("config", str(self.config))
-        hosts.require_equal("characters", " ".join(experiment.charset.symbols))
-        hosts.require_equal("training data", experiment.plan.fingerprint())
-        for source in experiment.validation:
-            print_ = experiment.evaluation_plan(source).fingerprint()
-            hosts.require_equal(f"validation data ({source.name})", print_)
 
     def train(self) -> TrainState | None:
         if finished := self.workdir.finished(self.total):
             self.progress.say(f"{self.workdir.path}: {finished}")
             return None
-        self._resume()
-        if hosts.first():
-            self.workdir.begin(self.config.to_dict(), self.experiment.charset)
-        begun = int(self.state.step)
-        board = self.workdir.tensorboard if self.config.log.tensorboard else None
-        files = (self.workdir.metrics, board) if hosts.first() else (None, None)
-        self.summaries = Summaries(*files, from_step=begun)
+        if found := self.latest.restore(self.state):
+            self.state, meta = found
+            self.step = int(self.state.step)
+            self.metrics = RunMetrics.from_meta(meta["tally"])
+            self.best = BestEvaluation(**meta["best"])
+            self.progress.say(f"going on from step {self.step}")
+        files: tuple = (None, None)
+        if is_first():
+            # Only now, when nothing was found wrong.
+            write_json(self.workdir.config, self.config.to_dict())
+            self.experiment.charset.write(self.workdir.table)
+            board = self.workdir.tensorboard if self.config.log.tensorboard else None
+            files = (self.workdir.metrics, board)
+        self.writer = logging.MetricsWriter(*files, from_step=self.step)
+        self.clock = logging.Clock()
         try:
             with StopRequest() as stop, self.closing:
-                step = self._steps(begun, stop)
+                self._steps(stop)
         except jax.errors.JaxRuntimeError as error:
             if "RESOURCE_EXHAUSTED" not in str(error):
                 raise
@@ -141,202 +172,187 @@ class _Run:
                 "one, the same command then goes on with --resume=with_new_config"
             ) from None
         except (UserError, NotFinite) as error:
-            self._keep(alone=not isinstance(error, NotFinite | NothingRead))
+            # What is trained is saved, unless this process may be the only one to come here.
+            everywhere = isinstance(error, NotFinite | NothingRead) or jax.process_count() == 1
+            if self.step and everywhere:
+                self._count()
+                self.ending = True
+                self._save()
             raise
         finally:
-            self.summaries.close()
-        if step < self.total and not self.best.exhausted(self.config.evaluation.patience):
-            self.progress.say(f"stopped at step {step} of {self.total}, run again to go on")
-        else:
-            self._finish(step)
+            self.writer.close()
+        if self.step < self.total and not self.best.exhausted(self.config.evaluation.patience):
+            self.progress.say(f"stopped at step {self.step} of {self.total}, run again to go on")
+        elif is_first():
+            self._finish()
         return self.state
 
-    def _resume(self) -> None:
-        found = self.latest.restore(self.state)
-        if found is None:
-            return
-        self.state, meta = found
-        self.tally = Tally.from_meta(meta["tally"])
-        self.best.from_meta(meta["best"])
-        self.progress.say(f"going on from step {int(self.state.step)}")
-
-    def _steps(self, begun: int, stop: StopRequest) -> int:
-        """Runs to the end, a signal or the end of patience; returns the last step taken."""
-        config, experiment = self.config, self.experiment
-        step = begun
-        clock = report.Clock()
-        profile = Profile(config.log.profile, self.workdir.tensorboard)
-        augment = config.data.augment
-        stream = stream_of(
-            experiment,
-            experiment.plan,
-            experiment.train,
-            start=begun,
-            stop=self.total,
-            augment=augment,
+    def _steps(self, stop: StopRequest) -> None:
+        """Runs to the end, a signal or the end of patience."""
+        config, experiment, plan = self.config, self.experiment, self.experiment.plan
+        batches = experiment.batches(
+            plan, experiment.train, self.step, self.total, config.data.augment
         )
-        programs = self._train_programs(begun)
-        while step < self.total:
-            profile.before(step)
-            clock.wait()
-            batch = next(stream)
-            clock.work()
-            placed = self.parallel.shard(batch)
-            if not programs.ready(placed):
-                self.progress.say(f"compiling for {batch['image'].shape[2]} px")
-                with clock.compiling():
-                    programs.wait(placed)
-            with jax.profiler.StepTraceAnnotation("train", step_num=step):
-                self.state, metrics = programs(self.state, placed)
-            step += 1
-            self._count()
-            self.waiting = (batch, metrics)
-            # Once: a signal may come at any line below.
-            asked = hosts.stop_asked(stop.asked, step)
-            self.ending = last = step == self.total or asked
-            evaluates = step % experiment.evaluate_every == 0 or step == self.total
-            saves = step % config.checkpoint.every_steps == 0 or evaluates or last
-            if step % config.log.every_steps == 0 or saves:
-                self._count()  # what is written must not depend on where a run stopped
-            if step % config.log.every_steps == 0:
-                self._log(step, clock)
-            if evaluates and experiment.validation:
-                self._evaluate(step)
-                clock.pause()
-            if saves:
-                self._save(step, clock)
-            if asked or self.best.exhausted(config.evaluation.patience):
-                break
-        profile.stop()
-        return step
-
-    def _train_programs(self, begun: int) -> Programs:
-        """The training step, compiled for the widths that come next."""
-        plan = self.experiment.plan
-        widths = plan.upcoming_widths(begun, self.total)
+        widths = plan.upcoming_widths(self.step, self.total)
         if len(widths) > 1:
             self.progress.say(f"compiling for {len(widths)} widths, several at a time")
-        batches = self._blank_batches(plan, widths)
-        return self._compiled(self.train_step, self.state, batches)
+        train_program = self._compile(self.train_step, self.state, [(plan, widths)])
+        trace_from, trace_to = config.log.profile or (-1, -1)
+        trace = self.closing.enter_context(contextlib.ExitStack())
+        while self.step < self.total:
+            if self.step == trace_from:
+                trace.enter_context(jax.profiler.trace(str(self.workdir.tensorboard)))
+            if self.step == trace_to:
+                trace.close()
+            with self.clock.spend("waiting"):
+                batch = next(batches)
+            placed = self.parallel.shard(batch)
+            if not (program := train_program.program(placed)).done():
+                self.progress.say(f"compiling for {batch['image'].shape[2]} px")
+                with self.clock.spend("compiling"):
+                    program.result()
+            with jax.profiler.StepTraceAnnotation("train", step_num=self.step):
+                self.state, metrics = train_program(self.state, placed)
+            self.step += 1
+            self.clock.steps += 1
+            self._count()
+            self.pending = (batch, metrics)
+            # Once: a signal may come at any line below.
+            asked = stop.asked(self.step)
+            self.ending = last = self.step == self.total or asked
+            logs = self.step % config.log.every_steps == 0
+            evaluates = self.step % experiment.evaluate_every == 0 or self.step == self.total
+            saves = self.step % config.checkpoint.every_steps == 0 or evaluates or last
+            if logs or saves:
+                self._count()  # what is written must not depend on where a run stopped
+            if logs:
+                self._log()
+            if evaluates and experiment.validation:
+                self._evaluate()
+                self.clock.restart()
+            if saves:
+                self._save()
+            if asked or self.best.exhausted(config.evaluation.patience):
+                break
 
-    def _eval_programs(self, variables: dict[str, Any]) -> Programs:
-        """The evaluation step, compiled for the widths of the validation data."""
-        plans = [self.experiment.evaluation_plan(s) for s in self.experiment.validation]
-        batches = [
-            self._blank_batches(plan, plan.upcoming_widths(0, plan.steps_per_epoch))
-            for plan in plans
-        ]
-        return self._compiled(self.eval_step, variables, itertools.chain(*batches))
+    def _compile(self, step: Any, state: Any, shapes: list[tuple[Plan, list[int]]]) -> CompiledStep:
+        """Begins to compile a step for these widths of these plans."""
+        rule = self.experiment.preprocessing
 
-    def _compiled(self, step: Any, state: Any, batches: Iterable[dict[str, Any]]) -> Programs:
-        # pmap over several processes is lowered from arrays only.
-        ahead = self.parallel.mode == "jit" or jax.process_count() == 1
-        programs = Programs(step, state, batches, ahead=ahead)
-        self.closing.callback(programs.close)
-        return programs
+        def blank_batches() -> Iterator[dict[str, Any]]:
+            for plan, widths in shapes:
+                rows = plan.batch_size // jax.process_count()
+                for width in widths:
+                    blank = {
+                        "image": np.zeros((rows, rule.height, width, rule.channels), np.uint8),
+                        "width": np.zeros(rows, np.int32),
+                        "label": np.zeros((rows, plan.label_axis(width)), np.int32),
+                        "label_length": np.zeros(rows, np.int32),
+                        "mask": np.zeros(rows, bool),
+                    }
+                    yield self.parallel.shard(blank)
 
-    def _blank_batches(self, plan: Plan, widths: list[int]) -> Iterator[dict[str, Any]]:
-        """A batch of each width as the devices get it, for its shapes."""
-        rule, rows = self.experiment.preprocessing, plan.batch_size // jax.process_count()
-        for width in widths:
-            yield self.parallel.shard(
-                {
-                    "image": np.zeros((rows, rule.height, width, rule.channels), np.uint8),
-                    "width": np.zeros(rows, np.int32),
-                    "label": np.zeros((rows, plan.label_axis(width)), np.int32),
-                    "label_length": np.zeros(rows, np.int32),
-                    "mask": np.zeros(rows, bool),
-                }
-            )
+        program = CompiledStep(self.parallel, step, state, blank_batches())
+        self.closing.callback(program.close)
+        return program
 
     def _count(self) -> None:
         """Waits for the numbers of the last step, if they were not counted yet."""
-        if self.waiting is None:
-            return
-        (batch, metrics), self.waiting = self.waiting, None
-        name_of, most = self.experiment.train.identity, self.config.optimizer.max_not_finite
-        self.tally.add(batch, jax.device_get(metrics), most, name_of)
+        if self.pending is not None:
+            (batch, metrics), self.pending = self.pending, None
+            name_of, most = self.experiment.train.identity, self.config.optimizer.max_not_finite
+            self.metrics.add(batch, jax.device_get(metrics), most, name_of)
 
-    def _share(self) -> None:
-        for line in self.tally.share(hosts.gather):
-            self.progress.say(line)
-
-    def _keep(self, *, alone: bool) -> None:
-        """Saves what is trained where a fault ends the run, which may be this process's `alone`."""
-        if int(self.state.step) and not (alone and jax.process_count() > 1):
-            self._count()
-            self.ending = True
-            self._save(int(self.state.step), None)
-
-    def _log(self, step: int, clock: "report.Clock") -> None:
-        self._share()
-        row = {"learning_rate": float(self.schedule(step - 1)), **self.tally.take()}
+    def _log(self) -> None:
+        self.progress.say(*self.metrics.share(gather))
+        row = {"learning_rate": float(self.schedule(self.step - 1)), **self.metrics.take()}
         row = {f"train/{name}": value for name, value in row.items()}
-        speed = clock.take(self.config.batch_size)
-        self.summaries.write(step, row | speed)
-        left = (self.total - step) * clock.seconds_a_step
-        self.progress.show(step, report.progress_text(row, speed), left)
+        row |= self.clock.take(self.config.batch_size)
+        self.writer.write(self.step, row)
+        left = (self.total - self.step) * self.clock.seconds_a_step
+        self.progress.show(self.step, row, left)
 
-    def _evaluate(self, step: int) -> None:
-        variables = self.state.variables
-        programs = self.eval_programs = self.eval_programs or self._eval_programs(variables)
+    def _evaluate(self) -> None:
+        experiment, variables = self.experiment, self.state.variables
+        plans = [experiment.evaluation_plan(source) for source in experiment.validation]
+        if self.eval_program is None:
+            shapes = [(plan, plan.upcoming_widths(0, plan.steps_per_epoch)) for plan in plans]
+            self.eval_program = self._compile(self.eval_step, variables, shapes)
+        program, result = self.eval_program, EvaluationResult()
 
         def predict(batch: Batch) -> Prediction:
-            found = self.parallel.own_rows(programs(variables, self.parallel.shard(batch)))
+            found = self.parallel.own_rows(program(variables, self.parallel.shard(batch)))
             return Prediction(found["ids"], found["id_lengths"], found["log_prob"], found["loss"])
 
-        result = EvaluationResult()
-        for source in self.experiment.validation:
-            plan = self.experiment.evaluation_plan(source)
-            stream = stream_of(self.experiment, plan, source, stop=plan.steps_per_epoch)
-            first = FirstBatch(predict)
-            own = evaluate_batches(first, stream, source, self.experiment.charset)
-            for part in hosts.gather(own.to_message()):  # all must agree on the best
+        for source, plan in zip(experiment.validation, plans, strict=True):
+            batches = experiment.batches(plan, source, 0, plan.steps_per_epoch)
+            first = list(itertools.islice(batches, 1))
+            every = itertools.chain(first, batches)
+            own = evaluate_batches(predict, every, source, experiment.charset)
+            for part in gather(own.to_message()):  # all must agree on the best
                 result += EvaluationResult.from_message(part)
-            if self.summaries.shows and self.config.log.pictures:
-                samples = first.samples(source, self.experiment.charset, self.config.log.pictures)
-                self.summaries.picture(step, f"validation/{source.name}", sheet(samples))
+            self._show(f"validation/{source.name}", first, own)
             result.note_reasons(source.name, plan.reasons.counts)
         metrics = result.metrics()
-        self.summaries.write(step, {f"validation/{k}": v for k, v in metrics.items()})
+        self.writer.write(self.step, {f"validation/{k}": v for k, v in metrics.items()})
         if self.config.log.histograms:
-            self.summaries.histograms(step, variables)
-        for line in report.validation_lines(step, result):
-            self.progress.say(line)
-        if self.best.offer(step, metrics):
-            state, metadata = self.parallel.savable(self.state), self.experiment.metadata(step)
-            self._write(step, lambda: self.best.save(step, state, metadata))
+            self.writer.histograms(self.step, variables)
+        self.progress.say(*logging.validation_lines(self.step, result))
+        if self.best.offer(self.step, metrics):
+            variables = self.parallel.savable(variables)
+            meta = {"model": experiment.metadata(self.step), "metrics": metrics}
+            self._write(lambda: self.best_checkpoint.save(self.step, variables, meta))
+            self._write(lambda: self._save_model(variables))
 
-    def _save(self, step: int, clock: "report.Clock | None") -> None:
-        if clock is not None:
-            self.tally.seconds += clock.since_last()
-        self._share()
+    def _show(self, name: str, batches: list[Batch], result: EvaluationResult) -> None:
+        """Images of a validation set with what was read, for TensorBoard."""
+        count = self.config.log.pictures
+        if self.writer.board and count:
+            rows = {row.id: row for row in result.rows}
+            samples = []
+            for batch in batches:
+                for i in np.flatnonzero(batch["mask"])[:count]:
+                    row, width = rows[int(batch["id"][i])], batch["width"][i]
+                    samples.append((batch["image"][i][:, :width], row.label, row.text or ""))
+            image = logging.sheet(samples)
+            self.writer.board.add_image(name, image, self.step, dataformats="HWC")
+
+    def _save(self) -> None:
+        self.metrics.seconds += self.clock.since_last()
+        self.progress.say(*self.metrics.share(gather))
         meta = {
-            "tally": self.tally.to_meta(),
-            "best": self.best.to_meta(),
-            "model": self.experiment.metadata(step),
+            "tally": self.metrics.to_meta(),
+            "best": vars(self.best),
+            "model": self.experiment.metadata(self.step),
         }
-        with clock.saving() if clock is not None else contextlib.nullcontext():
+        with self.clock.spend("saving"):
             state = self.parallel.savable(self.state)
-            self._write(step, lambda: self.latest.save(step, state, meta))
+            self._write(lambda: self.latest.save(self.step, state, meta))
             if not self.experiment.validation:
-                self._write(step, lambda: self.best.save_model(state, meta["model"]))
+                self._write(lambda: self._save_model(state.variables))
 
-    def _write(self, step: int, save: Callable[[], None]) -> None:
-        """Saves; a full disk is told, and does not end a run that could still be saved later."""
+    def _save_model(self, variables: Variables) -> None:
+        """The workdir's model file."""
+        if is_first():
+            metadata = self.experiment.metadata(self.step)
+            save_model(self.workdir.model, jax.tree.map(np.asarray, variables), metadata)
+
+    def _write(self, save: Callable[[], None]) -> None:
+        """Saves; a full disk does not end a run that could still be saved later."""
         try:
             save()
         except (OSError, UserError) as error:
+            message = f"step {self.step} could not be saved: {error}"
             if self.ending or jax.process_count() > 1:
-                raise UserError(f"step {step} could not be saved: {error}") from None
-            self.progress.say(
-                f"step {step} could not be saved: {error}; training goes on, earlier ones stay"
-            )
+                raise UserError(message) from None
+            self.progress.say(f"{message}; training goes on, earlier ones stay")
 
-    def _finish(self, step: int) -> None:
-        if not hosts.first():
-            return
-        summary = report.summary(self.experiment, self.state, step, self.tally, self.best)
+    def _finish(self) -> None:
+        """Writes summary.json and says how the run ended."""
+        summary = logging.summary(self.experiment, self.state, self.metrics, self.best)
         write_json(self.workdir.summary, summary)
-        for line in report.last_lines(summary, self.workdir):
-            self.progress.say(line)
+        if self.best.metrics:
+            accuracy = self.best.metrics["accuracy"]
+            self.progress.say(f"best at step {self.best.step}: accuracy {accuracy:.4f}")
+        hours = logging.duration(summary["hours"] * 3600)
+        self.progress.say(f"finished: {self.step} steps, {hours}, {self.workdir.model}")

@@ -27,12 +27,7 @@ def frozen_modules(stages: Iterable[str]) -> tuple[str, ...]:
 
 
 def make_schedule(config: Any, total_steps: int) -> optax.Schedule:
-    """Learning rate by step: linear warm-up, then constant, cosine or linear to the end.
-
-    Args:
-      config: `config.optimizer`: learning_rate, schedule, warmup_steps, final_fraction.
-      total_steps: of the whole run.
-    """
+    """Learning rate by step: linear warm-up, then as `config.optimizer` says to the end."""
     warmup = min(config.warmup_steps, total_steps)
     rest = max(total_steps - warmup, 1)
     peak, final = config.learning_rate, config.learning_rate * config.final_fraction
@@ -58,13 +53,10 @@ def make_optimizer(
     """The optimizer; weight decay touches matrices only, frozen modules get no update.
 
     Args:
-      config: `config.optimizer`: name, b1, b2, weight_decay, clip_norm (0: no clipping),
-        accumulate (batches an update; their gradients are averaged, then clipped).
+      config: `config.optimizer`; gradients of `accumulate` batches are averaged, then clipped.
       schedule: learning rate by step.
-      frozen: module names (see `frozen_modules`).
+      frozen: module names, see `frozen_modules`.
     """
-    if config.accumulate < 1:
-        raise UserError(f"config.optimizer.accumulate={config.accumulate}: at least 1")
     by_step, batches = schedule, config.accumulate
     if batches > 1:  # optax counts updates, the config steps
 
@@ -85,10 +77,8 @@ def make_optimizer(
         update = optax.sgd(schedule, momentum=config.b1 or None)
     else:
         raise UserError(f"config.optimizer.name: {config.name!r} is not adam, adamw or sgd")
-    parts = [update]
-    if config.clip_norm:
-        parts.insert(0, optax.clip_by_global_norm(config.clip_norm))
-    chain = optax.chain(*parts)
+    clip = (optax.clip_by_global_norm(config.clip_norm),) if config.clip_norm else ()
+    chain = optax.chain(*clip, update)
     if batches > 1:
         chain = optax.MultiSteps(chain, batches).gradient_transformation()
     if not frozen:

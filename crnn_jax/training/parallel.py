@@ -1,16 +1,23 @@
-"""Runs the pure steps on all devices: parameters on each, every batch cut along its first axis.
+"""Runs the pure steps on all devices of all processes, and what processes tell each other.
 
     parallel = Parallel('jit')
     state = parallel.replicate(state)
-    step = parallel.train_step(lambda axis_name: make_train_step(...))
+    step = parallel.train_step(make_train_step(model, optimizer, blank_id=36))
     state, metrics = step(state, parallel.shard(batch))
 
 `jit` names how the *global* arrays lie on the mesh and XLA adds the communication; sums over a
 batch are then global by themselves. `pmap` runs the same function once a device on its own part,
-and the function sums along the axis it is told. Both give the same numbers.
+and the function sums along the axis it is given. Both give the same numbers.
+
+Every process has to call the functions below in the same order; one process need not wait.
 """
 
-from collections.abc import Callable, Mapping
+import json
+import os
+import signal
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from operator import attrgetter
 from typing import Any
 
 import jax
@@ -45,12 +52,14 @@ class Parallel:
         self._replicated = NamedSharding(self._mesh, PartitionSpec())
         self._by_sample = NamedSharding(self._mesh, PartitionSpec(AXIS))
 
-    def check_batch_size(self, key: str, batch_size: int) -> None:
-        """Every device takes the same number of samples, or the user is told the config's key."""
-        if batch_size < 1 or batch_size % len(self.devices):
-            raise UserError(
-                f"config.{key}: {batch_size} does not divide by {len(self.devices)} devices"
-            )
+    def check_batch_sizes(self, config: Any) -> None:
+        """UserError where the devices would not take the same number of samples each."""
+        for key in ("batch_size", "evaluation.batch_size"):
+            size = attrgetter(key)(config)
+            if size < 1 or size % len(self.devices):
+                raise UserError(
+                    f"config.{key}: {size} does not divide by {len(self.devices)} devices"
+                )
 
     def convolution(self, choice: str) -> str:
         """What `config.model.convolution` comes to on these devices: 'onednn' or 'xla'."""
@@ -76,10 +85,10 @@ class Parallel:
         return tree
 
     def shard(self, batch: Mapping[str, Any]) -> dict[str, Any]:
-        """This host's slice of a batch, [b / hosts, ...], as global arrays on the devices."""
+        """This process's slice of a batch, [b / processes, ...], as global arrays."""
         arrays = {k: np.asarray(batch[k]) for k in DEVICE_KEYS}
         if self.mode == "pmap":
-            local = len([d for d in self.devices if d.process_index == jax.process_index()])
+            local = sum(d.process_index == jax.process_index() for d in self.devices)
             return {k: a.reshape(local, -1, *a.shape[1:]) for k, a in arrays.items()}
         return {
             k: jax.make_array_from_process_local_data(self._by_sample, a) for k, a in arrays.items()
@@ -111,9 +120,133 @@ class Parallel:
         )
 
     def own_rows(self, results: dict[str, Any]) -> dict[str, Any]:
-        """Of what an evaluation step gives, the rows of this host's slice."""
+        """Of what an evaluation step gives, the rows of this process's slice."""
         if self.mode == "pmap":
             return {k: v.reshape(-1, *v.shape[2:]) for k, v in results.items()}
         return multihost_utils.global_array_to_host_local_array(
             results, self._mesh, PartitionSpec(AXIS)
         )
+
+
+class CompiledStep:
+    """A step compiled for every shape of batch, side by side and ahead of its turn.
+
+    XLA takes seconds a shape, most of them on one core. Compiling on first use would let a run of a
+    dozen widths stand still a dozen times.
+    """
+
+    def __init__(self, parallel: Parallel, step: Any, state: Any, batches: Iterable[Mapping]):
+        self._step, self._state = step, jax.tree.map(_abstract, state)
+        # pmap over several processes is lowered from arrays only.
+        self._ahead = parallel.mode == "jit" or jax.process_count() == 1
+        self._pool = ThreadPoolExecutor(os.cpu_count())
+        self._programs: dict[tuple, Future] = {}
+        for batch in batches:
+            self.program(batch)
+
+    def program(self, batch: Mapping[str, Any]) -> Future:
+        """The step for a batch's shape, maybe still compiling."""
+        shape = (batch["image"].shape, batch["label"].shape)
+        if shape not in self._programs:
+            structs = jax.tree.map(_abstract, dict(batch))
+            self._programs[shape] = self._pool.submit(self._compile, structs)
+        return self._programs[shape]
+
+    def _compile(self, batch: Any) -> Callable[..., Any]:
+        return self._step.lower(self._state, batch).compile() if self._ahead else self._step
+
+    def __call__(self, state: Any, batch: Mapping[str, Any]) -> Any:
+        """Takes the step, once its program is compiled."""
+        return self.program(batch).result()(state, batch)
+
+    def close(self) -> None:
+        """Compiles nothing that was not begun."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _abstract(array: Any) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=getattr(array, "sharding", None))
+
+
+def join(coordinator: str = "", processes: int = 0, process: int = -1) -> None:
+    """Makes this process one of many, before any other use of JAX.
+
+    Without arguments Slurm, Open MPI, Cloud TPU or GKE say it: what `jax.distributed` knows.
+    """
+    given = (bool(coordinator), processes > 0, process >= 0)
+    if any(given) and not (all(given) and process < processes):
+        raise UserError(
+            "--coordinator, --processes and --process (from 0 to processes - 1): give all three, "
+            "or none"
+        )
+    address = (coordinator, processes, process) if all(given) else ()
+    try:
+        jax.distributed.initialize(*address)
+    except (RuntimeError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"cannot join the other processes: {reason}") from None
+
+
+def is_first() -> bool:
+    """Whether this process is the one that writes files and prints."""
+    return jax.process_index() == 0
+
+
+def wait_for_all(what: str) -> None:
+    """Returns when every process has come to here."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(what)
+
+
+def gather(value: Any) -> list[Any]:
+    """The JSON value of every process, in their order."""
+    if jax.process_count() == 1:
+        return [value]
+    text = np.frombuffer(json.dumps(value).encode(), np.uint8)
+    lengths = np.asarray(multihost_utils.process_allgather(np.array([text.size]))).ravel()
+    padded = np.zeros(lengths.max(), np.uint8)
+    padded[: text.size] = text
+    rows = np.asarray(multihost_utils.process_allgather(padded))
+    return [json.loads(bytes(row[:n])) for row, n in zip(rows, lengths, strict=True)]
+
+
+def require_equal(what: str, value: str) -> None:
+    """Ends every process with a UserError where one of them sees something else than the first."""
+    values = gather(value)
+    for process, other in enumerate(values):
+        if other != values[0]:
+            raise UserError(f"process {process} sees other {what} than process 0")
+
+
+class StopRequest:
+    """A context in which SIGTERM and Ctrl-C ask a run to save and stop.
+
+    A second Ctrl-C leaves at once. Of several processes JAX's preemption service listens for
+    SIGTERM; a handler of our own would take its place, so there Ctrl-C is passed on as SIGTERM.
+    """
+
+    def __init__(self) -> None:
+        self._asked = False
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> "StopRequest":
+        own = (signal.SIGTERM, signal.SIGINT) if jax.process_count() == 1 else (signal.SIGINT,)
+        self._before = {number: signal.signal(number, self._handle) for number in own}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _handle(self, number: int, _frame: object) -> None:
+        if self._asked and number == signal.SIGINT:
+            os._exit(130)  # no clean-up: the user has asked twice, and checkpoints are atomic
+        if jax.process_count() > 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        self._asked = True
+
+    def asked(self, step: int) -> bool:
+        """Whether to stop after this step: of several processes all of them, at the same one."""
+        if jax.process_count() == 1:
+            return self._asked
+        return multihost_utils.reached_preemption_sync_point(step)

@@ -53,7 +53,7 @@ def traced_init(model: CRNN, key: jax.Array) -> Variables:
 def create_state(
     variables: Variables, optimizer: optax.GradientTransformation, *, ema: bool
 ) -> TrainState:
-    """The state before step 0. Copies: the step donates its input's buffers."""
+    """The state before step 0. It copies: the step donates its input's buffers."""
     variables = jax.tree.map(jnp.array, variables)
     return TrainState(
         step=jnp.zeros((), jnp.int32),

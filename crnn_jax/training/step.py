@@ -36,9 +36,8 @@ def make_train_step(
       ema_decay: of the average over steps; 0 where the state has none.
 
     Returns:
-      The step. `metrics` are sums and counts over the global batch: `loss_sum`, `correct`, `count`
-      (usable samples), `infeasible` (samples without an alignment), `pixels` (columns)
-      and `pixels_real` (those not padding); beside them `gradient_norm` and bool `finite`.
+      The step; its metrics are sums over the global batch, see `metrics.SUMS`, and
+      `gradient_norm` and bool `finite`.
     """
     axis_name = model.axis_name
 
@@ -97,12 +96,7 @@ def make_train_step(
 def make_eval_step(
     model: CRNN, *, blank_id: int, unknown_id: int = -1
 ) -> Callable[[dict, Batch], dict[str, jax.Array]]:
-    """A pure function `(variables, batch) -> per-sample results`.
-
-    Args:
-      model: the network.
-      blank_id: class of the blank.
-      unknown_id: a class that is never to be read; -1 for none.
+    """A pure function `(variables, batch) -> per-sample results`; never reads `unknown_id`.
 
     Returns:
       `ids` int32 [b, t] and `id_lengths` int32 [b], the greedy reading; `log_prob` float32 [b], of

@@ -27,7 +27,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from crnn_jax.training.summaries import TIMES  # noqa: E402
+from crnn_jax.training.logging import TIMES  # noqa: E402
 
 SETTINGS = ("checkpoint.every_steps=7", "log.every_steps=5", "optimizer.ema=0.99")
 
@@ -169,7 +169,7 @@ def state_of(workdir: Path) -> str:
     code = (
         "import sys, pathlib\n"
         "from crnn_jax.reading.checkpoint import read_state\n"
-        "from crnn_jax.training.report import weights_sha256\n"
+        "from crnn_jax.training.logging import weights_sha256\n"
         "steps = sorted(pathlib.Path(sys.argv[1]).iterdir(), key=lambda p: int(p.name))\n"
         'print(weights_sha256(read_state(steps[-1] / "state")))'
     )

@@ -1,24 +1,37 @@
 """A data set of rendered digits and a config for runs of seconds."""
 
+import json
+
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
 from configs import tiny
+from crnn_jax.training.logging import TIMES
 
 CHARACTERS = "0123456789"
 
 
+def read_rows(workdir):
+    """metrics.jsonl without what two runs of the same numbers differ in."""
+    rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in row.items() if k not in TIMES} for row in rows]
+
+
+def read_summary(workdir):
+    return json.loads((workdir / "summary.json").read_text())
+
+
 @pytest.fixture(scope="session")
 def digits(tmp_path_factory):
-    """An annotation file with 40 pictures of one to four digits, 32 high, 40 to 90 wide."""
+    """An annotation file with 40 images of one to four digits, 32 high, 40 to 90 wide."""
     folder = tmp_path_factory.mktemp("digits")
     font = ImageFont.load_default(24)
     lines = []
     for i in range(40):
         text = str(i * i * 7 % (10 ** (1 + i % 4)))
-        picture = Image.new("L", (40 + 50 * (i % 4) // 3, 32), 255)
-        ImageDraw.Draw(picture).text((3, 2), text, font=font, fill=0)
-        picture.save(folder / f"{i}.png")
+        image = Image.new("L", (40 + 50 * (i % 4) // 3, 32), 255)
+        ImageDraw.Draw(image).text((3, 2), text, font=font, fill=0)
+        image.save(folder / f"{i}.png")
         lines.append(f"{i}.png\t{text}\n")
     path = folder / "labels.tsv"
     path.write_text("".join(lines))
@@ -33,8 +46,7 @@ def digits_config(digits):
         config = tiny.get_config()
         with config.unlocked():
             config.steps = 12
-            config.data.train = str(digits)
-            config.data.validation = str(digits)
+            config.data.train = config.data.validation = str(digits)
             config.data.cache = False
             config.data.boundaries = ()  # one shape: compiling is most of these tests' time
             config.preprocessing.width = 64
@@ -53,3 +65,18 @@ def digits_config(digits):
 @pytest.fixture
 def config(digits_config):
     return digits_config()
+
+
+@pytest.fixture
+def change(config):
+    """Sets keys of the config: change({'optimizer.ema': 0.5})."""
+
+    def change(values):
+        with config.unlocked():
+            for key, value in values.items():
+                *sections, name = key.split(".")
+                holder = config[sections[0]] if sections else config
+                holder[name] = value
+        return config
+
+    return change

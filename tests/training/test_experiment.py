@@ -1,79 +1,170 @@
-"""How long a run is and how often it looks."""
+"""What a config means, how long a run is, and what it takes from another model."""
 
-import math
+import dataclasses
 
+import numpy as np
 import pytest
+from PIL import Image
 
+from configs import words
+from crnn_jax.core.charset import Charset
 from crnn_jax.core.errors import UserError
-from crnn_jax.training.experiment import make_experiment
-from crnn_jax.training.limits import LIMITS, require_limits
-
-
-def lengths(config, **changes):
-    """(steps, steps between evaluations) with keys changed; an epoch is 5 batches."""
-    with config.unlocked():
-        config.steps = 0
-        config.evaluation.every_steps = 0
-        config.update(changes)
-    experiment = make_experiment(config)
-    return experiment.total_steps, experiment.evaluate_every
+from crnn_jax.core.model_file import save_model
+from crnn_jax.core.preprocessing import Preprocessing
+from crnn_jax.reading.recognizer import Recognizer
+from crnn_jax.training.experiment import RANGES, make_experiment
+from crnn_jax.training.init_from import transfer
+from crnn_jax.training.loop import preview, train_and_evaluate
+from tests.testdata.foreign_networks import our_model
+from tests.testdata.tiny_model import noise_pictures
 
 
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({"epochs": 3.0}, (15, 5)),
+        ({"epochs": 3.0}, (15, 5)),  # an epoch is 5 batches
         ({"epochs": 3.0, "least_steps": 12}, (15, 5)),
         ({"epochs": 3.0, "least_steps": 60}, (60, 5)),
         ({"epochs": 40.0}, (200, 10)),  # twenty evaluations, not forty
-        ({"steps": 101, "epochs": 0.0, "least_steps": 1_000}, (101, 6)),
+        ({"steps": 101, "least_steps": 1_000}, (101, 6)),
+        ({"epochs": 3.0, "evaluation.every_steps": 7}, (15, 7)),
     ],
 )
-def test_small_sets_get_enough_steps_and_not_too_many_evaluations(config, changes, expected):
-    assert lengths(config, **changes) == expected
-
-
-def test_a_named_interval_of_evaluations_stays(config):
-    with config.unlocked():
-        config.evaluation.every_steps = 7
-    assert make_experiment(config).evaluate_every == 7
+def test_small_sets_get_enough_steps_and_not_too_many_evaluations(change, changes, expected):
+    experiment = make_experiment(change({"steps": 0, "evaluation.every_steps": 0} | changes))
+    assert (experiment.total_steps, experiment.evaluate_every) == expected
 
 
 @pytest.mark.parametrize(("unknown", "read"), [("unusable", 0), ("strip", 0), ("map", -1)])
-def test_the_unknown_class_is_read_only_where_it_is_trained(config, root, unknown, read):
+def test_the_unknown_class_is_read_only_where_it_is_trained(change, root, unknown, read):
+    table = str(root / "example" / "table.txt")  # <UNK> is its first line
+    change({"charset.table": table, "charset.characters": "", "data.unknown": unknown})
+    assert make_experiment(change({})).unknown_id == read
+
+
+@pytest.mark.parametrize(("least", "most"), RANGES)
+def test_numbers_out_of_range_are_named(config, change, least, most):
+    for key in RANGES[least, most].split():
+        section, _, name = key.rpartition(".")
+        right = (config[section] if section else config)[name]
+        for value in (least - 1, most + 1, float("nan")) if isinstance(right, float) else (-1,):
+            with pytest.raises(UserError, match=rf"^config\.{key}=\S+: want a number"):
+                make_experiment(change({key: type(right)(value)}))
+        change({key: right})
+
+
+# What `import_weights` makes: CRNN.tf2's and crnn.pytorch's.
+SOURCES = {
+    "keras": Preprocessing(
+        channels=3, min_width=5, max_width=160, rounding="floor", antialias=False, mean=0, scale=255
+    ),
+    "torch": Preprocessing(width=100, mean=100.0, scale=50.0),
+}
+
+
+@pytest.fixture(scope="module", params=SOURCES)
+def other(request, tmp_path_factory):
+    """A model file of another program's network, and the model itself."""
+    rule = SOURCES[request.param]
+    variables, metadata = our_model(request.param, rule.channels)
+    metadata |= {"preprocessing": rule.to_metadata()}
+    path = str(tmp_path_factory.mktemp("other") / "other.safetensors")
+    save_model(path, variables, metadata)
+    return path, Recognizer(variables, metadata)
+
+
+@pytest.fixture
+def config(request, digits, digits_config):
+    """For tests that name `other`, configs/words.py for one step that changes nothing."""
+    if "other" not in request.fixturenames:
+        return digits_config()
+    path, recognizer = request.getfixturevalue("other")
+    config = words.get_config()
     with config.unlocked():
-        config.charset.table = str(root / "example" / "table.txt")  # <UNK> is its first line
-        config.charset.characters = ""
-        config.data.unknown = unknown
-    assert make_experiment(config).unknown_id == read
+        config.init_from = path
+        config.epochs, config.steps, config.batch_size = 0.0, 1, 8
+        config.optimizer.learning_rate = config.optimizer.ema = 0.0
+        config.model.bn_momentum = 1.0
+        config.evaluation.batch_size = 8
+        config.charset.characters = "".join(recognizer.charset.characters)
+        config.charset.ignore_case = True
+        config.log.tensorboard = config.data.cache = False
+        config.data.train = str(digits)
+    return config
 
 
-@pytest.mark.parametrize("key", LIMITS)
-def test_numbers_outside_their_limits_are_told(config, key):
-    least, most = LIMITS[key]
-    part, _, name = key.rpartition(".")
-    holder = config[part] if part else config
-    kind = type(holder[name])
-    for value in (least - 1, most + 1 if most < math.inf else least - 1):
-        with config.unlocked():
-            holder[name] = kind(value)
-        with pytest.raises(UserError, match=rf"^config\.{key}=-?[\d.]+: want a number"):
-            make_experiment(config)
+def test_a_run_starts_by_reading_what_the_other_model_reads(other, change, tmp_path, capsys):
+    """Labels are what the other model reads: all are right before anything was learnt."""
+    recognizer, paths = other[1], []
+    for i, image in enumerate(noise_pictures(24)):
+        paths.append(tmp_path / f"{i}.png")
+        Image.fromarray(image).save(paths[-1])
+    texts = [reading.text for reading in recognizer.read(paths)]
+    lines = [f"{path.name}\t{text}\n" for path, text in zip(paths, texts, strict=True) if text]
+    assert len(lines) > 12
+    labels = tmp_path / "labels.tsv"
+    labels.write_text("".join(lines))
+    change({"data.train": str(labels), "data.validation": str(labels)})
+    config = change({"preprocessing.max_width": 0, "data.boundaries": ()})
+    train_and_evaluate(config, str(tmp_path / "run"))
+    said = capsys.readouterr().err
+    assert "validation at step 1: accuracy 1.0000" in said
+    assert "that model's\n" in said
+    again = Recognizer.load(tmp_path / "run")
+    assert again.preprocessing == recognizer.preprocessing
+    assert dataclasses.replace(again.config, bn_momentum=0.99) == recognizer.config
 
 
-def test_the_limits_themselves_are_inside(config):
-    for end in (0, 1):
-        with config.unlocked():
-            for key, limits in LIMITS.items():
-                part, _, name = key.rpartition(".")
-                holder = config[part] if part else config
-                if limits[end] < math.inf:
-                    holder[name] = type(holder[name])(limits[end])
-        require_limits(config)
+def test_a_conflict_names_the_key(other, change, config, tmp_path):
+    model, rule = other[1].config, other[1].preprocessing
+    lines = list(preview(change({"preprocessing.width": 0}), str(tmp_path / "run")))
+    told = "init_from: but config.preprocessing"
+    assert f"{told}.max_width=256, that model's {rule.max_width}" in lines
+    assert (f"{told}.width=0, that model's 100" in lines) == bool(rule.width)
+    for key, value, takes in (
+        ("model.name", "crnn_small", "''"),
+        ("model.geometry", "torch" if model.geometry == "keras" else "keras", "''"),
+        ("preprocessing.channels", 4 - model.channels, "0"),
+    ):
+        auto = "" if takes == "''" else 0
+        wanted = rf"^config\.{key}={value!r}: .*; {takes} takes that$"
+        with pytest.raises(UserError, match=wanted):
+            list(preview(change({key: value}), str(tmp_path / "run")))
+        change({key: auto})
 
 
-def test_a_rate_that_is_no_number(config):
-    with config.unlocked():
-        config.optimizer.learning_rate = float("nan")
-    with pytest.raises(UserError, match=r"learning_rate=nan: want a number, at least 0"):
-        make_experiment(config)
+def _variables(classes, value, hidden=2):
+    column = value + np.arange(classes, dtype=np.float32)
+    return {
+        "params": {
+            "conv1": {"kernel": np.full((3, 3), value, np.float32)},
+            "logits": {"kernel": np.tile(column, (hidden, 1)), "bias": column},
+        },
+        "batch_stats": {"bn3": {"mean": np.full((2,), value, np.float32)}},
+    }
+
+
+def test_columns_follow_their_symbols():
+    old, new = Charset.from_characters("abc"), Charset.from_characters("cxa")
+    found, lines = transfer(_variables(4, 100), new, _variables(4, 0), old)
+    # c was 2, x is new and keeps its first value, a was 0, the blank was 3.
+    np.testing.assert_array_equal(found["params"]["logits"]["bias"], [2, 101, 0, 3])
+    np.testing.assert_array_equal(found["params"]["logits"]["kernel"], [[2, 101, 0, 3]] * 2)
+    assert np.all(found["params"]["conv1"]["kernel"] == 0)
+    assert np.all(found["batch_stats"]["bn3"]["mean"] == 0)
+    assert lines == [
+        "init_from: 3 of 4 classes carried",
+        "init_from: new characters: 'x'",
+        "init_from: left behind: 'b'",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("ignore_case", "bias"), [(True, [0, 0, 102, 2]), (False, [100, 0, 102, 2])]
+)
+def test_capitals_start_as_the_small_letters_of_a_model_that_ignores_case(ignore_case, bias):
+    old = Charset.from_characters("ab", ignore_case=ignore_case)
+    new = Charset.from_characters("AaX")
+    found, lines = transfer(_variables(4, 100), new, _variables(3, 0), old)
+    np.testing.assert_array_equal(found["params"]["logits"]["bias"], bias)
+    assert ("init_from: 1 capitals start as their small letters" in lines) == ignore_case

@@ -1,7 +1,6 @@
-"""Two processes give what one gives, stop together, and go on after one of them was killed."""
+"""Several processes give what one gives, stop together, and go on after one of them was killed."""
 
 import functools
-import json
 import os
 import shutil
 import signal
@@ -16,12 +15,75 @@ import pytest
 
 from crnn_jax.core.errors import UserError
 from crnn_jax.core.model_file import load_model, save_model
-from crnn_jax.models.crnn import CRNN
 from crnn_jax.reading.checkpoint import read_variables
-from crnn_jax.training import hosts
+from crnn_jax.training import parallel
 from crnn_jax.training.experiment import make_experiment
-from crnn_jax.training.state import init_variables
-from crnn_jax.training.summaries import TIMES
+from crnn_jax.training.parallel import CompiledStep, Parallel, StopRequest
+from tests.training.conftest import read_rows, read_summary
+
+
+def test_each_shape_is_compiled_once_before_it_is_wanted():
+    traced = []
+
+    def step(state, batch):
+        traced.append(batch["image"].shape)
+        return state + batch["image"].sum(), {}
+
+    def batch(width, labels=3):
+        return {"image": np.ones((2, 4, width, 1)), "label": np.zeros((2, labels), np.int32)}
+
+    one = Parallel("jit", jax.devices()[:1])
+    compiled = CompiledStep(one, jax.jit(step), np.float32(0), [batch(5), batch(7)])
+    compiled.program(batch(7)).result()
+    assert compiled.program(batch(7)).done()
+    assert compiled(np.float32(1), batch(7))[0] == 1 + 2 * 4 * 7
+    assert compiled(np.float32(0), batch(5))[0] == 2 * 4 * 5
+    assert compiled(np.float32(0), batch(9))[0] == 2 * 4 * 9  # nobody said that it would come
+    assert compiled(np.float32(0), batch(9, labels=4))[0] == 2 * 4 * 9
+    assert len(traced) == 4
+    compiled.close()
+
+
+def test_one_process_waits_for_nobody():
+    assert parallel.is_first()
+    parallel.wait_for_all("nothing")
+    parallel.require_equal("anything", "x")
+    tree = {"a": np.zeros(3)}
+    for mode in ("jit", "pmap"):
+        assert Parallel(mode).savable(tree) is tree
+
+
+@pytest.mark.parametrize("arguments", [("127.0.0.1:1", 0, -1), ("127.0.0.1:1", 2, 2)])
+def test_mistakes_in_joining(arguments):
+    with pytest.raises(UserError, match="give all three"):
+        parallel.join(*arguments)
+
+
+def test_after_a_run_signals_do_what_they_did():
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    before = [signal.getsignal(number) for number in numbers]
+    with StopRequest() as stop:
+        assert not stop.asked(1)
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stop.asked(2)
+    assert [signal.getsignal(number) for number in numbers] == before
+
+
+def test_a_second_ctrl_c_leaves_at_once():
+    """Nothing is waited for, not even the step that runs."""
+    code = (
+        "import os, signal, time\n"
+        "from crnn_jax.training.parallel import StopRequest\n"
+        "with StopRequest() as stop:\n"
+        "    os.kill(os.getpid(), signal.SIGINT)\n"
+        "    assert stop.asked(1)\n"
+        "    print('asked', flush=True)\n"
+        "    os.kill(os.getpid(), signal.SIGINT)\n"
+        "    time.sleep(60)\n"
+    )
+    words = [sys.executable, "-c", code]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=30, check=False)
+    assert (done.stdout, done.returncode) == ("asked\n", 130)
 
 
 def free_port():
@@ -30,53 +92,52 @@ def free_port():
         return free.getsockname()[1]
 
 
+def environment(root, devices):
+    kept = {k: v for k, v in os.environ.items() if "proxy" not in k.lower()}
+    flags = f"--xla_force_host_platform_device_count={devices}"
+    return kept | {"XLA_FLAGS": flags, "PYTHONPATH": str(root)}
+
+
 class Runs:
     """Starts the same small run as one or as two processes of one device each."""
 
     def __init__(self, root, digits, tmp_path):
         self.root, self.tmp_path = root, tmp_path
-        self.program = ["-m", "crnn_jax.main"]
-        self.words = [
-            f"--config={root}/configs/tiny.py",
-            f"--config.charset.table={root}/example/table.txt",
-            f"--config.data.train={digits}",
-            f"--config.data.validation={digits}",
-            "--config.data.cache=False",
-            "--config.data.boundaries=()",
-            "--config.preprocessing.width=64",
-            "--config.optimizer.name=sgd",
-            "--config.optimizer.ema=0.9",
-            "--config.checkpoint.every_steps=4",
-            "--config.evaluation.every_steps=8",
-            "--config.log.every_steps=4",
-        ]
+        settings = {
+            "charset.table": root / "example/table.txt",
+            "data.train": digits,
+            "data.validation": digits,
+            "data.cache": False,
+            "data.boundaries": "()",
+            "preprocessing.width": 64,
+            "optimizer.name": "sgd",
+            "optimizer.ema": 0.9,
+            "checkpoint.every_steps": 4,
+            "evaluation.every_steps": 8,
+            "log.every_steps": 4,
+        }
+        self.words = [sys.executable, "-m", "crnn_jax.main", f"--config={root}/configs/tiny.py"]
+        self.words += [f"--config.{key}={value}" for key, value in settings.items()]
 
     def start(self, workdir, processes, steps, *more):
-        port = free_port()
-        environment = {k: v for k, v in os.environ.items() if "proxy" not in k.lower()}
-        environment["XLA_FLAGS"] = "--xla_force_host_platform_device_count=1"
-        environment["PYTHONPATH"] = str(self.root)
-        started = []
+        address, started = f"127.0.0.1:{free_port()}", []
         for i in range(processes):
             seat = self.tmp_path / f"seat-{i}"  # current folder; `mount` leads to what all share
             seat.mkdir(exist_ok=True)
             mount = seat / "mount"
             if not mount.exists():
                 mount.symlink_to(self.tmp_path)
-            words = [sys.executable, *self.program, *self.words, *more]
+            words = [*self.words, *more, f"--config.steps={steps}"]
             words += [f"--workdir={mount / workdir.relative_to(self.tmp_path)}"]
-            words += [f"--config.steps={steps}"]
             if processes > 1:
-                words += [f"--coordinator=127.0.0.1:{port}", f"--processes={processes}"]
-                words += [f"--process={i}"]
+                words += [f"--coordinator={address}", f"--processes={processes}", f"--process={i}"]
             with (self.tmp_path / f"log-{i}").open("a") as log:
-                run = subprocess.Popen(words, cwd=seat, env=environment, stderr=log)
-            started.append(run)
+                env = environment(self.root, 1)
+                started.append(subprocess.Popen(words, cwd=seat, env=env, stderr=log))
         return started
 
     def finish(self, *arguments):
-        started = self.start(*arguments)
-        codes = [run.wait(240) for run in started]
+        codes = [run.wait(240) for run in self.start(*arguments)]
         log = (self.tmp_path / "log-0").read_text()
         assert set(codes) == {0}, log[-3000:]
         return log
@@ -87,24 +148,19 @@ def runs(root, digits, tmp_path):
     return Runs(root, digits, tmp_path)
 
 
-def rows_of(workdir):
-    rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in row.items() if k not in TIMES} for row in rows]
-
-
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["jit", "pmap"])
 def test_two_processes_give_what_one_gives(runs, tmp_path, mode):
     one, two = tmp_path / "one", tmp_path / "two"
     runs.finish(one, 1, 8, f"--config.parallel={mode}")
-    log = runs.finish(two, 2, 8, f"--config.parallel={mode}")
-    assert "2 x cpu" in log
-    for wanted, got in zip(rows_of(one), rows_of(two), strict=True):
+    assert "2 x cpu" in runs.finish(two, 2, 8, f"--config.parallel={mode}")
+    for wanted, got in zip(read_rows(one), read_rows(two), strict=True):
         assert wanted.keys() == got.keys()
         for name, value in wanted.items():
             if isinstance(value, dict):  # counts by reason
                 assert got[name] == value
-                continue
-            np.testing.assert_allclose(got[name], value, rtol=1e-4, atol=1e-6, err_msg=name)
+            else:
+                np.testing.assert_allclose(got[name], value, rtol=1e-4, atol=1e-6, err_msg=name)
     (wanted, _), (got, _) = (load_model(w / "model.safetensors") for w in (one, two))
     near = functools.partial(np.testing.assert_allclose, atol=2e-5)
     jax.tree.map(near, got, wanted)
@@ -132,42 +188,11 @@ def test_a_signal_to_one_stops_both_and_a_kill_of_one_loses_nothing(runs, tmp_pa
             assert codes == [0, 0]
             assert "run again to go on" in (tmp_path / "log-0").read_text()
     runs.finish(workdir, 2, 40)
-    assert rows_of(workdir) == rows_of(whole)
-    hashes = [json.loads((w / "summary.json").read_text()) for w in (whole, workdir)]
-    assert hashes[0]["weights_sha256"] == hashes[1]["weights_sha256"]
+    assert read_rows(workdir) == read_rows(whole)
+    assert read_summary(workdir)["weights_sha256"] == read_summary(whole)["weights_sha256"]
 
 
-COUNTS_READS = """
-from crnn_jax import cli, main
-from crnn_jax.data.files import FileSource
-
-read = FileSource.read
-
-def counted(self, ids):
-    if self.name == "validation/labels.tsv":
-        with open("read.txt", "a") as file:
-            print(*ids, sep="\\n", file=file)
-    return read(self, ids)
-
-FileSource.read = counted
-cli.run(main.main)
-"""
-
-
-@pytest.mark.slow
-def test_each_process_decodes_its_part_of_the_validation_set(runs, digits, tmp_path):
-    for i in range(2):
-        shutil.copytree(digits.parent, tmp_path / f"seat-{i}" / "validation")
-    runs.program = ["-c", COUNTS_READS]
-    runs.finish(tmp_path / "run", 2, 1, "--config.data.validation=validation/labels.tsv")
-    reads = [(tmp_path / f"seat-{i}" / "read.txt").read_text().split() for i in range(2)]
-    first, second = (set(r[-20:]) for r in reads)  # before them: what processes compare
-    assert not first & second
-    assert len(first | second) == 40
-    assert rows_of(tmp_path / "run")[-1]["validation/count"] == 40
-
-
-def _other_picture(seat):
+def _other_image(seat):
     shutil.copy(seat / "set" / "4.png", seat / "set" / "0.png")  # of the same size
 
 
@@ -186,7 +211,7 @@ def _other_weights(seat):
 @pytest.mark.parametrize(
     ("change", "what"),
     [
-        (_other_picture, "training data"),
+        (_other_image, "training data"),
         (_other_label, "validation data (validation/labels.tsv)"),
         (_other_weights, "first weights (init_from)"),
     ],
@@ -195,22 +220,17 @@ def test_processes_that_see_other_files_end_with_a_line(
     runs, digits, digits_config, tmp_path, change, what
 ):
     experiment = make_experiment(digits_config())
+    variables, _ = experiment.initial_variables()
     for i in range(2):
         seat = tmp_path / f"seat-{i}"
         for name in ("set", "validation"):
             shutil.copytree(digits.parent, seat / name)
-        variables = init_variables(CRNN(experiment.model), 0)
         save_model(seat / "start.safetensors", variables, experiment.metadata(0))
     change(tmp_path / "seat-1")
-    started = runs.start(
-        tmp_path / "run",
-        2,
-        1,
-        "--config.data.train=set/labels.tsv",
-        "--config.data.validation=validation/labels.tsv",
-        "--config.init_from=start.safetensors",
-    )
-    assert [run.wait(120) for run in started] == [2, 2]
+    names = {"data.train": "set/labels.tsv", "data.validation": "validation/labels.tsv"}
+    names |= {"init_from": "start.safetensors"}
+    words = [f"--config.{key}={value}" for key, value in names.items()]
+    assert [run.wait(120) for run in runs.start(tmp_path / "run", 2, 1, *words)] == [2, 2]
     for i in range(2):
         log = (tmp_path / f"log-{i}").read_text()
         assert f"error: process 1 sees other {what} than process 0\n" in log
@@ -221,11 +241,10 @@ INTERLEAVED = """
 import sys
 import jax
 import numpy as np
-from crnn_jax.training import hosts
-from crnn_jax.training.parallel import DEVICE_KEYS, Parallel
+from crnn_jax.training.parallel import DEVICE_KEYS, Parallel, join
 
 process = int(sys.argv[2])
-hosts.join(sys.argv[1], 2, process)
+join(sys.argv[1], 2, process)
 own = np.arange(4) + 4 * process
 batch = {key: own for key in DEVICE_KEYS}
 for order in ((0, 2, 1, 3), (2, 3, 0, 1)):
@@ -240,36 +259,11 @@ for order in ((0, 2, 1, 3), (2, 3, 0, 1)):
 
 @pytest.mark.slow
 def test_answers_are_those_of_ones_own_rows_in_whatever_order_devices_stand(root):
-    address = f"127.0.0.1:{free_port()}"
-    environment = {k: v for k, v in os.environ.items() if "proxy" not in k.lower()}
-    environment["XLA_FLAGS"] = "--xla_force_host_platform_device_count=2"
+    words = [sys.executable, "-c", INTERLEAVED, f"127.0.0.1:{free_port()}"]
+    env = environment(root, 2)
     started = [
-        subprocess.Popen(
-            [sys.executable, "-c", INTERLEAVED, address, str(i)],
-            cwd=root,
-            env=environment,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        subprocess.Popen([*words, str(i)], cwd=root, env=env, stderr=subprocess.PIPE, text=True)
         for i in range(2)
     ]
     said = [run.communicate(timeout=120)[1] for run in started]
     assert [run.returncode for run in started] == [0, 0], said
-
-
-def test_one_process_has_nobody_to_ask():
-    assert hosts.first()
-    hosts.wait("nothing")
-    assert hosts.gather({"a": 1}) == [{"a": 1}]
-    hosts.require_equal("anything", "x")
-    assert hosts.stop_asked(True, 3)
-    assert not hosts.stop_asked(False, 3)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "what"),
-    [(("127.0.0.1:1", 0, -1), "give all three"), (("127.0.0.1:1", 2, 2), "between 0 and 1")],
-)
-def test_mistakes_in_joining(arguments, what):
-    with pytest.raises(UserError, match=what):
-        hosts.join(*arguments)

@@ -1,0 +1,294 @@
+"""What a run writes and says: metrics.jsonl, TensorBoard, the progress line, summary.json."""
+
+import contextlib
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TextIO
+
+import jax
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from crnn_jax.core.geometry import num_frames
+from crnn_jax.core.whole_file import whole_file
+from crnn_jax.data.source import Reasons, shown_path
+from crnn_jax.models import native_library
+from crnn_jax.scoring.result import EvaluationResult
+from crnn_jax.training.experiment import Experiment
+from crnn_jax.training.metrics import BestEvaluation, RunMetrics
+from crnn_jax.training.parallel import Parallel
+from crnn_jax.training.state import TrainState
+
+# Columns that differ between two runs of the same numbers.
+TIMES = ("time", "speed/images_per_second", "speed/waiting", "speed/saving")
+# What the numbers of a run depend on.
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "pillow")
+ROW, COLUMN, MARGIN = 64, 320, 6  # pixels of the sheet of validation images
+INK, RIGHT, WRONG = (30, 30, 30), (0, 110, 60), (190, 20, 40)
+
+
+class MetricsWriter:
+    """Appends rows {'step': .., name: value} to metrics.jsonl and TensorBoard, each where given.
+
+    A resumed run cuts both back to its checkpoint's step, so that the files end as those of a run
+    that was never stopped.
+
+    Attributes:
+      board: TensorBoard's writer, if there is one.
+    """
+
+    def __init__(self, metrics: Path | None, tensorboard: Path | None, *, from_step: int):
+        self._file = self.board = None
+        self._waiting: list[str] = []  # rows that a full disk has not taken
+        if metrics is not None:
+            _cut_back(metrics, from_step)
+            self._file = metrics.open("ab", buffering=0)
+        if tensorboard is not None:
+            from tensorboardX import SummaryWriter  # half a second, and no TensorFlow
+
+            self.board = SummaryWriter(str(tensorboard), purge_step=from_step + 1)
+
+    def write(self, step: int, values: dict[str, Any]) -> None:
+        """One row; names with a `/` form groups in TensorBoard."""
+        row = {"step": step, "time": round(time.time(), 3), **values}
+        if self._file:
+            self._waiting.append(json.dumps(row) + "\n")
+            # Whole or not at all: the last bytes of a disk are taken without an error.
+            end, data = os.fstat(self._file.fileno()).st_size, "".join(self._waiting).encode()
+            with contextlib.suppress(OSError):
+                if self._file.write(data) == len(data):
+                    self._waiting.clear()
+            if self._waiting:
+                self._file.truncate(end)
+        if self.board:
+            for name, value in values.items():
+                if isinstance(value, int | float):
+                    self.board.add_scalar(name, value, step)
+
+    def histograms(self, step: int, variables: Any) -> None:
+        """The distribution of every array for TensorBoard."""
+        if self.board:
+            for path, leaf in jax.tree_util.tree_leaves_with_path(variables):
+                name = "/".join(key.key for key in path)
+                self.board.add_histogram(name, np.asarray(leaf, np.float32), step)
+
+    def close(self) -> None:
+        """Closes both."""
+        for file in filter(None, (self._file, self.board)):
+            file.close()
+
+
+def _cut_back(path: Path, step: int) -> None:
+    """Drops rows after `step`, and what is none: one not written to its end, a lost block."""
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
+        with contextlib.suppress(ValueError, TypeError, KeyError):
+            if json.loads(line)["step"] <= step:
+                kept.append(line + "\n")
+    with whole_file(path) as file:
+        file.writelines(kept)
+
+
+class Progress:
+    """The progress line: rewritten in place on a terminal, one line a call elsewhere."""
+
+    def __init__(self, total_steps: int, stream: TextIO | None = None):
+        self.total = total_steps
+        self.stream = stream or sys.stderr
+        self._open = False
+
+    def show(self, step: int, row: Mapping[str, float], seconds_left: float) -> None:
+        """A row of metrics.jsonl as the line that the next one takes the place of."""
+        line = (
+            f"step {step}/{self.total}  loss {row['train/loss']:.3f}  "
+            f"accuracy {row['train/accuracy']:.3f}  {row['speed/images_per_second']:.0f} images/s  "
+            f"waiting for data {100 * row['speed/waiting']:.0f} %  {duration(seconds_left)} left"
+        )
+        self._open = self.stream.isatty()
+        self.stream.write("\r\x1b[K" + line if self._open else line + "\n")
+        self.stream.flush()
+
+    def say(self, *lines: str) -> None:
+        """Lines that stay."""
+        for line in lines:
+            self.stream.write("\n" * self._open + line + "\n")
+            self._open = False
+        self.stream.flush()
+
+
+class Clock:
+    """Where the time of the loop goes: waiting for data, saving, compiling, training.
+
+    Attributes:
+      steps: taken since the last log line; the loop counts them.
+      seconds_a_step: by the last log line.
+    """
+
+    def __init__(self) -> None:
+        self._last = time.perf_counter()
+        self.seconds_a_step = 0.0
+        self.restart()
+
+    def restart(self) -> None:
+        """Leaves out what passed since the last log line (an evaluation)."""
+        self._start, self.steps = time.perf_counter(), 0
+        self._spent: dict[str, float] = defaultdict(float)
+
+    @contextlib.contextmanager
+    def spend(self, on: str) -> Iterator[None]:
+        """Around what is 'waiting', 'saving' or 'compiling'."""
+        begun = time.perf_counter()
+        yield
+        self._spent[on] += time.perf_counter() - begun
+
+    def since_last(self) -> float:
+        """Seconds since the last call."""
+        before, self._last = self._last, time.perf_counter()
+        return self._last - before
+
+    def take(self, batch_size: int) -> dict[str, float]:
+        """Images a second and the shares of waiting and saving since the last log line."""
+        passed = time.perf_counter() - self._start
+        passed = max(passed - self._spent["compiling"], 1e-9)  # comes once a shape
+        steps = max(self.steps, 1)
+        self.seconds_a_step = passed / steps
+        values = {
+            "speed/images_per_second": round(steps * batch_size / passed, 1),
+            "speed/waiting": round(self._spent["waiting"] / passed, 4),
+            "speed/saving": round(self._spent["saving"] / passed, 4),
+        }
+        self.restart()
+        return values
+
+
+def first_lines(experiment: Experiment, parallel: Parallel, variables: Any) -> Iterator[str]:
+    """Devices, data by reason, characters, size of the network, shapes."""
+    config, rule, plan = experiment.config, experiment.preprocessing, experiment.plan
+    kinds = sorted({d.device_kind for d in parallel.devices})
+    dtype, choice = experiment.model.dtype, config.model.convolution
+    line = f"{len(parallel.devices)} x {', '.join(kinds)}, jax {jax.__version__}, "
+    line += f"{dtype}, {parallel.mode}"
+    on_cpu = parallel.devices[0].platform == "cpu"
+    if on_cpu:
+        convolution = parallel.convolution(choice)
+        line += f", convolutions by {'oneDNN' if convolution == 'onednn' else 'XLA'}"
+        if choice == "auto" and native_library.unavailable():
+            line += f" ({native_library.unavailable()})"
+    yield line
+    if on_cpu and dtype == "bfloat16" and not native_library.supports_bfloat16():
+        yield "bfloat16: this processor does not multiply it, float32 is faster here"
+    sources = [("training", experiment.train, plan)]
+    sources += [("validation", s, experiment.evaluation_plan(s)) for s in experiment.validation]
+    for role, source, of in sources:
+        count = of.reasons.total()
+        yield f"{role}: {source.name}: {len(source):,} samples, {count:,} cannot be trained on"
+        yield from (f"  {line}" for line in (*of.reasons.lines(), *source.notes.lines()))
+    size = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
+    yield f"{experiment.model.name}: {size:,} parameters"
+    yield f"characters: {experiment.charset.num_classes - 1} and the blank"
+    widths = str(rule.width) if rule.width else f"{rule.min_width} to {rule.max_width}"
+    yield (
+        f"pictures: {'grey' if rule.channels == 1 else 'RGB'}, {widths} px wide, "
+        f"{'' if rule.antialias else 'not '}antialiased, (x - {rule.mean:g}) / {rule.scale:g}"
+    )
+    width = rule.width or rule.max_width
+    frames = num_frames(width, experiment.model.geometry)
+    yield f"{width} px -> {frames} frames: at most {frames} characters, fewer with doubles"
+    yield (
+        f"{plan.steps_per_epoch} batches of {config.batch_size} an epoch, "
+        f"{', '.join(map(str, plan.widths))} px wide; {experiment.total_steps} steps in all"
+    )
+
+
+def validation_lines(step: int, result: EvaluationResult) -> Iterator[str]:
+    """What an evaluation found; a hint while nearly everything reads empty."""
+    metrics = result.metrics()
+    empty = metrics["empty"] / max(metrics["count"], 1)
+    yield (
+        f"validation at step {step}: accuracy {metrics['accuracy']:.4f} of {metrics['count']}, "
+        f"CER {metrics.get('cer', float('nan')):.4f}, empty readings {100 * empty:.1f} %"
+    )
+    if empty > 0.5:
+        yield "  CTC plateau: usual until 20,000-60,000 pictures"
+    unread = Reasons()
+    for row in result.rows:
+        if row.reason is not None:
+            unread.add(row.reason, [shown_path(row.path)])
+    for line in unread.lines():
+        yield f"  counted as wrong: {line}"
+
+
+def summary(
+    experiment: Experiment, state: TrainState, metrics: RunMetrics, best: BestEvaluation
+) -> dict[str, Any]:
+    """The contents of summary.json."""
+    device, step = jax.devices()[0], int(state.step)
+    return {
+        "steps": step,
+        "asked_steps": experiment.total_steps,  # more than `steps` after an early stop
+        "images": step * experiment.config.batch_size,
+        "hours": round(metrics.seconds / 3600, 4),
+        "best_step": best.step,
+        "best_validation": best.metrics,
+        "last_validation": best.last,
+        "skipped_steps": metrics.skipped,
+        "failed_samples": metrics.failed.to_json(),
+        "hardware": f"{jax.device_count()} x {device.device_kind} ({platform.machine()})",
+        "versions": {"python": platform.python_version()}
+        | {name: importlib.metadata.version(name) for name in PACKAGES},
+        "xla_flags": os.environ.get("XLA_FLAGS", ""),
+        "weights_sha256": weights_sha256(state.variables),
+    }
+
+
+def weights_sha256(variables: Any) -> str:
+    """SHA-256 over names and bytes of all leaves, float32, in the order of their names."""
+    digest = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_flatten_with_path(variables)[0]:
+        digest.update(jax.tree_util.keystr(path).encode())
+        digest.update(np.ascontiguousarray(leaf, np.float32).tobytes())
+    return digest.hexdigest()
+
+
+def duration(seconds: float) -> str:
+    """'1:02:03' or '02:03'."""
+    minutes, whole = divmod(int(seconds + 0.5), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{whole:02d}" if hours else f"{minutes:02d}:{whole:02d}"
+
+
+def sheet(samples: Sequence[tuple[np.ndarray, str, str]], columns: int = 3) -> np.ndarray:
+    """Images side by side, each with its label below, and the reading if that is another.
+
+    Args:
+        samples: (image uint8 [h w 1|3], label, reading).
+        columns: images a row.
+
+    Returns:
+        uint8 [height width 3].
+    """
+    rows = max(1, -(-len(samples) // columns))
+    canvas = Image.new("RGB", (columns * COLUMN, rows * ROW), "white")
+    pen, font = ImageDraw.Draw(canvas), ImageFont.load_default(15)
+    size = COLUMN - 2 * MARGIN, ROW - 2 * MARGIN - 20
+    for i, (image, label, reading) in enumerate(samples):
+        left, top = i % columns * COLUMN + MARGIN, i // columns * ROW + MARGIN
+        word = Image.fromarray(image[..., 0] if image.shape[2] == 1 else image).convert("RGB")
+        word.thumbnail(size)
+        canvas.paste(word, (left, top))
+        below = top + size[1] + 2
+        pen.text((left, below), label, font=font, fill=RIGHT if label == reading else INK)
+        if label != reading:
+            end = left + pen.textlength(f"{label}  ", font=font)
+            pen.text((end, below), reading or "(nothing)", font=font, fill=WRONG)
+    return np.asarray(canvas)

@@ -1,0 +1,167 @@
+"""What a run counts: sums since the last log line, failures, the best evaluation.
+
+All of it is stored in the checkpoint. Sums are Python floats added in the order of steps, so that a
+run that was stopped between two log lines writes the same line as one that was not.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from crnn_jax.core.errors import UserError
+from crnn_jax.data.source import Reasons, shown_path
+
+# Of a step's metrics: loss, samples read rightly, usable samples, those without an alignment,
+# columns, and columns that are not padding.
+SUMS = ("loss_sum", "correct", "count", "infeasible", "pixels", "pixels_real")
+EMPTY_STEPS = 10  # in a row: one batch may hold a single image, ten mean that a disk is gone
+
+
+class NothingRead(UserError):
+    """No image could be read for too many steps in a row."""
+
+
+class NotFinite(Exception):
+    """The gradient was not finite for too many steps in a row."""
+
+
+@dataclasses.dataclass
+class RunMetrics:
+    """Sums and counts of the training steps.
+
+    Attributes:
+      sums, gradient_norm, steps: over the steps since the last log line.
+      skipped, skipped_in_row: steps without a finite gradient, in all and just now.
+      failed: samples that could not be read, of all processes.
+      seconds: of training, over all starts of the run.
+    """
+
+    sums: dict[str, float] = dataclasses.field(default_factory=lambda: dict.fromkeys(SUMS, 0.0))
+    steps: int = 0
+    gradient_norm: float = 0.0
+    skipped: int = 0
+    skipped_in_row: int = 0
+    failed: Reasons = dataclasses.field(default_factory=Reasons)
+    seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        # Not stored: what this process has not shared yet, ids of the last two batches.
+        self.failed_here = Reasons()
+        self.empty_in_row = 0
+        self.recent: list[list[int]] = []
+
+    def add(
+        self,
+        batch: Mapping[str, Any],
+        metrics: Mapping[str, Any],
+        max_not_finite: int,
+        name_of: Callable[[int], str],
+    ) -> None:
+        """Counts one step, of this process's batch; `name_of` gives a sample's path.
+
+        Raises:
+          NothingRead: after EMPTY_STEPS in a row.
+          NotFinite: after `max_not_finite` in a row (0: never).
+        """
+        for sample, reason in batch["failed"]:
+            self.failed_here.add(reason, [shown_path(name_of(sample))])
+        self.empty_in_row = 0 if metrics["pixels_real"] else self.empty_in_row + 1
+        if self.empty_in_row >= EMPTY_STEPS:
+            raise NothingRead(
+                f"no picture could be read in {EMPTY_STEPS} batches one after the other "
+                f"({'; '.join(self.failed_here.lines())}); the same command goes on when they are "
+                "there again"
+            )
+        self.recent = [*self.recent[-1:], [int(i) for i in batch["id"] if i >= 0]]
+        self.steps += 1
+        if not metrics["finite"]:
+            self.skipped += 1
+            self.skipped_in_row += 1
+            if max_not_finite and self.skipped_in_row >= max_not_finite:
+                raise NotFinite(
+                    f"{self.skipped_in_row} steps in a row without a finite gradient; the last "
+                    f"two batches held the samples {self.recent}"
+                )
+            return
+        self.skipped_in_row = 0
+        self.gradient_norm += float(metrics["gradient_norm"])
+        for name in SUMS:
+            self.sums[name] += float(metrics[name])
+
+    def share(self, gather: Callable[[dict], list[dict]]) -> list[str]:
+        """Adds what all processes could not read since the last call; the first few as lines."""
+        before = {reason: len(examples) for reason, examples in self.failed.examples.items()}
+        for failed in gather(self.failed_here.to_json()):
+            for reason, found in failed.items():
+                self.failed.add(reason, found["examples"], found["count"])
+        self.failed_here = Reasons()
+        return [
+            f"left out of its batch: {name}: {reason}"
+            for reason, examples in self.failed.examples.items()
+            for name in examples[before.get(reason, 0) :]
+        ]
+
+    def take(self) -> dict[str, float]:
+        """Means over the steps since the last call, and counts of the whole run."""
+        sums, count = self.sums, max(self.sums["count"], 1.0)
+        row = {
+            "loss": sums["loss_sum"] / count,
+            "accuracy": sums["correct"] / count,
+            "gradient_norm": self.gradient_norm / max(self.steps, 1),
+            "padding": 1.0 - sums["pixels_real"] / max(sums["pixels"], 1.0),
+            "infeasible": sums["infeasible"],
+            "skipped": self.skipped,
+            "failed": self.failed.total(),
+        }
+        self.sums = dict.fromkeys(SUMS, 0.0)
+        self.steps, self.gradient_norm = 0, 0.0
+        return row
+
+    def to_meta(self) -> dict[str, Any]:
+        """JSON values for the checkpoint; floats survive JSON exactly."""
+        return dataclasses.asdict(self) | {"failed": self.failed.to_json()}
+
+    @classmethod
+    def from_meta(cls, meta: Mapping[str, Any]) -> "RunMetrics":
+        """The opposite of `to_meta`."""
+        failed = Reasons()
+        for reason, found in meta["failed"].items():
+            if isinstance(found, int):  # runs begun before there were examples
+                found = {"count": found, "examples": []}
+            failed.add(reason, found["examples"], found["count"])
+        return cls(**{**meta, "failed": failed})
+
+
+@dataclasses.dataclass
+class BestEvaluation:
+    """Higher exact accuracy, then lower CER, then later: of equals the one trained for longer.
+
+    A small validation set knows few values, and is soon read without a mistake.
+
+    Attributes:
+      step, metrics: of the best.
+      last: metrics of the newest.
+      since: evaluations without a better one.
+    """
+
+    step: int = 0
+    metrics: dict[str, float] = dataclasses.field(default_factory=dict)
+    last: dict[str, float] = dataclasses.field(default_factory=dict)
+    since: int = 0
+
+    def offer(self, step: int, metrics: dict[str, float]) -> bool:
+        """Takes note of an evaluation; whether it is the best, or as good."""
+        self.last = dict(metrics)
+        rank, best = _rank(metrics), _rank(self.metrics) if self.metrics else ()
+        self.since = 0 if rank > best else self.since + 1
+        if rank >= best:
+            self.step, self.metrics = step, dict(metrics)
+        return rank >= best
+
+    def exhausted(self, patience: int) -> bool:
+        """Whether `patience` evaluations in a row (0: any number) brought nothing better."""
+        return bool(patience) and self.since >= patience
+
+
+def _rank(metrics: dict[str, float]) -> tuple[float, float]:
+    return metrics["accuracy"], -metrics.get("cer", 0.0)

@@ -1,0 +1,341 @@
+"""Sweeps: the points of a list, or trials that Optuna draws, each trained in a workdir of its own.
+
+Both are a study of Optuna's, in the sweep's folder or in a database that machines share. A killed
+sweep goes on: what it left unfinished is trained to the end first.
+"""
+
+import contextlib
+import csv
+import fcntl
+import html
+import json
+import re
+import runpy
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import TrialState
+from sqlalchemy.exc import SQLAlchemyError
+
+from crnn_jax.core.errors import UserError
+from crnn_jax.core.whole_file import whole_file
+from crnn_jax.scoring import output
+from crnn_jax.scoring.metrics import wilson
+
+TRAIN = (sys.executable, "-m", "crnn_jax.main")
+BEGUN = (TrialState.RUNNING, TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+# Columns of the table beside the changed keys.
+OWN = {"point", "accuracy", "low", "high", "cer", "count", "steps", "hours"}
+ROW, LEFT, WIDTH = 26, 330, 420  # pixels of the plot: a point, its name, 0 to 100 %
+
+Changes = dict[str, Any]  # config key -> value
+Suggest = Callable[[optuna.Trial], Changes]
+
+
+def points_of(config_file: str) -> dict[str, Changes]:
+    """What `sweep(add)` of a config file adds: name of a point (fit for a folder) -> changes."""
+    points: dict[str, Changes] = {}
+
+    def add(changes: Mapping[str, Any]) -> None:
+        plain = _plain(changes, config_file)
+        name = ",".join(f"{key.rpartition('.')[2]}={value}" for key, value in plain.items())
+        name = re.sub(r"[^\w.,=+-]+", "_", name).strip("_.")[:120]
+        if name in points:
+            raise UserError(f"{config_file}: the point {name} is added twice")
+        points[name] = plain
+
+    _function(config_file, "sweep(add)", "it calls add({'optimizer.ema': 0.99}) a point")(add)
+    if not points:
+        raise UserError(f"{config_file}: sweep(add) added no point")
+    return points
+
+
+def suggest_of(config_file: str) -> Suggest:
+    """The function `suggest(trial)` of a config file."""
+    example = "it returns {'optimizer.ema': trial.suggest_float('ema', 0.9, 0.999)}"
+    suggest = _function(config_file, "suggest(trial)", example)
+    return lambda trial: _plain(suggest(trial), config_file)
+
+
+def _function(config_file: str, call: str, what: str) -> Callable[..., Any]:
+    path = Path(config_file.partition(":")[0])
+    sys.path.insert(0, str(path.resolve().parent.parent))  # configs import each other
+    found = runpy.run_path(str(path)).get(call.partition("(")[0])
+    if found is None:
+        raise UserError(f"{path}: no function {call}; {what}")
+    return found
+
+
+def _plain(changes: Any, config_file: str) -> Changes:
+    """The changes with values that JSON keeps."""
+    if not isinstance(changes, Mapping) or not changes:
+        raise UserError(f"{config_file}: {changes!r}: want changes as {{'optimizer.ema': 0.99}}")
+    return {k: v if isinstance(v, str | int | float) else str(v) for k, v in changes.items()}
+
+
+def example(suggest: Suggest) -> Changes:
+    """What a first trial would change: mistakes are to be found before anything is written."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return suggest(optuna.create_study(sampler=_sampler(0)).ask())
+
+
+def flags_of(changes: Changes) -> list[str]:
+    """The changes as arguments of crnn_jax.main."""
+    return [f"--config.{key}={value}" for key, value in changes.items()]
+
+
+@contextlib.contextmanager
+def hold(folder: Path) -> Iterator[None]:
+    """Makes the folder of a sweep and keeps other sweeps out."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / ".lock").open("a")
+    except OSError as error:
+        raise UserError(f"--sweep_dir={folder}: {error.strerror}") from None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"--sweep_dir={folder}: another sweep is at work in it") from None
+        yield
+
+
+def open_study(storage: str, name: str, settings: list[str], *, prune: bool) -> optuna.Study:
+    """Opens a study, or makes it; `storage` is a database's URL or a journal file's path."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)  # it reports each trial, and so do we
+    try:
+        journal = None if "://" in storage else JournalStorage(JournalFileBackend(storage))
+        study = optuna.create_study(
+            storage=journal or storage,
+            study_name=name,
+            direction="maximize",
+            pruner=optuna.pruners.MedianPruner() if prune else optuna.pruners.NopPruner(),
+            load_if_exists=True,
+        )
+    except (SQLAlchemyError, ImportError, OSError) as error:
+        raise UserError(f"--storage={storage}: {str(error).splitlines()[0]}") from None
+    begun = study.user_attrs.get("settings", settings)
+    if begun != settings:  # their trials could not be compared with these
+        was, now = (" ".join(words) or "no changes" for words in (begun, settings))
+        raise UserError(
+            f"{storage}: study {name} was begun with {was}, now it is {now}; "
+            "take another --sweep_dir or --storage"
+        )
+    study.set_user_attr("settings", settings)
+    return study
+
+
+def add_points(study: optuna.Study, points: Mapping[str, Changes]) -> int:
+    """Puts new points and those that failed in line; returns how many trials that makes in all."""
+    trials = study.get_trials(deepcopy=False)
+    known = {trial.user_attrs.get("point") for trial in trials if trial.state != TrialState.FAIL}
+    for name, changes in points.items():
+        if name not in known:
+            study.enqueue_trial({}, {"point": name, "changes": changes})
+    return len(study.get_trials(deepcopy=False))
+
+
+def run(
+    study: optuna.Study,
+    folder: Path,
+    arguments: list[str],
+    suggest: Suggest | None,
+    trials: int,
+    jobs: int,
+    say: Callable[[str], None],
+) -> int:
+    """Trains trials, first those that were left unfinished here; returns how many failed.
+
+    Args:
+        study: see `open_study`.
+        folder: of the sweep, held by this process; a workdir is a folder in it.
+        arguments: of crnn_jax.main, the same for all trials.
+        suggest: trial -> changes; None where the study holds points.
+        trials: of the study in all, whichever machine runs them.
+        jobs: processes at a time.
+        say: prints a line.
+    """
+
+    def todo() -> Iterator[optuna.Trial]:
+        for left in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            if (folder / _name(left)).exists():  # of other machines there is no folder here
+                yield optuna.Trial(study, left._trial_id)
+        while len(study.get_trials(deepcopy=False, states=BEGUN)) < trials:
+            trial = study.ask()
+            # By its number, so that a search draws the same however often it was stopped.
+            study.sampler = _sampler(trial.number)
+            yield trial
+
+    def begin(trial: optuna.Trial) -> _Run:
+        workdir = folder / _name(trial)
+        how = "goes on" if workdir.exists() else "begun"
+        workdir.mkdir(exist_ok=True)  # from here on it is found again
+        if suggest:  # asked once more, a trial suggests the same
+            trial.set_user_attr("changes", suggest(trial))
+        changes = trial.user_attrs["changes"]
+        say(f"{workdir.name}: {how}, {' '.join(flags_of(changes))}")
+        return _Run(trial, workdir, [*arguments, *flags_of(changes)])
+
+    following, running, failed = todo(), list[_Run](), 0
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # or they would run on
+    try:
+        while True:
+            while len(running) < jobs and (trial := next(following, None)):
+                running.append(begin(trial))
+            if not running:
+                return failed
+            time.sleep(0.2)
+            for one in list(running):
+                if one.process.poll() is not None:
+                    running.remove(one)
+                    failed += one.end(say)
+                elif not one.stopped and one.lags():
+                    one.process.terminate()  # it saves
+                    one.stopped = True
+    finally:
+        for one in running:  # they save and go on another time
+            one.process.terminate()
+        for one in running:
+            one.process.wait()
+        signal.signal(signal.SIGTERM, before)
+
+
+class _Run:
+    """A trial that a process of its own trains."""
+
+    def __init__(self, trial: optuna.Trial, workdir: Path, arguments: list[str]):
+        self.trial, self.workdir, self.stopped = trial, workdir, False
+        # A run that goes on writes some rows again.
+        frozen = trial.study.get_trials(deepcopy=False)[trial.number]
+        self._step, self._size = max(frozen.intermediate_values, default=0), 0
+        with (workdir / ".lock").open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # a run that a killed sweep left behind ends first
+        words = [*TRAIN, *arguments, f"--workdir={workdir}"]
+        with (workdir / "log.txt").open("ab") as log:
+            self.process = subprocess.Popen(words, stdout=log, stderr=log)
+
+    def lags(self) -> bool:
+        """Reports new rows of validation; whether the trial is worse than most were there."""
+        metrics, before = self.workdir / "metrics.jsonl", self._step
+        size = metrics.stat().st_size if metrics.exists() else 0
+        if size != self._size:
+            self._size = size
+            for line in metrics.read_text(encoding="utf-8").splitlines(keepends=True):
+                row = json.loads(line) if line.endswith("\n") else {}  # else it is being written
+                if "validation/accuracy" in row and row["step"] > self._step:
+                    self._step = row["step"]
+                    self.trial.report(row["validation/accuracy"], row["step"])
+        return self._step > before and self.trial.should_prune()
+
+    def end(self, say: Callable[[str], None]) -> bool:
+        """Ends the trial in the study; whether it failed."""
+        self.lags()  # others are compared with the last rows too
+        study, name = self.trial.study, self.workdir.name
+        try:
+            summary = json.loads((self.workdir / "summary.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            summary = None
+        if summary is not None and self.process.returncode == 0:
+            best = summary["best_validation"]
+            kept = {key: summary[key] for key in ("best_validation", "steps", "hours")}
+            self.trial.set_user_attr("summary", kept)
+            study.tell(self.trial, best.get("accuracy", 0.0))
+            text = f"accuracy {best['accuracy']:.4f}" if best else "finished, no validation"
+            say(f"{name}: {text}")
+            return False
+        study.tell(self.trial, state=TrialState.PRUNED if self.stopped else TrialState.FAIL)
+        lines = (self.workdir / "log.txt").read_text(encoding="utf-8", errors="replace").split("\n")
+        last = next(filter(None, reversed(lines)), "")
+        code = self.process.returncode
+        say(f"{name}: stopped" if self.stopped else f"{name}: exit code {code}: {last}")
+        return not self.stopped
+
+
+def _name(trial: optuna.Trial | optuna.trial.FrozenTrial) -> str:
+    """Of a trial's workdir."""
+    return trial.user_attrs.get("point", f"trial-{trial.number:04}")
+
+
+def _sampler(number: int) -> optuna.samplers.BaseSampler:
+    # The liar counts trials under way as bad, so that two at a time do not draw the same.
+    return optuna.samplers.TPESampler(seed=number, constant_liar=True)
+
+
+def counts(study: optuna.Study) -> str:
+    """'20 trials: 12 complete, 8 pruned'."""
+    states = Counter(trial.state.name.lower() for trial in study.get_trials(deepcopy=False))
+    found = ", ".join(f"{count} {state}" for state, count in states.most_common())
+    return f"{states.total()} trials: {found}"
+
+
+def results(study: optuna.Study) -> list[dict[str, Any]]:
+    """A row a trial that was trained to its end, on any machine; best first."""
+    rows = []
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
+        summary = trial.user_attrs["summary"]
+        row = {"point": _name(trial), **trial.user_attrs["changes"]}
+        if best := summary["best_validation"]:
+            low, high = wilson(round(best["accuracy"] * best["count"]), best["count"])
+            row |= {"accuracy": best["accuracy"], "low": low, "high": high}
+            row |= {"cer": best["cer"], "count": best["count"]}
+        rows.append(row | {"steps": summary["steps"], "hours": summary["hours"]})
+    return sorted(rows, key=lambda row: (-row.get("accuracy", 0.0), row.get("cer", 0.0)))
+
+
+def write_results(rows: Sequence[Mapping[str, Any]], folder: Path) -> None:
+    """Writes results.csv, results.md and results.svg."""
+    with whole_file(folder / "results.csv") as file:
+        writer = csv.DictWriter(file, list(dict.fromkeys(name for row in rows for name in row)))
+        writer.writeheader()
+        writer.writerows(rows)
+    with whole_file(folder / "results.md") as file:
+        file.write("\n".join(markdown(rows)) + "\n")
+    with whole_file(folder / "results.svg") as file:
+        file.write(svg([row for row in rows if "accuracy" in row]))
+
+
+def markdown(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The table for people: what was changed, accuracy with its 95 % interval, CER, hours."""
+    keys = [k for k in dict.fromkeys(k for row in rows for k in row) if k not in OWN]
+    table = [[*keys, "exact %", "CER %", "steps", "hours"]]
+    for row in rows:
+        values = (row.get(key, "") for key in keys)
+        cells = [f"{v:.4g}" if isinstance(v, float) else str(v) for v in values]
+        if "accuracy" in row:
+            right = round(row["accuracy"] * row["count"])
+            cells += [output.percent_with_interval(right, row["count"]), output.percent(row["cer"])]
+        else:
+            cells += ["-", "-"]
+        table.append([*cells, str(row["steps"]), f"{row['hours']:.2f}"])
+    return list(output.markdown(table))
+
+
+def svg(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Accuracy of every point with its 95 % interval, best first."""
+    height, width = ROW * len(rows) + 40, LEFT + WIDTH + 60
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}">',
+        "<style>text { font: 12px sans-serif }</style>",
+        f'<rect width="{width}" height="{height}" fill="#fff"/>',
+    ]
+    for percent in range(0, 101, 20):
+        x = LEFT + WIDTH * percent / 100
+        parts.append(f'<path d="M{x:.1f} 10V{height - 24}" stroke="#ddd"/>')
+        parts.append(f'<text x="{x:.1f}" y="{height - 8}" text-anchor="middle">{percent} %</text>')
+    for i, row in enumerate(rows):
+        y = 22 + ROW * i
+        at, low, high = (LEFT + WIDTH * row[k] for k in ("accuracy", "low", "high"))
+        name = html.escape(row["point"] if len(row["point"]) <= 50 else row["point"][:49] + "…")
+        parts.append(f'<text x="{LEFT - 10}" y="{y + 4}" text-anchor="end">{name}</text>')
+        parts.append(f'<path d="M{low:.1f} {y}H{high:.1f}" stroke="#36c" stroke-width="2"/>')
+        parts.append(f'<circle cx="{at:.1f}" cy="{y}" r="4" fill="#36c"/>')
+    return "\n".join([*parts, "</svg>"]) + "\n"

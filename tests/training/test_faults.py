@@ -1,0 +1,190 @@
+"""Files that vanish, change or lie at the ends of what is possible; disks that are full."""
+
+import errno
+import json
+import os
+import shutil
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+from crnn_jax.core.errors import UserError
+from crnn_jax.core.images import DAMAGED, MISSING
+from crnn_jax.data.source import CHANGED
+from crnn_jax.training import checkpoints, loop
+from crnn_jax.training.checkpoints import Checkpoints, Workdir
+from crnn_jax.training.loop import train_and_evaluate
+from crnn_jax.training.metrics import EMPTY_STEPS, RunMetrics
+from tests.training.conftest import read_rows, read_summary
+
+
+@pytest.fixture
+def copied(change, digits, tmp_path):
+    """The config on a copy of the digits whose images keep their widths."""
+    folder = shutil.copytree(digits.parent, tmp_path / "digits")
+    # The one shape of the other tests: compiled once.
+    change({"preprocessing.width": 0, "preprocessing.max_width": 64, "log.every_steps": 2})
+    labels = str(folder / "labels.tsv")
+    return change({"data.train": labels, "data.validation": labels}), folder
+
+
+@pytest.fixture
+def once_indexed(monkeypatch):
+    """Has something happen between the index and the first batch."""
+    whole = loop.make_experiment
+
+    def then(happen):
+        def make(*arguments):
+            experiment = whole(*arguments)
+            for source in experiment.validation:
+                source.sizes(np.arange(len(source)))
+            happen()
+            return experiment
+
+        monkeypatch.setattr(loop, "make_experiment", make)
+
+    return then
+
+
+def test_images_that_vanish_or_change_are_left_out_counted_and_named(
+    copied, change, once_indexed, tmp_path, capsys
+):
+    _, folder = copied
+    config = change({"steps": 5, "evaluation.every_steps": 0})  # an epoch: each is met once
+
+    def happen():
+        for i in range(20):
+            (folder / f"{i}.png").unlink()
+        Image.new("L", (300, 32)).save(folder / "20.png")
+        Image.new("L", (9, 9)).save(folder / "21.png")
+        data = (folder / "22.png").read_bytes()
+        (folder / "22.png").write_bytes(data[: len(data) // 2])
+
+    once_indexed(happen)
+    train_and_evaluate(config, str(tmp_path / "run"))
+    said = capsys.readouterr().err
+    assert said.count(f"left out of its batch: {folder}/") == 5 + 2 + 1  # five of a kind at most
+    assert f"left out of its batch: {folder / '22.png'}: {DAMAGED}" in said
+    assert f"  counted as wrong: 20 {MISSING}: {folder / '0.png'}" in said
+    summary = read_summary(tmp_path / "run")
+    counts = {reason: found["count"] for reason, found in summary["failed_samples"].items()}
+    assert counts == {MISSING: 20, CHANGED: 2, DAMAGED: 1}
+    assert summary["failed_samples"][DAMAGED]["examples"] == [str(folder / "22.png")]
+    last = summary["last_validation"]
+    assert (last["count"], last["unreadable"]) == (40, 23)
+
+
+def test_a_disk_that_is_gone_ends_the_run_and_coming_back_goes_on(
+    copied, change, once_indexed, tmp_path, monkeypatch, capsys
+):
+    _, folder = copied
+    steps = EMPTY_STEPS + 2
+    config = change({"steps": steps, "data.validation": "", "checkpoint.every_steps": 100})
+    away = shutil.copytree(folder, tmp_path / "away")
+    once_indexed(lambda: [path.unlink() for path in folder.glob("*.png")])
+    with pytest.raises(UserError, match=r"no picture could be read in 10 batches .*missing file"):
+        train_and_evaluate(config, str(tmp_path / "run"))
+    monkeypatch.undo()
+    shutil.copytree(away, folder, dirs_exist_ok=True)
+    train_and_evaluate(config, str(tmp_path / "run"))
+    assert "going on from step" in capsys.readouterr().err
+    assert read_summary(tmp_path / "run")["steps"] == steps
+
+
+def test_an_annotation_that_is_cut_short_ends_the_run_and_what_is_trained_is_kept(
+    copied, change, tmp_path, monkeypatch
+):
+    _, folder = copied
+    config = change({"steps": 30, "data.validation": "", "checkpoint.every_steps": 100})
+    change({"evaluation.every_steps": 100})
+    counted = RunMetrics.add
+
+    def add(self, *arguments):
+        counted(self, *arguments)
+        os.truncate(folder / "labels.tsv", 30)
+
+    monkeypatch.setattr(RunMetrics, "add", add)
+    with pytest.raises(UserError, match=r"labels\.tsv: was changed while it was in use"):
+        train_and_evaluate(config, str(tmp_path / "run"))
+    (saved,) = [int(path.name) for path in (tmp_path / "run/checkpoints/latest").iterdir()]
+    assert 1 <= saved < 30
+
+
+def test_widths_of_1_and_10000_pixels_and_an_empty_label(copied, change, tmp_path, capsys):
+    rng, lines = np.random.default_rng(0), []
+    sizes = [(1, 32), (10_000, 32), (1, 1), (5_000, 1), (1, 5_000), (60, 32)]
+    for i, (width, height) in enumerate(sizes):
+        Image.fromarray(rng.integers(0, 256, (height, width), np.uint8)).save(tmp_path / f"{i}.png")
+        lines.append(f"{i}.png\t{i if i < 5 else ''}\n")
+    (tmp_path / "labels.tsv").write_text("".join(lines))
+    labels = str(tmp_path / "labels.tsv")
+    change({"steps": 2, "log.every_steps": 1, "data.train": labels, "data.validation": labels})
+    train_and_evaluate(change({"evaluation.every_steps": 0}), str(tmp_path / "run"))
+    assert "1 no label" in capsys.readouterr().err
+    rows = read_rows(tmp_path / "run")
+    assert np.isfinite([row["train/loss"] for row in rows if "train/loss" in row]).all()
+    # The image without a label is read too.
+    assert read_summary(tmp_path / "run")["last_validation"]["count"] == 6
+
+
+def test_a_full_disk_is_named_and_tried_again(config, tmp_path, monkeypatch, capsys):
+    """But a last step that cannot be saved ends no run."""
+    whole = Checkpoints.save
+
+    def save(self, step, state, meta):
+        if step in (4, 12):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.directory))
+        whole(self, step, state, meta)
+
+    monkeypatch.setattr(Checkpoints, "save", save)
+    with pytest.raises(UserError, match="step 12 could not be saved"):
+        train_and_evaluate(config, str(tmp_path / "run"))
+    said = capsys.readouterr().err
+    assert said.count("step 4 could not be saved: ") == 1
+    assert "No space left on device" in said
+    assert "training goes on, earlier ones stay" in said
+    assert not (tmp_path / "run" / "summary.json").exists()
+    monkeypatch.undo()
+    train_and_evaluate(config, str(tmp_path / "run"))
+    assert "going on from step 8" in capsys.readouterr().err
+    assert (tmp_path / "run" / "summary.json").exists()
+
+
+def test_orbax_is_not_asked_where_there_is_no_room(tmp_path, monkeypatch):
+    folder, state = Checkpoints(tmp_path / "latest", keep=2), {"a": jnp.zeros(1000)}
+    folder.save(1, state, {})
+    usage = type("Usage", (), {"free": 4500})
+    monkeypatch.setattr(checkpoints.shutil, "disk_usage", lambda _: usage)
+    with pytest.raises(OSError, match="No space left"):
+        folder.save(2, state, {})
+    assert [path.name for path in folder.directory.iterdir()] == ["1"]
+
+
+def test_workdirs_that_cannot_be_used(tmp_path):
+    first, second = Workdir(tmp_path / "runs" / "run"), Workdir(tmp_path / "runs" / "run")
+    first.open({}, with_new_config=False)
+    with pytest.raises(UserError, match="another run is at work in it"):
+        second.open({}, with_new_config=False)
+    first.release()
+    second.open({}, with_new_config=False)
+    second.release()
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"--workdir=.*/file: File exists"):
+        Workdir(tmp_path / "file").open({}, with_new_config=False)
+    other = Workdir(os.fsdecode(os.fsencode(tmp_path) + b"/run-\xff"))
+    with pytest.raises(UserError, match=r"--workdir=.*: its path is not UTF-8"):
+        other.open({}, with_new_config=False)
+    assert not other.path.exists()
+
+
+def test_a_config_of_before_is_compared_key_by_key(tmp_path):
+    workdir = Workdir(tmp_path)
+    workdir.latest.mkdir(parents=True)
+    workdir.config.write_text(json.dumps({"steps": 5, "gone": 1, "data": {"boundaries": [1, 2]}}))
+    new = {"steps": 5, "data": {"boundaries": (1, 2)}, "log": {"new": 3}}
+    with pytest.raises(UserError, match=r"config\.gone=1, now it is None"):
+        workdir.open(new, with_new_config=False)
+    workdir.open(new, with_new_config=True)
+    workdir.release()
