@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from crnn_jax.core.errors import UserError
-from crnn_jax.core.whole_file import whole_file
+from crnn_jax.core.files import whole_file
 
 SUFFIX = ".glyphs.npz"
 

@@ -8,13 +8,13 @@ file: {"base": "scene", "border_share": 0.5}.
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from crnn_jax.core.errors import UserError
-from crnn_jax.core.strict_json import parse_json
-from crnn_jax.core.user_files import open_file, read_bytes
+from crnn_jax.core.files import open_file
 
 Range = tuple[float, float]
 LONGEST = 1 << 20  # bytes of a JSON file
@@ -218,11 +218,11 @@ def _style(name: str, above: tuple[str, ...]) -> Style:
         raise UserError(f"style {name!r}: one of {', '.join(STYLES)} or a .json file is expected")
     if name in above:
         raise UserError(f"{name}: is its own base")
-    with open_file(name, "no style") as file:
-        text = read_bytes(file, name, LONGEST)
+    with open_file(name) as file:
+        text = file.read()
     try:
-        changes = parse_json(text)
-    except ValueError as error:
+        changes = json.loads(text)
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{name}: not a readable JSON file ({error})") from error
     if not isinstance(changes, dict):
         raise UserError(f"{name}: an object of style keys is expected")

@@ -6,7 +6,7 @@ from importlib import resources
 from pathlib import Path
 
 from crnn_jax.core.errors import UserError
-from crnn_jax.core.user_files import text_lines
+from crnn_jax.core.files import text_lines
 
 LONGEST = 1000  # bytes of a line: what is longer is no word that a picture could show
 MOST = 10_000_000  # words, about a gigabyte
@@ -44,7 +44,7 @@ def word_list(names: str) -> tuple[str, ...]:
         return builtin_words()
     words: dict[str, None] = {}
     for name in names.split(","):
-        for line in text_lines(Path(name).expanduser(), LONGEST, "no word list"):
+        for line in text_lines(Path(name).expanduser(), LONGEST):
             if word := line.strip():
                 words[word] = None
             if len(words) > MOST:

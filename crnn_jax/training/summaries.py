@@ -10,7 +10,7 @@ from typing import Any, BinaryIO, TextIO
 import jax
 import numpy as np
 
-from crnn_jax.core.whole_file import whole_file
+from crnn_jax.core.files import whole_file
 
 # Columns that differ between two runs of the same numbers.
 TIMES = ("time", "speed/images_per_second", "speed/waiting", "speed/saving")

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from crnn_jax.core.whole_file import whole_file
+from crnn_jax.core.files import whole_file
 from crnn_jax.scoring import output
 from crnn_jax.scoring.metrics import wilson
 from crnn_jax.training.sweep_points import Changes

@@ -9,7 +9,7 @@ from typing import Any, TextIO
 
 from crnn_jax.core.charset import Charset
 from crnn_jax.core.errors import UserError
-from crnn_jax.core.whole_file import whole_file
+from crnn_jax.core.files import whole_file
 from crnn_jax.reading.checkpoint import META
 from crnn_jax.reading.loaded_model import WORKDIR_MODEL
 from crnn_jax.training import hosts
