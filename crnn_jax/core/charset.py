@@ -175,8 +175,8 @@ class Charset:
             if not symbol:
                 raise UserError(f"{name}:{number}: empty line; a space is written {SPACE}")
             if symbol in first:
-                line = first[symbol]
-                raise UserError(f"{name}:{number}: {symbol!r} stands on line {line} already")
+                before = first[symbol]
+                raise UserError(f"{name}:{number}: {symbol!r} stands on line {before} already")
             first[symbol] = number
             symbols.append(symbol)
         several = [s for s in symbols if len(s) > 1 and s not in (BLANK, UNKNOWN)]

@@ -112,7 +112,7 @@ def _open(source: str | os.PathLike[str] | bytes) -> Image.Image:
     try:
         if not encoded and not stat.S_ISREG(os.stat(source).st_mode):
             raise UnreadableImage(NO_FILE, source)  # a pipe would be waited for
-        file = io.BytesIO(source) if encoded else source
+        file = io.BytesIO(source) if isinstance(source, bytes) else source
         try:
             return Image.open(file, "r", _COMMON)
         except UnidentifiedImageError:
