@@ -41,7 +41,6 @@ class Placed:
     top: float
     scale: float = 1.0
     tilt: float = 0.0  # degrees
-    counts: bool = True  # False: a letter of a neighbouring word
 
 
 @dataclass(frozen=True)
@@ -177,12 +176,12 @@ def _neighbours(letters: list[Placed], ink: Box, rng: Rng) -> list[Placed]:
             slots = sorted(p.left for p in letters)
             down = gap if side == "below" else -gap
             found += [
-                Placed(p.column, slot + shift, p.top + down, p.scale, counts=False)
+                Placed(p.column, slot + shift, p.top + down, p.scale)
                 for p, slot in zip(order, slots, strict=True)
             ]
         else:
             gap = rng.uniform(0.25, 0.5) * CAP
             p = rng.pick(letters)
             left = ink[2] + gap if side == "right" else ink[0] - gap - wide / len(letters)
-            found.append(Placed(p.column, left, p.top, p.scale, counts=False))
+            found.append(Placed(p.column, left, p.top, p.scale))
     return found

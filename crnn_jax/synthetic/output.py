@@ -96,8 +96,12 @@ def _render(source: SyntheticSource, chunks: list[list[Task]], workers: int) -> 
             yield _draw(source, chunk)
         return
     context = multiprocessing.get_context("spawn")
-    with context.Pool(workers, _received.append, (source,)) as pool:
+    with context.Pool(workers, _receive, (source,)) as pool:
         yield from pool.imap_unordered(_draw_received, chunks)
+
+
+def _receive(source: SyntheticSource) -> None:
+    _received.append(source)
 
 
 def _draw_received(chunk: list[Task]) -> int:

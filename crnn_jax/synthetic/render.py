@@ -7,6 +7,7 @@ image = paint(layers, layout.boxes, style, rng, channels=1)
 from __future__ import annotations
 
 import colorsys
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import cv2
@@ -24,6 +25,8 @@ from crnn_jax.synthetic.warp import unbend
 EDGE = 3  # empty pixels around the strip, so that the warp fades to nothing
 LEAST_CONTRAST = 18.0  # grey levels between letters and surface, on average
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+
+Colour = Callable[[float], np.ndarray]  # of a grey level
 
 
 @dataclass(frozen=True)
@@ -183,22 +186,23 @@ def paint(layers: Layers, boxes: np.ndarray, style: Style, rng: Rng, channels: i
     Returns:
         uint8 [h w channels].
     """
+    size = layers.fill.shape[0], layers.fill.shape[1]
     back, ink = _levels(style, rng)
     letter = float(np.median(boxes[:, 3] - boxes[:, 1]))  # small letters stand less blur
     relief = rng.uniform(0.5, 1.0) * (ink - back) if rng.chance(style.relief_share) else 0.0
     if relief and rng.chance(0.5):
         ink = back + rng.uniform(-0.15, 0.15) * (ink - back)
-    colour = _Colours(rng, style, channels)
-    image = _background(layers.fill.shape, back, ink, style, rng, colour)
+    colour = _palette(rng, style, channels)
+    image = _background(size, back, ink, style, rng, colour)
     if layers.shadow is not None:
         strength = rng.uniform(0.35, 1.0)
         _lay(image, colour(_shadow_level(rng, back, ink)), layers.shadow * np.float32(strength))
     if layers.border is not None:
         _lay(image, colour(_border_level(rng, back, ink)), layers.border)
     if rng.chance(style.letter_tones_share):
-        _lay(image, _tones(image.shape[1], boxes, back, ink, rng, colour), layers.fill)
+        _lay(image, _tones(size[1], boxes, back, ink, rng, colour), layers.fill)
     else:
-        _lay(image, _ink(layers.fill.shape, ink, style, rng, colour), layers.fill)
+        _lay(image, _ink(size, ink, style, rng, colour), layers.fill)
     if relief:
         image += _relief(layers.fill, relief, rng)
     if rng.chance(style.bloom_share):
@@ -234,17 +238,13 @@ def _shadow_level(rng: Rng, back: float, ink: float) -> float:
     return level
 
 
-class _Colours:
-    """Grey levels to colours of that brightness; another hue each time."""
+def _palette(rng: Rng, style: Style, channels: int) -> Colour:
+    """Grey levels to colours float32 [channels] of that brightness; another hue each time."""
 
-    def __init__(self, rng: Rng, style: Style, channels: int):
-        self.rng, self.channels, self.most = rng, channels, style.saturation
-
-    def __call__(self, level: float) -> np.ndarray:
-        """float32 [channels]."""
+    def colour(level: float) -> np.ndarray:
         level = max(0.0, min(255.0, level))
-        hue, strength = self.rng.random(), self.most * self.rng.random()
-        if self.channels == 1:
+        hue, strength = rng.random(), style.saturation * rng.random()
+        if channels == 1:
             return np.array([level], np.float32)
         rgb = np.array(colorsys.hsv_to_rgb(hue, strength, 1.0), np.float32)
         rgb *= level / float(rgb @ LUMA)
@@ -254,6 +254,8 @@ class _Colours:
             rgb = grey + (rgb - grey) * ((255.0 - grey) / (over - grey + 1e-3))
         return rgb.astype(np.float32)
 
+    return colour
+
 
 def _lay(image: np.ndarray, colour: np.ndarray, cover: np.ndarray) -> None:
     """image += cover * (colour - image), in place."""
@@ -261,13 +263,12 @@ def _lay(image: np.ndarray, colour: np.ndarray, cover: np.ndarray) -> None:
 
 
 def _background(
-    size: tuple[int, ...], back: float, ink: float, style: Style, rng: Rng, colour: _Colours
+    size: tuple[int, int], back: float, ink: float, style: Style, rng: Rng, colour: Colour
 ) -> np.ndarray:
     """float32 [h w c]: one colour, two, a gradient, a texture over it, the edge of a sign."""
     away = 1.0 if back > ink else -1.0  # changes go away from the letters' level or stay small
     room = abs(back - ink)
-    image = np.empty((*size, colour.channels), np.float32)
-    image[:] = colour(back)
+    image = np.tile(colour(back), (*size, 1))
     if rng.chance(style.gradient_share):
         slope = ramp(*size, rng)
         image += (slope * np.float32(away * rng.uniform(-0.35, 0.8) * room))[..., None]
@@ -289,7 +290,7 @@ def _background(
     return image
 
 
-def _ink(size: tuple[int, ...], ink: float, style: Style, rng: Rng, colour: _Colours) -> np.ndarray:
+def _ink(size: tuple[int, int], ink: float, style: Style, rng: Rng, colour: Colour) -> np.ndarray:
     """float32 [c] or [h w c]: the letters' colour, with a gradient or a texture at times."""
     level = colour(ink)
     if rng.chance(style.fill_gradient_share):
@@ -300,7 +301,7 @@ def _ink(size: tuple[int, ...], ink: float, style: Style, rng: Rng, colour: _Col
 
 
 def _tones(
-    width: int, boxes: np.ndarray, back: float, ink: float, rng: Rng, colour: _Colours
+    width: int, boxes: np.ndarray, back: float, ink: float, rng: Rng, colour: Colour
 ) -> np.ndarray:
     """float32 [1 w c]: a colour a letter, all on the same side of the background."""
     tones = np.stack([colour(ink + (ink - back) * rng.uniform(-0.5, 0.5)) for _ in boxes])
