@@ -101,9 +101,6 @@ class Charset:
 
         Returns:
             (ids int32 [n], the unknown characters met in order of their place, '' if none).
-
-        Raises:
-            UserError: `unknown` is no such rule, or 'map' with a table without '<UNK>'.
         """
         self.check_rule(unknown)
         text = self.normalize(text)

@@ -28,12 +28,8 @@ def text_lines(path: str | os.PathLike[str], longest: int) -> Iterator[str]:
 
     Only LF ends a line: a form feed or U+2028 may be a character like any other.
 
-    Args:
-        path: of the file; one line after the other is read.
-        longest: bytes of a line.
-
     Raises:
-        UserError: it cannot be read; naming the line, where one is longer or not UTF-8.
+        UserError: it cannot be read, or a line is not UTF-8 or of over `longest` bytes.
     """
     name = os.fspath(path)
     with open_file(path) as file:
@@ -55,13 +51,8 @@ def whole_file(
 ) -> Iterator[IO[Any]]:
     """Opens a file under another name, and renames it into place once all of it is on the disk.
 
-    Text is UTF-8 with LF. Behind a link its target is replaced; a device, or the pipe of a shell's
-    `>(...)`, is written as it is.
-
-    Args:
-        path: of the file.
-        mode: 'w', 'wb' or 'w+b'.
-        errors: what becomes of text that has no UTF-8, as in `open`.
+    Text is UTF-8 with LF; `errors` as in `open`. Behind a link its target is replaced; a device, or
+    the pipe of a shell's `>(...)`, is written as it is.
 
     Raises:
         UserError: it cannot be written.

@@ -43,11 +43,8 @@ def layer_widths(width: Width, geometry: str) -> dict[str, Width]:
     """Width after each layer, by the layer's name.
 
     Args:
-        width: real width of the resized image in pixels, int or integer array of any shape.
-        geometry: 'keras' or 'torch'.
-
-    Raises:
-        UserError: no such geometry.
+        width: of the resized image in pixels, int or integer array of any shape.
+        geometry: 'keras' or 'torch'; another one is a UserError.
     """
     if geometry not in _CHANGES:
         raise UserError(f"geometry {geometry!r}: must be one of {' | '.join(GEOMETRIES)}")

@@ -42,7 +42,6 @@ def save_model(
     """Writes a model file, all of it or nothing.
 
     Args:
-        path: of the file.
         variables: {'params', 'batch_stats'}, nested dictionaries of float arrays.
         metadata: JSON values, see the top of this module; 'format' is put in.
         float16: stores the parameters in half precision, half the size; statistics stay float32

@@ -90,10 +90,7 @@ class Preprocessing:
 
         Args:
             height, width: of the decoded image in pixels (> 0), both int or both integer
-                arrays of one shape.
-
-        Returns:
-            int, or int64 array of that shape.
+                arrays of one shape, which is that of the answer then (int64).
         """
         natural = self.natural_width(height, width)
         if isinstance(natural, np.ndarray):
@@ -103,16 +100,10 @@ class Preprocessing:
         return self.width or min(max(natural, self.min_width), self.max_width)
 
     def resize(self, image: np.ndarray) -> np.ndarray:
-        """Resizes a decoded image.
-
-        Args:
-            image: uint8 [h w 3] (RGB) or [h w 1].
+        """Resizes a decoded image, uint8 [h w 3] (RGB) or [h w 1].
 
         Returns:
             uint8 [height, target_width(h, w), channels].
-
-        Raises:
-            ValueError: another dtype or shape.
         """
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] not in (1, 3):
             raise ValueError(f"want uint8 [h w 1|3], got {image.dtype} {list(image.shape)}")
