@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error("--batch, --width and --limit are at least 0, --beam_width at least 1")
 
     cpu_settings.apply()
-    from crnn_jax.core.whole_file import whole_file
+    from crnn_jax.core.files import whole_file
     from crnn_jax.exporting.plan import ExportPlan
     from crnn_jax.exporting.verify import open_sources, verify
     from crnn_jax.reading import compilation_cache

@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"--unit {args.unit}: word or line")
 
     from crnn_jax.core.charset import Charset
-    from crnn_jax.core.whole_file import whole_file
+    from crnn_jax.core.files import whole_file
     from crnn_jax.decoding.language_model import NGram, arpa_lines
 
     charset = None
@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _texts(path: str, unit: str, charset: Any) -> Iterator[str]:
     """A file's words or lines, one line of it in memory at a time."""
     from crnn_jax.core.errors import UserError
-    from crnn_jax.core.user_files import text_lines
+    from crnn_jax.core.files import text_lines
 
     for number, line in enumerate(text_lines(path, MAX_LINE), 1):
         if charset is not None:

@@ -40,12 +40,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     source = _source(args)
     if args.sheet:
-        from crnn_jax.synthetic.sheet import contact_sheet, save_picture
+        from crnn_jax.synthetic.output import contact_sheet, save_image
 
-        save_picture(Path(args.sheet), contact_sheet(source, range(min(args.count, SHEET))))
+        save_image(Path(args.sheet), contact_sheet(source, range(min(args.count, SHEET))))
         print(args.sheet)
     if args.output:
-        from crnn_jax.synthetic.folder import write_folder
+        from crnn_jax.synthetic.output import write_folder
 
         done = 0
         for done in write_folder(source, Path(args.output), args.count, args.workers):

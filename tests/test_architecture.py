@@ -33,7 +33,7 @@ BANNED = dict.fromkeys(("core", "data", "synthetic"), JAX) | {
 }
 # Room -> all that it may import beside the standard library and this package.
 ONLY = {
-    "core": {"numpy", "PIL"},
+    "core": {"numpy", "PIL", "safetensors"},
     "models": {"numpy", "jax", "flax", "optax"},
     "scoring": {"numpy", "PIL", "scipy"},
 }

@@ -49,7 +49,7 @@ def test_json_to_a_file(folder, tmp_path, capsys):
     ("flags", "what"),
     [
         (["-a", "nowhere.txt"], "nowhere.txt: no annotation file"),
-        (["-a", "FOLDER", "--table", "nowhere.txt"], "nowhere.txt: no character table"),
+        (["-a", "FOLDER", "--table", "nowhere.txt"], "nowhere.txt: cannot be read"),
         (["-a", "FOLDER", "--geometry", "caffe"], "geometry 'caffe': must be"),
         (["-a", "FOLDER", "--images", "nowhere"], "data.images='nowhere'"),
         (["-a", "FOLDER", "--format", "csv"], "data.format='csv'"),

@@ -167,7 +167,10 @@ def make_cut(tmp_path, model):
         (lambda f, m, t: [f / "b.png", "-m", t / "none"], "none: cannot be read"),
         (lambda f, m, t: [f / "b.png", "-m", f], "a folder without checkpoints"),
         (lambda f, m, t: [f / "b.png", "-m", f / "notes.txt"], "notes.txt: no safetensors file"),
-        (lambda f, m, t: [f / "b.png", "-m", make_cut(t, m)], "cut.safetensors: cut short"),
+        (
+            lambda f, m, t: [f / "b.png", "-m", make_cut(t, m)],
+            "cut.safetensors: no safetensors file",
+        ),
         (lambda f, m, t: [t, "-m", m], "no pictures in this folder"),
         (lambda f, m, t: [f / "b.png", "-m", m, "--nonsense"], "--nonsense"),
         (lambda f, m, t: [f / "b.png", "-m", m, "--decoder", "magic"], "greedy, beam, both"),

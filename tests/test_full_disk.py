@@ -9,7 +9,7 @@ from PIL import Image
 
 from crnn_jax import shards
 from crnn_jax.core.errors import UserError
-from crnn_jax.synthetic.sheet import save_picture
+from crnn_jax.synthetic.output import save_image
 from tests.testdata.exports import tiny_model
 from tests.testdata.full_disk import room
 
@@ -19,7 +19,7 @@ FULL = "cannot be written: File too large"
 def test_a_picture_is_not_cut_short_in_silence(tmp_path):
     noise = np.random.default_rng(0).integers(0, 256, (32, 64, 1), np.uint8)
     with room(300), pytest.raises(UserError, match=FULL):
-        save_picture(tmp_path / "a.jpg", noise)
+        save_image(tmp_path / "a.jpg", noise)
 
 
 def test_shards(tmp_path):

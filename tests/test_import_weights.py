@@ -11,7 +11,7 @@ from PIL import Image
 
 from crnn_jax import check, cli, demo, import_weights
 from crnn_jax.core.charset import BLANK, Charset
-from crnn_jax.core.safetensors import write_safetensors
+from crnn_jax.core.model_file import write_safetensors
 from crnn_jax.reading.recognizer import Recognizer
 from tests.testdata.foreign_networks import ALPHABET, our_model
 from tests.testdata.pth_files import zipped
@@ -141,7 +141,7 @@ def test_mistakes_get_one_line_and_code_2(call, weights, tmp_path):
     cases = [
         ((weights, "--table", short), "short.txt: 36 classes with the blank; the network of"),
         ((weights, "--table", twice), "twice.txt:2: 'a' stands on line 1 already"),
-        ((weights, "--table", tmp_path / "none.txt"), "none.txt: no character table"),
+        ((weights, "--table", tmp_path / "none.txt"), "none.txt: cannot be read"),
         ((weights, "--alphabet", ALPHABET + "!"), "the alphabet: 38 classes"),
         ((weights, "--alphabet", "aa"), "'a' stands twice"),
         ((weights,), "which characters?"),

@@ -1,4 +1,4 @@
-"""How many frames (columns of logits) the network makes of a picture's width.
+"""How many frames (columns of logits) the network makes of an image's width.
 
 Two geometries: `keras` (CRNN.tf2's; ours) pads pools SAME and ends in a VALID 2x2 convolution,
 T = ceil(W / 4) - 1; `torch` (crnn.pytorch's) floors at the first two pools and pads the width at
@@ -6,7 +6,7 @@ the last two, T = floor(floor(W / 2) / 2) + 1. Functions take Python ints, numpy
 alike: they use + - * // and comparisons only.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import numpy as np
@@ -15,115 +15,62 @@ from crnn_jax.core.errors import UserError
 
 Width = TypeVar("Width", bound=Any)  # int, numpy or jax integer array
 
+LAYERS = (
+    "conv1", "pool1", "conv2", "pool2", "conv3", "conv4", "pool3", "conv5", "conv6", "pool4",
+    "conv7",
+)  # fmt: skip
 
-def _same(width: Width) -> Width:
-    return width
-
-
-def _half_up(width: Width) -> Width:
-    return (width + 1) // 2
-
-
-def _half_down(width: Width) -> Width:
-    return width // 2
-
-
-def _plus_one(width: Width) -> Width:
-    # Nothing stays nothing: a masked row of width 0 must not grow a column out of padding.
-    return (width + 1) * (width > 0)
-
-
-def _minus_one(width: Width) -> Width:
-    return (width - 1) * (width > 0)
-
-
-LayerWidths = tuple[tuple[str, Callable[[Any], Any]], ...]
-
-# One row a layer in the order of the network: its name and its width out of its width in.
-LAYERS: dict[str, LayerWidths] = {
-    "keras": (
-        ("conv1", _same),
-        ("pool1", _half_up),
-        ("conv2", _same),
-        ("pool2", _half_up),
-        ("conv3", _same),
-        ("conv4", _same),
-        ("pool3", _same),
-        ("conv5", _same),
-        ("conv6", _same),
-        ("pool4", _same),
-        ("conv7", _minus_one),
-    ),
-    "torch": (
-        ("conv1", _same),
-        ("pool1", _half_down),
-        ("conv2", _same),
-        ("pool2", _half_down),
-        ("conv3", _same),
-        ("conv4", _same),
-        ("pool3", _plus_one),
-        ("conv5", _same),
-        ("conv6", _same),
-        ("pool4", _plus_one),
-        ("conv7", _minus_one),
-    ),
+# Geometry -> what the layers that change a width make of it. Nothing stays nothing: a masked row of
+# width 0 must not grow a column out of padding.
+_CHANGES: dict[str, dict[str, Callable[[Any], Any]]] = {
+    "keras": {
+        "pool1": lambda w: (w + 1) // 2,
+        "pool2": lambda w: (w + 1) // 2,
+        "conv7": lambda w: (w - 1) * (w > 0),
+    },
+    "torch": {
+        "pool1": lambda w: w // 2,
+        "pool2": lambda w: w // 2,
+        "pool3": lambda w: (w + 1) * (w > 0),
+        "pool4": lambda w: (w + 1) * (w > 0),
+        "conv7": lambda w: (w - 1) * (w > 0),
+    },
 }
-GEOMETRIES = tuple(LAYERS)
+GEOMETRIES = tuple(_CHANGES)
 
 
 def layer_widths(width: Width, geometry: str) -> dict[str, Width]:
     """Width after each layer, by the layer's name.
 
     Args:
-        width: real width of the resized picture in pixels, int or integer array of any shape.
-        geometry: 'keras' or 'torch'.
-
-    Raises:
-        UserError: no such geometry.
+        width: of the resized image in pixels, int or integer array of any shape.
+        geometry: 'keras' or 'torch'; another one is a UserError.
     """
-    if geometry not in LAYERS:
+    if geometry not in _CHANGES:
         raise UserError(f"geometry {geometry!r}: must be one of {' | '.join(GEOMETRIES)}")
     widths = {}
-    for name, function in LAYERS[geometry]:
-        width = function(width)
+    for name in LAYERS:
+        if change := _CHANGES[geometry].get(name):
+            width = change(width)
         widths[name] = width
     return widths
 
 
 def num_frames(width: Width, geometry: str) -> Width:
-    """Frames that a picture of this width gives: the time axis of its logits.
-
-    Args:
-        width: real width of the resized picture in pixels (>= 0), int or integer array.
-        geometry: 'keras' or 'torch'.
-
-    Returns:
-        Of the same type and shape; 0 where the width is too small for the network.
-    """
+    """Frames that an image of this width gives; 0 where it is too narrow for the network."""
     return layer_widths(width, geometry)["conv7"]
 
 
 def min_image_width(geometry: str) -> int:
     """The smallest width in pixels that gives at least one frame."""
-    return width_for_frames(1, geometry)
-
-
-def width_for_frames(frames: int, geometry: str) -> int:
-    """The smallest width in pixels that gives at least so many frames."""
     width = 1
-    while num_frames(width, geometry) < frames:
+    while num_frames(width, geometry) < 1:
         width += 1
     return width
 
 
-def frames_needed(ids: Sequence[int] | np.ndarray) -> int:
-    """Frames that CTC needs for a label: its characters, and a blank between equal neighbours."""
-    ids = np.asarray(ids)
-    return int(ids.size + np.count_nonzero(ids[1:] == ids[:-1]))
-
-
 def frames_needed_flat(flat_ids: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-    """`frames_needed` of many labels at once.
+    """Frames that CTC needs for labels: their characters, and a blank between equal neighbours.
 
     Args:
         flat_ids: integer [sum of lengths], all labels one after the other.

@@ -1,4 +1,4 @@
-"""Pictures as they come -> uint8 arrays. Pillow decodes; this module settles what it leaves open.
+"""Images as they come -> uint8 arrays. Pillow decodes; this module settles what it leaves open.
 
 16-bit levels keep their high byte (Pillow's own conversion clips them), palettes and CMYK become
 RGB, transparency is laid on white, or on black where what is opaque is bright, an animation gives
@@ -9,8 +9,6 @@ them is decoded.
 import io
 import os
 import stat
-import struct
-import zlib
 from typing import Any
 
 import numpy as np
@@ -20,7 +18,7 @@ from crnn_jax.core.errors import UserError
 
 MAX_PIXELS = 50_000_000
 
-# What an unreadable picture is counted under.
+# What an unreadable image is counted under.
 MISSING = "missing file"
 NO_FILE = "not a file"
 NO_ACCESS = "no permission to read"
@@ -35,40 +33,19 @@ REASONS = (MISSING, NO_FILE, NO_ACCESS, EMPTY, NO_PICTURE, DAMAGED, TOO_LARGE, B
 _COMMON = ("PNG", "JPEG", "GIF", "BMP", "PPM")
 _FURTHER = ("TIFF", "WEBP", "MPO", "JPEG2000", "AVIF", "TGA", "ICO", "DIB", "PCX", "SGI", "PSD")
 
-_TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
+_TURN = Image.Transpose
+_TURNS = {  # EXIF's orientation -> what turns the image upright
+    2: _TURN.FLIP_LEFT_RIGHT, 3: _TURN.ROTATE_180, 4: _TURN.FLIP_TOP_BOTTOM, 5: _TURN.TRANSPOSE,
+    6: _TURN.ROTATE_270, 7: _TURN.TRANSVERSE, 8: _TURN.ROTATE_90,
+}  # fmt: skip
 
 _EXIF_KEYS = {"exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"}
-
-_DAMAGE = (
-    OSError,
-    EOFError,
-    SyntaxError,
-    ValueError,
-    TypeError,
-    LookupError,
-    OverflowError,
-    struct.error,
-    zlib.error,
-    Warning,  # Pillow's about damaged EXIF, where warnings are errors
-)
 
 ImageSource = str | os.PathLike[str] | bytes | Image.Image | np.ndarray
 
 
 class UnreadableImage(UserError):
-    """A picture that cannot be read.
-
-    Attributes:
-        reason: short and the same for all pictures of its kind, to be counted by.
-    """
+    """An image that cannot be read; `reason` is one of `REASONS`, to be counted by."""
 
     def __init__(self, reason: str, source: Any = None) -> None:
         named = isinstance(source, str | os.PathLike)
@@ -77,12 +54,12 @@ class UnreadableImage(UserError):
 
 
 def decode_image(source: ImageSource, channels: int = 1) -> np.ndarray:
-    """Decodes a picture.
+    """Decodes an image.
 
     Args:
-        source: a path, an encoded file's bytes, a Pillow picture, or an array [h w] or
+        source: a path, an encoded file's bytes, a Pillow image, or an array [h w] or
             [h w 1|3|4] of uint8, uint16 or bool (grey, RGB, RGBA).
-        channels: 1 for grey (Pillow's L of the RGB picture), 3 for RGB.
+        channels: 1 for grey (Pillow's L of the RGB image), 3 for RGB.
 
     Returns:
         uint8 [h w channels], in the caller's hands alone.
@@ -90,35 +67,30 @@ def decode_image(source: ImageSource, channels: int = 1) -> np.ndarray:
     Raises:
         UnreadableImage: with a short reason to count by.
     """
-    if isinstance(source, np.ndarray):
-        picture = _from_array(source)
-    elif isinstance(source, Image.Image):
-        picture = source
+    mode = "L" if channels == 1 else "RGB"
+    if isinstance(source, Image.Image):
+        array = _pixels(source, mode, source)
     else:
-        picture = _open(source)
-    try:
-        if picture.width * picture.height > MAX_PIXELS:
-            raise UnreadableImage(TOO_LARGE, source)
-        if picture.width * picture.height == 0:
-            raise UnreadableImage(BAD_ARRAY, source)
-        try:
-            if not isinstance(source, Image.Image):
-                # Pillow maps some files by their name, and a turned TIFF then comes out garbled.
-                picture.filename = ""  # type: ignore[attr-defined]
-                picture.load()
-            turn = _TURNS.get(_orientation(picture))
-            flat = _to_mode(picture, "L" if channels == 1 else "RGB")
-        except UnreadableImage:
-            raise
-        except (Exception, Image.DecompressionBombError) as error:
-            # Codecs raise whatever they like on damaged data: OSError, SyntaxError, zlib.error,
-            # struct.error, ValueError, IndexError, ...
-            raise UnreadableImage(DAMAGED, source) from error
-        array = np.array(flat if turn is None else flat.transpose(turn))
-    finally:
-        if picture is not source:
-            picture.close()
+        with _from_array(source) if isinstance(source, np.ndarray) else _open(source) as image:
+            # Pillow maps some files by their name, and a turned TIFF then comes out garbled.
+            image.filename = ""  # type: ignore[attr-defined]
+            array = _pixels(image, mode, source)
     return array.reshape(array.shape[0], array.shape[1], channels)
+
+
+def _pixels(image: Image.Image, mode: str, source: ImageSource) -> np.ndarray:
+    """uint8 [h w] or [h w 3], upright."""
+    if image.width * image.height > MAX_PIXELS:
+        raise UnreadableImage(TOO_LARGE, source)
+    if image.width * image.height == 0:
+        raise UnreadableImage(BAD_ARRAY, source)
+    try:
+        image.load()
+        turn = _TURNS.get(_orientation(image))
+        flat = _to_mode(image, mode)
+    except Exception as error:  # codecs raise whatever they like on damaged data
+        raise UnreadableImage(DAMAGED, source) from error
+    return np.array(flat if turn is None else flat.transpose(turn))
 
 
 def image_size(source: str | os.PathLike[str] | bytes) -> tuple[int, int]:
@@ -127,70 +99,66 @@ def image_size(source: str | os.PathLike[str] | bytes) -> tuple[int, int]:
     Raises:
         UnreadableImage: as `decode_image`, as far as the header tells.
     """
-    with _open(source) as picture:
-        width, height = picture.size
+    with _open(source) as image:
+        width, height = image.size
         if width * height > MAX_PIXELS:
             raise UnreadableImage(TOO_LARGE, source)
-        if _orientation(picture) >= 5:
-            return width, height
-        return height, width
+        return (width, height) if _orientation(image) >= 5 else (height, width)
 
 
 def _open(source: str | os.PathLike[str] | bytes) -> Image.Image:
-    """Opens a picture without decoding it."""
+    """Opens an image without decoding it."""
+    encoded = isinstance(source, bytes)
     try:
-        if not isinstance(source, bytes) and not stat.S_ISREG(os.stat(source).st_mode):
+        if not encoded and not stat.S_ISREG(os.stat(source).st_mode):
             raise UnreadableImage(NO_FILE, source)  # a pipe would be waited for
+        file = io.BytesIO(source) if isinstance(source, bytes) else source
         try:
-            return _identify(source, _COMMON)
+            return Image.open(file, "r", _COMMON)
         except UnidentifiedImageError:
-            return _identify(source, _FURTHER)
+            Image.init()
+            return Image.open(file, "r", [name for name in _FURTHER if name in Image.OPEN])
+    except UnreadableImage:
+        raise
     except FileNotFoundError:
         raise UnreadableImage(MISSING, source) from None
-    except (IsADirectoryError, NotADirectoryError):
+    except NotADirectoryError:
         raise UnreadableImage(NO_FILE, source) from None
     except PermissionError:
         raise UnreadableImage(NO_ACCESS, source) from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise UnreadableImage(TOO_LARGE, source) from None
     except UnidentifiedImageError:
-        empty = not source if isinstance(source, bytes) else os.path.getsize(source) == 0
+        empty = not source if encoded else os.path.getsize(source) == 0
         raise UnreadableImage(EMPTY if empty else NO_PICTURE, source) from None
-    except _DAMAGE as error:
+    except Exception as error:  # damaged headers raise as many kinds as damaged data
         raise UnreadableImage(DAMAGED, source) from error
 
 
-def _identify(source: str | os.PathLike[str] | bytes, formats: tuple[str, ...]) -> Image.Image:
-    if formats is _FURTHER:
-        Image.init()
-    known = [name for name in formats if formats is _COMMON or name in Image.OPEN]
-    return Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, "r", known)
-
-
-def _orientation(picture: Image.Image) -> int:
+def _orientation(image: Image.Image) -> int:
     """EXIF's orientation, 1 to 8; 1 (upright) where there is none or it cannot be read."""
-    if picture.format == "TIFF":
+    if image.format == "TIFF":
         return 1  # Pillow turns TIFFs itself, and its header size already is the turned one
-    if not _EXIF_KEYS & picture.info.keys():
+    if not _EXIF_KEYS & image.info.keys():
         return 1  # asked of a PNG without EXIF, Pillow decodes all of it to look behind
     try:
-        value = picture.getexif().get(ExifTags.Base.Orientation, 1)
-    except _DAMAGE:  # a damaged EXIF block is no reason to lose the picture
+        value = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:  # noqa: BLE001 a damaged EXIF block is no reason to lose the image
         return 1
     return value if value in _TURNS else 1
 
 
-def _to_mode(picture: Image.Image, mode: str) -> Image.Image:
-    """The picture in mode L or RGB; grey is always that of the RGB picture."""
-    if picture.mode == "F" or picture.mode.startswith("I"):
-        picture = Image.fromarray(_to_8_bits(np.asarray(picture)))
-    elif picture.has_transparency_data:
-        picture = picture.convert("RGBA")
-        paper = Image.new("RGBA", picture.size, "black" if _is_bright(picture) else "white")
-        picture = Image.alpha_composite(paper, picture).convert("RGB")
-    elif picture.mode not in ("L", "RGB", "1"):
-        picture = picture.convert("RGB")
-    return picture.convert(mode)
+def _to_mode(image: Image.Image, mode: str) -> Image.Image:
+    """The image in mode L or RGB; grey is always that of the RGB image."""
+    if image.mode == "F" or image.mode.startswith("I"):
+        image = Image.fromarray(_to_8_bits(np.asarray(image)))
+    elif image.has_transparency_data:
+        image = image.convert("RGBA")
+        paper = Image.new("RGBA", image.size, "black" if _is_bright(image) else "white")
+        image = Image.alpha_composite(paper, image).convert("RGB")
+    elif image.mode not in ("L", "RGB", "1"):
+        image = image.convert("RGB")
+    return image.convert(mode)
 
 
 def _is_bright(rgba: Image.Image) -> bool:
@@ -212,13 +180,11 @@ def _to_8_bits(levels: np.ndarray) -> np.ndarray:
 def _from_array(array: np.ndarray) -> Image.Image:
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[..., 0]
-    shaped = array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))
-    if not shaped or not array.size:
-        raise UnreadableImage(BAD_ARRAY)
     if array.dtype == bool:
         array = array.astype(np.uint8) * np.uint8(255)
     elif array.dtype == np.uint16:
         array = (array >> 8).astype(np.uint8)
-    elif array.dtype != np.uint8:
+    shaped = array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))
+    if not shaped or not array.size or array.dtype != np.uint8:
         raise UnreadableImage(BAD_ARRAY)
     return Image.fromarray(np.ascontiguousarray(array))

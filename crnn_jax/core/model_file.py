@@ -1,4 +1,4 @@
-"""The model file: one `.safetensors` that holds all that is needed to read a picture.
+"""The model file: one `.safetensors` that holds all that is needed to read an image.
 
     save_model('word.safetensors', variables, metadata)
     variables, metadata = load_model('word.safetensors')
@@ -18,13 +18,13 @@ import os
 from typing import Any
 
 import numpy as np
+import safetensors
+import safetensors.numpy
 
 from crnn_jax.core.errors import UserError
-from crnn_jax.core.safetensors import read_safetensors, write_safetensors
-from crnn_jax.core.strict_json import parse_json
+from crnn_jax.core.files import open_file, whole_file
 
 FORMAT = 1
-MAX_DEPTH = 8  # folders in an array's name; ours have three
 REQUIRED = ("model", "charset", "blank_id", "ignore_case", "preprocessing")
 _OURS = "crnn_jax"  # names of the two strings in the file's own metadata
 _SHA256 = "sha256"
@@ -42,7 +42,6 @@ def save_model(
     """Writes a model file, all of it or nothing.
 
     Args:
-        path: of the file.
         variables: {'params', 'batch_stats'}, nested dictionaries of float arrays.
         metadata: JSON values, see the top of this module; 'format' is put in.
         float16: stores the parameters in half precision, half the size; statistics stay float32
@@ -67,11 +66,7 @@ def save_model(
 
 
 def load_model(path: str | os.PathLike[str]) -> tuple[Variables, dict[str, Any]]:
-    """Reads a model file.
-
-    Args:
-        path: of a `.safetensors` file that `save_model` wrote. (A training run's workdir is opened
-            by `loaded_model.open_model`.)
+    """Reads a model file (a training run's workdir is opened by `loaded_model.open_model`).
 
     Returns:
         (variables: nested dictionaries of float32 NumPy arrays, metadata).
@@ -87,28 +82,44 @@ def load_model(path: str | os.PathLike[str]) -> tuple[Variables, dict[str, Any]]
             "model file of another CRNN's weights"
         )
     try:
-        metadata = parse_json(strings[_OURS])
+        metadata = json.loads(strings[_OURS])
         number = metadata["format"]
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise UserError(f"{name}: damaged: its metadata cannot be read: {error}") from error
     if number != FORMAT:
-        raise UserError(
-            f"{name}: format {number!r}, this version reads format {FORMAT}; "
-            "a newer crnn_jax wrote it"
-        )
-    # Arrays with a flipped bit would still read pictures, only worse: nobody would notice.
+        raise UserError(f"{name}: format {number!r} of a newer crnn_jax; this one reads {FORMAT}")
+    # Arrays with a flipped bit would still read images, only worse: nobody would notice.
     if strings.get(_SHA256) != _digest(arrays, strings[_OURS]):
         raise UserError(f"{name}: damaged: its contents do not match their checksum")
-    missing = [key for key in REQUIRED if key not in metadata]
-    if missing:
-        raise UserError(f"{name}: its metadata lack {', '.join(missing)}")
-    for key, array in arrays.items():
-        if array.dtype.kind != "f" or key.count("/") > MAX_DEPTH:
-            raise UserError(f"{name}: {key!r} of {array.dtype} is no array of a network")
+    return unflatten({k: np.asarray(v, np.float32) for k, v in arrays.items()}), metadata
+
+
+def write_safetensors(
+    path: str | os.PathLike[str], arrays: dict[str, np.ndarray], metadata: dict[str, str]
+) -> None:
+    """Writes arrays and strings by name; the same ones always give the same bytes."""
+    data = safetensors.numpy.save(arrays)
+    # The package writes metadata in the order of a hash table, another one in each process.
+    start = 8 + int.from_bytes(data[:8], "little")
+    header = {"__metadata__": dict(sorted(metadata.items()))} | json.loads(data[8:start])
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # arrays start at a multiple of 8, as the format asks
+    with whole_file(path, "wb") as file:
+        file.writelines([len(text).to_bytes(8, "little"), text, memoryview(data)[start:]])
+
+
+def read_safetensors(
+    path: str | os.PathLike[str],
+) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """(arrays, metadata) by name. Raises UserError where the file is missing or damaged."""
+    name = os.fspath(path)
+    open_file(path).close()  # says more of what cannot be opened than the package does
     try:
-        return unflatten({k: np.asarray(v, np.float32) for k, v in arrays.items()}), metadata
-    except ValueError as error:
-        raise UserError(f"{name}: damaged: {error}") from error
+        with safetensors.safe_open(name, "numpy") as file:
+            keys = file.keys()
+            return {key: file.get_tensor(key) for key in keys}, file.metadata() or {}
+    except (safetensors.SafetensorError, TypeError) as error:  # TypeError: a dtype NumPy lacks
+        raise UserError(f"{name}: no safetensors file, or a damaged one: {error}") from error
 
 
 def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -123,21 +134,13 @@ def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def unflatten(flat: dict[str, Any]) -> dict[str, Any]:
-    """The opposite of `flatten`.
-
-    Raises:
-        ValueError: a name is also the beginning of another one.
-    """
+    """The opposite of `flatten`."""
     tree: dict[str, Any] = {}
     for name, value in flat.items():
         *folders, leaf = name.split("/")
         node = tree
         for folder in folders:
             node = node.setdefault(folder, {})
-            if not isinstance(node, dict):
-                break
-        if not isinstance(node, dict) or leaf in node:
-            raise ValueError(f"{name!r} lies in an array, or is a folder")
         node[leaf] = value
     return tree
 

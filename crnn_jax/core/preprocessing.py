@@ -1,6 +1,6 @@
-"""From a decoded picture to the network's input: one rule, stated in the model file.
+"""From a decoded image to the network's input: one rule, stated in the model file.
 
-Pillow's arithmetic is the definition for our own models. Pictures stay uint8 here; the network
+Pillow's arithmetic is the definition for our own models. Images stay uint8 here; the network
 normalises them on the device: input = (uint8 - mean) / scale.
 """
 
@@ -22,7 +22,7 @@ FILTERS = {
     "lanczos": Image.Resampling.LANCZOS,
 }
 ROUNDINGS = ("round", "floor", "ceil")
-# A picture at both takes 200 MB; the reading of one line of 65,536 x 32 pixels some gigabytes.
+# An image at both takes 200 MB; the reading of one line of 65,536 x 32 pixels some gigabytes.
 MAX_HEIGHT = 1024
 MAX_WIDTH = 1 << 16
 
@@ -31,64 +31,46 @@ Size = TypeVar("Size", int, np.ndarray)
 
 @dataclasses.dataclass(frozen=True)
 class Preprocessing:
-    """How a picture becomes the network's input.
+    """How an image becomes the network's input; a value that makes no sense is a UserError."""
 
-    Attributes:
-        channels: 1 (grey, Pillow's L) or 3 (RGB).
-        height: of the network's input in pixels.
-        width: fixed width in pixels to which every picture is stretched or squeezed; 0 = free,
-            the aspect is kept between `min_width` and `max_width`.
-        min_width: narrower pictures are stretched to it (free width only).
-        max_width: wider pictures are squeezed to it (free width only).
-        rounding: of the free width to whole pixels: 'round' (half up), 'floor' or 'ceil'.
-        filter: Pillow's name of the resampling filter in lower case.
-        antialias: the filter covers all source pixels when it shrinks, as Pillow's does; False
-            is for imported models whose source looked at the nearest two or one only.
-        mean, scale: of the normalisation on the device, in grey levels 0 to 255.
-
-    Raises:
-        UserError: a value that makes no sense.
-    """
-
-    channels: int = 1
-    height: int = 32
-    width: int = 0
-    min_width: int = 32
-    max_width: int = 1024
-    rounding: str = "round"
-    filter: str = "bilinear"
+    channels: int = 1  # 1 (grey, Pillow's L) or 3 (RGB)
+    height: int = 32  # pixels of the network's input
+    width: int = 0  # pixels that every image is stretched or squeezed to; 0 (free) keeps the aspect
+    min_width: int = 32  # narrower images are stretched to it (free width only)
+    max_width: int = 1024  # wider images are squeezed to it (free width only)
+    rounding: str = "round"  # of the free width: 'round' (half up), 'floor' or 'ceil'
+    filter: str = "bilinear"  # Pillow's name of the resampling filter in lower case
+    # The filter covers all source pixels when it shrinks, as Pillow's does; False is for imported
+    # models whose source looked at the nearest two or one only.
     antialias: bool = True
-    mean: float = 127.5
+    mean: float = 127.5  # of the normalisation on the device, in grey levels 0 to 255
     scale: float = 127.5
 
     def __post_init__(self) -> None:
-        def require(right: bool, key: str, what: str) -> None:
+        free = self.min_width, self.max_width
+        checks = {
+            "channels": (self.channels in (1, 3), "1 (grey) or 3 (RGB)"),
+            "height": (0 < self.height <= MAX_HEIGHT, f"1 to {MAX_HEIGHT:,} pixels"),
+            "width": (0 <= self.width <= MAX_WIDTH, f"0 (free width) to {MAX_WIDTH:,} pixels"),
+            "min_width": (0 < free[0] <= MAX_WIDTH, f"1 to {MAX_WIDTH:,} pixels"),
+            "max_width": (free[0] <= free[1] <= MAX_WIDTH, f"min_width to {MAX_WIDTH:,} pixels"),
+            "rounding": (self.rounding in ROUNDINGS, " | ".join(ROUNDINGS)),
+            "filter": (self.filter in FILTERS, " | ".join(FILTERS)),
+            "antialias": (
+                self.antialias or self.filter in ("bilinear", "nearest"),
+                "True, or filter 'bilinear' or 'nearest'",
+            ),
+            "mean": (math.isfinite(self.mean), "finite"),
+            "scale": (0 < self.scale < math.inf, "positive and finite"),
+        }
+        for key, (right, expected) in checks.items():
             if not right:
-                told = repr(getattr(self, key))[:60]
-                raise UserError(f"preprocessing.{key}={told}: must be {what}")
-
-        require(self.channels in (1, 3), "channels", "1 (grey) or 3 (RGB)")
-        require(0 < self.height <= MAX_HEIGHT, "height", f"1 to {MAX_HEIGHT:,} pixels")
-        require(0 <= self.width <= MAX_WIDTH, "width", f"0 (free width) to {MAX_WIDTH:,} pixels")
-        require(0 < self.min_width <= MAX_WIDTH, "min_width", f"1 to {MAX_WIDTH:,} pixels")
-        require(
-            self.min_width <= self.max_width <= MAX_WIDTH,
-            "max_width",
-            f"at least min_width, at most {MAX_WIDTH:,} pixels",
-        )
-        require(self.rounding in ROUNDINGS, "rounding", " | ".join(ROUNDINGS))
-        require(self.filter in FILTERS, "filter", " | ".join(FILTERS))
-        require(
-            self.antialias or self.filter in ("bilinear", "nearest"),
-            "antialias",
-            "True, or filter 'bilinear' or 'nearest'",
-        )
-        require(math.isfinite(self.mean), "mean", "finite")
-        require(0 < self.scale < math.inf, "scale", "positive and finite")
+                value = getattr(self, key)
+                raise UserError(f"preprocessing.{key}={value!r:.60}: must be {expected}")
 
     @property
     def free_width(self) -> bool:
-        """Whether pictures keep their own width (within bounds)."""
+        """Whether images keep their own width (within bounds)."""
         return self.width == 0
 
     def natural_width(self, height: Size, width: Size) -> Size:
@@ -104,14 +86,11 @@ class Preprocessing:
         return (2 * scaled + height) // (2 * height)
 
     def target_width(self, height: Size, width: Size) -> Size:
-        """Width in pixels that a picture is resized to.
+        """Width in pixels that an image is resized to.
 
         Args:
-            height, width: of the decoded picture in pixels (> 0), both int or both integer
-                arrays of one shape.
-
-        Returns:
-            int, or int64 array of that shape.
+            height, width: of the decoded image in pixels (> 0), both int or both integer
+                arrays of one shape, which is that of the answer then (int64).
         """
         natural = self.natural_width(height, width)
         if isinstance(natural, np.ndarray):
@@ -121,26 +100,20 @@ class Preprocessing:
         return self.width or min(max(natural, self.min_width), self.max_width)
 
     def resize(self, image: np.ndarray) -> np.ndarray:
-        """Resizes a decoded picture.
-
-        Args:
-            image: uint8 [h w 3] (RGB) or [h w 1].
+        """Resizes a decoded image, uint8 [h w 3] (RGB) or [h w 1].
 
         Returns:
             uint8 [height, target_width(h, w), channels].
-
-        Raises:
-            ValueError: another dtype or shape.
         """
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] not in (1, 3):
             raise ValueError(f"want uint8 [h w 1|3], got {image.dtype} {list(image.shape)}")
         size = (self.target_width(*image.shape[:2]), self.height)
-        picture = Image.fromarray(image[..., 0] if image.shape[2] == 1 else image)
-        picture = picture.convert("L" if self.channels == 1 else "RGB")
+        source = Image.fromarray(image[..., 0] if image.shape[2] == 1 else image)
+        source = source.convert("L" if self.channels == 1 else "RGB")
         if self.antialias:
-            resized = np.array(picture.resize(size, FILTERS[self.filter]))
+            resized = np.array(source.resize(size, FILTERS[self.filter]))
         else:
-            resized = _sample(np.asarray(picture), size, self.filter)
+            resized = _sample(np.asarray(source), size, self.filter)
         return resized.reshape(self.height, size[0], self.channels)
 
     def to_metadata(self) -> dict[str, Any]:
@@ -157,24 +130,25 @@ class Preprocessing:
         for key, value in metadata.items():
             want = type(getattr(cls, key))
             if type(value) is not want and not (want is float and type(value) is int):
-                told = repr(value)[:60]
-                raise UserError(f"preprocessing.{key}={told}: must be of type {want.__name__}")
+                raise UserError(
+                    f"preprocessing.{key}={value!r:.60}: must be of type {want.__name__}"
+                )
         return cls(**metadata)
 
 
 def _sample(image: np.ndarray, size: tuple[int, int], method: str) -> np.ndarray:
     """Samples without antialiasing at half-pixel centres, as tf.image.resize and OpenCV do."""
-    picture = image.astype(np.float64).reshape(image.shape[0], image.shape[1], -1)
+    sampled = image.astype(np.float64).reshape(image.shape[0], image.shape[1], -1)
     for axis, target in ((1, size[0]), (0, size[1])):
-        source = picture.shape[axis]
+        source = sampled.shape[axis]
         at = (np.arange(target) + 0.5) * (source / target) - 0.5
         if method == "nearest":
             index = np.clip(np.floor(at + 0.5).astype(np.int64), 0, source - 1)
-            picture = np.take(picture, index, axis)
+            sampled = np.take(sampled, index, axis)
             continue
         low = np.floor(at).astype(np.int64)
         share = (at - low).reshape((-1, 1, 1) if axis == 0 else (1, -1, 1))
-        left = np.take(picture, np.clip(low, 0, source - 1), axis)
-        right = np.take(picture, np.clip(low + 1, 0, source - 1), axis)
-        picture = left + (right - left) * share
-    return np.floor(picture + 0.5).astype(np.uint8)
+        left = np.take(sampled, np.clip(low, 0, source - 1), axis)
+        right = np.take(sampled, np.clip(low + 1, 0, source - 1), axis)
+        sampled = left + (right - left) * share
+    return np.floor(sampled + 0.5).astype(np.uint8)

@@ -18,8 +18,8 @@ import numpy as np
 
 from crnn_jax.core.charset import Charset
 from crnn_jax.core.errors import UserError
+from crnn_jax.core.files import whole_file
 from crnn_jax.core.images import REASONS, UnreadableImage, image_size
-from crnn_jax.core.whole_file import whole_file
 from crnn_jax.data.progress import Progress
 from crnn_jax.data.source import NO_LABEL, STATUS, UNKNOWN_CHARACTER, Block, gather
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from crnn_jax.core.errors import UserError
-from crnn_jax.core.whole_file import whole_file
+from crnn_jax.core.files import whole_file
 from crnn_jax.importing.keras import split_path
 from crnn_jax.importing.network import NORMS, Network, assemble
 from crnn_jax.models.config import ModelConfig

@@ -23,7 +23,7 @@ import numpy as np
 
 from crnn_jax.core.charset import Charset
 from crnn_jax.core.errors import UserError
-from crnn_jax.core.whole_file import whole_file
+from crnn_jax.core.files import whole_file
 from crnn_jax.models.config import ModelConfig
 from crnn_jax.models.crnn import NORMALISED, POOLED
 

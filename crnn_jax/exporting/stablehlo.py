@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from crnn_jax.core.whole_file import whole_file
+from crnn_jax.core.files import whole_file
 from crnn_jax.exporting.network import (
     PLATFORMS,
     width_constraint,

@@ -12,10 +12,10 @@ from typing import Any
 
 from crnn_jax.core.charset import BLANK, Charset
 from crnn_jax.core.errors import UserError
+from crnn_jax.core.files import open_file
 from crnn_jax.core.geometry import min_image_width
+from crnn_jax.core.model_file import read_safetensors
 from crnn_jax.core.preprocessing import Preprocessing
-from crnn_jax.core.safetensors import read_safetensors
-from crnn_jax.core.user_files import open_file, read_bytes
 from crnn_jax.importing import keras, torch
 from crnn_jax.importing.network import Network, assemble
 from crnn_jax.models.config import ModelConfig
@@ -92,7 +92,7 @@ def read_network(path: str | os.PathLike[str]) -> Network:
     """
     name = os.fspath(path)
     with open_file(name) as file:
-        start = read_bytes(file, name, 9)
+        start = file.read(9)
     if start[:4] == b"\x89HDF":
         return keras.read_h5(name)
     if start[8:9] == b"{":

@@ -17,8 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from crnn_jax.core.errors import UserError
-from crnn_jax.core.model_file import save_model
-from crnn_jax.core.safetensors import read_safetensors
+from crnn_jax.core.model_file import read_safetensors, save_model
 from crnn_jax.decoding.confidence import sequence_log_prob
 from crnn_jax.reading.decoder import Decoder
 from crnn_jax.reading.evaluation import BATCH_SIZE, batches_of, plan_of

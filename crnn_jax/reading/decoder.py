@@ -19,7 +19,7 @@ import numpy as np
 
 from crnn_jax.core.charset import Charset
 from crnn_jax.core.errors import UserError
-from crnn_jax.core.user_files import text_lines
+from crnn_jax.core.files import text_lines
 from crnn_jax.decoding.beam_search import PRUNE, beam_search, is_count
 from crnn_jax.decoding.confidence import sequence_log_prob
 from crnn_jax.decoding.greedy import greedy_decode

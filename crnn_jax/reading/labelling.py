@@ -14,7 +14,7 @@ import os
 
 from crnn_jax.core.charset import REPLACEMENT
 from crnn_jax.core.errors import UserError
-from crnn_jax.core.whole_file import whole_file
+from crnn_jax.core.files import whole_file
 from crnn_jax.data.annotations import parse_tsv
 from crnn_jax.reading.result import Reading
 

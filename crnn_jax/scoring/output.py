@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager
 from typing import IO, Any
 
 from crnn_jax.core.errors import UserError
-from crnn_jax.core.whole_file import whole_file
+from crnn_jax.core.files import whole_file
 from crnn_jax.scoring import calibration
 from crnn_jax.scoring.compare import Comparison, mcnemar, newcombe
 from crnn_jax.scoring.metrics import SHARES, Sums, wilson

@@ -1,83 +1,74 @@
-"""The glyphs of every readable face as pixels, made once and memory-mapped by every worker.
+"""The glyphs of every readable face as pixels, made once, cached and memory-mapped by every worker.
 
 Opening a font and drawing eight letters takes Pillow about a millisecond; taking them from an
 atlas takes some microseconds. Every face is drawn at the size where its H is CAP pixels high.
 
-Synopsis:
     atlas = load_atlas(open_atlas("auto", characters, cache="auto"))
     mask = atlas.mask(face, column)     # uint8 [h w]
 """
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import functools
+import hashlib
+import os
+import shutil
+import string
+import sys
+import tempfile
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import PIL
 
 from crnn_jax.core.errors import UserError
-from crnn_jax.core.whole_file import whole_file
+from crnn_jax.core.files import whole_file
+from crnn_jax.synthetic.fonts import BUILTIN, Face, find_faces
+from crnn_jax.synthetic.glyphs import CAP, COMPARED, Glyphs, draw_face, readable_columns, score
 
 SUFFIX = ".glyphs.npz"
+VERSION = 4  # of drawing and check: another number, and atlases are made anew
+MANY = 20  # faces from which on people are told that this takes a while
+_ARRAYS = ("family", "score", "usable", "box", "advance", "start", "ink")
 
 
 @dataclass
 class Atlas:
-    """Glyphs of all faces.
+    """Glyphs of all faces."""
 
-    Attributes:
-        characters: the columns.
-        faces: path and number of each face, for people.
-        family: int32 [f], faces of one family share a number.
-        score: float32 [f], share of its letters that look like the usual ones (0 to 1).
-        usable: bool [f c], the face draws the character readably.
-        box: int16 [f c 4]: left, top above the baseline, width, height in pixels.
-        advance: float32 [f c] pixels.
-        start: int64 [f c] into ink.
-        ink: uint8 [n], all masks, row by row.
-    """
-
-    characters: tuple[str, ...]
-    faces: tuple[str, ...]
-    family: np.ndarray
-    score: np.ndarray
-    usable: np.ndarray
-    box: np.ndarray
-    advance: np.ndarray
-    start: np.ndarray
-    ink: np.ndarray
+    characters: tuple[str, ...]  # the columns
+    faces: tuple[str, ...]  # path and number of each face, for people
+    family: np.ndarray  # int32 [f], faces of one family share a number
+    score: np.ndarray  # float32 [f], share of its letters that look like the usual ones (0 to 1)
+    usable: np.ndarray  # bool [f c], the face draws the character readably
+    box: np.ndarray  # int16 [f c 4]: left, top above the baseline, width, height in pixels
+    advance: np.ndarray  # float32 [f c] pixels
+    start: np.ndarray  # int64 [f c] into ink
+    ink: np.ndarray  # uint8 [n], all masks, row by row
 
     @functools.cached_property
     def column_of(self) -> dict[str, int]:
         """Character -> column."""
         return {symbol: n for n, symbol in enumerate(self.characters)}
 
-    def metrics(self, face: int) -> tuple[list[list[int]], list[float]]:
+    def __post_init__(self) -> None:
+        self.metrics = functools.cache(self._metrics)  # asked for with every layout
+        self.joined = functools.cache(self._joined)
+
+    def _metrics(self, face: int) -> tuple[list[list[int]], list[float]]:
         """Boxes and advances of one face as lists: layouts are made with plain arithmetic."""
-        found = self._metrics.get(face)
-        if found is None:
-            found = self.box[face].tolist(), self.advance[face].tolist()
-            self._metrics[face] = found
-        return found
+        return self.box[face].tolist(), self.advance[face].tolist()
 
-    @functools.cached_property
-    def _metrics(self) -> dict[int, tuple[list[list[int]], list[float]]]:
-        return {}
-
-    def joined(self, face: int) -> bool:
+    def _joined(self, face: int) -> bool:
         """The lower-case letters reach over to each other, as in handwriting."""
-        found = self._joined.get(face)
-        if found is None:
-            boxes, advances = self.metrics(face)
-            columns = [n for n, c in enumerate(self.characters) if c in "aceimnu"]
-            over = [boxes[n][0] + boxes[n][2] - advances[n] for n in columns if boxes[n][2]]
-            found = self._joined[face] = bool(over) and float(np.median(over)) >= 0.0
-        return found
-
-    @functools.cached_property
-    def _joined(self) -> dict[int, bool]:
-        return {}
+        boxes, advances = self.metrics(face)
+        columns = [n for n, c in enumerate(self.characters) if c in "aceimnu"]
+        over = [boxes[n][0] + boxes[n][2] - advances[n] for n in columns if boxes[n][2]]
+        return bool(over) and float(np.median(over)) >= 0.0
 
     def mask(self, face: int, column: int) -> np.ndarray:
         """uint8 [h w], the glyph's coverage."""
@@ -86,7 +77,99 @@ class Atlas:
         return self.ink[start : start + width * height].reshape(height, width)
 
 
-_ARRAYS = ("family", "score", "usable", "box", "advance", "start", "ink")
+def characters_for(symbols: Iterable[str], ignore_case: bool) -> tuple[str, ...]:
+    """The columns an atlas needs: printable ASCII, the table's characters, both their cases."""
+    wanted = set(string.ascii_letters + string.digits + string.punctuation)
+    for symbol in symbols:
+        cases = (symbol, symbol.upper(), symbol.lower()) if ignore_case else (symbol,)
+        wanted.update(c for c in cases if len(c) == 1 and not c.isspace())
+    return tuple(sorted(wanted))
+
+
+def open_atlas(fonts: str, characters: tuple[str, ...], cache: str = "auto") -> Path:
+    """The file with the atlas of these fonts, made where it is missing.
+
+    Args:
+        fonts: see `find_faces`; or an atlas file made before.
+        characters: what the faces should draw.
+        cache: folder for the atlas; 'auto': crnn_jax in the user's cache, or where that cannot be
+            written a temporary folder, for this process.
+
+    Raises:
+        UserError: no font, no such atlas, or it cannot be written.
+    """
+    if fonts.endswith(SUFFIX):
+        if not Path(fonts).is_file():
+            raise UserError(f"fonts {fonts!r}: no such file")
+        return Path(fonts)
+    faces = find_faces(fonts)
+    stamps = [face.stamp() for face in faces]
+    parts = (VERSION, PIL.__version__, CAP, characters, stamps)
+    name = hashlib.sha256(repr(parts).encode()).hexdigest()[:24] + SUFFIX
+    if cache == "auto":
+        home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+        folder = Path(home).expanduser() / "crnn_jax"
+    else:
+        folder = Path(cache).expanduser()
+    if (folder / name).is_file():
+        return folder / name
+    if len(faces) > MANY:
+        print(f"fonts: drawing {len(faces)} faces, once (kept in {folder})", file=sys.stderr)
+    atlas = build_atlas(faces, characters)
+    try:
+        with contextlib.suppress(OSError):  # told by the writing
+            folder.mkdir(parents=True, exist_ok=True)
+        save_atlas(folder / name, atlas)
+    except UserError:
+        if cache != "auto":
+            raise
+        folder = Path(tempfile.mkdtemp(prefix="crnn_jax_"))
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        save_atlas(folder / name, atlas)
+    if len(faces) > 1:
+        print(f"fonts: {len(atlas.faces)} of {len(faces)} can be read", file=sys.stderr)
+    elif faces[0].path == BUILTIN:
+        print("fonts: none installed, drawing with the one inside Pillow", file=sys.stderr)
+    return folder / name
+
+
+def build_atlas(faces: list[Face], characters: tuple[str, ...]) -> Atlas:
+    """Draws and checks every face; those that draw nothing readably are left out.
+
+    Raises:
+        UserError: none is left.
+    """
+    kept: dict[bytes, tuple[Face, Glyphs, np.ndarray, float]] = {}
+    compared = [n for n, symbol in enumerate(characters) if symbol in COMPARED]
+    for face in faces:
+        glyphs = draw_face(face, characters)
+        if glyphs is None:
+            continue
+        legibility = score(characters, glyphs.masks)
+        usable = readable_columns(characters, glyphs, legibility)
+        # the same letters come in many files: of one of them, and with every script of the world
+        letters = b"".join(glyphs.masks[n].tobytes() for n in compared) or repr(face).encode()
+        letters = hashlib.sha256(letters).digest()
+        before = kept.get(letters)
+        if usable.any() and (before is None or before[2].sum() < usable.sum()):
+            kept[letters] = (face, glyphs, usable, legibility)
+    if not kept:
+        raise UserError("fonts: none of them draws the characters readably")
+    found, glyphs_of, usable_of, scores = zip(*kept.values(), strict=True)
+    _, family = np.unique([g.family for g in glyphs_of], return_inverse=True)
+    sizes = np.array([[m.size for m in g.masks] for g in glyphs_of], np.int64)
+    ends = np.cumsum(sizes).reshape(sizes.shape)
+    return Atlas(
+        characters=characters,
+        faces=tuple(f"{Path(f.path).name}#{f.number}" for f in found),
+        family=family.astype(np.int32),
+        score=np.array(scores, np.float32),
+        usable=np.stack(usable_of),
+        box=np.stack([g.box for g in glyphs_of]),
+        advance=np.stack([g.advance for g in glyphs_of]),
+        start=ends - sizes,
+        ink=np.concatenate([m.ravel() for g in glyphs_of for m in g.masks]),
+    )
 
 
 def save_atlas(path: Path, atlas: Atlas) -> None:

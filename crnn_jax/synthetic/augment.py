@@ -1,15 +1,15 @@
-"""Small changes to real pictures, so that a small set teaches more than its own pictures.
+"""Small changes to real images, so that a small set teaches more than its own images.
 
-What an augmentation does depends on its generator alone; the data rooms make one from (seed,
-epoch, sample), so that a resumed run sees the same pictures. Sizes stay, or plans would change.
+What an augmentation does depends on its generator alone; `data` makes one from (seed, epoch,
+sample), so that a resumed run sees the same images. Sizes stay, or plans would change.
 
-Synopsis:
     augment = named("light")             # 'light' or 'strong'
     changed = augment(image, generator)  # uint8 [h w c], as large as before
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -24,9 +24,9 @@ Augment = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
 @dataclass(frozen=True)
 class Strengths:
-    """How far pictures change; lengths are in heights of the picture, levels in grey levels."""
+    """How far images change; lengths are in heights of the image, levels in grey levels."""
 
-    shape_share: float  # of pictures that are warped
+    shape_share: float  # of images that are warped
     rotation: float  # degrees, standard deviation
     shear: float  # standard deviation of its tangent
     zoom: float  # standard deviation of the log of the scale, each axis for itself
@@ -38,7 +38,7 @@ class Strengths:
     invert_share: float
     blur_share: float
     blur: float  # most, as a share of a thirtieth of the height
-    coarse_share: float  # of pictures that lose resolution
+    coarse_share: float  # of images that lose resolution
     noise_share: float
     noise: float  # levels, most
     jpeg_share: float
@@ -56,7 +56,7 @@ STRENGTHS = {
 
 
 def named(name: str) -> Augment:
-    """The augmentation of this name: 'none', 'light' or 'strong'.
+    """The augmentation of this name: 'light' or 'strong'.
 
     Returns:
         augment(image uint8 [h w c], generator) -> uint8 [h w c]; a pure function of its
@@ -65,60 +65,41 @@ def named(name: str) -> Augment:
     Raises:
         UserError: no such name.
     """
-    if name == "none":
-        return unchanged
     if name not in STRENGTHS:
         raise UserError(f"data.augment={name!r}: none, {' or '.join(STRENGTHS)} is expected")
-    return Augmentation(STRENGTHS[name])
+    return functools.partial(_augmented, strengths=STRENGTHS[name])
 
 
-def unchanged(image: np.ndarray, generator: np.random.Generator) -> np.ndarray:  # noqa: ARG001
-    """The picture itself."""
-    return image
-
-
-@dataclass(frozen=True)
-class Augmentation:
-    """Warp, then light, then camera and file."""
-
-    strengths: Strengths
-
-    def __call__(self, image: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-        """Changes one picture.
-
-        Args:
-            image: uint8 [h w c], 1 or 3 channels; left as it is.
-            generator: decides everything.
-
-        Returns:
-            uint8 [h w c] of the same size.
-        """
-        height, width, channels = image.shape
-        if min(height, width) < 4:  # nothing to see, nothing to change
-            return image
-        s, chance = self.strengths, generator.random(7)
-        picture = image
-        if chance[0] < s.shape_share:
-            picture = _warped(picture, s, generator)
-        picture = _relit(picture.reshape(height, width, channels), s, generator)
-        if chance[1] < s.invert_share:
-            picture = 255.0 - picture
-        if chance[2] < s.blur_share:
-            sigma = generator.uniform(0.2, s.blur) * height / 30.0
-            picture = cv2.GaussianBlur(picture, (0, 0), sigma)
-        if chance[3] < s.coarse_share and height > 16:
-            share = max(generator.uniform(0.35, 0.9), 12.0 / height)
-            size = (max(4, round(width * share)), max(4, round(height * share)))
-            coarse = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
-            picture = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR)
-        picture = picture.reshape(height, width, channels)
-        if chance[4] < s.noise_share:
-            grain = generator.standard_normal(picture.shape, np.float32)
-            picture = picture + grain * np.float32(generator.uniform(1.0, s.noise))
-        result = np.clip(picture + 0.5, 0.0, 255.0).astype(np.uint8)
-        if chance[5] < s.jpeg_share:
-            result = jpeg(result, int(generator.integers(s.jpeg, 91)))
-        return np.ascontiguousarray(result)
+def _augmented(
+    image: np.ndarray, generator: np.random.Generator, strengths: Strengths
+) -> np.ndarray:
+    """Warp, then light, then camera and file; the image itself is left as it is."""
+    height, width, channels = image.shape
+    if min(height, width) < 4:  # nothing to see, nothing to change
+        return image
+    s, chance = strengths, generator.random(7)
+    changed = image
+    if chance[0] < s.shape_share:
+        changed = _warped(changed, s, generator)
+    changed = _relit(changed.reshape(height, width, channels), s, generator)
+    if chance[1] < s.invert_share:
+        changed = 255.0 - changed
+    if chance[2] < s.blur_share:
+        sigma = generator.uniform(0.2, s.blur) * height / 30.0
+        changed = cv2.GaussianBlur(changed, (0, 0), sigma)
+    if chance[3] < s.coarse_share and height > 16:
+        share = max(generator.uniform(0.35, 0.9), 12.0 / height)
+        size = (max(4, round(width * share)), max(4, round(height * share)))
+        coarse = cv2.resize(changed, size, interpolation=cv2.INTER_AREA)
+        changed = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR)
+    changed = changed.reshape(height, width, channels)
+    if chance[4] < s.noise_share:
+        grain = generator.standard_normal(changed.shape, np.float32)
+        changed = changed + grain * np.float32(generator.uniform(1.0, s.noise))
+    result = np.clip(changed + 0.5, 0.0, 255.0).astype(np.uint8)
+    if chance[5] < s.jpeg_share:
+        result = jpeg(result, int(generator.integers(s.jpeg, 91)))
+    return np.ascontiguousarray(result)
 
 
 def _warped(image: np.ndarray, s: Strengths, generator: np.random.Generator) -> np.ndarray:
@@ -126,7 +107,7 @@ def _warped(image: np.ndarray, s: Strengths, generator: np.random.Generator) -> 
     height, width = image.shape[:2]
     turn, shear, wide, high, *rest = np.clip(generator.standard_normal(14), -2.0, 2.0)
     turn = np.deg2rad(s.rotation) * turn
-    # long lines turn less: their ends must stay in the picture
+    # long lines turn less: their ends must stay in the image
     turn *= min(1.0, 4.0 * height / width)
     corners = np.array([(0, 0), (width, 0), (width, height), (0, height)], np.float64)
     middle = np.array([width / 2, height / 2])
@@ -146,8 +127,8 @@ def _warped(image: np.ndarray, s: Strengths, generator: np.random.Generator) -> 
 def _relit(image: np.ndarray, s: Strengths, generator: np.random.Generator) -> np.ndarray:
     """float32 [h w c] of another contrast, brightness and gamma."""
     contrast, brightness, gamma = np.clip(generator.standard_normal(3), -2.0, 2.0)
-    picture = image.astype(np.float32)
-    mean = picture.mean()
-    picture = mean + (picture - mean) * np.float32(np.exp(s.contrast * contrast))
-    picture = np.clip(picture + np.float32(s.brightness * brightness), 0.0, 255.0)
-    return 255.0 * (picture / 255.0) ** np.float32(np.exp(s.gamma * gamma))
+    lit = image.astype(np.float32)
+    mean = lit.mean()
+    lit = mean + (lit - mean) * np.float32(np.exp(s.contrast * contrast))
+    lit = np.clip(lit + np.float32(s.brightness * brightness), 0.0, 255.0)
+    return 255.0 * (lit / 255.0) ** np.float32(np.exp(s.gamma * gamma))

@@ -1,6 +1,6 @@
 """What happens to a painted sign: light, camera and file.
 
-Pictures are float32 [h w c] in grey levels until `photograph` returns uint8.
+Images are float32 [h w c] in grey levels until `photograph` returns uint8.
 """
 
 from __future__ import annotations
@@ -8,88 +8,85 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from crnn_jax.synthetic.dice import Dice
+from crnn_jax.synthetic.rng import Rng
 from crnn_jax.synthetic.styles import Style
 
 LEAST_LETTER = 7.5  # pixels: below this height letters run together
 
 
-def ramp(height: int, width: int, dice: Dice) -> np.ndarray:
+def ramp(height: int, width: int, rng: Rng) -> np.ndarray:
     """float32 [h w] from -1 to 1 in a random direction, more often along the word."""
-    angle = dice.uniform(0.0, 2.0 * np.pi)
+    angle = rng.uniform(0.0, 2.0 * np.pi)
     x = np.linspace(-np.cos(angle), np.cos(angle), width, dtype=np.float32)
     y = np.linspace(-np.sin(angle), np.sin(angle), height, dtype=np.float32)
     slope = x[None, :] + y[:, None]
     return slope / np.float32(abs(np.cos(angle)) + abs(np.sin(angle)))
 
 
-def light(picture: np.ndarray, style: Style, dice: Dice) -> None:
+def light(image: np.ndarray, style: Style, rng: Rng) -> None:
     """Uneven light, glare and exposure, in place."""
-    height, width = picture.shape[:2]
-    if dice.chance(style.light_share):
-        fall = dice.uniform(*style.light)
-        picture *= (1.0 - np.float32(0.5 * fall) * (1.0 + ramp(height, width, dice)))[..., None]
-    if dice.chance(style.glare_share):
-        x = np.arange(width, dtype=np.float32)[None, :] - dice.uniform(0, width)
-        y = np.arange(height, dtype=np.float32)[:, None] - dice.uniform(0, height)
-        spread = dice.uniform(0.3, 0.9) * height
+    height, width = image.shape[:2]
+    if rng.chance(style.light_share):
+        fall = rng.uniform(*style.light)
+        image *= (1.0 - np.float32(0.5 * fall) * (1.0 + ramp(height, width, rng)))[..., None]
+    if rng.chance(style.glare_share):
+        x = np.arange(width, dtype=np.float32)[None, :] - rng.uniform(0, width)
+        y = np.arange(height, dtype=np.float32)[:, None] - rng.uniform(0, height)
+        spread = rng.uniform(0.3, 0.9) * height
         spot = np.exp(-(x * x + y * y) / np.float32(2 * spread * spread))
-        picture += (spot * np.float32(dice.uniform(40, 140)))[..., None]
+        image += (spot * np.float32(rng.uniform(40, 140)))[..., None]
     if style.exposure:
-        picture *= np.float32(np.exp(dice.normal(0.0, style.exposure)))
+        image *= np.float32(np.exp(rng.normal(0.0, style.exposure)))
 
 
-def photograph(
-    picture: np.ndarray, style: Style, dice: Dice, letter: float, room: float
-) -> np.ndarray:
+def photograph(image: np.ndarray, style: Style, rng: Rng, letter: float, room: float) -> np.ndarray:
     """Blur, low resolution, noise, sharpening and JPEG.
 
     Args:
-        picture: float32 [h w c].
-        dice: the 'look' stream.
+        image: float32 [h w c].
+        rng: the 'look' stream.
         letter: height of a usual letter in pixels; small ones stand less blur.
         room: grey levels between letters and background; pale ones stand less noise.
 
     Returns:
         uint8 [h w c].
     """
-    height, width, channels = picture.shape
+    height, width, channels = image.shape
     size = min(1.2, letter / 28.0)
-    if dice.chance(style.blur_share):
+    if rng.chance(style.blur_share):
         low, high = style.blur_pixels
-        sigma = (low + (high - low) * dice.random() ** 2) * size
-        picture = cv2.GaussianBlur(picture, (0, 0), sigma)
-    if dice.chance(style.motion_share):
-        picture = cv2.filter2D(picture, -1, _motion(style, dice, size))
+        sigma = (low + (high - low) * rng.random() ** 2) * size
+        image = cv2.GaussianBlur(image, (0, 0), sigma)
+    if rng.chance(style.motion_share):
+        image = cv2.filter2D(image, -1, _motion(style, rng, size))
     small = None
-    if dice.chance(style.low_resolution_share):
-        share = max(dice.uniform(*style.low_resolution), min(1.0, LEAST_LETTER / letter))
+    if rng.chance(style.low_resolution_share):
+        share = max(rng.uniform(*style.low_resolution), min(1.0, LEAST_LETTER / letter))
         small = (max(6, round(width * share)), max(9, round(height * share)))
-        picture = cv2.resize(picture, small, interpolation=cv2.INTER_AREA)
-    picture = picture.reshape(*picture.shape[:2], channels)
-    if dice.chance(style.noise_share):
+        image = cv2.resize(image, small, interpolation=cv2.INTER_AREA)
+    image = image.reshape(*image.shape[:2], channels)
+    if rng.chance(style.noise_share):
         low, high = style.noise
         # pale words are seldom noisy, or nobody would have marked them as words
-        strength = min(low + (high - low) * dice.random() ** 2, 0.12 * room + 2.0)
-        grain = dice.noise(picture.shape)
-        picture = picture + grain * np.float32(strength)
-    if dice.chance(style.sharpen_share):
-        soft = cv2.GaussianBlur(picture, (0, 0), 1.0).reshape(picture.shape)
-        picture = picture + np.float32(dice.uniform(0.3, 1.5)) * (picture - soft)
-    result: np.ndarray = np.clip(picture + 0.5, 0.0, 255.0).astype(np.uint8)
-    if dice.chance(style.jpeg_share):
-        result = jpeg(result, dice.integer(*style.jpeg_quality))
+        strength = min(low + (high - low) * rng.random() ** 2, 0.12 * room + 2.0)
+        image = image + rng.noise(image.shape) * np.float32(strength)
+    if rng.chance(style.sharpen_share):
+        soft = cv2.GaussianBlur(image, (0, 0), 1.0).reshape(image.shape)
+        image = image + np.float32(rng.uniform(0.3, 1.5)) * (image - soft)
+    result: np.ndarray = np.clip(image + 0.5, 0.0, 255.0).astype(np.uint8)
+    if rng.chance(style.jpeg_share):
+        result = jpeg(result, rng.integer(*style.jpeg_quality))
     if small is not None:
-        way = cv2.INTER_CUBIC if dice.chance(0.4) else cv2.INTER_LINEAR
+        way = cv2.INTER_CUBIC if rng.chance(0.4) else cv2.INTER_LINEAR
         result = cv2.resize(result, (width, height), interpolation=way)
     return np.ascontiguousarray(result.reshape(height, width, channels))
 
 
-def _motion(style: Style, dice: Dice, size: float) -> np.ndarray:
+def _motion(style: Style, rng: Rng, size: float) -> np.ndarray:
     """A line of the length and direction of the camera's movement, sum 1."""
-    length = 1.0 + (dice.uniform(*style.motion_pixels) - 1.0) * size
+    length = 1.0 + (rng.uniform(*style.motion_pixels) - 1.0) * size
     half = int(np.ceil(length / 2))
-    angle = dice.uniform(0.0, np.pi)
+    angle = rng.uniform(0.0, np.pi)
     kernel = np.zeros((2 * half + 1, 2 * half + 1), np.float32)
     end = np.array([np.cos(angle), np.sin(angle)]) * length / 2
     points = [tuple(int(v) for v in np.round((half + s * end) * 16)) for s in (-1, 1)]
@@ -97,12 +94,12 @@ def _motion(style: Style, dice: Dice, size: float) -> np.ndarray:
     return kernel / max(kernel.sum(), 1e-6)
 
 
-def jpeg(picture: np.ndarray, quality: int) -> np.ndarray:
+def jpeg(image: np.ndarray, quality: int) -> np.ndarray:
     """uint8 [h w c] through JPEG of this quality."""
-    channels = picture.shape[2]
+    channels = image.shape[2]
     if channels == 3:
-        picture = picture[..., ::-1]
-    _, code = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, quality])
+        image = image[..., ::-1]
+    _, code = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
     flag = cv2.IMREAD_GRAYSCALE if channels == 1 else cv2.IMREAD_COLOR
     decoded = np.asarray(cv2.imdecode(code, flag))
     return decoded[..., None] if channels == 1 else np.ascontiguousarray(decoded[..., ::-1])

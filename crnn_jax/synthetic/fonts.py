@@ -1,9 +1,8 @@
 """Font files of the system or of a folder, one entry a face.
 
-Synopsis:
-    faces = find_faces("auto")          # the system's font folders
-    faces = find_faces("my/fonts,/another/font.ttf")
-    font = faces[0].open(40)            # a Pillow font of 40 pixels
+faces = find_faces("auto")          # the system's font folders
+faces = find_faces("my/fonts,/another/font.ttf")
+font = faces[0].open(40)            # a Pillow font of 40 pixels
 """
 
 from __future__ import annotations
@@ -33,6 +32,16 @@ SYSTEM_FOLDERS = {
 }
 BUILTIN = "builtin"  # stands for the font that Pillow carries
 MOST_FACES = 64  # in one collection file
+# words of a font's name that say how the letters of its family are drawn
+_VARIANTS = frozenset(
+    (
+        "thin", "hairline", "extralight", "ultralight", "light", "book", "regular", "roman",
+        "medium", "demi", "demibold", "semibold", "bold", "extrabold", "ultrabold", "black",
+        "heavy", "italic", "oblique", "condensed", "cond", "narrow", "extended", "wide",
+        "semicondensed", "extracondensed", "compact", "caps", "smallcaps", "sc",
+        "osf", "lf", "tosf",
+    )
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -77,12 +86,9 @@ def find_faces(fonts: str) -> list[Face]:
     files = []
     for name in fonts.split(","):
         place = Path(name).expanduser()
-        if place.is_dir():
-            files += sorted(_font_files(place))
-        elif place.is_file():
-            files.append(place)
-        else:
+        if not place.exists():
             raise UserError(f"fonts {name!r}: no such folder or file")
+        files += sorted(_font_files(place)) if place.is_dir() else [place]
     faces = _faces(files)
     if not faces:
         raise UserError(f"fonts {fonts!r}: no {', '.join(SUFFIXES)} file in it")
@@ -92,7 +98,7 @@ def find_faces(fonts: str) -> list[Face]:
 def _font_files(folder: Path) -> list[Path]:
     return [
         Path(top) / name
-        for top, _, names in os.walk(folder, followlinks=False)
+        for top, _, names in os.walk(folder)
         for name in names
         # neither a link to nothing nor a pipe, which would be waited for
         if name.lower().endswith(SUFFIXES) and os.path.isfile(os.path.join(top, name))
@@ -121,14 +127,3 @@ def family_of(font: ImageFont.FreeTypeFont) -> str:
     name = (font.getname()[0] or "").lower()
     words = [w for w in re.sub(r"[^a-z]+", " ", name).split() if w not in _VARIANTS]
     return " ".join(words[:2]) or name or "unnamed"
-
-
-_VARIANTS = frozenset(
-    (
-        "thin", "hairline", "extralight", "ultralight", "light", "book", "regular", "roman",
-        "medium", "demi", "demibold", "semibold", "bold", "extrabold", "ultrabold", "black",
-        "heavy", "italic", "oblique", "condensed", "cond", "narrow", "extended", "wide",
-        "semicondensed", "extracondensed", "compact", "caps", "smallcaps", "sc",
-        "osf", "lf", "tosf",
-    )
-)  # fmt: skip

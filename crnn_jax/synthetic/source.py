@@ -1,18 +1,18 @@
-"""Rendered words as a source of samples: pictures made from (seed, index) alone.
+"""Rendered words as a source of samples: images made from (seed, index) alone.
 
 A sample has no file: its text, its size and its pixels are functions of the seed and of its
 number, so that every process renders the same sample for itself, and numbers never run out. An
 'epoch' is only a count; sample i of epoch e is number e * count + i.
 
-Synopsis:
     source = SyntheticSource(config.synthetic, charset, seed=0)
     flat, offsets = source.labels_of(ids)    # class ids, from the text alone
     sizes = source.sizes(ids)                # int32 [m 2], from the layout alone
-    pictures = source.read(ids)              # uint8 [h w c] each
+    images = source.read(ids)                # uint8 [h w c] each
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from bisect import bisect_left
 from collections import Counter
@@ -26,18 +26,14 @@ import numpy as np
 from crnn_jax.core.charset import Charset
 from crnn_jax.core.errors import UserError
 from crnn_jax.data.source import Reasons
-from crnn_jax.synthetic.atlas import Atlas, load_atlas
-from crnn_jax.synthetic.collect import characters_for, open_atlas
-from crnn_jax.synthetic.dice import Dice
-from crnn_jax.synthetic.drawing import draw_layers
+from crnn_jax.synthetic.atlas import Atlas, characters_for, load_atlas, open_atlas
 from crnn_jax.synthetic.layout import Layout, lay_out
-from crnn_jax.synthetic.picture import paint
+from crnn_jax.synthetic.render import draw_layers, paint
+from crnn_jax.synthetic.rng import Rng
 from crnn_jax.synthetic.styles import easy, get_style
-from crnn_jax.synthetic.words import word_list
-from crnn_jax.synthetic.writer import Writer
+from crnn_jax.synthetic.text import Texts, word_list
 
 COLORS = {"grey": 1, "rgb": 3}
-MOST_AT_ONCE = 1 << 20  # labels held in memory; more are asked for window by window
 FACE_TRIES = 12
 TEXTS_KEPT = 4096
 
@@ -75,25 +71,22 @@ class SyntheticSource:
         self.name = f"synthetic:{config.style}"
         self.reasons = Reasons()
         self.notes = Reasons()
-        self.writer = Writer(word_list(config.words), self.style, charset)
+        self.texts = Texts(word_list(config.words), self.style, charset)
         columns = characters_for(charset.characters, charset.ignore_case)
         self._path = open_atlas(config.fonts, columns, config.cache)
-        self._atlas: Atlas | None = None
         self._written: dict[int, tuple[str, str]] = {}
         self._choose_faces()
 
     def __getstate__(self) -> dict[str, Any]:
         """Workers map the atlas themselves instead of receiving its pixels."""
-        return {**self.__dict__, "_atlas": None, "_written": {}}
+        return {k: v for k, v in self.__dict__.items() if k != "atlas"} | {"_written": {}}
 
-    @property
+    @functools.cached_property
     def atlas(self) -> Atlas:
         """The glyphs, mapped from their file."""
-        if self._atlas is None:
-            # pictures this small are drawn slower by several threads, and workers are many
-            cv2.setNumThreads(1)
-            self._atlas = load_atlas(self._path)
-        return self._atlas
+        # images this small are drawn slower by several threads, and workers are many
+        cv2.setNumThreads(1)
+        return load_atlas(self._path)
 
     def _choose_faces(self) -> None:
         """Weights of the faces: families shrink to a power of their size, odd letters too."""
@@ -120,22 +113,20 @@ class SyntheticSource:
         return self.count
 
     def fingerprint(self) -> str:
-        """Changes with everything that decides a picture: fonts, words, style, seed, sizes."""
+        """Changes with everything that decides an image: fonts, words, style, seed, sizes."""
         with self._path.open("rb") as file:  # its name tells of paths and times of fonts
             glyphs = hashlib.file_digest(file, "sha256").hexdigest()
         parts = (glyphs, self.style, self.seed, self.heights, self.max_aspect)
-        more = (self.channels, self.charset, self.writer.words_hash)
+        more = (self.channels, self.charset, self.texts.words_hash)
         return hashlib.sha256(repr((parts, more)).encode()).hexdigest()
 
-    # --- text
-
     def _write(self, i: int) -> tuple[str, str]:
-        """(drawn, label); kept a while, since a batch asks for labels, texts and pictures."""
+        """(drawn, label); kept a while, since a batch asks for labels, texts and images."""
         found = self._written.get(i)
         if found is None:
             if len(self._written) >= TEXTS_KEPT:
                 self._written.clear()
-            found = self._written[i] = self.writer.write(self.seed, i)
+            found = self._written[i] = self.texts.write(self.seed, i)
         return found
 
     def text(self, i: int) -> str:
@@ -149,46 +140,35 @@ class SyntheticSource:
     def labels_of(self, ids: Iterable[int]) -> tuple[np.ndarray, np.ndarray]:
         """Class ids of these samples: flat int32, and offsets int64 [m + 1]."""
         encoded = [self.charset.encode(self.text(i))[0] for i in ids]
-        offsets = np.zeros(len(encoded) + 1, np.int64)
-        np.cumsum([len(e) for e in encoded], out=offsets[1:])
-        flat = np.concatenate(encoded) if encoded else np.zeros(0)
-        return flat.astype(np.int32), offsets
-
-    @property
-    def labels(self) -> tuple[np.ndarray, np.ndarray]:
-        """All labels of the first epoch. Raises UserError where there are more than 2**20."""
-        if self.count > MOST_AT_ONCE:
-            raise UserError(f"synthetic.count={self.count}: too many labels to hold at once")
-        return self.labels_of(range(self.count))
+        offsets = np.cumsum([0, *map(len, encoded)], dtype=np.int64)
+        return np.concatenate([np.zeros(0, np.int32), *encoded]), offsets
 
     @property
     def usable(self) -> np.ndarray:
         """bool [n], all True."""
         return np.ones(self.count, bool)
 
-    # --- shape
-
     def layout(self, i: int) -> Layout:
         """All choices of shape of sample i; nothing is drawn."""
         drawn, _ = self._write(int(i))
-        dice = Dice(self.seed, "shape", int(i))
-        style = self._easy if dice.chance(self.style.easy_share) else self.style
-        face, drawn = self._face_for(drawn, dice)
-        return lay_out(drawn, face, self.atlas, style, dice, self.heights, self.max_aspect)
+        rng = Rng(self.seed, "shape", int(i))
+        style = self._easy if rng.chance(self.style.easy_share) else self.style
+        face, drawn = self._face_for(drawn, rng)
+        return lay_out(drawn, face, self.atlas, style, rng, self.heights, self.max_aspect)
 
-    def _face_for(self, drawn: str, dice: Dice) -> tuple[int, str]:
+    def _face_for(self, drawn: str, rng: Rng) -> tuple[int, str]:
         """A face that draws every character; in the other case or without marks if none does."""
         needed = frozenset(drawn) - {" "}
         for _ in range(FACE_TRIES):
-            face = dice.index(self._face_sums)
+            face = rng.index(self._face_sums)
             if needed <= self._usable[face]:
                 return face, drawn
-        label = self.writer.label(drawn)
-        start = bisect_left(self._face_sums, dice.random() * self._face_sums[-1])
+        label = self.texts.label(drawn)
+        start = bisect_left(self._face_sums, rng.random() * self._face_sums[-1])
         count = len(self._usable)
         for text in (drawn, label, label.upper(), label.lower()):
             needed = frozenset(text) - {" "}
-            if self.writer.label(text) != label:
+            if self.texts.label(text) != label:
                 continue
             for step in range(count):
                 face = (start + step) % count
@@ -201,16 +181,13 @@ class SyntheticSource:
         found = [(at.height, at.width) for at in map(self.layout, ids)]
         return np.array(found, np.int32).reshape(-1, 2)
 
-    # --- pixels
-
     def draw(self, i: int) -> np.ndarray:
-        """The picture of sample i: uint8 [h w c]."""
-        i = int(i)
-        look = Dice(self.seed, "look", i)
+        """The image of sample i: uint8 [h w c]."""
+        rng = Rng(self.seed, "look", int(i))
         layout = self.layout(i)
-        layers = draw_layers(layout, self.atlas, look)
-        return paint(layers, layout.boxes, layout.style, look, self.channels)
+        layers = draw_layers(layout, self.atlas, rng)
+        return paint(layers, layout.boxes, layout.style, rng, self.channels)
 
     def read(self, ids: Iterable[int]) -> list[np.ndarray]:
-        """The pictures of these samples."""
+        """The images of these samples."""
         return [self.draw(i) for i in ids]

@@ -8,16 +8,15 @@ file: {"base": "scene", "border_share": 0.5}.
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from crnn_jax.core.errors import UserError
-from crnn_jax.core.strict_json import parse_json
-from crnn_jax.core.user_files import open_file, read_bytes
+from crnn_jax.core.files import open_file
 
 Range = tuple[float, float]
-LONGEST = 1 << 20  # bytes of a JSON file
 
 
 @dataclass(frozen=True)
@@ -141,7 +140,7 @@ EASY_RANGES: dict[str, Any] = {
     "rotation": 1.2,
     "exposure": 0.05,
 }
-# shares that say how a picture looks, not how hard it is
+# shares that say how an image looks, not how hard it is
 _NEUTRAL = ("light_on_dark", "loose", "tight", "bold", "thin", "shadow_blur", "gradient", "jpeg")
 
 
@@ -177,30 +176,6 @@ STYLES = {
     ),
 }
 
-LARGEST = 1000.0
-# What a style file may say where not everything from 0 to LARGEST can be drawn.
-LIMITS: dict[str, Range] = {
-    "tracking": (-1.0, 10.0),
-    "wide_tracking": (-1.0, 10.0),
-    "bounce": (0.0, 5.0),
-    "stretch": (-4.0, 4.0),
-    "curve": (1.0, 300.0),
-    "camera": (0.5, LARGEST),
-    "margin": (-0.4, 10.0),
-    "loose_margin": (-0.4, 10.0),
-    "tight_margin": (-0.4, 10.0),
-    "contrast": (0.0, 255.0),
-    "border": (0.0, 2.0),
-    "shadow_offset": (0.0, 5.0),
-    "exposure": (0.0, 5.0),
-    "low_resolution": (0.05, 1.0),
-    "blur_pixels": (0.05, 100.0),
-    "motion_pixels": (1.0, 100.0),
-    "jpeg_quality": (1, 100),
-    "letters_length": (1, 100),
-    "random_length": (1, 100),
-}
-
 
 def get_style(name: str) -> Style:
     """The style of this name, or of a JSON file that changes some keys of one.
@@ -208,59 +183,39 @@ def get_style(name: str) -> Style:
     Raises:
         UserError: no such style, no such key, or a value of another kind.
     """
-    return _style(name, ())
-
-
-def _style(name: str, above: tuple[str, ...]) -> Style:
     if name in STYLES:
         return STYLES[name]
     if not name.endswith(".json"):
         raise UserError(f"style {name!r}: one of {', '.join(STYLES)} or a .json file is expected")
-    if name in above:
-        raise UserError(f"{name}: is its own base")
-    with open_file(name, "no style") as file:
-        text = read_bytes(file, name, LONGEST)
+    with open_file(name) as file:
+        text = file.read()
     try:
-        changes = parse_json(text)
-    except ValueError as error:
+        changes = json.loads(text)
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{name}: not a readable JSON file ({error})") from error
     if not isinstance(changes, dict):
         raise UserError(f"{name}: an object of style keys is expected")
-    base = _style(str(changes.pop("base", "scene")), (*above, name))
-    known = {field.name for field in dataclasses.fields(Style)}
+    base = str(changes.pop("base", "scene"))
+    if base == name:
+        raise UserError(f"{name}: is its own base")
     for key, value in changes.items():
-        if key not in known:
+        usual = vars(STYLES["scene"])
+        if key not in usual:
             raise UserError(f"{name}: unknown style key {key!r}")
-        if not _fits(key, usual := getattr(STYLES["scene"], key), value):
-            raise UserError(f"{name}: {key} should look like {usual!r}, not {value!r}")
+        if not _is_like(usual[key], value):
+            raise UserError(f"{name}: {key} should look like {usual[key]!r}, not {value!r}")
         changes[key] = tuple(value) if isinstance(value, list) else value
-    return dataclasses.replace(base, **changes)
+    return dataclasses.replace(get_style(base), **changes)
 
 
-def _fits(key: str, known: Any, value: Any) -> bool:
-    """Whether a value of a JSON file can stand for the known one, which is that of 'scene'."""
-    if isinstance(known, bool):
-        return isinstance(value, bool)
-    if isinstance(known, Mapping) != isinstance(value, dict):
-        return False
-    if isinstance(known, tuple) != isinstance(value, list):
-        return False
-    new, old = _numbers(value), _numbers(known)
-    whole = all(isinstance(number, int) for number in old)
-    if not all(type(number) is int or (type(number) is float and not whole) for number in new):
-        return False
-    weights = isinstance(known, Mapping) or key == "length_weights"
-    if isinstance(value, dict) and not set(value) <= set(known):
-        return False
-    if not weights and (len(new) != len(old) or sorted(new) != new):
-        return False
-    if weights and not any(new):
-        return False
-    least, most = (0.0, 1.0) if key.endswith("_share") else LIMITS.get(key, (0.0, LARGEST))
-    return all(least <= number <= most for number in new)
-
-
-def _numbers(value: Any) -> list[Any]:
-    if isinstance(value, Mapping):
-        return list(value.values())
-    return list(value) if isinstance(value, (tuple, list)) else [value]
+def _is_like(usual: Any, value: Any) -> bool:
+    """Whether a value of a JSON file is of the kind of the usual one."""
+    if isinstance(usual, Mapping):
+        known = isinstance(value, dict) and set(value) <= set(usual)
+        return known and all(_is_like(0.0, weight) for weight in value.values())
+    if isinstance(usual, tuple):
+        number = 0 if all(type(n) is int for n in usual) else 0.0
+        if not (isinstance(value, list) and value and all(_is_like(number, n) for n in value)):
+            return False
+        return len(usual) != 2 or (len(value) == 2 and value[0] <= value[1])
+    return type(value) is type(usual) or (type(usual) is float and type(value) is int)

@@ -23,7 +23,7 @@ import jax
 import numpy as np
 
 from crnn_jax.core.errors import UserError
-from crnn_jax.core.whole_file import whole_file
+from crnn_jax.core.files import whole_file
 from crnn_jax.reading.checkpoint import META, SUMS, damage, steps, sums
 from crnn_jax.reading.loaded_model import WORKDIR_MODEL
 from crnn_jax.training.parallel import is_first, wait_for_all

@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from crnn_jax.core.geometry import num_frames
-from crnn_jax.core.whole_file import whole_file
+from crnn_jax.core.files import whole_file
 from crnn_jax.data.source import Reasons, shown_path
 from crnn_jax.models import native_library
 from crnn_jax.scoring.result import EvaluationResult

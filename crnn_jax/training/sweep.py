@@ -27,7 +27,7 @@ from optuna.trial import TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from crnn_jax.core.errors import UserError
-from crnn_jax.core.whole_file import whole_file
+from crnn_jax.core.files import whole_file
 from crnn_jax.scoring import output
 from crnn_jax.scoring.metrics import wilson
 

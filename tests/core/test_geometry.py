@@ -10,37 +10,22 @@ from crnn_jax.core import geometry
 from crnn_jax.core.errors import UserError
 
 
-@pytest.mark.parametrize("width", [*range(4, 70), 100, 1024, 10_000])
-def test_frames_by_the_closed_forms(width):
-    assert geometry.num_frames(width, "keras") == math.ceil(width / 4) - 1
-    assert geometry.num_frames(width, "torch") == (width // 2) // 2 + 1
-
-
-@pytest.mark.parametrize("name", geometry.GEOMETRIES)
-def test_nothing_stays_nothing_in_every_layer(name):
-    assert set(geometry.layer_widths(0, name).values()) == {0}
-    frames = [geometry.num_frames(width, name) for width in range(50)]
-    assert min(frames) == 0
-    smallest = geometry.min_image_width(name)
-    assert frames[smallest] > 0
-    assert set(frames[:smallest]) == {0}
-
-
-def test_the_smallest_widths():
-    assert geometry.min_image_width("keras") == 5
-    assert geometry.min_image_width("torch") == 4
-    assert geometry.width_for_frames(24, "keras") == 97
-
-
-@pytest.mark.parametrize("name", geometry.GEOMETRIES)
-def test_arrays_and_ints_agree(name):
-    widths = np.arange(200, dtype=np.int32)
+@pytest.mark.parametrize(
+    ("name", "closed_form", "smallest"),
+    [("keras", lambda w: math.ceil(w / 4) - 1, 5), ("torch", lambda w: w // 2 // 2 + 1, 4)],
+)
+def test_frames_by_the_closed_forms(name, closed_form, smallest):
+    widths = np.array([*range(4, 70), 100, 1024, 10_000], np.int32)
     frames = geometry.num_frames(widths, name)
     assert frames.dtype == np.int32
-    assert frames.tolist() == [geometry.num_frames(int(w), name) for w in widths]
+    assert frames.tolist() == [closed_form(w) for w in widths.tolist()]
+    assert frames.tolist() == [geometry.num_frames(w, name) for w in widths.tolist()]
+    assert set(geometry.layer_widths(0, name).values()) == {0}  # nothing stays nothing
+    assert geometry.min_image_width(name) == smallest
+    assert [geometry.num_frames(w, name) for w in range(smallest)] == [0] * smallest
 
 
-def test_layers_of_a_100_px_picture():
+def test_layers_of_a_101_px_image():
     widths = geometry.layer_widths(101, "keras")
     assert [widths[name] for name in ("pool1", "pool2", "pool4", "conv7")] == [51, 26, 26, 25]
     widths = geometry.layer_widths(101, "torch")
@@ -53,15 +38,10 @@ def test_an_unknown_geometry():
         geometry.num_frames(100, "caffe")
 
 
-def frames_by_counting(label):
-    return len(label) + sum(a == b for a, b in itertools.pairwise(label))
-
-
 @given(st.lists(st.lists(st.integers(0, 2), max_size=6), max_size=8))
 def test_frames_needed_by_labels(labels):
     flat = np.array([i for label in labels for i in label], np.uint16)
-    offsets = np.cumsum([0, *map(len, labels)])
-    needed = geometry.frames_needed_flat(flat, offsets)
+    needed = geometry.frames_needed_flat(flat, np.cumsum([0, *map(len, labels)]))
     assert needed.dtype == np.int32
-    assert needed.tolist() == [frames_by_counting(label) for label in labels]
-    assert needed.tolist() == [geometry.frames_needed(label) for label in labels]
+    counted = [len(one) + sum(a == b for a, b in itertools.pairwise(one)) for one in labels]
+    assert needed.tolist() == counted

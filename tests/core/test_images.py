@@ -14,10 +14,22 @@ RAMP = np.arange(0, 240, 10, dtype=np.uint8).reshape(4, 6)
 COLOUR = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
 
 
-def encoded(picture, file_format="PNG", **options):
+def encoded(image, file_format="PNG", **options):
     file = io.BytesIO()
-    picture.save(file, file_format, **options)
+    image.save(file, file_format, **options)
     return file.getvalue()
+
+
+def png(width, height, depth, rows):
+    """A PNG in RGB as its header states it, whatever its rows hold."""
+
+    def chunk(name, body):
+        check = zlib.crc32(name + body)
+        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", check)
+
+    header = struct.pack(">IIBBBBB", width, height, depth, 2, 0, 0, 0)
+    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + body
 
 
 def grey_of(rgb):
@@ -25,106 +37,89 @@ def grey_of(rgb):
     return (19595 * rgb[..., 0] + 38470 * rgb[..., 1] + 7471 * rgb[..., 2] + 32768) >> 16
 
 
+def grey(source):
+    return decode_image(source, 1)[..., 0]
+
+
 def test_grey_and_rgb():
     data = encoded(Image.fromarray(COLOUR))
     np.testing.assert_array_equal(decode_image(data, 3), COLOUR)
-    np.testing.assert_array_equal(decode_image(data, 1)[..., 0], grey_of(COLOUR))
-    grey = encoded(Image.fromarray(RAMP))
-    np.testing.assert_array_equal(decode_image(grey, 1)[..., 0], RAMP)
-    np.testing.assert_array_equal(decode_image(grey, 3), RAMP[..., None].repeat(3, 2))
-
-
-def test_grey_of_a_jpeg_is_that_of_its_rgb():
+    np.testing.assert_array_equal(grey(data), grey_of(COLOUR))
+    data = encoded(Image.fromarray(RAMP))
+    np.testing.assert_array_equal(grey(data), RAMP)
+    np.testing.assert_array_equal(decode_image(data, 3), RAMP[..., None].repeat(3, 2))
     data = encoded(Image.fromarray(COLOUR), "JPEG", quality=50)
-    np.testing.assert_array_equal(decode_image(data, 1)[..., 0], grey_of(decode_image(data, 3)))
+    np.testing.assert_array_equal(grey(data), grey_of(decode_image(data, 3)))
 
 
 @pytest.mark.parametrize("file_format", ["PNG", "TIFF", "PPM"])
 def test_16_bits_keep_their_high_byte(file_format):
-    levels = RAMP.astype(np.uint16) * 256 + 99
-    data = encoded(Image.fromarray(levels), file_format)
-    np.testing.assert_array_equal(decode_image(data, 1)[..., 0], RAMP)
+    data = encoded(Image.fromarray(RAMP.astype(np.uint16) * 256 + 99), file_format)
+    np.testing.assert_array_equal(grey(data), RAMP)
     np.testing.assert_array_equal(decode_image(data, 3)[..., 2], RAMP)
 
 
-def png_of_16_bit_rgb(levels):
-    def chunk(name, body):
-        check = zlib.crc32(name + body)
-        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", check)
-
-    height, width, _ = levels.shape
-    header = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
-    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in levels)
-    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
-    return b"\x89PNG\r\n\x1a\n" + body
-
-
 def test_16_bit_colour_keeps_its_high_byte():
-    data = png_of_16_bit_rgb(COLOUR.astype(np.uint16) * 256 + 200)
-    np.testing.assert_array_equal(decode_image(data, 3), COLOUR)
+    levels = COLOUR.astype(np.uint16) * 256 + 200
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in levels)
+    np.testing.assert_array_equal(decode_image(png(7, 5, 16, rows), 3), COLOUR)
 
 
-def test_floating_point_pictures():
-    for factor in (1 / 255, 1):
-        data = encoded(Image.fromarray(RAMP.astype(np.float32) * np.float32(factor)), "TIFF")
-        np.testing.assert_array_equal(decode_image(data, 1)[..., 0], RAMP)
+@pytest.mark.parametrize("factor", [1 / 255, 1])
+def test_floating_point_images(factor):
+    data = encoded(Image.fromarray(RAMP.astype(np.float32) * np.float32(factor)), "TIFF")
+    np.testing.assert_array_equal(grey(data), RAMP)
 
 
 def test_palette_cmyk_and_one_bit():
-    palette = Image.fromarray(COLOUR).quantize(256)
-    data = encoded(palette)
-    np.testing.assert_array_equal(decode_image(data, 3), np.asarray(palette.convert("RGB")))
-    cmyk = Image.fromarray(COLOUR).convert("CMYK")
-    data = encoded(cmyk, "TIFF")
-    np.testing.assert_array_equal(decode_image(data, 3), np.asarray(cmyk.convert("RGB")))
-    bits = np.array([[True, False, True]])
-    data = encoded(Image.fromarray(bits))
-    np.testing.assert_array_equal(decode_image(data, 1)[..., 0], bits * 255)
+    for image, file_format in (
+        (Image.fromarray(COLOUR).quantize(256), "PNG"),
+        (Image.fromarray(COLOUR).convert("CMYK"), "TIFF"),
+        (Image.fromarray(np.array([[True, False, True]])), "PNG"),
+    ):
+        data = encoded(image, file_format)
+        np.testing.assert_array_equal(decode_image(data, 3), np.asarray(image.convert("RGB")))
 
 
 def test_transparency_lies_on_white():
     rgba = np.zeros((1, 3, 4), np.uint8)
     rgba[0, :, 3] = [0, 255, 51]  # black ink: away, full, a fifth
     expected = [[255, 0, 204]]
-    np.testing.assert_array_equal(decode_image(encoded(Image.fromarray(rgba)), 1)[..., 0], expected)
+    np.testing.assert_array_equal(grey(encoded(Image.fromarray(rgba))), expected)
     grey_alpha = Image.fromarray(np.ascontiguousarray(rgba[..., 2:]), "LA")
-    np.testing.assert_array_equal(decode_image(encoded(grey_alpha), 1)[..., 0], expected)
+    np.testing.assert_array_equal(grey(encoded(grey_alpha)), expected)
     palette = Image.fromarray(np.array([[0, 1]], np.uint8), "P")
     palette.putpalette([9, 9, 9, 7, 7, 7])
-    data = encoded(palette, transparency=0)
-    np.testing.assert_array_equal(decode_image(data, 1)[..., 0], [[255, 7]])
-
-
-def test_bright_ink_on_nothing_lies_on_black():
-    rgba = np.zeros((2, 3, 4), np.uint8)
-    rgba[..., :3] = 250, 255, 240  # where it is clear, too, as drawing programs leave it
-    rgba[0, :, 3] = [0, 255, 51]
-    picture = Image.fromarray(rgba)
-    expected = np.asarray(Image.alpha_composite(Image.new("RGBA", (3, 2), "black"), picture))
-    np.testing.assert_array_equal(decode_image(encoded(picture), 3), expected[..., :3])
-    assert decode_image(encoded(picture), 1)[..., 0].tolist()[1] == [0, 0, 0]
+    np.testing.assert_array_equal(grey(encoded(palette, transparency=0)), [[255, 7]])
 
 
 @pytest.mark.parametrize(("level", "ground"), [(127, 255), (128, 0)])
 def test_the_ground_is_the_one_with_more_contrast(level, ground):
     ink = np.full((1, 9, 2), level, np.uint8)
     ink[..., 1] = [0, 1, 51, 100, 128, 200, 250, 254, 255]
-    assert decode_image(encoded(Image.fromarray(ink, "LA")), 1)[0, 0, 0] == ground
+    assert grey(encoded(Image.fromarray(ink, "LA")))[0, 0] == ground
 
 
-def test_an_alpha_channel_that_is_full_changes_nothing():
-    for level in (0, 255):
-        rgba = np.full((4, 6, 4), 255, np.uint8)
-        rgba[..., :3] = np.where(COLOUR[:4, :6] > 99, level, COLOUR[:4, :6])
-        np.testing.assert_array_equal(
-            decode_image(encoded(Image.fromarray(rgba)), 3), rgba[..., :3]
-        )
+def test_bright_ink_on_nothing_lies_on_black():
+    rgba = np.zeros((2, 3, 4), np.uint8)
+    rgba[..., :3] = 250, 255, 240  # where it is clear, too, as drawing programs leave it
+    rgba[0, :, 3] = [0, 255, 51]
+    image = Image.fromarray(rgba)
+    expected = np.asarray(Image.alpha_composite(Image.new("RGBA", (3, 2), "black"), image))
+    np.testing.assert_array_equal(decode_image(encoded(image), 3), expected[..., :3])
+
+
+@pytest.mark.parametrize("level", [0, 255])
+def test_an_alpha_channel_that_is_full_changes_nothing(level):
+    rgba = np.full((4, 6, 4), 255, np.uint8)
+    rgba[..., :3] = np.where(COLOUR[:4, :6] > 99, level, COLOUR[:4, :6])
+    np.testing.assert_array_equal(decode_image(encoded(Image.fromarray(rgba)), 3), rgba[..., :3])
 
 
 def test_an_animation_gives_its_first_frame():
     frames = [Image.fromarray(np.full((3, 3), level, np.uint8)) for level in (10, 200)]
     data = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
-    assert decode_image(data, 1).max() == 10
+    assert grey(data).max() == 10
 
 
 @pytest.mark.parametrize("file_format", ["PNG", "JPEG", "TIFF", "WEBP"])
@@ -134,16 +129,15 @@ def test_exif_orientation_is_applied(tmp_path, file_format, orientation):
     upright[:8, :16] = 250  # only the upper left quarter is bright
     exif = Image.Exif()
     exif[0x0112] = orientation
-    # EXIF tells how to turn the stored picture, so it is stored the other way round.
+    # EXIF tells how to turn the stored image, so it is stored the other way round.
     back = {6: Image.Transpose.ROTATE_90, 8: Image.Transpose.ROTATE_270}.get(orientation)
     stored = Image.fromarray(upright)
     turn = back or images._TURNS.get(orientation)
     stored = stored if turn is None else stored.transpose(turn)
-    path = tmp_path / f"picture.{file_format.lower()}"
+    path = tmp_path / f"image.{file_format.lower()}"
     stored.save(path, file_format, exif=exif)
-    decoded = decode_image(path, 1)[..., 0]
-    assert decoded.shape == image_size(path) == upright.shape
-    assert np.abs(decoded.astype(int) - upright).max() < 60
+    assert image_size(path) == upright.shape
+    assert np.abs(grey(path).astype(int) - upright).max() < 60
 
 
 def test_a_tiff_is_turned_once(tmp_path):
@@ -169,28 +163,26 @@ def reason_of(function, *arguments):
 
 
 @pytest.mark.parametrize("function", [decode_image, image_size])
-def test_files_that_are_no_pictures(tmp_path, function):
-    assert reason_of(function, tmp_path / "nowhere.png") == images.MISSING
-    assert reason_of(function, tmp_path) == images.NO_FILE
-    empty = tmp_path / "empty.png"
-    empty.touch()
-    assert reason_of(function, empty) == images.EMPTY
-    text = tmp_path / "text.png"
-    text.write_text("these are no pixels, whatever the name says")
-    assert reason_of(function, text) == images.NO_PICTURE
-    assert reason_of(function, text / "inside.png") == images.NO_FILE
+def test_files_that_are_no_images(tmp_path, function):
+    (tmp_path / "empty.png").touch()
+    (tmp_path / "text.png").write_text("these are no pixels, whatever the name says")
+    for name, reason in (
+        ("nowhere.png", images.MISSING),
+        (".", images.NO_FILE),
+        ("empty.png", images.EMPTY),
+        ("text.png", images.NO_PICTURE),
+        ("text.png/inside.png", images.NO_FILE),
+    ):
+        assert reason_of(function, tmp_path / name) == reason
     with pytest.raises(UnreadableImage, match=r"text\.png: not a picture"):
-        function(text)
-
-
-def test_a_wrong_ending_does_not_matter(tmp_path):
-    path = tmp_path / "picture.jpg"
-    path.write_bytes(encoded(Image.fromarray(RAMP), "PNG"))
-    np.testing.assert_array_equal(decode_image(path, 1)[..., 0], RAMP)
+        function(tmp_path / "text.png")
+    # 50.01 megapixels; above Pillow's two limits
+    for side in (7072, 20_000, 60_000):
+        assert reason_of(function, png(side, side, 8, b"")) == images.TOO_LARGE
 
 
 @pytest.mark.parametrize("file_format", ["PNG", "JPEG", "GIF", "TIFF", "WEBP", "BMP"])
-def test_truncated_pictures(file_format):
+def test_truncated_images(file_format):
     data = encoded(Image.fromarray(np.tile(COLOUR, (20, 20, 1))), file_format)
     reason = reason_of(decode_image, data[: len(data) // 2])
     assert reason in (images.DAMAGED, images.NO_PICTURE)
@@ -201,42 +193,24 @@ def test_postscript_is_not_run():
     assert reason_of(decode_image, eps) == images.NO_PICTURE
 
 
-def test_bombs_are_refused_by_their_header():
-    def chunk(name, body):
-        check = zlib.crc32(name + body)
-        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", check)
-
-    for side in (7072, 20_000, 60_000):  # 50.01 megapixels; above Pillow's two limits
-        header = chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0))
-        data = b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
-        assert reason_of(decode_image, data) == images.TOO_LARGE
-        assert reason_of(image_size, data) == images.TOO_LARGE
-
-
-def test_arrays_and_pillow_pictures():
-    np.testing.assert_array_equal(decode_image(RAMP, 1)[..., 0], RAMP)
-    np.testing.assert_array_equal(decode_image(RAMP[..., None], 1)[..., 0], RAMP)
-    np.testing.assert_array_equal(decode_image(COLOUR, 3), COLOUR)
+def test_arrays_and_pillow_images():
+    for array in (RAMP, RAMP[..., None], RAMP.astype(np.uint16) * 256):
+        np.testing.assert_array_equal(grey(array), RAMP)
     np.testing.assert_array_equal(decode_image(COLOUR[::-1], 3), COLOUR[::-1])
-    np.testing.assert_array_equal(decode_image(RAMP.astype(np.uint16) * 256, 1)[..., 0], RAMP)
     assert decode_image(np.ones((2, 3), bool), 1).min() == 255
-    clear = np.zeros((2, 2, 4), np.uint8)
-    assert decode_image(clear, 1).min() == 255
-    picture = Image.fromarray(COLOUR)
-    np.testing.assert_array_equal(decode_image(picture, 3), COLOUR)
-    assert picture.getpixel((0, 0)) == tuple(COLOUR[0, 0])  # still open
+    assert decode_image(np.zeros((2, 2, 4), np.uint8), 1).min() == 255
+    image = Image.fromarray(COLOUR)
+    np.testing.assert_array_equal(decode_image(image, 3), COLOUR)
+    assert image.getpixel((0, 0)) == tuple(COLOUR[0, 0])  # still open
     for bad in (RAMP.astype(float), RAMP[None, ..., None], np.zeros((0, 3), np.uint8), RAMP[0]):
         assert reason_of(decode_image, bad) == images.BAD_ARRAY
-
-
-def test_the_array_is_the_callers_own():
-    decoded = decode_image(RAMP, 1)
-    decoded[:] = 0
+    decode_image(RAMP, 1)[:] = 0  # the array is the caller's own
     assert RAMP.max() > 0
 
 
 def test_the_header_is_enough_for_the_size(tmp_path, monkeypatch):
-    path = tmp_path / "picture.png"
-    Image.fromarray(RAMP).save(path)
+    path = tmp_path / "image.jpg"  # a wrong ending does not matter
+    Image.fromarray(RAMP).save(path, "PNG")
+    np.testing.assert_array_equal(grey(path), RAMP)
     monkeypatch.setattr(Image.Image, "load", lambda self: pytest.fail("decoded"))
     assert image_size(path) == (4, 6)

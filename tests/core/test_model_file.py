@@ -1,17 +1,30 @@
-import contextlib
+import itertools
 import json
-import pathlib
+import subprocess
+import sys
 
 import jax
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from crnn_jax.core.errors import UserError
-from crnn_jax.core.model_file import REQUIRED, _digest, load_model, save_model
-from crnn_jax.core.safetensors import read_safetensors, write_safetensors
+from crnn_jax.core.model_file import (
+    REQUIRED,
+    _digest,
+    load_model,
+    read_safetensors,
+    save_model,
+    write_safetensors,
+)
 from tests.testdata.tiny_model import tiny_metadata, tiny_variables, write_tiny_model
+
+ARRAYS = {
+    "b/kernel": np.arange(6, dtype=np.float32).reshape(2, 3),
+    "a": np.array([1.5, -2], np.float16),
+    "scalar": np.array(7, np.int64),
+    "none": np.zeros((0, 4), np.float32),
+}
+STRINGS = {"z": "ünïcode", "about": "it", "more": "a", "most": "b"}
 
 
 @pytest.fixture
@@ -19,23 +32,31 @@ def path(tmp_path):
     return write_tiny_model(tmp_path / "tiny.safetensors")
 
 
-def change_metadata(path, change):
-    """A sound file with other metadata, as another version might write it."""
-    arrays, strings = read_safetensors(path)
-    metadata = json.loads(strings["crnn_jax"])
-    change(metadata)
-    variables = {"params": {}, "batch_stats": {}}
-    for name, array in arrays.items():
-        node = variables
-        *folders, leaf = name.split("/")
-        for folder in folders:
-            node = node.setdefault(folder, {})
-        node[leaf] = array
-    number = metadata.pop("format", None)
-    if number == 1:
-        save_model(path, variables, metadata)
-    else:
-        write_safetensors(path, arrays, {"crnn_jax": json.dumps(metadata | {"format": number})})
+def test_arrays_and_strings_come_back(tmp_path):
+    write_safetensors(tmp_path / "x", ARRAYS, STRINGS)
+    arrays, strings = read_safetensors(tmp_path / "x")
+    assert strings == STRINGS
+    assert set(arrays) == set(ARRAYS)
+    for name, array in ARRAYS.items():
+        assert arrays[name].dtype == array.dtype
+        np.testing.assert_array_equal(arrays[name], array)
+
+
+def test_the_same_arrays_are_the_same_bytes_in_every_process(tmp_path, root):
+    code = (
+        "import numpy; from crnn_jax.core.model_file import write_safetensors; "
+        "write_safetensors('{}', dict.fromkeys('ba', numpy.ones(3, numpy.float32)), {})"
+    )
+    code = code.format(tmp_path / "y", dict(reversed(STRINGS.items())))
+    subprocess.run([sys.executable, "-c", code], cwd=root, check=True)
+    write_safetensors(tmp_path / "x", dict.fromkeys("ab", np.ones(3, np.float32)), STRINGS)
+    assert (tmp_path / "x").read_bytes() == (tmp_path / "y").read_bytes()
+
+
+def test_the_model_that_ships_is_written_as_it_was(tmp_path, root):
+    shipped = root / "crnn_jax/weights/en_36.safetensors"
+    write_safetensors(tmp_path / "x", *read_safetensors(shipped))
+    assert (tmp_path / "x").read_bytes() == shipped.read_bytes()
 
 
 def test_round_trip(path):
@@ -43,25 +64,18 @@ def test_round_trip(path):
     jax.tree.map(np.testing.assert_array_equal, variables, tiny_variables()[0])
     assert metadata == tiny_metadata() | {"format": 1}
     assert {a.dtype for a in jax.tree.leaves(variables)} == {np.dtype(np.float32)}
+    assert {"params/conv1/kernel", "batch_stats/bn3/mean"} <= set(read_safetensors(path)[0])
 
 
-def test_arrays_are_named_by_their_path(path):
-    arrays, _ = read_safetensors(path)
-    assert {"params/conv1/kernel", "batch_stats/bn3/mean"} <= set(arrays)
-
-
-def test_float16_is_half_the_size_and_read_as_float32(path, tmp_path):
-    half = tmp_path / "half.safetensors"
+def test_float16_is_half_the_size_and_read_as_float32(tmp_path):
     want, _ = tiny_variables()
-    save_model(half, want, tiny_metadata(), float16=True)
-    variables, _ = load_model(half)
+    save_model(tmp_path / "half", want, tiny_metadata(), float16=True)
+    variables, _ = load_model(tmp_path / "half")
     assert {a.dtype for a in jax.tree.leaves(variables)} == {np.dtype(np.float32)}
-    for got, full in zip(
-        jax.tree.leaves(variables["params"]), jax.tree.leaves(want["params"]), strict=True
-    ):
-        np.testing.assert_array_equal(got, full.astype(np.float16))
+    halves = jax.tree.map(lambda a: a.astype(np.float16), want["params"])
+    jax.tree.map(np.testing.assert_array_equal, variables["params"], halves)
     jax.tree.map(np.testing.assert_array_equal, variables["batch_stats"], want["batch_stats"])
-    arrays, _ = read_safetensors(half)
+    arrays, _ = read_safetensors(tmp_path / "half")
     dtypes = {(name.split("/")[0], array.dtype.str) for name, array in arrays.items()}
     assert dtypes == {("params", "<f2"), ("batch_stats", "<f4")}
 
@@ -73,90 +87,56 @@ def test_what_float16_cannot_hold_is_told(tmp_path):
     assert not (tmp_path / "x").exists()
 
 
-def test_every_flipped_bit_is_seen(path, tmp_path):
-    sound = pathlib.Path(path).read_bytes()
-    content = bytearray(sound)
+def test_every_flipped_bit_and_every_cut_is_told(path, tmp_path):
+    with open(path, "rb") as file:
+        sound = file.read()
     random = np.random.default_rng(0)
-    places = [*range(0, 400, 13), *random.integers(0, len(content), 40).tolist()]
-    other = tmp_path / "flipped.safetensors"
-    for place in places:
-        content[place] ^= 1 << int(random.integers(8))
-        other.write_bytes(content)
-        with pytest.raises(UserError):
-            load_model(other)
-        content[:] = sound
+    broken = tmp_path / "broken"
+    for place in itertools.chain(range(0, 400, 13), random.integers(0, len(sound), 40).tolist()):
+        flipped = bytearray(sound)
+        flipped[place] ^= 1 << int(random.integers(8))
+        for content in (flipped, sound[:place]):
+            broken.write_bytes(content)
+            with pytest.raises(UserError, match=r"^[^\n]*broken: [^\n]*$"):
+                load_model(broken)
 
 
-def test_a_later_format_is_refused(path):
-    change_metadata(path, lambda m: m.update(format=2))
-    with pytest.raises(UserError, match="format 2, this version reads format 1"):
-        load_model(path)
-
-
-def test_unknown_keys_are_kept(path):
-    change_metadata(path, lambda m: m.update(colour="blue"))
-    assert load_model(path)[1]["colour"] == "blue"
-
-
-def test_weights_of_others_are_told(tmp_path):
-    write_safetensors(tmp_path / "x", {"cnn.conv0.weight": np.zeros(3, np.float32)}, {})
-    with pytest.raises(UserError, match="import_weights"):
-        load_model(tmp_path / "x")
-
-
-def test_metadata_without_what_reading_needs_is_a_bug(tmp_path):
-    metadata = tiny_metadata()
-    del metadata["blank_id"]
-    with pytest.raises(ValueError, match="blank_id"):
-        save_model(tmp_path / "x", tiny_variables()[0], metadata)
-
-
-def write_raw(path, text, arrays=None):
+def write_raw(path, text):
     """A file whose checksum is right, whatever it states."""
-    arrays = {"params/a": np.zeros(2, np.float32)} if arrays is None else arrays
-    write_safetensors(path, arrays, {"crnn_jax": text, "sha256": _digest(arrays, text)})
+    write_safetensors(path, ARRAYS, {"crnn_jax": text, "sha256": _digest(ARRAYS, text)})
     return path
 
 
-SOUND = json.dumps(dict.fromkeys(REQUIRED, 0) | {"format": 1})
-
-
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
-        ("[" * 100_000, "nested too deeply"),
-        ('{"format": 1, "format": 1}', "a key twice"),
-        ('{"format": 1, "temperature": NaN}', "NaN is not finite"),
+        ("[" * 100_000, "metadata cannot be read"),
         ("[1]", "metadata cannot be read"),
-        ('"format"', "metadata cannot be read"),
         ("7", "metadata cannot be read"),
-        ('{"format": "%s"}' % ("x" * 10**6), "format 'xxx"),
-        ('{"format": 1}', "lack model, charset"),
-        (SOUND.replace("0", '"\\ud800"', 1), "surrogates"),
+        ("{}", "metadata cannot be read"),
+        ('{"format": 2}', "format 2 of a newer crnn_jax"),
     ],
 )
-def test_metadata_made_to_break_a_reader(tmp_path, text, told):
-    with pytest.raises(UserError, match=told) as error:
+def test_metadata_of_no_model(tmp_path, text, message):
+    with pytest.raises(UserError, match=f"x: .*{message}"):
         load_model(write_raw(tmp_path / "x", text))
-    assert len(str(error.value)) < 1100
 
 
-@pytest.mark.parametrize(
-    ("names", "dtype", "told"),
-    [
-        (["params/a", "params/a/b"], "f4", "lies in an array, or is a folder"),
-        (["a", "a/b/c"], "f4", "lies in an array, or is a folder"),
-        (["/" * 10**6], "f4", "no array of a network"),
-        (["params/a"], "i4", "'params/a' of int32 is no array of a network"),
-    ],
-)
-def test_arrays_that_are_no_networks(tmp_path, names, dtype, told):
-    with pytest.raises(UserError, match=told):
-        load_model(write_raw(tmp_path / "x", SOUND, {n: np.zeros(2, dtype) for n in names}))
+def test_unknown_keys_are_kept(tmp_path):
+    known = dict.fromkeys(REQUIRED, 0) | {"format": 1, "colour": "blue"}
+    assert load_model(write_raw(tmp_path / "x", json.dumps(known)))[1]["colour"] == "blue"
 
 
-@settings(max_examples=60)
-@given(st.text(st.characters(codec="utf-8")) | st.text('{}[]",:1eE-+.').map(SOUND.__add__))
-def test_any_metadata_are_taken_or_told(tmp_path_factory, text):
-    with contextlib.suppress(UserError):
-        assert load_model(write_raw(tmp_path_factory.mktemp("any") / "x", text))[1]["format"] == 1
+def test_weights_of_others_and_other_files_are_told(tmp_path):
+    write_safetensors(tmp_path / "x", ARRAYS, {})
+    with pytest.raises(UserError, match="import_weights"):
+        load_model(tmp_path / "x")
+    for content in (b"", b"PK\x03\x04 a zip file", b"\x89HDF\r\n\x1a\n" * 9):
+        (tmp_path / "x").write_bytes(content)
+        with pytest.raises(UserError, match="x: no safetensors file"):
+            load_model(tmp_path / "x")
+
+
+def test_metadata_without_what_reading_needs_is_a_bug(tmp_path):
+    with pytest.raises(ValueError, match="blank_id"):
+        save_model(tmp_path / "x", {}, dict.fromkeys(set(REQUIRED) - {"blank_id"}))

@@ -10,7 +10,7 @@ import pytest
 
 from crnn_jax.core.charset import Charset
 from crnn_jax.core.errors import UserError
-from crnn_jax.core.safetensors import write_safetensors
+from crnn_jax.core.model_file import write_safetensors
 from crnn_jax.importing.import_weights import import_weights
 from crnn_jax.importing.network import assemble
 from crnn_jax.importing.torch import from_state_dict, read_pth

@@ -3,8 +3,7 @@ import pytest
 from PIL import Image
 
 from crnn_jax.core.errors import UserError
-from crnn_jax.core.model_file import load_model, save_model
-from crnn_jax.core.safetensors import read_safetensors
+from crnn_jax.core.model_file import load_model, read_safetensors, save_model
 from crnn_jax.reading.calibration import TEMPERATURES, calibrate, save_calibrated
 from crnn_jax.reading.decoder import Decoder
 from crnn_jax.reading.evaluation import evaluate_source, open_annotation

@@ -40,10 +40,6 @@ def test_strong_changes_more_than_light(image):
     assert 1.0 < change("light") < 0.6 * change("strong")
 
 
-def test_none_changes_nothing(image):
-    assert named("none")(image, generator(0, "augment", 0, 0)) is image
-
-
 @pytest.mark.parametrize("size", [(1, 1), (3, 50), (5, 4), (17, 900)])
 def test_any_size(size):
     augment = named("strong")

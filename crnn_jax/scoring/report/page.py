@@ -18,8 +18,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import resources
 
 from crnn_jax.core.errors import UserError
+from crnn_jax.core.files import whole_file
 from crnn_jax.core.images import ImageSource
-from crnn_jax.core.whole_file import whole_file
 from crnn_jax.scoring import calibration, output
 from crnn_jax.scoring.compare import Comparison
 from crnn_jax.scoring.confusions import ERROR_KINDS, RIGHT, confusions, error_kind

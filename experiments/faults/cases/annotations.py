@@ -33,8 +33,6 @@ def cases(folder: Path) -> Iterator[Case]:
     yield check("not UTF-8", lines("latin", good.encode() + b"a.png\t\xe9\n"), "latin.tsv:2: ", 2)
     million = lines("million", good + "word.png\t" + "x" * 10**6 + "\n")
     yield check("a label of a million characters", million, "1 too long|1 label")
-    marks = lines("marks", good + "word.png\te" + "\u0301" * 10**6 + "\n")
-    yield check("a million combining marks", marks, "marks.tsv:2: ", 2)
     yield check("empty", lines("empty", ""), "no lines", 2)
     yield check("/dev/zero", "/dev/zero", "is no file", 2)
     os.mkfifo(folder / "pipe.tsv")

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from crnn_jax.synthetic.collect import characters_for, open_atlas
+from crnn_jax.synthetic.atlas import characters_for, open_atlas
 from experiments.faults.cases.case import Case, picture, write
 from tests.testdata.pth_files import crnn, zipped
 from tests.testdata.tiny_model import write_tiny_model

@@ -1,13 +1,17 @@
 """Model files and names that are none, given to `demo -m`."""
 
-import json
 import os
 import struct
 from collections.abc import Iterator
 from pathlib import Path
 
-from crnn_jax.core.model_file import _digest, load_model, save_model
-from crnn_jax.core.safetensors import read_safetensors, write_safetensors
+from crnn_jax.core.model_file import (
+    _digest,
+    load_model,
+    read_safetensors,
+    save_model,
+    write_safetensors,
+)
 from experiments.faults.cases.case import HOLE, Case, picture, write
 
 SHIPPED = Path(__file__).resolve().parents[3] / "crnn_jax/weights/en_36.safetensors"
@@ -26,26 +30,22 @@ def cases(folder: Path) -> Iterator[Case]:
         return file(name, struct.pack("<Q", len(header)) + header)
 
     sound = SHIPPED.read_bytes()
-    yield case("cut short", file("cut", sound[:-1000]), "cut short")
+    yield case("cut short", file("cut", sound[:-1000]), "no safetensors file")
     flipped = bytearray(sound)
     flipped[len(sound) // 2] ^= 1
     yield case("one bit flipped", file("flipped", bytes(flipped)), "damaged")
-    yield case("header of 4 EB", file("long", struct.pack("<Q", 1 << 62) + b"{"), "header states")
+    yield case(
+        "header of 4 EB", file("long", struct.pack("<Q", 1 << 62) + b"{"), "header too large"
+    )
     deep = b'{"a":' * 100_000 + b"1" + b"}" * 100_000
-    yield case("header nested 100,000 deep", raw("deep", deep), "nested too deeply")
-    yield case("a name twice", raw("twice", b'{"a": {}, "a": {}}'), "a key twice")
-    size = (2 << 30) + 4
-    entry = {"dtype": "F32", "shape": [size // 4], "data_offsets": [0, size]}
-    name = raw("large", json.dumps({"a": entry}).encode())
-    os.truncate(folder / name, (folder / name).stat().st_size + size)
-    yield case("arrays of 2 GB", name, "too large")
+    yield case("header nested 100,000 deep", raw("deep", deep), "no safetensors file")
+    yield case("a name twice", raw("twice", b'{"a": {}, "a": {}}'), "no safetensors file")
 
-    arrays, texts = read_safetensors(SHIPPED)
+    arrays, _ = read_safetensors(SHIPPED)
     variables, metadata = load_model(SHIPPED)
     for what, changed, says in (
-        ("metadata nested 100,000 deep", "[" * 100_000, "nested too deeply"),
-        ("metadata with NaN", texts["crnn_jax"].replace('"temperature":', '"x":NaN,"x2":'), "NaN"),
-        ("metadata of a later version", '{"format": 2}', "format 2, this version reads format 1"),
+        ("metadata nested 100,000 deep", "[" * 100_000, "metadata cannot be read"),
+        ("metadata of a later version", '{"format": 2}', "format 2 of a newer crnn_jax"),
     ):
         path = folder / f"{what.split()[-1]}.safetensors"
         write_safetensors(path, arrays, {"crnn_jax": changed, "sha256": _digest(arrays, changed)})
@@ -67,9 +67,6 @@ def cases(folder: Path) -> Iterator[Case]:
     yield case("picture as a model", word, "no safetensors file|no model")
     (folder / "empty").mkdir()
     yield case("empty folder", "empty", "no model|workdir")
-    os.mkfifo(folder / "pipe")
-    yield case("pipe that nobody writes to", "pipe", "cut short|no safetensors|empty")
-    yield case("/dev/zero", "/dev/zero", "a device, not a file")
     (folder / "loop").symlink_to("loop")
     yield case("link to itself", "loop", "cannot be read|no such")
     (folder / "holes").touch()

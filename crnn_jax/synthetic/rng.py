@@ -1,13 +1,12 @@
 """Random choices that are a pure function of (seed, purpose, index).
 
-A `Dice` draws uniform numbers in blocks from a Philox generator and turns them into choices with
+An `Rng` draws uniform numbers in blocks from a Philox generator and turns them into choices with
 plain Python arithmetic: a layout needs about fifty choices, and fifty NumPy calls would cost more
 than the layout itself.
 
-Synopsis:
-    dice = Dice(seed=0, purpose="shape", index=17)
-    if dice.chance(0.3):
-        angle = dice.normal(0.0, 3.0)
+    rng = Rng(seed=0, purpose="shape", index=17)
+    if rng.chance(0.3):
+        angle = rng.normal(0.0, 3.0)
 """
 
 from __future__ import annotations
@@ -26,17 +25,17 @@ PURPOSES = ("text", "shape", "look", "texture")
 BLOCK = 48  # numbers drawn at a time
 
 
-def generator(seed: int, purpose: str, index: int) -> np.random.Generator:
+def numpy_generator(seed: int, purpose: str, index: int) -> np.random.Generator:
     """The NumPy generator of (seed, purpose, index); any integers of at most 56 and 64 bits."""
     key = (PURPOSES.index(purpose) << 56) | (seed & ((1 << 56) - 1))
     return np.random.Generator(np.random.Philox(key=[key, index & ((1 << 64) - 1)]))
 
 
-class Dice:
+class Rng:
     """Choices from one stream, in the order in which they are asked for."""
 
     def __init__(self, seed: int, purpose: str, index: int):
-        self._generator = generator(seed, purpose, index)
+        self._generator = numpy_generator(seed, purpose, index)
         self._numbers: list[float] = []
 
     def random(self) -> float:
@@ -69,10 +68,6 @@ class Dice:
     def pick(self, items: Sequence[Item]) -> Item:
         """One item, all equally likely."""
         return items[int(len(items) * self.random())]
-
-    def pick_weighted(self, items: Sequence[Item], cumulative: Sequence[float]) -> Item:
-        """One item; `cumulative` holds the running sums of the weights."""
-        return items[self.index(cumulative)]
 
     def index(self, cumulative: Sequence[float]) -> int:
         """A position, with probabilities given by running sums of weights."""

@@ -5,20 +5,20 @@ import numpy as np
 import pytest
 
 from crnn_jax.synthetic.camera import jpeg
-from crnn_jax.synthetic.dice import Dice
-from crnn_jax.synthetic.drawing import draw_layers
+from crnn_jax.synthetic.render import draw_layers
+from crnn_jax.synthetic.rng import Rng
 
 
 def test_plain_letters_lie_in_their_boxes(make_source):
     """Dark letters on light ground: each box holds ink, and there is none outside."""
     source = make_source(style="plain")
-    for i in range(40):
-        picture = source.draw(i)[..., 0].astype(np.float32)
-        height, width = picture.shape
+    for i in range(20):
+        image = source.draw(i)[..., 0].astype(np.float32)
+        height, width = image.shape
         boxes = source.layout(i).boxes
         assert len(boxes) == len(source.layout(i).drawn)
-        ground = np.median(picture[0])
-        ink = ground - picture > 20
+        ground = np.median(image[0])
+        ink = ground - image > 20
         outside = ink.copy()
         for x0, y0, x1, y1 in boxes:
             assert 0 <= (x0 + x1) / 2 <= width
@@ -36,30 +36,17 @@ def test_plain_letters_lie_in_their_boxes(make_source):
 @pytest.mark.parametrize("bend", ["none", "arc", "wave"])
 def test_boxes_follow_every_bend_and_camera(make_source, bend, tmp_path):
     """The boxes come from the forward map, the pixels from its inverse: they must agree."""
-    still = dict.fromkeys(
-        (
-            "neighbour",
-            "border",
-            "outline",
-            "shadow",
-            "bold",
-            "easy",
-            "bounce",
-            "tight",
-            "rule",
-            "dots",
-        ),
-        0.0,
-    )
+    effects = "neighbour border outline shadow bold easy bounce tight rule dots"
+    still = dict.fromkeys(effects.split(), 0.0)
     shares = {**still, "curve": bend == "arc", "wave": bend == "wave", "perspective": 1, "loose": 1}
     style = tmp_path / "bent.json"
     style.write_text(json.dumps({f"{name}_share": float(p) for name, p in shares.items()}))
     source = make_source(style=str(style))
     seen = 0
-    for i in range(60):
+    for i in range(40):
         layout = source.layout(i)
         seen += layout.bend[0] == bend
-        fill = draw_layers(layout, source.atlas, Dice(0, "look", i)).fill
+        fill = draw_layers(layout, source.atlas, Rng(0, "look", i)).fill
         assert fill.shape == (layout.height, layout.width)
         covered = np.zeros(fill.shape, bool)
         for x0, y0, x1, y1 in layout.boxes:
@@ -68,7 +55,7 @@ def test_boxes_follow_every_bend_and_camera(make_source, bend, tmp_path):
             box = fill[max(0, int(y0)) : int(y1) + 1, max(0, int(x0)) : int(x1) + 1]
             assert box.max(initial=0.0) > 0.3
         assert fill[covered].sum() > 0.98 * fill.sum()
-    assert seen >= 20
+    assert seen >= 12
 
 
 def test_neighbours_do_not_count(make_source, tmp_path):
@@ -78,9 +65,8 @@ def test_neighbours_do_not_count(make_source, tmp_path):
     crowded = 0
     for i in range(30):
         layout = source.layout(i)
-        own = [p for p in layout.letters if p.counts]
-        crowded += len(own) < len(layout.letters)
-        assert len(own) == len(layout.boxes) == len(layout.drawn.replace(" ", ""))
+        crowded += len(layout.boxes) < len(layout.letters)
+        assert len(layout.boxes) == len(layout.drawn.replace(" ", ""))
     assert crowded >= 20
 
 
@@ -88,7 +74,7 @@ def test_letters_that_overlap_do_not_add_up(make_source):
     source = make_source(style="plain")
     layout = source.layout(0)
     twice = dataclasses.replace(layout, letters=layout.letters * 2)
-    once, again = (draw_layers(at, source.atlas, Dice(0, "look", 0)).fill for at in (layout, twice))
+    once, again = (draw_layers(at, source.atlas, Rng(0, "look", 0)).fill for at in (layout, twice))
     np.testing.assert_array_equal(once, again)
 
 
@@ -100,9 +86,9 @@ def test_no_word_is_invisible(make_source, tmp_path, light_on_dark):
     style.write_text(json.dumps(changes))
     source = make_source(style=str(style))
     for i in range(20):
-        picture = source.draw(i)[..., 0].astype(np.float32)
-        fill = draw_layers(source.layout(i), source.atlas, Dice(0, "look", i)).fill
-        apart = picture[fill > 0.9].mean() - picture[fill < 0.1].mean()
+        image = source.draw(i)[..., 0].astype(np.float32)
+        fill = draw_layers(source.layout(i), source.atlas, Rng(0, "look", i)).fill
+        apart = image[fill > 0.9].mean() - image[fill < 0.1].mean()
         assert apart * (1 if light_on_dark else -1) > 12
 
 

@@ -1,0 +1,77 @@
+"""Files that a user names: read or told in one line, and written whole or not at all.
+
+with whole_file('result.json') as file:  # what was there before stays until all of it is written
+    file.write(text)
+"""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from typing import IO, Any, BinaryIO
+
+from crnn_jax.core.errors import UserError
+
+BOM = b"\xef\xbb\xbf"
+
+
+def open_file(path: str | os.PathLike[str]) -> BinaryIO:
+    """Opens a file for reading bytes. Raises UserError where it cannot be opened."""
+    try:
+        return open(path, "rb")
+    except (OSError, ValueError) as error:  # ValueError: a name with a zero byte
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{os.fspath(path)}: cannot be read: {reason}") from error
+
+
+def text_lines(path: str | os.PathLike[str], longest: int) -> Iterator[str]:
+    """Lines of a UTF-8 file without their ends (LF or CRLF), byte-order mark or not.
+
+    Only LF ends a line: a form feed or U+2028 may be a character like any other.
+
+    Raises:
+        UserError: it cannot be read, or a line is not UTF-8 or of over `longest` bytes.
+    """
+    name = os.fspath(path)
+    with open_file(path) as file:
+        for number, line in enumerate(iter(lambda: file.readline(longest + 2), b""), 1):
+            line = line.removesuffix(b"\n").removesuffix(b"\r")
+            if number == 1:
+                line = line.removeprefix(BOM)
+            if len(line) > longest:
+                raise UserError(f"{name}:{number}: a line of over {longest:,} bytes")
+            try:
+                yield line.decode()
+            except UnicodeDecodeError:
+                raise UserError(f"{name}:{number}: not UTF-8; save it as UTF-8") from None
+
+
+@contextlib.contextmanager
+def whole_file(
+    path: str | os.PathLike[str], mode: str = "w", *, errors: str = "strict"
+) -> Iterator[IO[Any]]:
+    """Opens a file under another name, and renames it into place once all of it is on the disk.
+
+    Text is UTF-8 with LF; `errors` as in `open`. Behind a link its target is replaced; a device, or
+    the pipe of a shell's `>(...)`, is written as it is.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    name = os.fspath(path)
+    text = {} if "b" in mode else {"encoding": "utf-8", "newline": "\n", "errors": errors}
+    target = os.path.realpath(name)
+    special = os.path.exists(name) and not os.path.isfile(name)
+    written = target if special else f"{target}.{os.getpid()}.tmp"
+    try:
+        with open(written, mode, **text) as file:  # type: ignore[call-overload]
+            yield file
+            if not special:
+                file.flush()
+                os.fsync(file.fileno())
+        if not special:
+            os.replace(written, target)
+    except OSError as error:
+        raise UserError(f"{name}: cannot be written: {error.strerror or error}") from error
+    finally:
+        if not special and os.path.exists(written):
+            os.remove(written)

@@ -1,0 +1,217 @@
+"""What one sample says, without any font: the text that is drawn, and its label.
+
+They differ where the table lacks what is drawn: a table of 0-9a-z labels `Don't!` as `dont`, the
+way scene-text models for lower case are scored.
+
+    texts = Texts(word_list("auto"), style, charset)
+    drawn, label = texts.write(seed=0, index=17)
+"""
+
+from __future__ import annotations
+
+import hashlib
+import string
+from importlib import resources
+from itertools import accumulate
+from pathlib import Path
+
+from crnn_jax.core.charset import Charset
+from crnn_jax.core.errors import UserError
+from crnn_jax.core.files import text_lines
+from crnn_jax.synthetic.rng import Rng
+from crnn_jax.synthetic.styles import Style
+
+TRIES = 20
+LONGEST = 40  # characters, from which on no further word is added to a line
+MAX_LINE = 1000  # bytes of a word list's line
+DICTIONARIES = (
+    "/usr/share/dict/american-english",  # larger lists add words that no sign shows
+    "/usr/share/dict/british-english",
+    "/usr/share/dict/words",
+)
+# 0 stands for any digit
+NUMBER_PATTERNS = (
+    "1900", "2000", "00:00", "0.00", "00.00", "$0.00", "$00", "00%", "0,000", "00,000", "000-0000",
+    "00/00", "#00", "00-00", "0000", "00th", "0st", "A0", "B00", "0am", "0pm", "00m", "00km",
+    "No.0", "00kg", "0x0", "00.0", "+00", "(000)", "0/0", "00'", "00.00.00", "(00)", "0-0",
+    "000000", "X00",
+)  # fmt: skip
+DECORATIONS = (
+    "{}.", "{},", "{}!", "{}?", "{}:", "({})", '"{}"', "'{}'", "{}'s", "{};", "{}-", "-{}", "&{}",
+    "{}...", "{}*", "@{}", "#{}", "www.{}", "{}.com", "{}/", "{}.", "{},", "[{}]", "{}&", "({}",
+    "{})", '"{}', "{}'", "_{}", "{}+", "{}=", "<{}>", "{}|", "~{}", "\\{}", "{}^", "{}{{", "}}{}",
+    "{}$", "{}%", "`{}",
+)  # fmt: skip
+
+
+def builtin_words() -> tuple[str, ...]:
+    """The common English and sign words that come with the package, commonest kinds first."""
+    text = resources.files("crnn_jax.synthetic").joinpath("common_words.txt").read_text("utf-8")
+    return tuple(text.split())
+
+
+def word_list(names: str) -> tuple[str, ...]:
+    """Words of one or several lists, without doubles, in the order of the files.
+
+    Args:
+        names: 'auto' (the first of the system's dictionaries, else the built-in list), 'builtin',
+            or files of one word a line (UTF-8), several joined by commas.
+
+    Raises:
+        UserError: a file that cannot be read or holds no word.
+    """
+    if names == "auto":
+        found = next((path for path in DICTIONARIES if Path(path).is_file()), "builtin")
+        # one word in five of these lists is another one with 's, which styles add themselves
+        return tuple(w for w in word_list(found) if not w.endswith("'s"))
+    if names == "builtin":
+        return builtin_words()
+    files = [Path(name).expanduser() for name in names.split(",")]
+    stripped = (line.strip() for file in files for line in text_lines(file, MAX_LINE))
+    words = tuple(dict.fromkeys(word for word in stripped if word))
+    if not words:
+        raise UserError(f"{names}: no words in it; one word a line is expected")
+    return words
+
+
+class Texts:
+    """Texts for (seed, index), by the shares of a style.
+
+    Args:
+        words: the word list.
+        style: a Style; its text part is read here.
+        charset: the table the labels are written in; words it cannot write are left out.
+    """
+
+    def __init__(self, words: tuple[str, ...], style: Style, charset: Charset):
+        self.style = style
+        self.words_hash = hashlib.sha256("\n".join(words).encode()).hexdigest()
+        self.charset = charset
+        self._symbols = frozenset(charset.characters)
+        self._has_space = " " in self._symbols
+        # what may be drawn for a table in lower case: both cases
+        drawable = set(self._symbols) - {" "}
+        if charset.ignore_case:
+            drawable |= {c.upper() for c in drawable if len(c.upper()) == 1}
+        self._random_symbols = sorted(drawable)
+        self._digits = sorted(drawable & set(string.digits))
+        self._letters = sorted(c for c in drawable if c.isalpha())
+        usable = [w for w in words if self._writable(w)]
+        self._by_length: dict[int, list[str]] = {}
+        for word in usable:
+            self._by_length.setdefault(len(word), []).append(word)
+        self._lengths = sorted(self._by_length)
+        weight = style.length_weights
+        self._length_sums = list(accumulate(weight[min(n, len(weight)) - 1] for n in self._lengths))
+        self._common = [w for w in builtin_words() if self._writable(w)]
+        self._followers = _followers(usable) if len(usable) >= 100 else {}
+        self._punctuation = frozenset(
+            c for c in string.punctuation if c in self._symbols or style.draw_unlabelled
+        )
+        shares = {
+            "word": style.word_share if self._length_sums and self._length_sums[-1] else 0.0,
+            "common": style.common_share if self._common else 0.0,
+            "invented": style.invented_share if self._followers else 0.0,
+            "number": style.number_share if self._digits else 0.0,
+            "letters": style.letters_share if self._letters else 0.0,
+            "random": style.random_share,
+        }
+        if not sum(shares.values()):
+            shares["random"] = 1.0
+        self._kinds = list(shares)
+        self._kind_sums = list(accumulate(shares.values()))
+        cases = style.case_shares
+        self._cases, self._case_sums = list(cases), list(accumulate(cases.values()))
+
+    def _writable(self, word: str) -> bool:
+        label = self.label(word)
+        return bool(label) and (len(label) == len(word) or self.style.draw_unlabelled)
+
+    def label(self, drawn: str) -> str:
+        """The label of a drawn text: folded, without the characters the table lacks."""
+        return "".join(c for c in self.charset.normalize(drawn) if c in self._symbols)
+
+    def write(self, seed: int, index: int) -> tuple[str, str]:
+        """(drawn text, label) of one sample; the label is never empty."""
+        rng = Rng(seed, "text", index)
+        for _ in range(TRIES):
+            drawn = self._word(rng)
+            if self._has_space:
+                while rng.chance(self.style.more_words_share) and len(drawn) < LONGEST:
+                    drawn += " " + self._word(rng)
+            label = self.label(drawn)
+            if label.strip():
+                return drawn, label
+        drawn = rng.pick(self._random_symbols)
+        return drawn, self.label(drawn)
+
+    def _word(self, rng: Rng) -> str:
+        kind = self._kinds[rng.index(self._kind_sums)]
+        if kind == "random":
+            count = rng.integer(*self.style.random_length)
+            return "".join(rng.pick(self._random_symbols) for _ in range(count))
+        if kind == "number":
+            return self._number(rng)
+        if kind == "letters":
+            count = rng.integer(*self.style.letters_length)
+            text = "".join(rng.pick(self._letters) for _ in range(count))
+        elif kind == "common":
+            text = rng.pick(self._common)
+        elif kind == "invented":
+            text = self._invented(rng)
+        else:
+            text = rng.pick(self._by_length[self._lengths[rng.index(self._length_sums)]])
+        text = self._cased(rng, text)
+        if self._punctuation and rng.chance(self.style.punctuation_share):
+            decorated = rng.pick(DECORATIONS).format(text)
+            if self._punctuation.issuperset(c for c in decorated if c in string.punctuation):
+                return decorated
+        return text
+
+    def _invented(self, rng: Rng, longest: int = 12) -> str:
+        """A word of 1 to `longest` lower-case letters, by `_followers`."""
+        text = ""
+        while len(text) < longest:
+            letters, sums = self._followers[("^^" + text)[-2:]]
+            letter = letters[rng.index(sums)]
+            if letter == "$":
+                break
+            text += letter
+        return text
+
+    def _cased(self, rng: Rng, text: str) -> str:
+        case = self._cases[rng.index(self._case_sums)]
+        if case == "upper":
+            changed = text.upper()
+        elif case == "lower":
+            changed = text.lower()
+        elif case == "capital":
+            changed = text[:1].upper() + text[1:].lower()
+        else:
+            return text
+        # a table of capitals only, or letters that change their count (German sharp s)
+        return changed if len(self.label(changed)) == len(self.label(text)) else text
+
+    def _number(self, rng: Rng) -> str:
+        """Years, prices, times, house numbers; 0 stands for any digit the table has."""
+        pattern = rng.pick(NUMBER_PATTERNS) if rng.chance(0.5) else "0" * rng.integer(1, 6)
+        drawn = "".join(rng.pick(self._digits) if c == "0" else c for c in pattern)
+        if self.style.draw_unlabelled:
+            return drawn
+        return "".join(c for c in drawn if c in self._symbols)
+
+
+def _followers(words: list[str], most: int = 20_000) -> dict[str, tuple[list[str], list[int]]]:
+    """Two letters -> the letters that follow them in a list, and the running sums of their counts.
+
+    Names of shops and people are in no dictionary; a reader that has met only dictionary words
+    corrects them to some other word. So words are invented whose letters follow as in the list.
+    """
+    step = max(1, len(words) // most)
+    counts: dict[str, dict[str, int]] = {}
+    for word in words[::step]:
+        spelled = "^^" + word.lower() + "$"
+        for at in range(2, len(spelled)):
+            after = counts.setdefault(spelled[at - 2 : at], {})
+            after[spelled[at]] = after.get(spelled[at], 0) + 1
+    return {pair: (list(after), list(accumulate(after.values()))) for pair, after in counts.items()}

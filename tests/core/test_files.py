@@ -1,0 +1,103 @@
+import os
+import threading
+
+import pytest
+
+from crnn_jax.core.charset import Charset
+from crnn_jax.core.errors import LONGEST, UserError
+from crnn_jax.core.files import text_lines, whole_file
+from crnn_jax.core.images import decode_image
+from crnn_jax.core.model_file import load_model
+
+
+def write(path, text):
+    with whole_file(path) as file:
+        file.write(text)
+
+
+@pytest.mark.parametrize("read", [Charset.read, load_model, decode_image])
+@pytest.mark.parametrize("name", ["nothing", "folder", "empty", "zero byte\0"])
+def test_what_cannot_be_read_is_told_in_one_line(tmp_path, read, name):
+    path = str(tmp_path / name)
+    if name == "folder":
+        os.mkdir(path)
+    elif name == "empty":
+        open(path, "w").close()
+    with pytest.raises(UserError) as error:
+        read(path)
+    assert str(error.value).startswith(path)
+    assert "\n" not in str(error.value)
+
+
+def test_lines_as_they_stand(tmp_path):
+    (path := tmp_path / "x").write_bytes(b"\xef\xbb\xbfa\r\n\r\n b\x0c\xe2\x80\xa8\r\r\n\ncd")
+    assert list(text_lines(path, 8)) == ["a", "", " b\x0c\u2028\r", "", "cd"]
+    path.write_bytes(b"")
+    assert list(text_lines(path, 8)) == []
+
+
+@pytest.mark.parametrize("end", [b"", b"\n", b"\r\n", b"\nnext\n"])
+def test_a_line_without_end_is_told_by_its_number(tmp_path, end):
+    (path := tmp_path / "x").write_bytes(b"\nabcd" + end)
+    assert list(text_lines(path, 4))[:2] == ["", "abcd"]
+    path.write_bytes(b"\nabcde" + end)
+    os.truncate(path, 1 << 40)  # no more than the limit is read of a line of a terabyte
+    with pytest.raises(UserError, match=r"x:2: a line of over 4 bytes"):
+        list(text_lines(path, 4))
+
+
+def test_bytes_that_are_no_text(tmp_path):
+    (path := tmp_path / "x").write_bytes(b"a\n\xff\n")
+    with pytest.raises(UserError, match=r"x:2: not UTF-8"):
+        list(text_lines(path, 8))
+
+
+def test_an_error_is_one_line_of_bounded_length():
+    line = str(UserError("a\nb\r\nc" + "x" * 10**6 + " is wrong"))
+    assert line.startswith("a b c")
+    assert line.endswith("x is wrong")
+    assert len(line) == LONGEST + 5
+
+
+def test_text_is_utf8_with_lf_and_bytes_are_bytes(tmp_path):
+    write(tmp_path / "new", "é\n")
+    assert (tmp_path / "new").read_bytes() == b"\xc3\xa9\n"
+    with whole_file(tmp_path / "new", "wb") as file:
+        file.write(b"\r\n\xff")
+    assert (tmp_path / "new").read_bytes() == b"\r\n\xff"
+
+
+def test_what_was_there_stays_where_writing_fails(tmp_path, monkeypatch):
+    (file := tmp_path / "file").write_text("old")
+    with pytest.raises(UnicodeEncodeError):
+        write(file, "new" * 10_000 + "\udcff")
+    monkeypatch.setattr("os.fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left")))
+    with pytest.raises(UserError, match="file: cannot be written: No space left"):
+        write(file, "new")
+    assert file.read_text() == "old"
+    assert os.listdir(tmp_path) == ["file"]
+
+
+@pytest.mark.parametrize("path", [".", "missing/file", "/dev/full"])
+def test_no_place_for_a_file(tmp_path, path):
+    with pytest.raises(UserError, match="cannot be written"):
+        write(tmp_path / path, "a")
+
+
+def test_a_link_stays_one(tmp_path):
+    (target := tmp_path / "target").write_text("old")
+    (link := tmp_path / "link").symlink_to(target)
+    write(link, "new")
+    assert link.is_symlink()
+    assert target.read_text() == "new"
+
+
+def test_a_pipe_is_written_as_it_is(tmp_path):
+    os.mkfifo(pipe := tmp_path / "pipe")
+    read = []
+    reader = threading.Thread(target=lambda: read.append(pipe.read_text()))
+    reader.start()
+    write(pipe, "words\n")
+    reader.join()
+    assert read == ["words\n"]
+    assert pipe.is_fifo()

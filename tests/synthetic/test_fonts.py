@@ -1,0 +1,150 @@
+"""Fonts to an atlas: what is found, what people can read of it, and what is kept."""
+
+import os
+import string
+import tempfile
+
+import numpy as np
+import pytest
+from PIL import ImageFont
+
+from crnn_jax.core.errors import UserError
+from crnn_jax.synthetic import atlas, fonts, glyphs
+from crnn_jax.synthetic.atlas import characters_for, load_atlas, open_atlas, save_atlas
+from crnn_jax.synthetic.fonts import BUILTIN, Face, find_faces
+from crnn_jax.synthetic.glyphs import LEAST_SCORE, draw_face, readable_columns, score
+
+CHARACTERS = tuple(sorted(string.ascii_letters + string.digits + "!"))
+LOWER, UPPER = set(string.ascii_lowercase), set(string.ascii_uppercase)
+
+
+def usable(face):
+    drawn = draw_face(face, CHARACTERS)
+    columns = readable_columns(CHARACTERS, drawn, score(CHARACTERS, drawn.masks))
+    return {c for c, good in zip(CHARACTERS, columns, strict=True) if good}
+
+
+class Swapped(Face):
+    """The built-in font, drawing other symbols than it is asked for."""
+
+    def __init__(self, table):
+        super().__init__(BUILTIN)
+        object.__setattr__(self, "table", table)
+
+    def open(self, pixels):
+        return _Font(super().open(pixels), self.table)
+
+
+class _Font:
+    def __init__(self, font, table):
+        self.font, self.table = font, table
+
+    def getmask2(self, symbol, *args, **kwargs):
+        return self.font.getmask2(self.table.get(symbol, symbol), *args, **kwargs)
+
+    def getlength(self, symbol):
+        return self.font.getlength(self.table.get(symbol, symbol))
+
+    def getname(self):
+        return ("Swapped", "Regular")
+
+
+@pytest.mark.parametrize(
+    ("table", "lost"),
+    [
+        ({}, set()),
+        (dict.fromkeys([*LOWER, "!"], glyphs.TOFU), LOWER | {"!"}),  # boxes for missing letters
+        (dict.fromkeys(string.digits, " "), set(string.digits)),
+        ({"q": " "}, LOWER),  # one letter missing spoils its alphabet
+        ({c: c.upper() for c in LOWER}, LOWER),  # capitals in the place of lower case
+    ],
+)
+def test_what_can_be_read_of_a_face(table, lost):
+    assert usable(Swapped(table)) == set(CHARACTERS) - lost
+
+
+def test_a_dingbat_font_is_rejected():
+    """Letters in the wrong places: well drawn, and of no use. H stays, sizes are taken from it."""
+    letters = [c for c in CHARACTERS if c not in "H!"]
+    shuffled = np.random.default_rng(0).permutation(letters)
+    face = Swapped(dict(zip(letters, shuffled.tolist(), strict=True)))
+    assert score(CHARACTERS, draw_face(face, CHARACTERS).masks) < LEAST_SCORE
+    assert usable(face) == set()
+
+
+def test_a_font_of_solid_blocks_is_rejected():
+    drawn = draw_face(Face(BUILTIN), CHARACTERS)
+    drawn.masks = [np.full_like(m, 255) for m in drawn.masks]
+    assert not readable_columns(CHARACTERS, drawn, 1.0).any()
+
+
+def test_faces_of_a_folder(tmp_path):
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "A.TTF").write_bytes(b"no font")
+    (tmp_path / "b.txt").write_text("no font")
+    os.mkfifo(tmp_path / "pipe.ttf")
+    (tmp_path / "loop.ttf").symlink_to("loop.ttf")
+    (tmp_path / "round").symlink_to(".")
+    assert [f.path for f in find_faces(str(tmp_path))] == [str(tmp_path / "sub" / "A.TTF")]
+    with pytest.raises(UserError, match="none of them"):  # it is there, but cannot be opened
+        open_atlas(str(tmp_path), CHARACTERS, str(tmp_path))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="empty"):
+        find_faces(str(tmp_path / "empty"))
+    assert fonts.family_of(Swapped({}).open(20)) == "swapped"
+
+
+def test_the_cache_notices_another_font_file(tmp_path):
+    font = ImageFont.load_default(20).font_bytes
+    file = tmp_path / "font.ttf"
+    file.write_bytes(font)
+    first = open_atlas(str(file), CHARACTERS, str(tmp_path))
+    assert open_atlas(str(file), CHARACTERS, str(tmp_path)) == first
+    file.write_bytes(font + b"\0")
+    assert open_atlas(str(file), CHARACTERS, str(tmp_path)) != first
+
+
+def test_a_kept_atlas_holds_what_was_drawn(tmp_path, capsys):
+    path = open_atlas(BUILTIN, CHARACTERS, str(tmp_path))
+    assert "none installed" in capsys.readouterr().err  # said once, when it is made
+    assert open_atlas(BUILTIN, CHARACTERS, str(tmp_path)) == path
+    assert capsys.readouterr().err == ""
+    kept = load_atlas(path)
+    drawn = draw_face(Face(BUILTIN), CHARACTERS)
+    for column, mask in enumerate(drawn.masks):
+        np.testing.assert_array_equal(kept.mask(0, column), mask)
+    np.testing.assert_array_equal(kept.box[0], drawn.box)
+    assert abs(kept.mask(0, kept.column_of["H"]).shape[0] - glyphs.CAP) <= 1
+    assert open_atlas(str(path), ()) == path  # an atlas may be named instead of fonts
+
+
+def test_characters_of_a_table():
+    found = set(characters_for(" \u00e9", ignore_case=True))
+    every = set(string.ascii_letters + string.digits + string.punctuation)
+    assert found == every | {"\u00e9", "\u00c9"}
+    assert "\u00c9" not in characters_for("\u00e9", ignore_case=False)
+
+
+def test_a_broken_atlas_is_told(tmp_path):
+    file = tmp_path / "x.glyphs.npz"
+    with pytest.raises(UserError, match="no such file"):
+        open_atlas(str(file), CHARACTERS)
+    file.write_bytes(b"PK no zip")
+    with pytest.raises(UserError, match="not a glyph atlas"):
+        load_atlas(file)
+
+
+def test_where_the_cache_is_full_a_temporary_folder_serves(monkeypatch, tmp_path):
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+
+    def full(path, made):
+        if "temporary" not in path.parts:
+            raise UserError(f"{path}: cannot be written: No space left on device")
+        save_atlas(path, made)
+
+    monkeypatch.setattr(atlas, "save_atlas", full)
+    assert tmp_path / "temporary" in open_atlas(BUILTIN, CHARACTERS).parents
+    with pytest.raises(UserError, match="No space left"):
+        open_atlas(BUILTIN, CHARACTERS, str(tmp_path))  # a folder that the user has named
