@@ -17,7 +17,7 @@ from crnn_jax.core.errors import UserError
 from crnn_jax.decoding import beam_search as module
 from crnn_jax.decoding.beam_kernel import CANDIDATE, _offer, _sort
 from crnn_jax.decoding.beam_search import PRUNE, beam_search, in_threads
-from crnn_jax.decoding.confidence import sequence_log_prob
+from crnn_jax.decoding.greedy import sequence_log_prob
 from crnn_jax.decoding.language_model import BEGIN, END, NGram
 from crnn_jax.decoding.lexicon import Lexicon
 from tests.testdata.brute_force import all_texts, log_softmax, peaked, plain_search, runner_up

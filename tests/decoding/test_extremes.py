@@ -9,8 +9,7 @@ from crnn_jax.core.charset import BLANK, Charset
 from crnn_jax.decoding.alignment import align
 from crnn_jax.decoding.beam_search import beam_search
 from crnn_jax.decoding.beam_search_jax import beam_search_jax
-from crnn_jax.decoding.confidence import sequence_log_prob
-from crnn_jax.decoding.greedy import greedy_decode
+from crnn_jax.decoding.greedy import greedy_decode, sequence_log_prob
 from crnn_jax.decoding.language_model import NGram
 from crnn_jax.decoding.lexicon import Lexicon
 from tests.testdata.brute_force import log_softmax
