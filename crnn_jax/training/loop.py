@@ -19,8 +19,7 @@ from crnn_jax.core.errors import UserError
 from crnn_jax.data.batch import Batch
 from crnn_jax.data.plan import Plan
 from crnn_jax.models.crnn import CRNN
-from crnn_jax.scoring.evaluation import Prediction, evaluate_batches
-from crnn_jax.scoring.result import EvaluationResult
+from crnn_jax.scoring.evaluation import EvaluationResult, Prediction, evaluate_batches
 from crnn_jax.training import hosts, report
 from crnn_jax.training.best import BestSoFar
 from crnn_jax.training.checkpoints import Checkpoints

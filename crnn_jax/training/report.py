@@ -15,7 +15,7 @@ import numpy as np
 from crnn_jax.data.plan import Plan
 from crnn_jax.data.source import Reasons, Source, shown_path
 from crnn_jax.models import native_library
-from crnn_jax.scoring.result import EvaluationResult
+from crnn_jax.scoring.evaluation import EvaluationResult
 from crnn_jax.training.experiment import Experiment
 from crnn_jax.training.parallel import Parallel
 from crnn_jax.training.state import TrainState

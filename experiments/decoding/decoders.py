@@ -72,9 +72,9 @@ def network_output(recognizer, annotations):
 
 
 def compare(charset, batches, labels, args) -> None:
+    from crnn_jax.core.user_files import text_lines
     from crnn_jax.decoding.language_model import NGram
     from crnn_jax.decoding.lexicon import Lexicon
-    from crnn_jax.core.user_files import text_lines
     from crnn_jax.reading.decoder import LEXICON_LINE, Decoder
 
     listed = [charset.normalize(word) for word in text_lines(args.words, LEXICON_LINE)]

@@ -41,7 +41,7 @@ def assert_texts(texts, numbers, count, blank_id):
     assert max(numbers, default=0) <= 1e-4
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30)
 @given(logits, frames, searches)
 @example(ALL_LOW, np.full(B, T, np.int32), (0, 1))
 @example(ALL_LOW, np.zeros(B, np.int32), (K - 1, 3))
@@ -62,7 +62,7 @@ def test_greedy_its_confidence_and_its_places(logits, lengths, search):
         assert ((sure >= 0) & (sure <= 1 + 1e-6)).all()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30)
 @given(logits, frames, searches)
 @example(ALL_LOW, np.full(B, T, np.int32), (1, 3))
 def test_beam_search_on_the_host_and_on_the_device(logits, lengths, search):
@@ -83,7 +83,7 @@ def test_beam_search_on_the_host_and_on_the_device(logits, lengths, search):
 
 
 @pytest.mark.parametrize("with_model", [False, True])
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20)
 @given(logits, frames, searches)
 @example(ALL_LOW, np.full(B, T, np.int32), (0, 1))
 def test_words_and_language_models(with_model, logits, lengths, search):

@@ -144,7 +144,7 @@ def test_five_thousand_samples_stay_light(large):
     assert os.path.getsize(file) < 5_000_000
     shown = text.count("<article")
     assert 100 < shown <= 300
-    assert sum(map(len, re.findall("base64,[^\"]*", text))) <= MAX_BYTES
+    assert sum(map(len, re.findall('base64,[^"]*', text))) <= MAX_BYTES
     assert re.search(rf"{shown} of 3,\d{{3}} mistakes are shown", text)
     assert text.count('<th scope="col">') < 30
 

@@ -63,9 +63,7 @@ def test_tables(result):
     notes = ("no letter or digit in the label", "missing file (in the counts above)")
     assert all(note in line for note, line in zip(notes, lines[4:6], strict=True))
     assert table(EvaluationResult()).splitlines()[1].split()[:3] == ["combined", "0", "-"]
-    lines = [
-        line for line in markdown_page(result, {}, compare(result, result)) if line[:1] == "|"
-    ]
+    lines = [line for line in markdown_page(result, {}, compare(result, result)) if line[:1] == "|"]
     assert sum("|---" in line for line in lines) == 4  # sets, length, shape, comparison
     # A set's name with a bar in it ends no cell.
     assert len({line.replace("\\|", "").count("|") for line in lines[:6]}) == 1

@@ -1,6 +1,6 @@
 """What a run says of itself."""
 
-from crnn_jax.scoring.result import EvaluationResult, Row
+from crnn_jax.scoring.evaluation import EvaluationResult, Row
 from crnn_jax.training.report import validation_lines
 
 
