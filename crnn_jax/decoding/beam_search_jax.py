@@ -43,11 +43,7 @@ def beam_search_jax(
     """The most probable texts of every row.
 
     Args:
-        log_probs: float [b, t, k], log-probabilities (of logits: `jax.nn.log_softmax`).
-        lengths: int32 [b], real frames of each row; 0 is allowed.
-        width: texts kept from frame to frame.
-        blank_id: class id of the blank.
-        top_paths: texts to return, at most `width`.
+        log_probs, lengths, width, blank_id, top_paths: as in `beam_search`.
         by_sorting: finds the best by a sort, for exports: TensorFlow cannot load a `lax.top_k` of
             free shapes.
 

@@ -60,13 +60,7 @@ class Evaluator:
     ) -> "Evaluator":
         """Opens a model (None: the one that ships) and the files and words for its characters.
 
-        Args:
-            model: file, workdir or name.
-            annotations: annotation files, or folders labelled by their file names.
-            decoder: 'greedy', 'beam' or 'both'.
-            options: of the decoder, as `open_decoder` takes them.
-            batch_size: images read together.
-            **opening: as `open_annotation` takes it.
+        The options are those of `open_decoder`, opening is that of `open_annotation`.
         """
         Decoder(decoder)  # tells a wrong name
         recognizer = Recognizer.load(model)
@@ -130,11 +124,8 @@ class Evaluator:
 def open_annotation(recognizer: Recognizer, path: str, *, split: str = "", **opening: Any) -> Any:
     """Opens an annotation file, or a folder labelled by its file names, for a model.
 
-    Args:
-        recognizer: tells characters and channels.
-        path: of the file or folder.
-        split: as in `data.split`: only the samples that training with it does not see.
-        **opening: format and images, as `FileSource` takes them.
+    With a split, as in `data.split`, only the samples that training with it does not see; opening
+    is `FileSource`'s format and images.
     """
     source = FileSource(
         path,

@@ -85,13 +85,9 @@ def page(recognizer: Recognizer, examples: Sequence[str] = ()) -> Any:
 def answer(
     recognizer: Recognizer, picture: ImageSource | None, decoder: str, width: float, words: str
 ) -> tuple[str, str, np.ndarray | None, list[list[str]], list[list[str]]]:
-    """What the page shows for one image, None where there is none yet.
+    """Text, confidence, alignment uint8 [h w 3], rows of characters, rows of alternatives.
 
-    Returns:
-        (text, confidence, uint8 [h w 3] of the alignment, rows of characters, of alternatives).
-
-    Raises:
-        UserError: the image cannot be read, or something else is beyond its bound.
+    Raises UserError where the image cannot be read, or something else is beyond its bound.
     """
     if picture is None:
         return "", "", None, [], []

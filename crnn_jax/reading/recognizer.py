@@ -114,16 +114,12 @@ class Recognizer:
                 a single one will do.
             decoder: 'greedy', 'beam', or 'both': beam search, with the greedy text beside it. Or
                 a `Decoder`: worth it where a lexicon or language model is used more than once.
-            errors: of images that cannot be read: 'raise' the first, naming its index, or
-                'return' it (an `UnreadableImage`) in its place.
-            **options: beam_width, top_paths, lexicon (a file of words, or the words), lm (an ARPA
-                file), lm_weight, length_bonus: see `decoder.open_decoder`.
+            errors: of images that cannot be read: 'raise' the first (a UserError), or 'return'
+                it (an `UnreadableImage`) in its place.
+            **options: as `decoder.open_decoder` takes them.
 
         Returns:
             One `Reading` an image, in the order given.
-
-        Raises:
-            UserError: an image cannot be read, or there is no such decoder.
         """
         if not isinstance(decoder, Decoder):
             decoder = open_decoder(self.charset, decoder, **options)
@@ -143,25 +139,14 @@ class Recognizer:
         return answers
 
     def logits(self, images: np.ndarray) -> np.ndarray:
-        """The network's raw output, for comparison with other runtimes.
-
-        Args:
-            images: uint8 [b h w c], resized as `preprocessing` says, none of it padding.
-
-        Returns:
-            float32 [b t k].
-        """
+        """The network's output float32 [b t k] of images uint8 [b h w c], resized, not padded."""
         if images.dtype != np.uint8:
             raise ValueError(f"want uint8, got {images.dtype}")
         widths = np.full(len(images), images.shape[2], np.int32)
         return np.asarray(self._score(self._variables, images, widths)[0])
 
     def predict(self, batch: Any, decoder: Decoder = GREEDY) -> tuple[Any, Any, Any]:
-        """Reads a batch of the data loaders; for `scoring.evaluation.evaluate_batches`.
-
-        Returns:
-            ids int32 [b n], id_lengths int32 [b], log p(text | image) float32 [b].
-        """
+        """Reads a batch of the data loaders: the first three of a `Prediction`."""
         started = self._start(batch["image"], batch["width"], decoder)
         if decoder.name == "greedy":  # not waited for
             return started["ids"], started["id_lengths"], started["log_prob"]

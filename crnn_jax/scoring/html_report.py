@@ -64,7 +64,7 @@ def write_report(
     comparison: Comparison | None = None,
     image_of: Callable[[Row], ImageSource] = lambda row: row.path,
 ) -> str:
-    """Writes the report.
+    """Writes the report; returns the file's path.
 
     Args:
         path: the HTML file, or a folder for `report.html`.
@@ -74,12 +74,6 @@ def write_report(
         characters: (set, id) -> those of a reading: text, confidence, and columns x0 to x1.
         comparison: with a second model.
         image_of: a row's image, as `decode_image` takes it.
-
-    Returns:
-        The file's path.
-
-    Raises:
-        UserError: it cannot be written.
     """
     import jinja2
 

@@ -208,16 +208,11 @@ def write_outputs(
     comparison: Comparison | None = None,
     other: EvaluationResult | None = None,
 ) -> None:
-    """Writes a result; raises UserError where it cannot be written.
+    """Writes a result and what was evaluated (name -> value); `other` is the second model's.
 
-    Args:
-        path: a folder gets `result.json`, `result.md` and `predictions.tsv` (of two models
-            `predictions_b.tsv` too); of a file its ending tells: `.md` the tables, `.json` and
-            `.jsonl` the samples as JSON lines, everything else the samples as TSV. None: nothing.
-        result: what was read.
-        about: what was evaluated, name -> value, for the head of the tables.
-        comparison: with a second model.
-        other: what that one read.
+    A folder gets `result.json`, `result.md` and `predictions.tsv` (of two models
+    `predictions_b.tsv` too); of a file its ending tells: `.md` the tables, `.json` and `.jsonl`
+    the samples as JSON lines, everything else the samples as TSV.
     """
     if not path:
         return

@@ -1,17 +1,13 @@
 """Logits as no network should give them: every decoder's answer stays a text with a probability."""
 
 import numpy as np
-import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from crnn_jax.core.charset import BLANK, Charset
 from crnn_jax.decoding.alignment import align
 from crnn_jax.decoding.beam_search import beam_search
 from crnn_jax.decoding.beam_search_jax import beam_search_jax
 from crnn_jax.decoding.greedy import greedy_decode, sequence_log_prob
-from crnn_jax.decoding.language_model import NGram
-from crnn_jax.decoding.lexicon import Lexicon
 from tests.testdata.brute_force import log_softmax
 
 B, T, K = 2, 4, 4  # one shape for all examples: few compilations
@@ -24,11 +20,6 @@ logits = st.lists(extremes, min_size=B * T * K, max_size=B * T * K).map(
 frames = st.lists(st.integers(0, T), min_size=B, max_size=B).map(lambda n: np.array(n, np.int32))
 # Blank and beam width are part of a compiled program.
 searches = st.sampled_from([(0, 1), (1, 3), (K - 1, 3)])
-
-
-def charset(blank_id):
-    symbols = ["a", "b", "c"]
-    return Charset((*symbols[:blank_id], BLANK, *symbols[blank_id:]), blank_id)
 
 
 def assert_texts(texts, numbers, count, blank_id):
@@ -80,24 +71,3 @@ def test_beam_search_on_the_host_and_on_the_device(logits, lengths, search):
         kept = np.isfinite(numbers[row])
         texts = [text[:n] for text, n in zip(ids[row][kept], id_lengths[row][kept], strict=True)]
         assert_texts(texts, numbers[row][kept], count, blank_id)
-
-
-@pytest.mark.parametrize("with_model", [False, True])
-@settings(max_examples=20)
-@given(logits, frames, searches)
-@example(ALL_LOW, np.full(B, T, np.int32), (0, 1))
-def test_words_and_language_models(with_model, logits, lengths, search):
-    blank_id, width = search
-    table = charset(blank_id)
-    lexicon = Lexicon.from_words(["a", "ab", "cc", "abca"], table)
-    log_probs = log_softmax(logits)
-    lm = NGram.estimate(["ab", "cc"], 2).for_charset(table) if with_model else None
-    found = beam_search(
-        log_probs, lengths, width=width, blank_id=blank_id, lexicon=lexicon, lm=lm, top_paths=width
-    )
-    for hypotheses in found:
-        for hypothesis in hypotheses:
-            assert table.decode(hypothesis.ids) in ("a", "ab", "cc", "abca")
-            assert hypothesis.log_prob <= 1e-4
-        scores = [hypothesis.score for hypothesis in hypotheses]
-        assert scores == sorted(scores, reverse=True)
