@@ -57,6 +57,7 @@ class Decoder:
         name: 'greedy', 'beam', or 'both', which is beam search with the greedy text beside it.
         beam_width: texts that a beam search keeps from frame to frame.
         top_paths: texts an image, the best and its alternatives; at most `beam_width`.
+        prune: as in `beam_search`.
         lexicon: beam search then finds its words only; where it finds none, the greedy text
             stands as it is.
         lm: a language model; beam search only.
@@ -69,6 +70,7 @@ class Decoder:
     name: str = "greedy"
     beam_width: int = 10
     top_paths: int = 1
+    prune: float = 1e-5
     lexicon: "Lexicon | None" = None
     lm: "Automaton | None" = None
     lm_weight: float = LM_WEIGHT
@@ -80,6 +82,7 @@ class Decoder:
             ("decoder", self.name in NAMES, f"there is {', '.join(NAMES)}"),
             ("beam_width", most == self.beam_width and most >= 1, "a whole number, at least 1"),
             ("top_paths", self.top_paths in range(1, most + 1), f"1 to the beam's width, {most}"),
+            ("prune", 0 <= self.prune <= 1, "a probability"),
             ("lm_weight", 0 <= self.lm_weight < math.inf, "a finite number, at least 0"),
             ("length_bonus", math.isfinite(self.length_bonus), "a finite number"),
         ):
@@ -135,6 +138,7 @@ class Decoder:
             width=self.beam_width,
             blank_id=blank_id,
             top_paths=self.top_paths,
+            prune=self.prune,
             lexicon=self.lexicon,
             lm=self.lm,
             lm_weight=self.lm_weight,
