@@ -35,10 +35,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--write_annotations", metavar="FILE", help=about)
     about = "with --write_annotations: leave out what is read with less (0)"
     parser.add_argument("--min_confidence", type=float, metavar="P", help=about)
-    answer = "the model file holds its characters"
-    parser.add_settled("-t", "--table_path", "--table", answer=answer)
-    parser.add_settled("-w", "--img_width", answer="the model file knows how to resize")
-    parser.add_settled("--img_channels", answer="the model file knows how many there are")
+    for settled in (("-t", "--table_path", "--table"), ("-w", "--img_width"), ("--img_channels",)):
+        parser.add_settled(*settled, answer="the model file holds it")
     parser.add_settled("-b", "--batch_size", answer="a reading does not depend on it")
     args = parser.parse_intermixed_args(argv)  # flags may stand between pictures
     if not args.image + args.images:

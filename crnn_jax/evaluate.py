@@ -1,4 +1,4 @@
-"""Scores a model on annotated pictures: every sample counts, what cannot be read counts as wrong.
+"""Scores a model on annotated images: every sample counts, what cannot be read counts as wrong.
 
   python -m crnn_jax.evaluate -a ANNOTATION... [-m MODEL] [--decoder greedy|beam|both] [--json]
       [-o FOLDER_OR_FILE] [--report DIR] [--compare OTHER_MODEL] [--calibrate MODEL]
@@ -30,56 +30,59 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _arguments(argv)
     from crnn_jax.scoring import output
     from crnn_jax.scoring.compare import compare
-    from crnn_jax.scoring.predictions import open_predictions
 
     if args.annotation is None:
-        a, b = map(open_predictions, args.compare)
-        told = compare(a, b)
-        _print_comparison(args, told, output.comparison_table(told))
-        output.write_outputs(args.output, a, dict(zip("AB", args.compare, strict=True)), told, b)
+        a, b = map(output.read_predictions, args.compare)
+        _print_comparison(args, found := compare(a, b), output.comparison_table(found))
+        about = dict(zip("AB", args.compare, strict=True))
+        output.write_outputs(args.output, a, about, found, b)
         return 0
     cpu_settings.apply()
     from crnn_jax.reading import compilation_cache
-    from crnn_jax.reading.protocol import Protocol
+    from crnn_jax.reading.evaluator import Evaluator
+    from crnn_jax.scoring import html_report
 
+    if args.report:
+        html_report.require_libraries()
     compilation_cache.enable()
-    protocol = Protocol(
-        *(args.annotation, args.decoder, cli.decoder_options(args), args.batch_size),
-        *(args.format, args.images, args.split),
-    )
-    trial = protocol.open(args.model)
-    read_other = protocol.open_other(args.compare[0]) if args.compare else None
+    names = ("decoder", "batch_size", "format", "images", "split")
+    same = {name: getattr(args, name) for name in names} | {"options": cli.decoder_options(args)}
+    evaluator = Evaluator.open(args.model, args.annotation, **same)
+    other: Any = None
+    if args.compare and output.predictions_file(args.compare[0]) is not None:
+        other = output.read_predictions(args.compare[0])
+    elif args.compare:
+        other = Evaluator.open(args.compare[0], args.annotation, **same)
     output.require_writable(args.output, args.report)
     if args.calibrate is not None:
-        temperature = trial.calibrate(args.calibrate)
+        temperature = evaluator.calibrate(args.calibrate)
         print(f"{args.calibrate}: temperature {temperature:.3f}", file=sys.stderr)
     results = {}
-    for decoder in trial.decoders:
-        result = results[decoder.name] = trial.evaluate(decoder)
-        if args.json:
-            for record in result.to_json():
-                print(cli.json_line({"decoder": decoder.name} | record))
-        else:
-            head = f"{decoder.name}:\n" if args.decoder == "both" else ""
-            print(head + output.table(result))
+    for decoder in evaluator.decoders:
+        result = results[decoder.name] = evaluator.evaluate(decoder)
+        for record in result.to_json() if args.json else ():
+            print(cli.json_line({"decoder": decoder.name} | record))
+        if not args.json:
+            print((f"{decoder.name}:\n" if args.decoder == "both" else "") + output.table(result))
     name, result = list(results.items())[-1]
     about = {"model": args.model or "the one that ships", "decoder": name}
-    other: Any = None
-    comparison: Any = None
-    if read_other is not None:
+    comparison = None
+    if other is not None:
         about["compared with (B)"] = args.compare[0]
-        comparison = compare(result, other := read_other())
+        other = other.evaluate() if isinstance(other, Evaluator) else other
+        comparison = compare(result, other)
         _print_comparison(args, comparison, output.comparison_table(comparison))
     output.write_outputs(args.output, result, about, comparison, other)
     if args.report:
-        print(f"report: {trial.report(args.report, result, about, comparison)}", file=sys.stderr)
+        print(
+            f"report: {evaluator.report(args.report, result, about, comparison)}", file=sys.stderr
+        )
     return 0
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = cli.Parser("evaluate", __doc__)
-    about = "annotation file, or folder labelled by its file names"
-    names = ("-a", "--annotation", "--annotation_paths")
+    names, about = ("-a", "--annotation", "--annotation_paths"), "file, or folder of labelled names"
     parser.add_argument(*names, nargs="+", metavar="ANNOTATION", help=about)
     parser.add_argument("-m", "--model", help="model file or workdir (default: the one that ships)")
     parser.add_argument("--images", default="", help="folder at which the paths start")
@@ -87,17 +90,14 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     about = "as data.split in training ('10%%', '0/5'): only what that keeps for validation"
     parser.add_argument("--split", default="", help=about)
     cli.add_decoder_flags(parser, default="greedy")
-    about = "pictures at once, for speed or memory"
-    parser.add_argument("-b", "--batch_size", type=int, default=64, help=about)
+    parser.add_argument("-b", "--batch_size", type=int, default=64, help="pictures at once (64)")
     parser.add_argument("--json", action="store_true", help="JSON lines instead of a table")
     parser.add_argument("-o", "--output", help=OUTPUT)
     parser.add_argument("--report", metavar="DIR", help="write an HTML report there")
     parser.add_argument("--compare", nargs="+", default=[], metavar="B", help=COMPARE)
     parser.add_argument("--calibrate", metavar="MODEL", help=CALIBRATE)
-    answer = "the model file holds its characters"
-    parser.add_settled("-t", "--table_path", "--table", answer=answer)
-    parser.add_settled("-w", "--img_width", answer="the model file knows how to resize")
-    parser.add_settled("--img_channels", answer="the model file knows how many there are")
+    for settled in (("-t", "--table_path", "--table"), ("-w", "--img_width"), ("--img_channels",)):
+        parser.add_settled(*settled, answer="the model file holds it")
     args = parser.parse_args(argv)
     if args.batch_size < 1:
         parser.error(f"-b {args.batch_size}: at least 1")

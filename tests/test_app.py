@@ -12,8 +12,6 @@ import time
 import urllib.error
 import urllib.request
 import zlib
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -68,20 +66,16 @@ def png_of(side):
 def test_odd_pictures(recognizer):
     from crnn_jax.reading.page import answer
 
-    for size in ((1, 1), (1, 3000), (3000, 1)):
-        for mode in ("L", "RGBA", "P"):
-            drawn = answer(recognizer, Image.new(mode, size), "greedy", 10, "")[2]
-            assert drawn.shape[1] <= 1600
+    for mode, size in (("L", (1, 1)), ("RGBA", (1, 3000)), ("P", (3000, 1))):
+        drawn = answer(recognizer, Image.new(mode, size), "greedy", 10, "")[2]
+        assert drawn.shape[1] <= 1600
 
 
 @pytest.mark.parametrize(
     ("asked", "told"),
     [
         ({"picture": b""}, "this picture cannot be read: empty file"),
-        ({"picture": b"no picture"}, "this picture cannot be read: not a picture"),
         ({"picture": png_of(65_535)}, "this picture cannot be read: over 50 megapixels"),
-        ({"picture": ""}, "this picture cannot be read: missing file"),
-        ({"decoder": "beam", "width": 1e9}, "a beam of 1000000000.0; from 2 to 100 here"),
         ({"decoder": "beam", "width": float("nan")}, "a beam of nan; from 2 to 100 here"),
         ({"words": "ab" * 51}, "a word of 102 letters; at most 100 here"),
         ({"words": "a b"}, "a lexicon goes with the decoder beam"),
@@ -99,8 +93,8 @@ def test_what_is_beyond_the_pages_bounds_gets_one_line(recognizer, picture, aske
         answer(recognizer, **question)
 
 
-@pytest.fixture
-def app(root, tmp_path):
+@pytest.fixture(scope="module")
+def app(root, tmp_path_factory):
     """The page in a process of its own: its address, that process, its log."""
     pytest.importorskip("gradio", reason="the page is an extra")
     with socket.socket() as free:
@@ -108,6 +102,7 @@ def app(root, tmp_path):
         port = free.getsockname()[1]
     words = [sys.executable, "-m", "crnn_jax.app", f"--port={port}"]
     environment = {k: v for k, v in os.environ.items() if "proxy" not in k.lower()}
+    tmp_path = tmp_path_factory.mktemp("app")
     (sent := tmp_path / "sent").mkdir()
     environment["TMPDIR"] = str(sent)
     log = tmp_path / "log"
@@ -131,7 +126,7 @@ def app(root, tmp_path):
     assert list(sent.iterdir()) == []  # what was sent is gone with the page
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def address(app):
     return app[0]
 
@@ -174,6 +169,7 @@ class Client:
         return self.ask(f"call/read/{json.loads(told)['event_id']}")[1]
 
 
+@pytest.mark.slow
 def test_nothing_but_pictures_goes_out_and_nothing_too_large_comes_in(address, root):
     client = Client(address)
     images = root / "example" / "images"
@@ -185,6 +181,7 @@ def test_nothing_but_pictures_goes_out_and_nothing_too_large_comes_in(address, r
     assert "this picture cannot be read: over 50 megapixels" in told
 
 
+@pytest.mark.slow
 def test_pictures_that_lie_on_the_server_are_not_read(address, root, tmp_path):
     shutil.copy(sorted((root / "example" / "images").glob("*Hotel*"))[0], tmp_path / "a.jpg")
     for more in ({}, {"meta": {"_type": "gradio.FileData"}}):
@@ -195,65 +192,6 @@ def test_pictures_that_lie_on_the_server_are_not_read(address, root, tmp_path):
 
 
 @pytest.mark.slow
-def test_twenty_hostile_visitors_at_once(app, root):
-    """They ask 200 times; the page reads good pictures rightly and stays as it is."""
-    address, run, log = app
-    good = sorted((root / "example" / "images").glob("*Hotel*"))[0].read_bytes()
-    rest = ("greedy", 10, "")
-    elsewhere = {"data": [{"path": "/etc/passwd"}, *rest]}
-    client = Client(address)
-    kinds = [
-        ('["hotel"', lambda: client.read(good, *rest)),
-        ("cannot be read: not a picture", lambda: client.read(os.urandom(1000), *rest)),
-        ("cannot be read: damaged", lambda: client.read(good[: len(good) // 2], *rest)),
-        ("cannot be read: over 50 mega", lambda: client.read(png_of(65_535), *rest)),
-        ('["hotel"', lambda: client.read(good, "beam", 10, "")),
-        ("413", lambda: str(client.send(b"\0" * (21 << 20))[0])),
-        ("422", lambda: str(client.ask("call/read", b"{no json")[0])),
-        ("event: error", lambda: client.call({"data": []})),
-        (
-            "cannot be read: missing",
-            lambda: client.call(elsewhere),
-        ),
-        ("event: error", lambda: client.read(good, "beam", "many", "")),
-    ]
-
-    def memory():
-        status = Path(f"/proc/{run.pid}/status").read_text()
-        return int(re.search(r"VmRSS:\s+(\d+)", status)[1]) / 1024
-
-    for _, ask in kinds:
-        ask()
-    before = memory()
-    with ThreadPoolExecutor(20) as pool:
-        asked = [kinds[i % len(kinds)] for i in range(200)]
-        answers = list(pool.map(lambda kind: kind[1](), asked))
-    print(f"{before:.0f} MB before, {memory():.0f} MB after")
-    assert not [(w, a) for (w, _), a in zip(asked, answers, strict=True) if w not in a]
-    assert run.poll() is None
-    assert memory() - before < 300
-    assert "crnn_jax/reading" not in log.read_text()  # gradio's own tracebacks only
-
-
-@pytest.mark.slow
-def test_a_signal_while_the_server_starts_ends_the_page(root, tmp_path):
-    pytest.importorskip("gradio", reason="the page is an extra")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    words = [sys.executable, "-m", "crnn_jax.app", f"--port={port}"]
-    environment = os.environ | {"TMPDIR": str(tmp_path)}
-    with subprocess.Popen(words, cwd=root, env=environment, stderr=subprocess.PIPE) as run:
-        try:
-            assert run.stderr.readline().startswith(b"http")
-            time.sleep(0.1)
-            run.terminate()
-            assert run.wait(60) == 0
-        finally:
-            run.kill()
-    assert list(tmp_path.iterdir()) == []
-
-
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
 def test_in_a_browser(address, root, tmp_path):
     api = pytest.importorskip("playwright.sync_api")

@@ -32,7 +32,6 @@ def data(tmp_path_factory, model):
     (folder / "broken.png").write_bytes(b"no picture")
     lines += ["broken.png abc\n", "missing.png abc\n"]
     (folder / "all.txt").write_text("".join(lines))
-    (folder / "empty").mkdir()
     (folder / "some.txt").write_text("".join(lines[:2]))
     return folder
 
@@ -63,52 +62,26 @@ def test_every_sample_stays_in_the_denominator(call, data, model):
     assert reasons.pop("missing file") == reasons.pop("not a picture") == 1
     assert sum(reasons.values()) == 1  # characters outside the table
     assert record["accuracy_interval"][0] < 6 / 9 < record["accuracy_interval"][1]
+    assert record["by_aspect"]["unknown"]["count"] == 2  # what nothing can be read of
+    assert sum(group["count"] for group in record["by_length"].values()) == 9
+    assert 0 < record["calibration_error"] < 1
 
 
-def test_files_by_themselves_and_together(call, data, model):
-    code, out, _ = call("-a", data / "all.txt", data / "some.txt", "-m", model, "--json")
-    records = list(map(json.loads, out))
-    assert code == 0
-    assert [r["count"] for r in records] == [9, 2, 11]
-    assert records[2]["set"] == "combined"
-    assert records[2]["accuracy"] == 8 / 11
-
-
-def test_the_batch_size_changes_nothing(call, data, model, tmp_path):
-    outputs = []
+def test_the_same_readings_in_any_batch(call, data, model, tmp_path):
+    reader, outputs = Recognizer.load(model), []
     for size in (2, 64):
-        rows = tmp_path / f"{size}.jsonl"
-        code, out, _ = call("-a", data / "all.txt", "-m", model, "-b", size, "-o", rows)
-        assert code == 0
-        records = [json.loads(line) for line in rows.read_text().splitlines()]
+        words = ("-a", data / "all.txt", "-m", model, "-b", size, "-t", "x", "-w", "100")
+        code, out, err = call(*words, "-o", tmp_path / f"{size}.jsonl")
+        assert (code, len(err)) == (0, 2)  # CRNN.tf2's flags are answered
+        records = map(json.loads, (tmp_path / f"{size}.jsonl").read_text().splitlines())
         outputs.append((out, [(r["path"], r["text"], r["right"]) for r in records]))
     assert outputs[0] == outputs[1]
-    assert [pathlib.Path(path).name for path, _, _ in outputs[0][1]][:2] == ["0.png", "1.png"]
-
-
-def test_the_same_readings_as_one_by_one(call, data, model, tmp_path):
-    call("-a", data / "all.txt", "-m", model, "-o", tmp_path / "rows.jsonl")
-    reader = Recognizer.load(model)
-    for line in (tmp_path / "rows.jsonl").read_text().splitlines():
-        row = json.loads(line)
-        if row["text"] is not None:
-            reading = reader.read(row["path"])[0]
-            assert row["text"] == reading.text
-            assert row["confidence"] == pytest.approx(reading.confidence, rel=1e-3)
-
-
-def test_rows_as_tsv(call, data, model, tmp_path):
-    call("-a", data / "all.txt", "-m", model, "-o", tmp_path / "rows.tsv")
-    head, *rows = [line.split("\t") for line in (tmp_path / "rows.tsv").read_text().splitlines()]
-    assert head[:4] == ["id", "path", "set", "label"]
-    assert len(rows) == 9
-
-
-def test_a_table_for_people(call, data, model):
-    code, out, err = call("-a", data / "all.txt", "-m", model, "-t", "x", "-w", "100")
-    assert code == 0
-    assert out[1].split()[1:3] == ["9", "66.67"]
-    assert len(err) == 2
+    assert outputs[0][0][1].split()[1:3] == ["9", "66.67"]
+    rows = outputs[0][1]
+    assert [pathlib.Path(path).name for path, _, _ in rows][:2] == ["0.png", "1.png"]
+    read = [(path, text) for path, text, _ in rows if text is not None]
+    alone = reader.read([path for path, _ in read])
+    assert [reading.text for reading in alone] == [text for _, text in read]
 
 
 def test_a_part_of_the_file(call, data, model):
@@ -136,13 +109,6 @@ def test_each_decoder_and_both(call, data, model, tmp_path):
     assert call(*words[:-1], "--decoder", "both")[1][0] == "greedy:"
 
 
-def test_how_sure_the_model_is(call, data, model):
-    (record,) = map(json.loads, call("-a", data / "all.txt", "-m", model, "--json")[1])
-    assert 0 < record["calibration_error"] < 1
-    assert record["accuracy_at_coverage"].keys() == {"0.5", "0.8", "0.9", "0.95"}
-    assert 0 <= record["coverage_at_99"] <= 1
-
-
 def test_calibration_is_stored_in_a_model(call, data, model, tmp_path):
     words = ("-a", data / "all.txt", "--json")
     (before,) = map(json.loads, call(*words, "-m", model)[1])
@@ -157,15 +123,6 @@ def test_calibration_is_stored_in_a_model(call, data, model, tmp_path):
     (again,) = map(json.loads, call(*words, "-m", calibrated)[1])
     for name in ("accuracy", "calibration_error", "coverage_at_99"):
         assert again[name] == pytest.approx(after[name], rel=1e-4)
-
-
-def test_by_length_and_by_shape(call, data, model):
-    (record,) = map(json.loads, call("-a", data / "all.txt", "-m", model, "--json")[1])
-    for groups in (record["by_length"], record["by_aspect"]):
-        assert sum(group["count"] for group in groups.values()) == 9
-        assert sum(group["count"] * group["accuracy"] for group in groups.values()) == 6
-    assert record["by_aspect"]["unknown"]["count"] == 2  # what nothing can be read of
-    assert record["by_length"]["3"]["count"] >= 2
 
 
 def test_a_folder_of_results(call, data, model, tmp_path):
@@ -212,10 +169,12 @@ def test_two_models_on_the_same_samples(call, data, model, tmp_path):
 
 
 def test_a_report(call, data, model, tmp_path):
-    code, _, err = call("-a", data / "all.txt", "-m", model, "--report", tmp_path / "new" / "r")
+    words = ("-a", data / "all.txt", "-m", model, "--compare", model)
+    code, _, err = call(*words, "--report", tmp_path / "new" / "r")
     file = tmp_path / "new" / "r" / "report.html"
-    assert (code, err) == (0, [f"report: {file}"])
+    assert (code, err[-1:]) == (0, [f"report: {file}"])
     text = file.read_text()
+    assert "McNemar" in text
     assert text.count("<article") == 3  # every mistake has its card
     reading = Recognizer.load(model).read(data / "6.png")[0]
     card = next(c for c in text.split("<article") if "6.png" in c)
@@ -230,24 +189,14 @@ def test_a_report(call, data, model, tmp_path):
 
 
 @pytest.mark.parametrize("store", [to_lmdb, to_array_record])
-@pytest.mark.parametrize("part", [(), ("--split", "1/2")])
-def test_a_report_on_a_store_shows_its_pictures(call, data, model, tmp_path, store, part):
+def test_a_report_on_a_part_of_a_store_shows_its_pictures(call, data, model, tmp_path, store):
     lines = (data / "all.txt").read_text().splitlines()[:5]
     (tmp_path / "wrong.txt").write_text("".join(f"{line}x\n" for line in lines))
     path = store(FileSource(tmp_path / "wrong.txt", CHARSET, images=data), tmp_path / "store")
-    assert call("-a", path, "-m", model, "--report", tmp_path, *part)[0] == 0
+    assert call("-a", path, "-m", model, "--report", tmp_path, "--split", "1/2")[0] == 0
     text = (tmp_path / "report.html").read_text()
-    assert text.count("<article") == text.count("<image") == (2 if part else 5)
+    assert text.count("<article") == text.count("<image") == 2
     assert 'class="span"' in text
-
-
-def test_a_report_of_beam_search_and_of_two_models(call, data, model, tmp_path):
-    words = ("-a", data / "all.txt", "-m", model, "--decoder", "beam", "--beam-width", 4)
-    file = tmp_path / "r.html"
-    assert call(*words, "--report", file, "--compare", model)[0] == 0
-    text = file.read_text()
-    assert "<b>beam</b>" in text
-    assert "McNemar" in text
 
 
 @pytest.mark.parametrize(
@@ -255,14 +204,11 @@ def test_a_report_of_beam_search_and_of_two_models(call, data, model, tmp_path):
     [
         (lambda d, m: ["-m", m], "--annotation"),
         (lambda d, m: ["-a", d / "none.txt", "-m", m], "none.txt"),
-        (lambda d, m: ["-a", d / "0.png", "-m", m], "0.png"),
         (lambda d, m: ["-a", d / "all.txt", "-m", d / "none"], "none: cannot be read"),
         (lambda d, m: ["-a", d / "all.txt", "-m", m, "--format", "x"], "format"),
         (lambda d, m: ["-a", d / "all.txt", "-m", m, "--images", d / "no"], "no such folder"),
-        (lambda d, m: ["-a", d / "all.txt", "-m", m, "--images", d / "empty"], "no picture"),
         (lambda d, m: ["-a", d / "all.txt", "-m", m, "--decoder", "magic"], "greedy, beam, both"),
         (lambda d, m: ["-a", d / "all.txt", "-m", m, "--lm", d / "all.txt"], "language model"),
-        (lambda d, m: ["-a", d / "all.txt", "-m", m, "--calibrate", d / "n" / "x"], "written"),
         (lambda d, m: ["-a", d / "all.txt", "-m", m, "--calibrate", d / "all.txt"], "another file"),
         (lambda d, m: ["-a", d / "all.txt", "-m", m, "-b", "0"], "at least 1"),
         (lambda d, m: ["-a", d / "all.txt", "-m", m, "-o", d / "n" / "x.tsv"], "cannot be written"),

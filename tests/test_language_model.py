@@ -48,17 +48,12 @@ def test_lines_and_the_models_case(call, text, tmp_path):
         (lambda t, o: [o / "none.txt", "-o", o / "lm"], "none.txt: cannot be read"),
         (lambda t, o: [t, "-o", o / "lm", "--order", "0"], "--order 0"),
         (lambda t, o: [t, "-o", o / "lm", "--unit", "page"], "--unit page"),
-        (lambda t, o: [t, "-o", o / "lm", "-m", o / "none"], "none: cannot be read"),
+        (lambda t, o: [o / "empty.txt", "-o", o / "lm"], "texts without characters"),
     ],
 )
 def test_a_mistake_gets_one_line_and_exit_code_2(call, text, tmp_path, words, told):
+    (tmp_path / "empty.txt").write_text("\n")
     code, out, err = call(*words(text, tmp_path))
     assert (code, out) == (2, [])
     (line,) = err
     assert told in line
-
-
-def test_a_text_without_characters(call, tmp_path):
-    (tmp_path / "empty.txt").write_text("\n")
-    code, _, err = call(tmp_path / "empty.txt", "-o", tmp_path / "lm")
-    assert (code, err) == (2, ["error: a language model of texts without characters"])

@@ -12,8 +12,7 @@ import jax.numpy as jnp
 import pytest
 
 from crnn_jax.decoding.beam_search_jax import beam_search_jax
-from crnn_jax.decoding.confidence import sequence_log_prob
-from crnn_jax.decoding.greedy import greedy_decode
+from crnn_jax.decoding.greedy import greedy_decode, sequence_log_prob
 from crnn_jax.models.config import get_model_config
 from crnn_jax.models.crnn import CRNN
 from crnn_jax.training.experiment import DEFAULT_NETWORK

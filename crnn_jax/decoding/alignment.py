@@ -1,36 +1,25 @@
 """Which frames wrote which character: CTC forced alignment by Viterbi, on the host.
 
-NumPy and not JAX: what a beam search has found is on the host anyway.
-
-Synopsis:
-
-    spans = align(log_probs, frames, ids, id_lengths, blank_id=36)   # frames [first, last]
-    x = pixel_spans(spans.first[0, :n], spans.last[0, :n], geometry='keras', resized=96, width=311)
+spans = align(log_probs, frames, ids, id_lengths, blank_id=36)   # frames [first, last]
+x = pixel_spans(spans.first[0, :n], spans.last[0, :n], geometry='keras', resized=96, width=311)
 """
 
 from typing import NamedTuple
 
 import numpy as np
 
-STRIDE = 4  # pixels of the resized picture from one frame to the next, in both geometries
-# Centre of frame 0's window, in pixels of the resized picture: the last convolution (2 wide, not
+STRIDE = 4  # pixels of the resized image from one frame to the next, in both geometries
+# Centre of frame 0's window, in pixels of the resized image: the last convolution (2 wide, not
 # padded) joins two pooled columns of 4 pixels, 0-8; torch's pools 3 and 4 pad half a column each.
 FIRST_CENTRE = {"keras": 4.0, "torch": 0.0}
 
 
 class Alignment(NamedTuple):
-    """The most probable way to write each text into its frames.
+    """The most probable way to write each text into its frames."""
 
-    Attributes:
-      first, last: int32 [b, n], first and last frame of each character, both inclusive; -1 behind
-        the text and for a text that does not fit.
-      confidence: float32 [b, n], the highest probability the character has among its frames; 0
-        where first is -1.
-    """
-
-    first: np.ndarray
-    last: np.ndarray
-    confidence: np.ndarray
+    first: np.ndarray  # int32 [b, n], a character's first frame; -1 behind and where none fits
+    last: np.ndarray  # int32 [b, n], its last frame
+    confidence: np.ndarray  # float32 [b, n], its highest probability in them; 0 where first is -1
 
 
 def align(
@@ -44,14 +33,11 @@ def align(
     """Aligns known texts with their frames.
 
     Args:
-      log_probs: float [b, t, k], log-probabilities (not logits: they become the confidence).
-      lengths: int [b], real frames of each row.
-      ids: int [b, n], class ids; what lies behind `id_lengths` is ignored.
-      id_lengths: int [b], characters of each text.
-      blank_id: class id of the blank.
-
-    Returns:
-      An `Alignment`.
+        log_probs: float [b, t, k], log-probabilities (not logits: they become the confidence).
+        lengths: int [b], real frames of each row.
+        ids: int [b, n], class ids; what lies behind `id_lengths` is ignored.
+        id_lengths: int [b], characters of each text.
+        blank_id: class id of the blank.
     """
     b, t, _ = log_probs.shape
     n = int(id_lengths.max(initial=0))
@@ -96,20 +82,19 @@ def align(
 def pixel_spans(
     first: np.ndarray, last: np.ndarray, *, geometry: str, resized: int, width: int
 ) -> np.ndarray:
-    """The columns of the picture each character covers.
+    """The columns of the image each character of one text covers.
 
     CTC characters are spikes of one or two frames, so a character's span reaches from halfway to
     the character before it to halfway to the next; the outer two reach as far outward as inward,
-    or to the picture's edge if it is alone.
+    or to the image's edge if it is alone.
 
     Args:
-      first, last: int [n], first and last frame of the characters of one text.
-      geometry: 'keras' or 'torch'.
-      resized: width in pixels of the picture the network saw.
-      width: width in pixels of the picture as given.
+        first, last: int [n], first and last frame of the characters.
+        geometry: 'keras' or 'torch'.
+        resized, width: pixels of the image that the network saw, and of it as given.
 
     Returns:
-      float [n, 2], [x0, x1) in pixels of the picture as given, within [0, width].
+        float [n, 2], [x0, x1) in pixels of the image as given, within [0, width].
     """
     n = len(first)
     if n == 0:

@@ -7,13 +7,12 @@ blank and of those that end in its last class (A. Hannun et al., arXiv 1408.2873
 A. Graves, "Supervised Sequence Labelling with Recurrent Neural Networks", 2012, section 7.5).
 
 Prefixes are walked from the best to the worst. One that what stays and what its betters wrote has
-already pushed out is not prolonged: without it in the beam its extension would gain nothing from it
-in later frames, and take a place from one that does. The papers prolong it, and on noisy frames
-find the less probable text more often. Classes are walked from the best as well, so the first
-candidate that cannot be kept ends the walk; that changes no result.
+already pushed out is not prolonged: its extension would gain nothing from it in later frames, and
+take a place from one that does. The papers prolong it, and on noisy frames find the less probable
+text more often. Classes are walked from the best as well, so the first candidate that cannot be
+kept ends the walk; that changes no result.
 
-All compiled functions are in this file: numba compiles anew when the file of the function that is
-called has changed, and does not look at others.
+All compiled functions are in this file: numba does not see changes in others.
 """
 
 import math
@@ -72,8 +71,7 @@ def search_rows(
         min_log_prob: classes below it prolong no prefix in that frame, without a lexicon.
         trie, lm: `NO_TRIE`, `NO_MODEL` where there is none.
         weights: (weight of the language model, bonus of a character).
-        found: (ids int32 [b, n, t], number of ids int32 [b, n], log p float64 [b, n], score
-            float64 [b, n]), to be filled; the number of ids is -1 where fewer than n texts are.
+        found: arrays to be filled, see `beam_search`.
     """
     nodes = lengths[start:stop].max() * width + 1
     buckets = 4

@@ -1,14 +1,11 @@
 """CTC prefix beam search on the host, on all cores.
 
-Synopsis:
-
     found = beam_search(log_probs, frames, width=10, blank_id=36, top_paths=3)
     best = found[0][0]
     charset.decode(best.ids), math.exp(best.log_prob)
 
 A greedy reading is the text of the one most probable path; this looks for the most probable text,
-whose probability is the sum over its paths, and for those next to it. A lexicon keeps it to a list
-of words, a language model prefers what is usual.
+whose probability is the sum over its paths, and for those next to it.
 """
 
 import atexit
@@ -17,7 +14,6 @@ import functools
 import importlib
 import importlib.util
 import math
-import numbers
 import os
 import shutil
 import sys
@@ -41,18 +37,14 @@ CHUNKS = 4  # a thread: pictures take unequal time, and the last chunk is waited
 
 
 class Hypothesis(NamedTuple):
-    """A text that a picture may show.
+    """A text that an image may show."""
 
-    Attributes:
-        ids: int32 [n], class ids.
-        log_prob: log p(text | picture) as far as the search has seen its alignments: never above
-            the true one, and equal to it at full width without pruning.
-        score: what hypotheses are ordered by: log_prob, plus the word's log prior, plus
-            lm_weight * log p of the language model, plus length_bonus * characters.
-    """
-
-    ids: np.ndarray
+    ids: np.ndarray  # int32 [n], class ids
+    # log p(text | image) as far as the search has seen its alignments: never above the true one,
+    # and equal to it at full width without pruning.
     log_prob: float
+    # What hypotheses are ordered by: log_prob, plus the word's log prior, plus lm_weight * log p
+    # of the language model, plus length_bonus * characters.
     score: float
 
 
@@ -69,14 +61,12 @@ def beam_search(
     lm_weight: float = 1.0,
     length_bonus: float = 0.0,
 ) -> list[list[Hypothesis]]:
-    """The most probable texts of every row.
+    """The most probable texts of every row, which depend on nothing but its own real frames.
 
-    A row's answer depends on nothing but its own real frames. Wider is not always better: a text
-    may lose its place to one that fades later.
+    Wider is not always better: a text may lose its place to one that fades later.
 
     Args:
-        log_probs: float [b, t, k], log-probabilities (of logits: `jax.nn.log_softmax`); -inf is
-            allowed.
+        log_probs: float [b, t, k], log-probabilities (of logits: `jax.nn.log_softmax`).
         lengths: int [b], real frames of each row; 0 is allowed.
         width: texts kept from frame to frame, at least 1.
         blank_id: class id of the blank.
@@ -104,21 +94,11 @@ def beam_search(
     """
     log_probs = np.require(log_probs, np.float32, ["C", "W"])
     lengths = np.asarray(lengths, np.int64)
-    if log_probs.ndim != 3 or lengths.shape != log_probs.shape[:1]:
-        raise ValueError(
-            f"want log_probs [b t k] and lengths [b], got {log_probs.shape} and {lengths.shape}"
-        )
     b, t, k = log_probs.shape
-    if not 0 <= lengths.min(initial=0) <= lengths.max(initial=0) <= t:
-        raise ValueError(f"lengths must be within 0 and {t}")
-    if not (is_count(width) and is_count(top_paths)):
-        raise ValueError(f"width={width}, top_paths={top_paths}: whole numbers, at least 1")
-    if not 0 <= blank_id < k:
-        raise ValueError(f"blank_id={blank_id} of {k} classes")
-    if not 0 <= prune <= 1:
-        raise ValueError(f"prune={prune}: a probability")
-    if not (0 <= lm_weight < math.inf and math.isfinite(length_bonus)):
-        raise ValueError(f"lm_weight={lm_weight}, length_bonus={length_bonus}: at least 0, finite")
+    # Compiled code checks no index.
+    sound = lengths.shape == (b,) and 0 <= lengths.min(initial=0) <= lengths.max(initial=0) <= t
+    if not (sound and width >= 1 and top_paths >= 1 and 0 <= blank_id < k):
+        raise ValueError(f"{log_probs.shape=}, {lengths=}, {width=}, {top_paths=}, {blank_id=}")
     if lm is not None and lm.first[1] != k:
         raise ValueError(f"a language model of {lm.first[1]} classes for {k}")
     top_paths = min(top_paths, width)
@@ -138,8 +118,7 @@ def beam_search(
         try:
             in_threads(functools.partial(_kernel(), log_probs, lengths, *arguments), b)
         except OSError as error:  # what is compiled is kept in a file
-            told = f"no room for the compiled beam search: {error.strerror}"
-            raise UserError(told) from error
+            raise UserError(f"no room for the compiled beam search: {error.strerror}") from error
     elif lexicon is not None or lm is not None:
         raise UserError("a lexicon or a language model needs numba: pip install crnn_jax[beam]")
     else:  # slower, and it compiles for every shape
@@ -155,11 +134,6 @@ def beam_search(
     ]
     nothing = [Hypothesis(np.zeros(0, np.int32), -math.inf, -math.inf)] if lexicon is None else []
     return [row or nothing for row in rows]
-
-
-def is_count(number: Any) -> bool:
-    """Whether it is a whole number, at least 1."""
-    return isinstance(number, numbers.Integral) and int(number) >= 1
 
 
 @functools.cache

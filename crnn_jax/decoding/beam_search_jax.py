@@ -1,10 +1,7 @@
 """CTC prefix beam search as one compiled program of fixed shapes, for accelerators and exports.
 
 The plain search of `beam_search`, without lexicon and language model; it also serves where numba
-is missing. Equal prefixes are found by comparing the kept texts with each other, which a vector
-unit does at once.
-
-Synopsis:
+is missing. Equal prefixes are found by comparing the kept texts with each other.
 
     ids, lengths, log_prob = beam_search_jax(log_probs, frames, width=10, blank_id=36)
     text = charset.decode(ids[0, 0, : lengths[0, 0]])
@@ -46,24 +43,15 @@ def beam_search_jax(
     """The most probable texts of every row.
 
     Args:
-        log_probs: float [b, t, k], log-probabilities (of logits: `jax.nn.log_softmax`).
-        lengths: int32 [b], real frames of each row; 0 is allowed.
-        width: texts kept from frame to frame.
-        blank_id: class id of the blank.
-        top_paths: texts to return, at most `width`.
+        log_probs, lengths, width, blank_id, top_paths: as in `beam_search`.
         by_sorting: finds the best by a sort, for exports: TensorFlow cannot load a `lax.top_k` of
             free shapes.
 
     Returns:
         ids int32 [b, top_paths, t], best first, -1 behind each text; their lengths int32
-        [b, top_paths]; log p(text | picture) float32 [b, top_paths], at most 0, as far as the
+        [b, top_paths]; log p(text | image) float32 [b, top_paths], at most 0, as far as the
         search has seen its alignments. Where there are fewer texts, an empty one of log p -inf.
-
-    Raises:
-        ValueError: more paths than texts kept, or less than one.
     """
-    if not 1 <= top_paths <= width:
-        raise ValueError(f"top_paths={top_paths} of width={width}")
     b, t, k = log_probs.shape
     log_probs = jnp.maximum(log_probs.astype(jnp.float32), IMPOSSIBLE)  # -inf may be among them
     # Ahead of a class of lower rank there are `width` better extensions of the same prefix: one

@@ -1,7 +1,5 @@
 r"""Character n-gram language models: estimated from texts, kept as ARPA files, walked by a search.
 
-Synopsis:
-
     model = NGram.estimate(lines, order=6)
     beam_search(log_probs, lengths, width=10, blank_id=36, lm=model.for_charset(charset))
 
@@ -9,10 +7,9 @@ The estimate is Witten-Bell's, interpolated:
 
     p(c | h) = (count(hc) + T(h) p(c | shorter h)) / (count(h) + T(h))
 
-T(h) is the number of different characters seen after h: what has been followed by many things will
-be followed by new ones (I. Witten and T. Bell, IEEE Transactions on Information Theory 37, 1991;
-S. Chen and J. Goodman, TR-10-98, section 2.4). It has no parameter to tune and, unlike Kneser-Ney,
-suits a small alphabet, where everything follows everything sooner or later.
+T(h) is the number of different characters seen after h (I. Witten and T. Bell, IEEE Transactions on
+Information Theory 37, 1991; S. Chen and J. Goodman, TR-10-98, section 2.4). It has no parameter to
+tune and suits a small alphabet, where everything follows everything sooner or later.
 
 An ARPA file, as KenLM and SRILM write it too:
 
@@ -24,7 +21,7 @@ An ARPA file, as KenLM and SRILM write it too:
     -0.4771	<s> t
     \end\
 
-Each line holds log10 p of the last token after the others, the tokens, and log10 of the weight of
+A line holds log10 p of the last token after the others, the tokens, and log10 of the weight of
 backing off from them. A token is one character; a space is <SPACE>, as in table files.
 """
 
@@ -54,7 +51,6 @@ LOG_10 = math.log(10)
 MAX_NGRAMS = 10_000_000  # up to 0.8 kB of memory each
 AT_ONCE = 1 << 18  # texts in memory while counting; most words of a text are repeats
 MAX_LINE = 1 << 16  # bytes of a line of an ARPA file; room for words of kilobytes
-MAX_ORDER = 100  # 20 is the longest in use over characters; a context is walked by recursion
 
 
 class Automaton(NamedTuple):
@@ -63,27 +59,18 @@ class Automaton(NamedTuple):
     A state is a context, 0 the empty one. log p(class | state) is `log_prob` of the state's arc
     with that label, or where there is none `back_off[state]` plus log p(class | shorter[state]).
     All logs are natural and finite. `NGram.for_charset` makes one; no index is checked in a search.
-
-    Attributes:
-        start: the state at the beginning of a text.
-        first: int32 [states + 1], the arcs of state s are first[s] to first[s + 1] - 1.
-        label: int32 [arcs], class ids, rising within a state; those of state 0 are 0, 1, ... k - 1
-            (the blank's is never asked for).
-        log_prob: float32 [arcs].
-        next_state: int32 [arcs].
-        shorter: int32 [states], of the context without its first character; below its own state.
-        back_off: float32 [states].
-        end: float32 [states], log p(the text ends | state).
     """
 
-    start: int
-    first: np.ndarray
+    start: int  # the state at the beginning of a text
+    first: np.ndarray  # int32 [states + 1], arcs of state s are first[s] to first[s + 1] - 1
+    # int32 [arcs], class ids, rising within a state; all of them (the blank's too) in state 0.
     label: np.ndarray
-    log_prob: np.ndarray
-    next_state: np.ndarray
+    log_prob: np.ndarray  # float32 [arcs]
+    next_state: np.ndarray  # int32 [arcs]
+    # int32 [states], of the context without its first character; below its own state.
     shorter: np.ndarray
-    back_off: np.ndarray
-    end: np.ndarray
+    back_off: np.ndarray  # float32 [states]
+    end: np.ndarray  # float32 [states], log p(the text ends | state)
 
 
 NO_MODEL = Automaton(0, *(np.zeros(0, x) for x in ("i4", "i4", "f4", "i4", "i4", "f4", "f4")))
@@ -91,31 +78,20 @@ NO_MODEL = Automaton(0, *(np.zeros(0, x) for x in ("i4", "i4", "f4", "i4", "i4",
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class NGram:
-    """A back-off model over characters.
+    """A back-off model over characters."""
 
-    Attributes:
-        order: characters of the longest n-gram.
-        entries: n-gram -> (log p of its last character after the others, log weight of backing
-            off from it as a context), natural logs.
-    """
-
-    order: int
+    order: int  # characters of the longest n-gram
+    # n-gram -> natural logs of (p of its last character after the others, the weight of backing off
+    # from it as a context).
     entries: dict[str, tuple[float, float]]
 
     @classmethod
     def estimate(cls, texts: Iterable[str], order: int = 6) -> "NGram":
-        """Counts and smooths.
-
-        Args:
-            texts: each begins and ends; of equal ones each counts.
-            order: characters of the longest n-gram, the predicted one included; at least 1.
+        """Counts and smooths texts, each with its begin and end; of equal ones each counts.
 
         Raises:
             UserError: there is no character, or more n-grams than fit into memory.
-            ValueError: the order is below 1.
         """
-        if order < 1:
-            raise ValueError(f"order={order}: at least 1")
         # By length of the context: context -> character after it -> how often.
         followers: list[dict[str, collections.Counter[str]]] = [
             collections.defaultdict(collections.Counter) for _ in range(order)
@@ -159,9 +135,6 @@ class NGram:
 
         Characters that the model has never seen are as probable as it says of unknown ones;
         n-grams with characters outside the table are left out.
-
-        Raises:
-            UserError: the model has seen none of the table's characters.
         """
         special = (charset.blank_id, charset.unknown_id)
         id_of = {s: i for i, s in enumerate(charset.symbols) if i not in special}
@@ -212,12 +185,8 @@ class NGram:
 def read_arpa(lines: Iterable[str], name: str) -> NGram:
     """Reads a model over characters; n-grams with tokens of several characters are left out.
 
-    Args:
-        lines: of the file, read one after the other.
-        name: what errors call it.
-
     Raises:
-        UserError: naming file and line, where it is no such model, or has over `MAX_NGRAMS`.
+        UserError: naming file and line, where it is no such model.
     """
     order, of_characters = 0, False
     promised: dict[int, int] = {}
@@ -228,10 +197,8 @@ def read_arpa(lines: Iterable[str], name: str) -> NGram:
             break
         if not words:
             continue
-        if section := re.fullmatch(r"\\(\d{1,3})-grams:", words[0]):
+        if section := re.fullmatch(r"\\([1-9]\d?)-grams:", words[0]):
             order = int(section[1])
-            if not 1 <= order <= MAX_ORDER:
-                raise UserError(f"{name}:{number}: n-grams have 1 to {MAX_ORDER} tokens")
             if order > 1 and not of_characters:  # ahead of the gigabytes that may follow
                 break
         elif order:
@@ -240,8 +207,6 @@ def read_arpa(lines: Iterable[str], name: str) -> NGram:
             if gram is not None:
                 entries[gram] = numbers
                 of_characters |= order == 1 and gram not in WRITTEN
-            if len(entries) > MAX_NGRAMS:
-                raise UserError(f"{name}: over {MAX_NGRAMS:,} n-grams; prune the model")
         elif count := re.fullmatch(r"ngram +(\d{1,3}) *= *(\d{1,18})\s*", line):
             promised[int(count[1])] = int(count[2])
     else:

@@ -1,9 +1,7 @@
 """A list of words as a trie in flat arrays, built for a million words in seconds.
 
-Synopsis:
-
-    lexicon = Lexicon.from_words(words, charset)
-    beam_search(log_probs, lengths, width=10, blank_id=charset.blank_id, lexicon=lexicon)
+lexicon = Lexicon.from_words(words, charset)
+beam_search(log_probs, lengths, width=10, blank_id=charset.blank_id, lexicon=lexicon)
 """
 
 import dataclasses
@@ -17,19 +15,12 @@ from crnn_jax.core.errors import UserError
 
 
 class Trie(NamedTuple):
-    """Every beginning of a word is a node, 0 the empty one, level by level.
+    """Every beginning of a word is a node, 0 the empty one, level by level."""
 
-    Attributes:
-        first: int32 [n + 1], the children of node i are the nodes first[i] to first[i + 1] - 1.
-        label: int32 [n], the class id that leads to a node; rising among siblings, -1 for node 0.
-        best: float32 [n], the highest log prior among the words that begin so.
-        word: float32 [n], log prior of the word that ends there, -inf where none does.
-    """
-
-    first: np.ndarray
-    label: np.ndarray
-    best: np.ndarray
-    word: np.ndarray
+    first: np.ndarray  # int32 [n + 1], children of node i are first[i] to first[i + 1] - 1
+    label: np.ndarray  # int32 [n], class id that leads there; rising among siblings, -1 for node 0
+    best: np.ndarray  # float32 [n], the highest log prior among the words that begin so
+    word: np.ndarray  # float32 [n], log prior of the word that ends there, -inf where none does
 
 
 NO_TRIE = Trie(*(np.zeros(0, dtype) for dtype in ("i4", "i4", "f4", "f4")))
@@ -37,15 +28,10 @@ NO_TRIE = Trie(*(np.zeros(0, dtype) for dtype in ("i4", "i4", "f4", "f4")))
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Lexicon:
-    """Words a reading may be.
-
-    Attributes:
-        trie: of the words.
-        left_out: how many words of the list hold characters outside the table, or none at all.
-    """
+    """Words a reading may be."""
 
     trie: Trie
-    left_out: int = 0
+    left_out: int = 0  # words of the list with characters outside the table, or none at all
 
     def __len__(self) -> int:
         return int(np.isfinite(self.trie.word).sum())
@@ -54,21 +40,15 @@ class Lexicon:
     def from_words(
         cls, words: Sequence[str], charset: Charset, log_priors: np.ndarray | None = None
     ) -> "Lexicon":
-        """Builds the trie.
+        """Builds the trie; raises UserError where no word is left.
 
         Args:
             words: as people write them; the charset normalizes them (NFC, one case). Of equal
                 ones the highest prior counts.
             charset: turns characters into class ids.
             log_priors: float [len(words)], natural logs, finite; None: 0 for every word.
-
-        Raises:
-            UserError: no word is left.
-            ValueError: priors of another shape, or not finite; a word of several lines.
         """
-        priors = np.zeros(len(words)) if log_priors is None else np.asarray(log_priors, float)
-        if priors.shape != (len(words),) or not np.isfinite(priors).all():
-            raise ValueError(f"want {len(words)} finite log priors, got {list(priors.shape)}")
+        priors = np.zeros(len(words)) if log_priors is None else log_priors
         ids, start, length = _encode(words, charset)
         usable = np.flatnonzero(length > 0)
         if len(usable) == 0:

@@ -20,7 +20,7 @@ from crnn_jax.importing.keras import split_path
 from crnn_jax.importing.network import NORMS, Network, assemble
 from crnn_jax.models.config import ModelConfig
 from crnn_jax.models.crnn import POOLED
-from crnn_jax.reading.loaded_model import ModelSpec
+from crnn_jax.reading.loaded_model import LoadedModel
 
 if TYPE_CHECKING:
     import keras
@@ -51,7 +51,7 @@ def to_keras(model: Model, *, softmax: bool = False) -> "keras.Model":
     except ImportError as error:
         raise UserError(f"Keras is needed: pip install 'crnn-jax[export]' ({error})") from error
     variables, metadata = model
-    ModelSpec.of(variables, metadata, "the model")
+    LoadedModel.of(variables, metadata, "the model")
     cfg = ModelConfig.from_metadata(metadata)
 
     def bi_lstm(name: str) -> Any:
@@ -144,5 +144,5 @@ def from_keras(keras_model: "keras.Model", metadata: dict[str, Any]) -> Model:
     network = Network("keras", layers, old.geometry, epsilon, old.mean, old.scale)
     variables, config = assemble(network, name)
     metadata = metadata | {"model": config.to_dict() | {"bn_momentum": old.bn_momentum}}
-    ModelSpec.of(variables, metadata, name)
+    LoadedModel.of(variables, metadata, name)
     return variables, metadata

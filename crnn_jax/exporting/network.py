@@ -13,8 +13,7 @@ import jax.numpy as jnp
 
 from crnn_jax.core.geometry import min_image_width
 from crnn_jax.decoding.beam_search_jax import beam_search_jax
-from crnn_jax.decoding.confidence import sequence_log_prob
-from crnn_jax.decoding.greedy import emittable, greedy_decode
+from crnn_jax.decoding.greedy import emittable, greedy_decode, sequence_log_prob
 from crnn_jax.models.config import ModelConfig
 from crnn_jax.models.crnn import CRNN
 from crnn_jax.reading.loaded_model import LoadedModel

@@ -23,8 +23,7 @@ from crnn_jax.core.errors import UserError
 from crnn_jax.core.images import UnreadableImage
 from crnn_jax.data.files import FileSource
 from crnn_jax.data.progress import Progress
-from crnn_jax.decoding.confidence import sequence_log_prob
-from crnn_jax.decoding.greedy import FORBIDDEN, emittable
+from crnn_jax.decoding.greedy import FORBIDDEN, emittable, sequence_log_prob
 from crnn_jax.exporting.network import network
 from crnn_jax.exporting.onnx import OPENCV_WIDTH
 from crnn_jax.exporting.plan import ExportPlan

@@ -19,7 +19,7 @@ from crnn_jax.core.preprocessing import Preprocessing
 from crnn_jax.importing import keras, torch
 from crnn_jax.importing.network import Network, assemble
 from crnn_jax.models.config import ModelConfig
-from crnn_jax.reading.loaded_model import ModelSpec
+from crnn_jax.reading.loaded_model import LoadedModel
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,7 +80,7 @@ def import_weights(
         "emit_unknown": False,
         "training": {"imported_from": os.path.basename(name), "source": network.source},
     }
-    ModelSpec.of(variables, metadata, name)  # checks every shape and value
+    LoadedModel.of(variables, metadata, name)  # checks every shape and value
     return Imported(variables, metadata, network)
 
 

@@ -54,7 +54,7 @@ def assemble(network: Network, name: str) -> tuple[dict[str, Any], ModelConfig]:
     """Converts a network to our variables.
 
     Args:
-        network: to convert. Shapes are checked against the config by `ModelSpec.of`, later.
+        network: to convert. Shapes are checked against the config by `LoadedModel.of`, later.
         name: of the file, for errors.
 
     Returns:
@@ -68,7 +68,7 @@ def assemble(network: Network, name: str) -> tuple[dict[str, Any], ModelConfig]:
         for role, array in roles.items():
             if array.dtype.kind != "f":
                 raise UserError(f"{name}: {layer}/{role} holds {array.dtype}, not floats")
-            with np.errstate(over="ignore"):  # `ModelSpec.of` finds infinities
+            with np.errstate(over="ignore"):  # `LoadedModel.of` finds infinities
                 flat[f"{layer}/{role}"] = np.array(array, np.float32, order="C")
     params: dict[str, Any] = unflatten(flat)
     # One config key for all norms: the smallest, so that nothing negative is added to a variance.

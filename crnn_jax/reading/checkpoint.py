@@ -1,8 +1,8 @@
-"""Checkpoints of a training run as they lie on the disk: read, and known to be whole.
+"""Checkpoints of a training run on the disk: read, and known to be whole.
 
     variables, metadata = read_variables('runs/words')
 
-`training.checkpoints` writes them. A step is a folder: orbax's arrays in `state`, `meta.json`, and
+A step is a folder: orbax's arrays in `state`, `meta.json`, and
 the SHA-256 of every file in `sha256.json`; orbax restores damaged arrays without a word.
 """
 
@@ -22,14 +22,9 @@ META = "meta.json"
 
 
 def read_variables(workdir: str | os.PathLike) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Variables and model metadata of a workdir's best checkpoint, else of its latest.
+    """NumPy variables (averaged ones where the run averages) and model metadata of a workdir.
 
-    Returns:
-      {'params': .., 'batch_stats': ..} with NumPy leaves (averaged ones where the run averages),
-      and the metadata that a model file holds.
-
-    Raises:
-      UserError: no sound checkpoint there.
+    Of its best checkpoint, else of its latest; raises UserError where none is sound.
     """
     for name in ("best", "latest"):
         directory = Path(workdir).absolute() / "checkpoints" / name
@@ -46,8 +41,7 @@ def read_variables(workdir: str | os.PathLike) -> tuple[dict[str, Any], dict[str
 
 def read_state(folder: str | os.PathLike[str]) -> dict[str, Any]:
     """All arrays of a checkpoint's `state` as NumPy's, whatever processes and devices saved it."""
-    # Three seconds to import; reading a model file does not need it.
-    import orbax.checkpoint as ocp
+    import orbax.checkpoint as ocp  # three seconds; a model file does not need it
 
     with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
         saved = checkpointer.metadata(folder).item_metadata.tree

@@ -1,6 +1,6 @@
 """Compiled programs kept between processes, so that a command's second start is quick.
 
-    compilation_cache.enable()   # in a command, after parsing its flags, before the first picture
+    compilation_cache.enable()   # in a command, after parsing its flags, before the first image
 
 Only commands do this: it sets an option of JAX for the whole process, which a library should
 leave to the program it is used in.
@@ -10,7 +10,6 @@ import contextlib
 import hashlib
 import os
 import platform
-import sys
 import warnings
 import zlib
 from pathlib import Path
@@ -21,19 +20,17 @@ CHECKED = "checked"  # a file whose time tells when the entries were last looked
 def enable() -> None:
     """Turns JAX's persistent compilation cache on, in the user's cache folder.
 
-    Where JAX_COMPILATION_CACHE_DIR is set the user has decided and nothing is changed; a folder
-    that cannot be written is done without.
+    Where JAX_COMPILATION_CACHE_DIR is set the user has decided and nothing is changed.
     """
     import jax
 
     if jax.config.values.get("jax_compilation_cache_dir"):
         return
-    folder = os.path.join(user_cache(), "xla", machine())
-    try:
+    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    folder = os.path.join(cache, "crnn_jax", "xla", machine())
+    with contextlib.suppress(OSError):
         os.makedirs(folder, exist_ok=True)
-    except OSError:
-        return
-    if not os.access(folder, os.W_OK):
+    if not os.access(folder, os.W_OK):  # done without
         return
     drop_damaged(Path(folder))
     # Where the disk is full programs are compiled anew, which is all that it costs.
@@ -45,41 +42,26 @@ def enable() -> None:
 
 
 def drop_damaged(folder: Path) -> None:
-    """Removes entries that were cut short, of those written since it was last asked for.
+    """Removes entries that a kill cut short, of those written since it was last asked for.
 
-    JAX writes an entry in place and never again: what a full disk or a kill left half-written
-    would be told, and compiled anew, at every start.
+    JAX writes an entry in place and never again: it would be told, and compiled anew, at every
+    start.
     """
     with contextlib.suppress(OSError):
         checked = folder / CHECKED
         since = checked.stat().st_mtime if checked.exists() else 0.0
         for path in folder.glob("*-cache"):
-            with contextlib.suppress(FileNotFoundError):  # another process was quicker
-                if path.stat().st_mtime >= since and not _is_whole(path):
-                    path.unlink()
+            if path.stat().st_mtime >= since and not _is_whole(path.read_bytes()):
+                path.unlink()
         checked.touch()
 
 
-def _is_whole(path: Path) -> bool:
-    """False for a stream of zlib without its end; another library's is taken as it is."""
-    packed = path.read_bytes()
-    if packed.startswith(b"\x28\xb5\x2f\xfd"):  # zstandard, which JAX takes where it is installed
-        return True
+def _is_whole(packed: bytes) -> bool:
+    """False for a stream of zlib without its end; of zstandard's, if installed, JAX sees to it."""
     stream = zlib.decompressobj()
     with contextlib.suppress(zlib.error):
         stream.decompress(packed)
-    return stream.eof
-
-
-def user_cache() -> str:
-    """This program's folder among the user's caches."""
-    if sys.platform == "win32":
-        base = os.environ.get("LOCALAPPDATA") or os.path.expanduser(r"~\AppData\Local")
-    elif sys.platform == "darwin":
-        base = os.path.expanduser("~/Library/Caches")
-    else:
-        base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    return os.path.join(base, "crnn_jax")
+    return stream.eof or packed.startswith(b"\x28\xb5\x2f\xfd")
 
 
 def machine() -> str:

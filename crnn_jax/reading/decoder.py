@@ -3,7 +3,7 @@
     decoder = open_decoder(recognizer.charset, 'beam', beam_width=50, lexicon='words.txt')
     recognizer.read(paths, decoder)
 
-Opening reads files and builds tries: do it once, not for every picture. A lexicon's file holds one
+Opening reads files and builds tries: do it once, not for every image. A lexicon's file holds one
 word a line, UTF-8; behind a TAB may stand how often it occurs, which makes frequent words more
 probable. A language model is an ARPA file over characters, of `language_model` or of KenLM.
 """
@@ -12,7 +12,7 @@ import dataclasses
 import math
 import os
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import numpy as np
@@ -20,46 +20,33 @@ import numpy as np
 from crnn_jax.core.charset import Charset
 from crnn_jax.core.errors import UserError
 from crnn_jax.core.files import text_lines
-from crnn_jax.decoding.beam_search import PRUNE, beam_search, is_count
-from crnn_jax.decoding.confidence import sequence_log_prob
-from crnn_jax.decoding.greedy import greedy_decode
-from crnn_jax.decoding.language_model import MAX_LINE as ARPA_LINE
-from crnn_jax.decoding.language_model import NO_MODEL, Automaton, NGram, read_arpa
-from crnn_jax.decoding.lexicon import NO_TRIE, Lexicon
+from crnn_jax.decoding.greedy import greedy_decode, sequence_log_prob
+
+if TYPE_CHECKING:  # only beam search needs them
+    from crnn_jax.decoding.language_model import Automaton, NGram
+    from crnn_jax.decoding.lexicon import Lexicon
 
 NAMES = ("greedy", "beam", "both")
-BEAM_WIDTH = 10
-# Chosen on real pictures, see experiments/decoding/README.md.
+# Chosen on real images, see experiments/decoding/README.md.
 LM_WEIGHT = 0.3
 LENGTH_BONUS = 1.5
 
-LEXICON_LINE = 4096  # bytes; no picture shows a word of a thousand characters
-# With so many characters the trie is built in 7 GB where hardly two words begin alike, 5 GB where
-# most do.
-MAX_WORDS = 10_000_000
-MAX_CHARACTERS = 1 << 27
-MAX_COUNT = 1e300  # their sum is still a number
+LEXICON_LINE = 4096  # bytes; no image shows a word of a thousand characters
 
 
 class Decoded(NamedTuple):
-    """What stands in a batch of pictures; NumPy arrays.
+    """What stands in a batch of images; NumPy arrays.
 
-    Attributes:
-        log_probs: float32 [b, t, k], at the model's temperature.
-        lengths: int32 [b], real frames.
-        ids: int32 [b, p, n], class ids of the best texts, best first.
-        id_lengths: int32 [b, p], their characters; -1 where there are fewer texts.
-        log_prob: float32 [b, p], log p(text | picture) at the model's temperature.
-        greedy_ids, greedy_lengths: int32 [b, n] and [b], the greedy text, where both were asked.
+    Confidences are at the model's temperature.
     """
 
-    log_probs: Any
-    lengths: Any
-    ids: Any
-    id_lengths: Any
-    log_prob: Any
-    greedy_ids: Any = None
-    greedy_lengths: Any = None
+    log_probs: Any  # float32 [b, t, k]
+    lengths: Any  # int32 [b], real frames
+    ids: Any  # int32 [b, p, n], class ids of the best texts, best first
+    id_lengths: Any  # int32 [b, p], their characters; -1 where there are fewer texts
+    log_prob: Any  # float32 [b, p], log p(text | image)
+    greedy_ids: Any = None  # int32 [b, n], the greedy text, where both were asked
+    greedy_lengths: Any = None  # int32 [b]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -69,7 +56,7 @@ class Decoder:
     Attributes:
         name: 'greedy', 'beam', or 'both', which is beam search with the greedy text beside it.
         beam_width: texts that a beam search keeps from frame to frame.
-        top_paths: texts a picture, the best and its alternatives; at most `beam_width`.
+        top_paths: texts an image, the best and its alternatives; at most `beam_width`.
         prune: as in `beam_search`.
         lexicon: beam search then finds its words only; where it finds none, the greedy text
             stands as it is.
@@ -81,54 +68,39 @@ class Decoder:
     """
 
     name: str = "greedy"
-    beam_width: int = BEAM_WIDTH
+    beam_width: int = 10
     top_paths: int = 1
-    prune: float = PRUNE
-    lexicon: Lexicon | None = None
-    lm: Automaton | None = None
+    prune: float = 1e-5
+    lexicon: "Lexicon | None" = None
+    lm: "Automaton | None" = None
     lm_weight: float = LM_WEIGHT
     length_bonus: float = LENGTH_BONUS
 
     def __post_init__(self) -> None:
-        if self.name not in NAMES:
-            raise UserError(f"--decoder {self.name}: there is {', '.join(NAMES)}")
-        if not is_count(self.beam_width):
-            raise UserError(f"--beam_width {self.beam_width}: a whole number, at least 1")
-        if not is_count(self.top_paths) or self.top_paths > self.beam_width:
-            raise UserError(
-                f"--top_paths {self.top_paths}: 1 to the width of the beam, {self.beam_width}"
-            )
-        if self.name == "greedy" and self.lm is not None:
-            raise UserError("--lm: greedy decoding takes no language model; --decoder beam does")
-        if self.name == "greedy" and self.lexicon is not None:
-            raise UserError("--lexicon: greedy decoding takes no words; --decoder beam does")
-        if not 0 <= self.lm_weight < math.inf:
-            raise UserError(f"--lm_weight {self.lm_weight}: a finite number, at least 0")
-        if not math.isfinite(self.length_bonus):
-            raise UserError(f"--length_bonus {self.length_bonus}: a finite number")
-
-    @property
-    def is_plain(self) -> bool:
-        """Greedy decoding: it runs on the device with the network."""
-        return self.name == "greedy"
-
-    @property
-    def kind(self) -> str:
-        """What gave the text: 'greedy' or 'beam'."""
-        return "greedy" if self.name == "greedy" else "beam"
+        most = int(self.beam_width)
+        for flag, right, what in (
+            ("decoder", self.name in NAMES, f"there is {', '.join(NAMES)}"),
+            ("beam_width", most == self.beam_width and most >= 1, "a whole number, at least 1"),
+            ("top_paths", self.top_paths in range(1, most + 1), f"1 to the beam's width, {most}"),
+            ("prune", 0 <= self.prune <= 1, "a probability"),
+            ("lm_weight", 0 <= self.lm_weight < math.inf, "a finite number, at least 0"),
+            ("length_bonus", math.isfinite(self.length_bonus), "a finite number"),
+        ):
+            if not right:
+                value = self.name if flag == "decoder" else getattr(self, flag)
+                raise UserError(f"--{flag} {value}: {what}")
+        for flag in ("lexicon", "lm"):
+            if self.name == "greedy" and getattr(self, flag) is not None:
+                raise UserError(f"--{flag}: greedy decoding takes none; --decoder beam does")
 
     def decode(
         self, logits: jax.Array, lengths: jax.Array, temperature: float, *, blank_id: int
     ) -> Decoded:
-        """Reads a batch.
+        """Reads a batch of logits float32 [b, t, k], of `greedy.emittable`, and frames int32 [b].
 
-        Args:
-            logits: float32 [b, t, k], of `greedy.emittable`.
-            lengths: int32 [b], real frames.
-            temperature: confidences are those of logits / temperature; texts do not depend on it.
-            blank_id: class id of the blank.
+        Confidences are those of logits / temperature; texts do not depend on it.
         """
-        if self.is_plain:
+        if self.name == "greedy":
             ids, id_lengths = _greedy(logits, lengths, blank_id)
             ids, id_lengths = ids[:, None], id_lengths[:, None]
         else:
@@ -154,19 +126,12 @@ class Decoder:
     def texts(
         self, log_probs: np.ndarray, lengths: np.ndarray, blank_id: int
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The texts alone, from log-probabilities on the host.
-
-        Args:
-            log_probs: float32 [b, t, k].
-            lengths: int32 [b], real frames.
-            blank_id: class id of the blank.
-
-        Returns:
-            (ids int32 [b, p, t], id_lengths int32 [b, p]) as in `Decoded`.
-        """
-        if self.is_plain:
+        """The texts alone, `Decoded.ids` and `id_lengths`, from log-probabilities on the host."""
+        if self.name == "greedy":
             ids, id_lengths = _greedy(log_probs, lengths, blank_id)
             return ids[:, None], id_lengths[:, None]
+        from crnn_jax.decoding.beam_search import beam_search
+
         found = beam_search(
             log_probs,
             lengths,
@@ -197,8 +162,8 @@ def open_decoder(
     charset: Charset,
     name: str = "greedy",
     *,
-    lexicon: str | os.PathLike[str] | Iterable[str] | Lexicon | None = None,
-    lm: str | os.PathLike[str] | NGram | Automaton | None = None,
+    lexicon: "str | os.PathLike[str] | Iterable[str] | None" = None,
+    lm: "str | os.PathLike[str] | NGram | None" = None,
     **numbers: Any,
 ) -> Decoder:
     """Makes a decoder for a model's characters.
@@ -206,52 +171,28 @@ def open_decoder(
     Args:
         charset: of the model.
         name: 'greedy', 'beam' or 'both'.
-        lexicon: a file of words, the words themselves, or a `Lexicon`.
-        lm: an ARPA file, an `NGram` or an `Automaton`.
-        **numbers: beam_width, top_paths, prune, lm_weight, length_bonus, as in `Decoder`.
+        lexicon: a file of words, or the words themselves.
+        lm: an ARPA file or an `NGram`.
+        **numbers: the other attributes of `Decoder`.
 
     Raises:
         UserError: a file that cannot be used, a name or numbers that make no sense.
     """
-    # What is wrong with the numbers is told before files are read.
-    Decoder(
-        name,
-        lexicon=None if lexicon is None else Lexicon(NO_TRIE),
-        lm=None if lm is None else NO_MODEL,
-        **numbers,
-    )
+    given: dict[str, Any] = {"lexicon": lexicon, "lm": lm}
+    decoder = Decoder(name, **given, **numbers)  # what is wrong there is told before files are read
     if isinstance(lexicon, str | os.PathLike):
-        lexicon = read_lexicon(lexicon, charset)
-    elif lexicon is not None and not isinstance(lexicon, Lexicon):
-        lexicon = Lexicon.from_words(list(lexicon), charset)
-    if isinstance(lm, str | os.PathLike):
-        lm = read_language_model(lm)
-    if isinstance(lm, NGram):
-        lm = lm.for_charset(charset)
-    return Decoder(name, lexicon=lexicon, lm=lm, **numbers)
+        given["lexicon"] = read_lexicon(lexicon, charset)
+    elif lexicon is not None:
+        from crnn_jax.decoding.lexicon import Lexicon
+
+        given["lexicon"] = Lexicon.from_words(list(lexicon), charset)
+    if lm is not None:
+        model = read_language_model(lm) if isinstance(lm, str | os.PathLike) else lm
+        given["lm"] = model.for_charset(charset)
+    return dataclasses.replace(decoder, **given)
 
 
-def read_lines(path: str | os.PathLike[str]) -> list[str]:
-    """The lines of a list of words, without their ends, byte-order mark or not.
-
-    Raises:
-        UserError: it cannot be read, is not UTF-8, or holds more than `MAX_WORDS` and the other
-            limits say.
-    """
-    name = os.fspath(path)
-    lines, characters = [], 0
-    for line in text_lines(path, LEXICON_LINE):
-        lines.append(line)
-        characters += len(line)
-        if len(lines) > MAX_WORDS or characters > MAX_CHARACTERS:
-            raise UserError(
-                f"{name}: over {MAX_WORDS:,} words or {MAX_CHARACTERS:,} characters; keep the "
-                "frequent ones"
-            )
-    return lines
-
-
-def read_lexicon(path: str | os.PathLike[str], charset: Charset) -> Lexicon:
+def read_lexicon(path: str | os.PathLike[str], charset: Charset) -> "Lexicon":
     """Reads a list of words.
 
     Words with characters outside the table are left out (`Lexicon.left_out` counts them). Where
@@ -260,11 +201,12 @@ def read_lexicon(path: str | os.PathLike[str], charset: Charset) -> Lexicon:
     Raises:
         UserError: naming file and line.
     """
+    from crnn_jax.decoding.lexicon import Lexicon
+
     name = os.fspath(path)
-    lines = read_lines(path)
     words: list[str] = []
     counts: list[float] = []
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(text_lines(path, LEXICON_LINE), 1):
         word, tab, count = line.partition("\t")
         if not word:
             continue
@@ -275,7 +217,7 @@ def read_lexicon(path: str | os.PathLike[str], charset: Charset) -> Lexicon:
                 counts.append(float(count))
             except ValueError:
                 counts.append(0.0)
-            if not 0 < counts[-1] < MAX_COUNT:
+            if not 0 < counts[-1] < 1e300:  # their sum is still a number
                 raise UserError(f"{name}:{number}: {count[:20]!r} is no count; a number above 0")
         words.append(word)
     priors = np.log(counts) - np.log(np.sum(counts)) if counts else None
@@ -285,13 +227,11 @@ def read_lexicon(path: str | os.PathLike[str], charset: Charset) -> Lexicon:
         raise UserError(f"{name}: {error}") from error
 
 
-def read_language_model(path: str | os.PathLike[str]) -> NGram:
-    """Reads an ARPA file.
+def read_language_model(path: str | os.PathLike[str]) -> "NGram":
+    """Reads an ARPA file; raises UserError naming file and line."""
+    from crnn_jax.decoding.language_model import MAX_LINE, read_arpa
 
-    Raises:
-        UserError: naming file and line.
-    """
-    return read_arpa(text_lines(path, ARPA_LINE), os.fspath(path))
+    return read_arpa(text_lines(path, MAX_LINE), os.fspath(path))
 
 
 @jax.jit

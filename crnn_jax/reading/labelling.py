@@ -1,11 +1,9 @@
 """Readings as an annotation file: labels to be looked through instead of typed.
 
-    labels = Labels('words/labels.tsv', min_confidence=0.95)
-    labels.add(path, reading)  # of every picture: a Reading, or the error in its place
-    labels.write()
-    print(labels)  # words/labels.tsv: 950 of 1000; left out: 48 below 0.95, 2 read as nothing
-
-What is left out is counted: a picture without a label would otherwise be missed by nobody.
+labels = Labels('words/labels.tsv', min_confidence=0.95)
+labels.add(path, reading)  # of every image: a Reading, or the error in its place
+labels.write()
+print(labels)  # words/labels.tsv: 950 of 1000; left out: 48 below 0.95, 2 read as nothing
 """
 
 import collections
@@ -16,19 +14,15 @@ from crnn_jax.core.charset import REPLACEMENT
 from crnn_jax.core.errors import UserError
 from crnn_jax.core.files import whole_file
 from crnn_jax.data.annotations import parse_tsv
-from crnn_jax.reading.result import Reading
+from crnn_jax.reading.recognizer import Reading
 
 
 class Labels:
-    """An annotation file in the making: `path TAB text` a line.
-
-    Args:
-        path: of the file; the paths in it start at its folder.
-        min_confidence: readings below it are left out.
+    """An annotation file in the making: `path TAB text` a line, paths from its folder.
 
     Attributes:
         lines: what the file will hold.
-        left_out: reason -> pictures.
+        left_out: reason -> images.
 
     Raises:
         UserError: the file is there already or cannot be written, or no such confidence.
@@ -47,7 +41,7 @@ class Labels:
         self.write()  # what keeps it from being written is told before anything is read
 
     def add(self, path: str, reading: Reading | UserError) -> None:
-        """Takes a picture's reading, or counts why not."""
+        """Takes an image's reading, or counts why not."""
         if not isinstance(reading, Reading):
             self.left_out["unreadable"] += 1
         elif reading.confidence < self.min_confidence:
@@ -62,11 +56,7 @@ class Labels:
             self.lines.append(line)
 
     def write(self) -> None:
-        """Writes the file.
-
-        Raises:
-            UserError: it cannot be written.
-        """
+        """Writes the file; raises UserError where it cannot be written."""
         with whole_file(self.path) as stream:
             stream.writelines(f"{line}\n" for line in self.lines)
 

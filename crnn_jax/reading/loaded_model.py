@@ -1,11 +1,10 @@
-"""A model: the file, workdir or name that a user gives, and what it states, parsed and checked.
+"""A model: the file, workdir or name that a user gives, parsed and checked.
 
     model = LoadedModel.open('en_36')
     model.config, model.variables, model.charset, model.preprocessing
 
-A file is sound by its checksum and may still say anything: a table of other characters than the
-network has classes, a loop unrolled a billion times, weights of another network. That is told
-before anything is compiled or computed.
+A file is sound by its checksum and may still say anything: that is told before anything is
+compiled or computed.
 """
 
 import dataclasses
@@ -32,23 +31,12 @@ HEIGHT = 32  # pixels; the network's pools and last convolution make one row of 
 CONVOLUTIONS = 7
 MAX_UNROLL = 256  # steps; each is compiled
 
-Shapes = dict[str, tuple[int, ...]]
-
 
 def open_model(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Variables and metadata of a model.
-
-    Args:
-        path: of a `.safetensors` file or a workdir; or 'en_36' or 'en_94', the models that ship.
-
-    Returns:
-        (variables: nested dictionaries of float32 NumPy arrays, metadata), as `load_model`.
-
-    Raises:
-        UserError: nothing is there, or it is damaged.
-    """
-    if not os.path.exists(path) and (WEIGHTS / f"{os.fspath(path)}.safetensors").exists():
-        return load_model(WEIGHTS / f"{os.fspath(path)}.safetensors")
+    """Variables and metadata, as `load_model`, of a file, a workdir, or 'en_36' or 'en_94'."""
+    shipped = WEIGHTS / f"{os.fspath(path)}.safetensors"
+    if not os.path.exists(path) and shipped.exists():
+        return load_model(shipped)
     if not os.path.isdir(path):
         return load_model(path)
     best = os.path.join(path, WORKDIR_MODEL)
@@ -65,74 +53,21 @@ def open_model(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, 
 
 
 @dataclasses.dataclass(frozen=True)
-class ModelSpec:
-    """What a model's metadata state.
-
-    Attributes:
-        config, charset, preprocessing: as they are.
-        temperature: of confidences, above 0.
-        emits_unknown: characters outside the table were trained as `<UNK>`.
-    """
-
-    config: ModelConfig
-    charset: Charset
-    preprocessing: Preprocessing
-    temperature: float
-    emits_unknown: bool
-
-    @classmethod
-    def of(cls, variables: dict[str, Any], metadata: dict[str, Any], name: str) -> "ModelSpec":
-        """Parses and checks what `open_model` returns; `name` is what errors call the model.
-
-        Raises:
-            UserError: the metadata make no sense, contradict each other or the weights.
-        """
-        try:
-            spec = cls(
-                ModelConfig.from_metadata(metadata),
-                Charset.from_metadata(metadata),
-                Preprocessing.from_metadata(metadata["preprocessing"]),
-                metadata.get("temperature", 1.0),
-                metadata.get("emit_unknown", False),
-            )
-            _check_values(spec)
-            _check_weights(variables, spec.config)
-        except UserError as error:
-            raise UserError(f"{name}: {error}") from error
-        except (TypeError, ValueError, AttributeError, KeyError) as error:
-            raise UserError(f"{name}: its metadata cannot be used: {error}") from error
-        return spec
-
-
-@dataclasses.dataclass(frozen=True)
 class LoadedModel:
-    """A model as exports take it: everything that its file holds.
+    """A model: what its file holds, and what its metadata say, parsed and checked."""
 
-    Attributes:
-        name: what errors call it.
-        variables: {'params', 'batch_stats'}, nested dictionaries of float32 NumPy arrays.
-        metadata: of the file, as it is.
-        config, charset, preprocessing, temperature: what the metadata say, parsed; the network
-            computes in float32.
-        unknown_id: the class that no decoder may emit; -1 where all may be.
-    """
-
-    name: str
-    variables: dict[str, Any]
-    metadata: dict[str, Any]
-    config: ModelConfig
+    name: str  # what errors call it
+    variables: dict[str, Any]  # {'params', 'batch_stats'}, nested, float32 NumPy arrays
+    metadata: dict[str, Any]  # of the file, as it is
+    config: ModelConfig  # computes in float32
     charset: Charset
     preprocessing: Preprocessing
-    temperature: float
-    unknown_id: int
+    temperature: float  # of confidences, above 0
+    emits_unknown: bool  # characters outside the table were trained as `<UNK>`
 
     @classmethod
     def open(cls, path: str | os.PathLike[str] | None = None) -> "LoadedModel":
-        """Opens a model file or workdir, or the model that ships.
-
-        Raises:
-            UserError: it is not there, is damaged, or contradicts itself.
-        """
+        """Opens a model file or workdir, or the model that ships; raises UserError as `of`."""
         name = os.fspath(SHIPPED if path is None else path)
         return cls.of(*open_model(name), name)
 
@@ -140,19 +75,32 @@ class LoadedModel:
     def of(
         cls, variables: dict[str, Any], metadata: dict[str, Any], name: str = "model"
     ) -> "LoadedModel":
-        """What `open_model` returns, with its metadata parsed; raises as `open`."""
-        spec = ModelSpec.of(variables, metadata, name)
-        return cls(
-            name,
-            variables,
-            metadata,
-            # What a GPU was trained in is not what other runtimes compute in.
-            dataclasses.replace(spec.config, dtype="float32"),
-            spec.charset,
-            spec.preprocessing,
-            float(spec.temperature),
-            -1 if spec.emits_unknown else spec.charset.unknown_id,
-        )
+        """Parses what `open_model` returns; raises UserError where it contradicts itself."""
+        try:
+            model = cls(
+                name,
+                variables,
+                metadata,
+                ModelConfig.from_metadata(metadata),
+                Charset.from_metadata(metadata),
+                Preprocessing.from_metadata(metadata["preprocessing"]),
+                metadata.get("temperature", 1.0),
+                metadata.get("emit_unknown", False),
+            )
+            _check_values(model)
+            _check_weights(variables, model.config)
+        except UserError as error:
+            raise UserError(f"{name}: {error}") from error
+        except (TypeError, ValueError, AttributeError, KeyError) as error:
+            raise UserError(f"{name}: its metadata cannot be used: {error}") from error
+        # What a GPU was trained in is not what other runtimes compute in.
+        config = dataclasses.replace(model.config, dtype="float32")
+        return dataclasses.replace(model, config=config, temperature=float(model.temperature))
+
+    @property
+    def unknown_id(self) -> int:
+        """The class that no decoder may emit; -1 where all may be."""
+        return -1 if self.emits_unknown else self.charset.unknown_id
 
     @property
     def symbols(self) -> list[str]:
@@ -161,9 +109,9 @@ class LoadedModel:
         return [special.get(i, symbol) for i, symbol in enumerate(self.charset.symbols)]
 
 
-def expected_shapes(config: ModelConfig) -> Shapes:
+def expected_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     """Path -> shape of every array of a network."""
-    shapes: Shapes = {}
+    shapes: dict[str, tuple[int, ...]] = {}
 
     def dense(name: str, before: int, after: int) -> None:
         shapes[f"params/{name}/kernel"] = (before, after)
@@ -183,10 +131,8 @@ def expected_shapes(config: ModelConfig) -> Shapes:
     for layer in ("bi_lstm1", "bi_lstm2"):
         for direction in ("forward", "backward"):
             dense(f"{layer}/{direction}", before, 4 * config.hidden)
-            shapes[f"params/{layer}/{direction}/recurrent_kernel"] = (
-                config.hidden,
-                4 * config.hidden,
-            )
+            shape = (config.hidden, 4 * config.hidden)
+            shapes[f"params/{layer}/{direction}/recurrent_kernel"] = shape
         before = 2 * config.hidden
         if config.geometry == "torch" and layer == "bi_lstm1":
             dense("projection", before, config.hidden)
@@ -195,47 +141,42 @@ def expected_shapes(config: ModelConfig) -> Shapes:
     return shapes
 
 
-def _check_values(spec: ModelSpec) -> None:
-    config, image = spec.config, spec.preprocessing
-
-    def require(right: bool, key: str, value: Any, what: str) -> None:
-        if not right:
-            raise UserError(f"{key}={repr(value)[:60]}: must be {what}")
+def _check_values(model: LoadedModel) -> None:
+    config, image = model.config, model.preprocessing
 
     def number(value: Any) -> bool:
         return type(value) in (int, float) and math.isfinite(value)
 
     sizes = (config.num_classes, config.hidden, *config.filters)
     whole = all(type(n) is int and n > 0 for n in sizes) and len(config.filters) == CONVOLUTIONS
-    require(whole, "model", sizes, f"{CONVOLUTIONS} convolutions, their sizes whole numbers")
-    require(config.geometry in GEOMETRIES, "model.geometry", config.geometry, str(GEOMETRIES))
-    require(config.dtype in DTYPES, "model.dtype", config.dtype, " | ".join(DTYPES))
-    right = type(config.unroll) is int and 1 <= config.unroll <= MAX_UNROLL
-    require(right, "model.unroll", config.unroll, f"1 to {MAX_UNROLL}")
-    for key in ("bn_epsilon", "bn_momentum"):
-        value = config.to_dict()[key]
-        require(number(value), f"model.{key}", value, "a finite number")
-    right = config.channels == image.channels
-    require(right, "model.channels", config.channels, f"the pictures' {image.channels}")
-    require(image.height == HEIGHT, "preprocessing.height", image.height, f"{HEIGHT} pixels")
-    right = number(spec.temperature) and spec.temperature > 0
-    require(right, "temperature", spec.temperature, "a finite number above 0")
-    require(type(spec.emits_unknown) is bool, "emit_unknown", spec.emits_unknown, "true, false")
-    if config.num_classes != spec.charset.num_classes:
-        raise UserError(
-            f"a network of {config.num_classes} classes and a table of {spec.charset.num_classes}"
-        )
+    unroll = type(config.unroll) is int and 1 <= config.unroll <= MAX_UNROLL
+    temperature = number(model.temperature) and model.temperature > 0
+    for right, key, value, what in (
+        (whole, "model", sizes, f"{CONVOLUTIONS} convolutions, their sizes whole numbers"),
+        (config.geometry in GEOMETRIES, "model.geometry", config.geometry, str(GEOMETRIES)),
+        (config.dtype in DTYPES, "model.dtype", config.dtype, " | ".join(DTYPES)),
+        (unroll, "model.unroll", config.unroll, f"1 to {MAX_UNROLL}"),
+        (number(config.bn_epsilon), "model.bn_epsilon", config.bn_epsilon, "a finite number"),
+        (number(config.bn_momentum), "model.bn_momentum", config.bn_momentum, "a finite number"),
+        (config.channels == image.channels, "model.channels", config.channels, "the pictures'"),
+        (image.height == HEIGHT, "preprocessing.height", image.height, f"{HEIGHT} pixels"),
+        (temperature, "temperature", model.temperature, "a finite number above 0"),
+        (type(model.emits_unknown) is bool, "emit_unknown", model.emits_unknown, "true or false"),
+    ):
+        if not right:
+            raise UserError(f"{key}={repr(value)[:60]}: must be {what}")
+    if config.num_classes != model.charset.num_classes:
+        classes = model.charset.num_classes
+        raise UserError(f"a network of {config.num_classes} classes and a table of {classes}")
 
 
 def _check_weights(variables: dict[str, Any], config: ModelConfig) -> None:
     arrays = flatten(variables)
     for key, shape in expected_shapes(config).items():
-        if key not in arrays:
-            raise UserError(f"its weights do not fit its network: {key} is missing")
-        if np.shape(arrays[key]) != shape:
-            found = list(np.shape(arrays[key]))
+        found = list(np.shape(arrays[key])) if key in arrays else "missing"
+        if found != list(shape):
             raise UserError(
-                f"its weights do not fit its network: {key} has shape {found}, not {list(shape)}"
+                f"its weights do not fit its network: {key} is {found}, not {list(shape)}"
             )
         if not np.isfinite(arrays[key]).all():
             raise UserError(f"{key} holds numbers that are not finite")

@@ -1,9 +1,9 @@
-"""The page of `crnn_jax.app`: a picture of a word in, text, alternatives and alignment out.
+"""The page of `crnn_jax.app`: an image of a word in, text, alternatives and alignment out.
 
     page(Recognizer.load(), examples=['word.png']).launch()
 
-Everything the page shows comes from this machine; it works where there is no internet. Whoever
-opens it may send anything: files are kept for an hour, in gradio's one folder (GRADIO_TEMP_DIR).
+It works where there is no internet. Whoever opens it may send anything: files are kept for an
+hour, in gradio's one folder (GRADIO_TEMP_DIR).
 """
 
 import warnings
@@ -17,8 +17,7 @@ from PIL import Image, ImageDraw, ImageFont
 from crnn_jax.core.errors import UserError
 from crnn_jax.core.images import ImageSource, UnreadableImage, decode_image
 from crnn_jax.reading.pictures import PhotoWarning
-from crnn_jax.reading.recognizer import Recognizer
-from crnn_jax.reading.result import Reading
+from crnn_jax.reading.recognizer import Reading, Recognizer
 
 MOST_WORDS = 100_000  # of a lexicon typed into the page
 LONGEST_WORD = 100  # letters
@@ -30,18 +29,7 @@ SURE = ((0.95, (0, 125, 75)), (0.8, (200, 140, 0)), (0.0, (200, 30, 60)))  # by 
 
 
 def page(recognizer: Recognizer, examples: Sequence[str] = ()) -> Any:
-    """Builds the page.
-
-    Args:
-        recognizer: reads the pictures.
-        examples: paths of pictures to offer.
-
-    Returns:
-        A `gradio.Blocks`.
-
-    Raises:
-        UserError: gradio is not installed.
-    """
+    """Builds the page, a `gradio.Blocks`; raises UserError where gradio is not installed."""
     try:
         import gradio as gr
     except ImportError as error:
@@ -95,25 +83,11 @@ def page(recognizer: Recognizer, examples: Sequence[str] = ()) -> Any:
 
 
 def answer(
-    recognizer: Recognizer,
-    picture: ImageSource | None,
-    decoder: str,
-    width: float,
-    words: str,
+    recognizer: Recognizer, picture: ImageSource | None, decoder: str, width: float, words: str
 ) -> tuple[str, str, np.ndarray | None, list[list[str]], list[list[str]]]:
-    """What the page shows for one picture.
+    """Text, confidence, alignment uint8 [h w 3], rows of characters, rows of alternatives.
 
-    Args:
-        picture: None where there is none yet.
-        decoder: 'greedy' or 'beam'.
-        width: of the beam, in `BEAM`.
-        words: of the lexicon, one a line; '' for none; beam search only.
-
-    Returns:
-        (text, confidence, uint8 [h w 3] of the alignment, rows of characters, of alternatives).
-
-    Raises:
-        UserError: the picture cannot be read, or something else is beyond its bound.
+    Raises UserError where the image cannot be read, or something else is beyond its bound.
     """
     if picture is None:
         return "", "", None, [], []
@@ -137,7 +111,7 @@ def answer(
         warnings.filterwarnings("always", category=PhotoWarning)
         (reading,) = recognizer.read([pixels], decoder, **options)
     told = "".join(f" ({w.message})" for w in said if issubclass(w.category, PhotoWarning))
-    characters = [[c.text, f"{c.confidence:.3f}"] for c in reading.characters or ()]
+    characters = [[c.text, f"{c.confidence:.3f}"] for c in reading.characters]
     others = [[text, f"{np.exp(log_prob):.4f}"] for text, log_prob in reading.alternatives]
     return (
         reading.text,
@@ -161,7 +135,7 @@ def drawn(picture: Image.Image, reading: Reading) -> np.ndarray:
     sheet = Image.new("RGB", (size[0], size[1] + 34), "white")
     sheet.paste(picture.convert("RGB").resize(size), (0, 0))
     pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(22)
-    for character in reading.characters or ():
+    for character in reading.characters:
         colour = next(c for least, c in SURE if character.confidence >= least)
         left, right = character.x0 * scale, max(character.x1 * scale, character.x0 * scale + 1)
         pen.rectangle((left, 0, right, size[1] - 1), outline=colour, width=2)

@@ -1,8 +1,8 @@
-"""From pictures as they come to arrays of the network's height, and which are read together.
+"""From images as they come to arrays of the network's height, and which are read together.
 
 Every shape of a batch is one compilation (half a second to two), every padded column is work for
-nothing. Pictures are taken from the widest to the narrowest; widths are rounded up to a few steps,
-rows to powers of two. The answer for a picture does not depend on its batch.
+nothing. Images are taken from the widest to the narrowest; widths are rounded up to a few steps,
+rows to powers of two.
 """
 
 import os
@@ -18,8 +18,8 @@ from crnn_jax.core.images import ImageSource, UnreadableImage, decode_image
 from crnn_jax.core.preprocessing import Preprocessing
 
 PHOTO = 1000  # pixels of the shorter side from which a picture can hardly be one word or line
-MAX_THREADS = 4  # a picture may take 150 MB while it is decoded
-WORTH_THREADS = 8  # pictures
+MAX_THREADS = 4  # an image may take 150 MB while it is decoded
+WORTH_THREADS = 8  # images
 
 MAX_ROWS = 64  # a CPU is slower a picture beyond: activations leave the cache
 MAX_COLUMNS = 64 * 256  # rows x width of a batch, for memory with long text lines
@@ -27,11 +27,11 @@ MAX_STRETCH = 2  # the widest picture of a batch to the narrowest
 
 
 class PhotoWarning(UserWarning):
-    """A picture looks like a whole photo, which no model here reads."""
+    """An image looks like a whole photo, which no model here reads."""
 
 
 class Prepared(NamedTuple):
-    """A picture as the network takes it, uint8 [h w c], and its width in pixels as given."""
+    """An image as the network takes it, uint8 [h w c], and its width in pixels as given."""
 
     image: np.ndarray
     given_width: int
@@ -40,19 +40,15 @@ class Prepared(NamedTuple):
 def prepare_all(
     sources: Sequence[ImageSource], preprocessing: Preprocessing
 ) -> list[Prepared | UnreadableImage]:
-    """Decodes and resizes; what cannot be read stands in its place as the error it raised.
-
-    A `PhotoWarning` tells of pictures that look like a whole photo.
-    """
+    """Decodes and resizes; what cannot be read stands in its place as the error it raised."""
     if len(sources) < WORTH_THREADS:
-        return [prepare(source, preprocessing) for source in sources]
+        return [_prepare(source, preprocessing) for source in sources]
     # Pillow decodes and resizes outside of Python's lock.
     with ThreadPoolExecutor(min(MAX_THREADS, os.cpu_count() or 1)) as pool:
-        return list(pool.map(lambda source: prepare(source, preprocessing), sources))
+        return list(pool.map(lambda source: _prepare(source, preprocessing), sources))
 
 
-def prepare(source: ImageSource, preprocessing: Preprocessing) -> Prepared | UnreadableImage:
-    """One picture of `prepare_all`."""
+def _prepare(source: ImageSource, preprocessing: Preprocessing) -> Prepared | UnreadableImage:
     try:
         decoded = decode_image(source, preprocessing.channels)
     except UnreadableImage as error:
@@ -70,11 +66,7 @@ def prepare(source: ImageSource, preprocessing: Preprocessing) -> Prepared | Unr
 
 
 def list_images(named: str) -> list[str]:
-    """A file's own path, or those of all pictures below a folder, sorted.
-
-    Raises:
-        UserError: a folder without pictures.
-    """
+    """A file's own path, or those of all images below a folder, sorted; UserError if none."""
     if not os.path.isdir(named):
         return [named]
     from crnn_jax.data.annotations import list_pictures
@@ -84,7 +76,7 @@ def list_images(named: str) -> list[str]:
 
 
 def as_list(images: ImageSource | Iterable[ImageSource]) -> list[ImageSource]:
-    """A list of pictures; a single one becomes a list of one: a path is no list of letters."""
+    """A list of images; a single one becomes a list of one: a path is no list of letters."""
     if isinstance(images, str | bytes | os.PathLike | Image.Image):
         return [images]
     if isinstance(images, np.ndarray) and images.ndim < 4:
@@ -93,7 +85,7 @@ def as_list(images: ImageSource | Iterable[ImageSource]) -> list[ImageSource]:
 
 
 class BatchPlan(NamedTuple):
-    """One batch: the pictures' places in the list given, and the array's rows and width."""
+    """One batch: the images' places in the list given, and the array's rows and width."""
 
     indices: tuple[int, ...]
     rows: int
@@ -112,14 +104,10 @@ def padded_width(width: int) -> int:
 
 
 def plan_batches(widths: Sequence[int], fixed_width: int = 0) -> list[BatchPlan]:
-    """Groups pictures.
+    """Groups images by their resized widths, in pixels; every index stands once.
 
-    Args:
-        widths: of the resized pictures in pixels.
-        fixed_width: the one width of all, for a model that has one: nothing is rounded; else 0.
-
-    Returns:
-        Batches in which every index stands once; rows behind the indices are filled with nothing.
+    With a fixed width, for a model that has one, nothing is rounded. Rows behind the indices are
+    filled with nothing.
     """
     order = sorted(range(len(widths)), key=lambda i: (-widths[i], i))
     plans, start = [], 0
@@ -127,19 +115,9 @@ def plan_batches(widths: Sequence[int], fixed_width: int = 0) -> list[BatchPlan]
         widest = widths[order[start]]
         width = fixed_width or padded_width(widest)
         room = max(1, min(MAX_ROWS, MAX_COLUMNS // width))
-        indices = [
-            i
-            for i in order[start : start + _power_of_two_below(room)]
-            if widths[i] * MAX_STRETCH >= widest
-        ]
+        room = 1 << (room.bit_length() - 1)  # a power of two
+        some = order[start : start + room]
+        indices = tuple(i for i in some if widths[i] * MAX_STRETCH >= widest)
         start += len(indices)
-        plans.append(BatchPlan(tuple(indices), _power_of_two_above(len(indices)), width))
+        plans.append(BatchPlan(indices, 1 << (len(indices) - 1).bit_length(), width))
     return plans
-
-
-def _power_of_two_above(n: int) -> int:
-    return 1 << (n - 1).bit_length()
-
-
-def _power_of_two_below(n: int) -> int:
-    return 1 << (n.bit_length() - 1)

@@ -1,13 +1,10 @@
 """Whether a confidence is what it says: of readings with confidence 0.9, nine of ten are right.
 
-Synopsis:
-
     expected_calibration_error(confidence, right)  # 0.02: off by 2 % on the average
     coverage_at_precision(confidence, right, 0.99)  # 0.8: of 80 % one need look at 1 in 100
     temperature = best_temperature(temperatures, log_probs, right)
 
-All take one entry a sample: confidence, float [n] from 0 to 1, and right, bool [n]. A picture that
-could not be read has confidence 0 and is wrong.
+All take one entry a sample: confidence, float [n] from 0 to 1, and right, bool [n].
 """
 
 from typing import Any, NamedTuple
@@ -24,69 +21,55 @@ IMPOSSIBLE = -1e4  # for -inf, of which no mean can be taken
 
 
 def expected_calibration_error(confidence: np.ndarray, right: np.ndarray) -> float:
-    """How far confidence and accuracy are apart, averaged over the samples; 0 without samples.
+    """The mean over the samples of |accuracy - mean confidence| of the sample's bin, of 15.
 
-    The mean over the samples of |accuracy - mean confidence| of the sample's bin, of 15 bins of
-    equal width (C. Guo et al., "On Calibration of Modern Neural Networks", ICML 2017, section 2).
+    C. Guo et al., "On Calibration of Modern Neural Networks", ICML 2017, section 2.
     """
     if len(confidence) == 0:
         return 0.0
-    place = np.minimum((np.asarray(confidence) * BINS).astype(int), BINS - 1)
-    surplus = np.bincount(place, np.asarray(right, float) - confidence, minlength=BINS)
+    place = np.minimum((confidence * BINS).astype(int), BINS - 1)
+    surplus = np.bincount(place, right - confidence, minlength=BINS)
     return float(np.abs(surplus).sum() / len(confidence))
 
 
 class Bin(NamedTuple):
-    """Samples of like confidence, low <= confidence < high (the last holds 1 too)."""
+    """Samples with low <= confidence < low + 0.1 (the last holds 1 too)."""
 
     low: float
-    high: float
     samples: int
     right: int
     confidence: float  # their mean
 
 
-def reliability(confidence: np.ndarray, right: np.ndarray, bins: int = 10) -> list[Bin]:
-    """Samples by confidence, in bins of equal width; those without samples are left out."""
-    confidence, right = np.asarray(confidence, float), np.asarray(right, bool)
-    place = np.minimum((confidence * bins).astype(int), bins - 1)
+def reliability(confidence: np.ndarray, right: np.ndarray) -> list[Bin]:
+    """Samples by confidence, in bins of 0.1; those without samples are left out."""
+    place = np.minimum((confidence * 10).astype(int), 9)
     found = []
     for k in np.unique(place).tolist():
         own = place == k
-        counts = int(own.sum()), int(right[own].sum())
-        found.append(Bin(k / bins, (k + 1) / bins, *counts, float(confidence[own].mean())))
+        mean = float(confidence[own].mean())
+        found.append(Bin(k / 10, int(own.sum()), int(right[own].sum()), mean))
     return found
 
 
 def threshold_curve(confidence: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """What thresholds of confidence, falling, keep.
-
-    Returns:
-        Share of the samples kept, and share of these that are right; float [t] each, t thresholds.
-    """
-    confidence = np.asarray(confidence)
+    """Share of the samples that falling thresholds keep, and share of these that are right."""
     order = np.argsort(-confidence, kind="stable")
     counts = np.arange(1, len(order) + 1)
-    shares = np.cumsum(np.asarray(right, float)[order]) / counts
+    shares = np.cumsum(right[order]) / counts
     # No threshold cuts between equals.
     last = np.diff(confidence[order], append=-1) != 0
     return counts[last] / max(len(order), 1), shares[last]
 
 
 def coverage_at_precision(confidence: np.ndarray, right: np.ndarray, precision: float) -> float:
-    """The largest share of samples that one threshold accepts with at least `precision` right.
-
-    0 where no threshold will do.
-    """
+    """The largest share of samples that one threshold accepts with at least `precision` right."""
     kept, share_right = threshold_curve(confidence, right)
     return float(kept[share_right >= precision].max(initial=0.0))
 
 
 def accuracy_at_coverage(confidence: np.ndarray, right: np.ndarray, coverage: float) -> float:
-    """Accuracy of the most confident samples, at least this share of all of them.
-
-    Samples of equal confidence are taken together. 0 without samples.
-    """
+    """Accuracy of the most confident samples, at least this share of all; equals go together."""
     kept, share_right = threshold_curve(confidence, right)
     enough = kept * len(confidence) >= coverage * len(confidence) - 1e-9
     return float(share_right[enough][0]) if enough.any() else 0.0
@@ -111,19 +94,14 @@ def best_temperature(
     """The temperature at which the confidences explain best which readings are right.
 
     Args:
-        temperatures: float [g], rising: those that were tried.
-        log_probs: float [n, g], log p(text | picture) of each reading at each of them.
+        temperatures: float [g], rising: those that were tried. Between them log p is taken as
+            linear in the temperature's log.
+        log_probs: float [n, g], log p(text | image) of each reading at each of them.
         right: bool [n].
 
     Returns:
-        (temperature, mean -log p(what happened) there, in nats). Between those that were tried,
-        log p is taken as linear in the temperature's log.
-
-    Raises:
-        ValueError: no samples, or other shapes.
+        (temperature, mean -log p(what happened) there, in nats).
     """
-    if log_probs.shape != (len(right), len(temperatures)) or len(right) == 0:
-        raise ValueError(f"log_probs {log_probs.shape} of {len(right)} samples")
     logs = np.log(temperatures)
     log_probs = np.maximum(log_probs, IMPOSSIBLE)
     tried = np.linspace(logs[0], logs[-1], FINE_STEPS)

@@ -1,7 +1,7 @@
 """Two models on the same samples: who is right where, and whether that may be chance.
 
     comparison = compare(result_a, result_b)
-    comparison.combined['accuracy']  # Pairs(both=70, only_a=4, only_b=9, none=17)
+    comparison.sets['test.txt']['accuracy']  # Pairs(both=70, only_a=4, only_b=9, none=17)
 
 The samples are paired, so only those count that one model alone reads right: a difference is seen
 with far fewer samples than two intervals side by side would need.
@@ -14,8 +14,8 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from crnn_jax.core.errors import UserError
+from crnn_jax.scoring.evaluation import COMBINED, EvaluationResult, Row
 from crnn_jax.scoring.metrics import SHARES, Sums, wilson
-from crnn_jax.scoring.result import COMBINED, EvaluationResult, Row
 
 
 class Pairs(NamedTuple):
@@ -27,19 +27,14 @@ class Pairs(NamedTuple):
     none: int
 
     @property
-    def samples(self) -> int:
-        """All samples."""
-        return sum(self)
-
-    @property
     def difference(self) -> float:
         """B's share of right readings - A's; 0 of no samples."""
-        return (self.only_b - self.only_a) / self.samples if self.samples else 0.0
+        return (self.only_b - self.only_a) / max(sum(self), 1)
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values, shares of 1."""
         return self._asdict() | {
-            "count": self.samples,
+            "count": sum(self),
             "difference": self.difference,
             "difference_interval": list(newcombe(self)),
             "mcnemar_p": mcnemar(self.only_a, self.only_b),
@@ -48,20 +43,10 @@ class Pairs(NamedTuple):
 
 @dataclasses.dataclass
 class Comparison:
-    """Who is right where.
-
-    Attributes:
-        sets: set -> metric of `metrics.SHARES` -> `Pairs`; 'combined' last where there are several.
-        other_labels: samples whose labels the two models' characters write differently (case).
-    """
+    """Who is right where: set -> metric -> `Pairs`; 'combined' last where there are several."""
 
     sets: dict[str, dict[str, Pairs]]
-    other_labels: int = 0
-
-    @property
-    def combined(self) -> dict[str, Pairs]:
-        """Metric -> `Pairs` of all sets together."""
-        return list(self.sets.values())[-1]
+    other_labels: int = 0  # samples whose labels the two models' characters write differently
 
     def to_json(self) -> list[dict[str, Any]]:
         """A record a set, metric by metric."""
@@ -109,12 +94,11 @@ def compare(a: EvaluationResult, b: EvaluationResult) -> Comparison:
 
 
 def _right_by_metric(row: Row) -> dict[str, bool]:
-    """Metric of `metrics.SHARES` that counts the sample -> whether the reading is right by it."""
+    """Metric that counts the sample -> whether the reading is right by it."""
     sums = Sums()
     sums.add(row.label, row.text)
-    return {
-        name: bool(getattr(sums, a)) for name, (a, of, _) in SHARES.items() if getattr(sums, of)
-    }
+    shares = {metric: sums.share(metric) for metric in SHARES}
+    return {metric: bool(right) for metric, (right, count) in shares.items() if count}
 
 
 def _keyed(rows: Iterable[Row]) -> dict[tuple[str, int, str, int], Row]:
@@ -132,12 +116,11 @@ def newcombe(pairs: Pairs) -> tuple[float, float]:
     """The 95 % interval of B's share - A's share; (-1, 1) of no samples.
 
     References:
-        R. G. Newcombe, "Improved confidence intervals for the difference between binomial
-        proportions based on paired data", Statistics in Medicine 17, 1998, method 10: Wilson's
-        intervals of both shares, joined by their correlation.
+        R. G. Newcombe, Statistics in Medicine 17, 1998, "... differences based on paired data",
+        method 10: Wilson's intervals of both shares, joined by their correlation.
     """
     both, only_a, only_b, none = pairs
-    count = pairs.samples
+    count = sum(pairs)
     if count == 0:
         return -1.0, 1.0
     right_a, right_b = both + only_a, both + only_b
@@ -159,11 +142,7 @@ def newcombe(pairs: Pairs) -> tuple[float, float]:
 
 
 def mcnemar(only_a: int, only_b: int) -> float:
-    """The chance of so uneven a split, or a more uneven one, between equally good models.
-
-    McNemar's exact test, two-sided: of the samples that one model alone reads right, each is as
-    likely A's as B's.
-    """
+    """McNemar's exact two-sided test: the chance of so uneven a split between equal models."""
     from scipy.stats import binomtest  # a second to import
 
     count = only_a + only_b

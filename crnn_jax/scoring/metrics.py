@@ -1,14 +1,123 @@
-"""What is counted when readings are compared with labels.
+"""What is counted when readings are compared with labels: sums first, divisions last.
 
-Everything here is a sum or a count, so that the parts of a data set, of several files or of
-several hosts add up to the whole; `Sums.metrics` divides once, at the end. How far such a share may
-be from the truth is told by `wilson`.
+    sums.add('cat', 'at'); sums.metrics()['cer']
+    error_kind('cat', 'at')  # 'missing characters'
+    edits('cat', 'at')  # [('c', ''), ('a', 'a'), ('t', 't')]
+
+A pair of edits is (character of the label, character of the text); '' where there is none.
 """
 
 import collections
 import dataclasses
 import math
+from collections.abc import Iterable
 from typing import Any
+
+SHARES = {  # metric -> its heading
+    "accuracy": "exact",
+    "accuracy_ignore_case": "ignoring case",
+    "accuracy_alphanumeric": "alphanumeric",
+}
+RIGHT = "right"
+ERROR_KINDS = (
+    *("wrong", "case only", "missing characters", "extra characters"),
+    *("empty", "unreadable"),
+)
+# The table of two texts grows with both lengths: a page of 20,000 characters would fill memory.
+MAX_CHARACTERS = 1000
+
+Pair = tuple[str, str]
+
+
+@dataclasses.dataclass
+class Sums:
+    """Sums and counts over samples; `a + b` is that of both."""
+
+    count: int = 0  # every sample: what could not be read is in it, and wrong
+    exact: int = 0  # texts equal to the label, as they are and in two forms
+    ignore_case: int = 0
+    alphanumeric: int = 0
+    alphanumeric_count: int = 0  # labels with a letter or digit; other forms equal reading nothing
+    edits: int = 0  # edit distances
+    characters: int = 0  # of the labels
+    similarity: float = 0.0  # 1 - distance / length of the longer of label and text
+    empty: int = 0  # readings that are the empty text though the label is not
+    unreadable: int = 0
+    # Why samples are outside training or could not be read -> how many.
+    reasons: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
+    loss: float = 0.0  # CTC losses
+    loss_count: int = 0  # of how many samples
+
+    def add(self, label: str, text: str | None, loss: float = math.nan) -> None:
+        """Counts a sample; text None: unreadable, wrong even without a label; loss NaN: none."""
+        self.count += 1
+        self.characters += len(label)
+        letters = alphanumeric(label)
+        self.alphanumeric_count += bool(letters)
+        if not math.isnan(loss):
+            self.loss += loss
+            self.loss_count += 1
+        if text is None:
+            self.unreadable += 1
+            self.edits += len(label)
+            return
+        distance = edit_distance(label, text)
+        self.exact += label == text
+        self.ignore_case += label.lower() == text.lower()
+        self.alphanumeric += bool(letters) and letters == alphanumeric(text)
+        self.edits += distance
+        self.similarity += 1 - distance / max(len(label), len(text), 1)
+        self.empty += not text and bool(label)
+
+    def __add__(self, other: "Sums") -> "Sums":
+        fields = [f.name for f in dataclasses.fields(Sums)]
+        return Sums(**{name: getattr(self, name) + getattr(other, name) for name in fields})
+
+    def share(self, metric: str) -> tuple[int, int]:
+        """How many samples are right by a metric of `SHARES`, of how many."""
+        return {
+            "accuracy": (self.exact, self.count),
+            "accuracy_ignore_case": (self.ignore_case, self.count),
+            "accuracy_alphanumeric": (self.alphanumeric, self.alphanumeric_count),
+        }[metric]
+
+    def metrics(self) -> dict[str, Any]:
+        """Shares of 1 and counts, flat; a share of nothing is left out, never NaN.
+
+        Beside `SHARES`: cer (edits per character of the labels, may exceed 1), ned (the mean of
+        1 - normalised edit distance: 1 is best), loss where losses were given, and counts.
+        """
+        result: dict[str, Any] = {"count": self.count}
+        for metric in SHARES:
+            right, count = self.share(metric)
+            if count:
+                result[metric] = right / count
+        result["alphanumeric_count"] = self.alphanumeric_count
+        if self.count:
+            result["ned"] = self.similarity / self.count
+        if self.characters:
+            result["cer"] = self.edits / self.characters
+        if self.loss_count:
+            result["loss"] = self.loss / self.loss_count
+        return result | {"empty": self.empty, "unreadable": self.unreadable}
+
+
+def alphanumeric(text: str) -> str:
+    """Lower-case letters and digits only, as scene-text benchmarks compare.
+
+    Those of every script: a filter for [0-9a-z] would make other labels empty and so "right".
+    """
+    return "".join(c for c in text.lower() if c.isalnum())
+
+
+def wilson(right: int, count: int) -> tuple[float, float]:
+    """Wilson's 95 % score interval of `right` of `count` (JASA 22, 1927); (0, 1) of nothing."""
+    from scipy.stats import binomtest  # a second to import, and training needs no interval
+
+    if count == 0:
+        return 0.0, 1.0
+    low, high = binomtest(right, count).proportion_ci(method="wilson")
+    return float(low), float(high)
 
 
 def edit_distance(a: str, b: str) -> int:
@@ -40,119 +149,55 @@ def edit_distance(a: str, b: str) -> int:
     return distance
 
 
-def alphanumeric(text: str) -> str:
-    """Lower-case letters and digits only, as scene-text benchmarks compare.
+def error_kind(label: str, text: str | None) -> str:
+    """One of `ERROR_KINDS`, or `RIGHT`; 'missing' and 'extra' are deletions or insertions alone."""
+    if text is None:
+        return "unreadable"
+    if text == label:
+        return RIGHT
+    if not text:
+        return "empty"
+    if text.lower() == label.lower():
+        return "case only"
+    distance = edit_distance(label, text)
+    if distance == len(label) - len(text):
+        return "missing characters"
+    return "extra characters" if distance == len(text) - len(label) else "wrong"
 
-    Of ASCII text it leaves [0-9a-z], the benchmarks' 36 characters; letters and digits of other
-    scripts stay, where a filter for ASCII would make every such label empty and so "right".
+
+def edits(label: str, text: str) -> list[Pair]:
+    """The fewest edits from a label to a text, as pairs from the left, equal ones included.
+
+    Of several shortest ways the one that substitutes as far left as it can is taken; characters
+    beyond `MAX_CHARACTERS` are left out.
     """
-    return "".join(c for c in text.lower() if c.isalnum())
+    label, text = label[:MAX_CHARACTERS], text[:MAX_CHARACTERS]
+    n, m = len(label), len(text)
+    # costs[i][j]: edits from label[i:] to text[j:].
+    costs = [[n - i + m - j for j in range(m + 1)] for i in range(n + 1)]
+    for i in reversed(range(n)):
+        for j in reversed(range(m)):
+            ways = costs[i + 1][j], costs[i][j + 1], costs[i + 1][j + 1] - (label[i] == text[j])
+            costs[i][j] = 1 + min(ways)
+    pairs: list[Pair] = []
+    i = j = 0
+    while i < n or j < m:
+        if i < n and j < m and costs[i][j] == costs[i + 1][j + 1] + (label[i] != text[j]):
+            pairs.append((label[i], text[j]))
+            i, j = i + 1, j + 1
+        elif i < n and costs[i][j] == costs[i + 1][j] + 1:
+            pairs.append((label[i], ""))
+            i += 1
+        else:
+            pairs.append(("", text[j]))
+            j += 1
+    return pairs
 
 
-SHARES = {  # metric -> (attributes of `Sums`: the right ones, out of how many; heading)
-    "accuracy": ("exact", "count", "exact"),
-    "accuracy_ignore_case": ("ignore_case", "count", "ignoring case"),
-    "accuracy_alphanumeric": ("alphanumeric", "alphanumeric_count", "alphanumeric"),
-}
-
-
-@dataclasses.dataclass
-class Sums:
-    """Sums and counts over samples; `a + b` is that of both.
-
-    Attributes:
-        count: samples, every one of them: what could not be read is in it, and wrong.
-        exact: text equal to the label.
-        ignore_case: equal in lower case.
-        alphanumeric: equal in `alphanumeric` form.
-        alphanumeric_count: samples whose label has a letter or digit; of others that form is
-            empty, as is that of reading nothing.
-        edits: edit distances, summed.
-        characters: characters of the labels.
-        similarity: sum of 1 - distance / length of the longer of label and text.
-        empty: readings that are the empty text though the label is not.
-        unreadable: pictures that could not be read.
-        reasons: why samples are outside training or could not be read -> how many.
-        loss, loss_count: sum of the CTC losses, and of how many samples.
-    """
-
-    count: int = 0
-    exact: int = 0
-    ignore_case: int = 0
-    alphanumeric: int = 0
-    alphanumeric_count: int = 0
-    edits: int = 0
-    characters: int = 0
-    similarity: float = 0.0
-    empty: int = 0
-    unreadable: int = 0
-    reasons: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
-    loss: float = 0.0
-    loss_count: int = 0
-
-    def add(self, label: str, text: str | None, loss: float = math.nan) -> None:
-        """Counts one sample.
-
-        Args:
-            label: what stands in the picture.
-            text: what was read; None if the picture could not be read, which counts as wrong
-                even where the label is empty.
-            loss: its CTC loss in nats; NaN where there is none.
-        """
-        self.count += 1
-        self.characters += len(label)
-        letters = alphanumeric(label)
-        self.alphanumeric_count += bool(letters)
-        if not math.isnan(loss):
-            self.loss += loss
-            self.loss_count += 1
-        if text is None:
-            self.unreadable += 1
-            self.edits += len(label)
-            return
-        distance = edit_distance(label, text)
-        self.exact += label == text
-        self.ignore_case += label.lower() == text.lower()
-        self.alphanumeric += bool(letters) and letters == alphanumeric(text)
-        self.edits += distance
-        self.similarity += 1 - distance / max(len(label), len(text), 1)
-        self.empty += not text and bool(label)
-
-    def __add__(self, other: "Sums") -> "Sums":
-        fields = [f.name for f in dataclasses.fields(Sums)]
-        return Sums(**{name: getattr(self, name) + getattr(other, name) for name in fields})
-
-    def metrics(self) -> dict[str, Any]:
-        """Shares of 1 and counts, flat; a share of nothing is left out, never NaN.
-
-        Returns:
-            count, accuracy, accuracy_ignore_case, accuracy_alphanumeric (of alphanumeric_count),
-            cer (edits per character of the labels, may exceed 1), ned (the mean of 1 - normalised
-            edit distance: 1 is best), empty, unreadable, and loss where losses were given.
-        """
-        result: dict[str, Any] = {"count": self.count}
-        for metric, (right, of, _) in SHARES.items():
-            if count := getattr(self, of):
-                result[metric] = getattr(self, right) / count
-        result["alphanumeric_count"] = self.alphanumeric_count
-        if self.count:
-            result["ned"] = self.similarity / self.count
-        if self.characters:
-            result["cer"] = self.edits / self.characters
-        if self.loss_count:
-            result["loss"] = self.loss / self.loss_count
-        return result | {"empty": self.empty, "unreadable": self.unreadable}
-
-
-def wilson(right: int, count: int) -> tuple[float, float]:
-    """Wilson's 95 % score interval of `right` of `count`; (0, 1) of nothing.
-
-    Unlike the textbook's p +- z * sqrt(p (1 - p) / n) it stays within [0, 1] and is not empty at
-    0 of n and n of n, where good readers are (E. B. Wilson, JASA 22, 1927).
-    """
-    from scipy.stats import binomtest  # a second to import, and training needs no interval
-
-    if count == 0:
-        return 0.0, 1.0
-    low, high = binomtest(right, count).proportion_ci(method="wilson")
-    return float(low), float(high)
+def confusions(readings: Iterable[tuple[str, str | None]]) -> collections.Counter[Pair]:
+    """Counts of the pairs that differ, over (label, text); where nothing was read none counts."""
+    counts: collections.Counter[Pair] = collections.Counter()
+    for label, text in readings:
+        if text and text != label:
+            counts.update(pair for pair in edits(label, text) if pair[0] != pair[1])
+    return counts

@@ -1,33 +1,34 @@
-"""An evaluation for people and for files: tables, and what `-o FILE` or `-o FOLDER` asks for.
+"""An evaluation for people and for files: tables, predictions, and what `-o` asks for.
 
     print(table(result))
     write_outputs('results', result, {'model': 'my.safetensors'})
     # results/result.json, results/result.md, results/predictions.tsv
+    result = read_predictions('results')  # all that two models are compared by
 
 A table is a list of lines of cells, its headings first; shares are in percent.
 """
 
 import json
+import math
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
-from typing import IO, Any
+from typing import Any
 
 from crnn_jax.core.errors import UserError
 from crnn_jax.core.files import whole_file
 from crnn_jax.scoring import calibration
-from crnn_jax.scoring.compare import Comparison, mcnemar, newcombe
+from crnn_jax.scoring.compare import Comparison
+from crnn_jax.scoring.evaluation import EvaluationResult, Row
 from crnn_jax.scoring.metrics import SHARES, Sums, wilson
-from crnn_jax.scoring.predictions import NAME, is_json, write_predictions
-from crnn_jax.scoring.result import EvaluationResult
 
-OTHER_NAME = "predictions_b.tsv"  # of the model that is compared
+PREDICTIONS = "predictions.tsv"  # in an output folder
+OTHER_PREDICTIONS = "predictions_b.tsv"  # of the model that is compared
+COLUMNS = (*Row._fields, "right")
+MEANINGS = {"\\\\": "\\", "\\t": "\t", "\\n": "\n", "\\r": "\r"}
+ESCAPES = str.maketrans({character: escape for escape, character in MEANINGS.items()})
 GROUPS = {"by_length": "label length", "by_aspect": "width / height"}
-HEADINGS = (
-    *("count", *(heading for _, _, heading in SHARES.values())),
-    *("CER %", "1-NED %", "empty", "unreadable"),
-)
+HEADINGS = ("count", *SHARES.values(), "CER %", "1-NED %", "empty", "unreadable")
 
 
 def table(result: EvaluationResult) -> str:
@@ -54,19 +55,16 @@ def result_cells(result: EvaluationResult, *, mean: bool) -> list[list[str]]:
 
 def comparison_cells(comparison: Comparison) -> list[list[str]]:
     """A line a set and metric."""
-    lines = [
-        [
-            *("set", "compared", "both right", "only A", "only B", "none"),
-            *("B - A %", "95 % interval", "McNemar p"),
-        ]
-    ]
+    counts = ("both right", "only A", "only B", "none")
+    lines = [["set", "compared", *counts, "B - A %", "95 % interval", "McNemar p"]]
     for name, metrics in comparison.sets.items():
         for metric, pairs in metrics.items():
-            low, high = newcombe(pairs)
-            p = mcnemar(pairs.only_a, pairs.only_b)
+            record = pairs.to_json()
+            low, high = record["difference_interval"]
+            p = record["mcnemar_p"]
             lines.append(
                 [
-                    *(name, SHARES[metric][-1], *map(str, pairs)),
+                    *(name, SHARES[metric], *map(str, pairs)),
                     f"{100 * pairs.difference:+.2f}",
                     f"{100 * low:+.1f} to {100 * high:+.1f}",
                     "< 0.0001" if p < 0.0001 else f"{p:.4f}",
@@ -84,10 +82,7 @@ def comparison_notes(comparison: Comparison) -> list[str]:
 
 
 def reason_notes(result: EvaluationResult) -> Iterator[str]:
-    """What training would leave out or nothing could read: counted all the same.
-
-    What has no letter or digit is counted but by these.
-    """
+    """What training would leave out or nothing could read: counted all the same."""
     for name, sums in result.sets.items():
         if none := sums.count - sums.alphanumeric_count:
             yield (
@@ -99,7 +94,6 @@ def reason_notes(result: EvaluationResult) -> Iterator[str]:
 
 
 def _confidence_notes(result: EvaluationResult) -> Iterator[str]:
-    """How far confidences can be relied on."""
     for name, _ in result.with_combined():
         if told := calibration.summary(*result.confidences(name)):
             yield (
@@ -110,16 +104,14 @@ def _confidence_notes(result: EvaluationResult) -> Iterator[str]:
 
 def _mean_note(result: EvaluationResult) -> Iterator[str]:
     if len(result.sets) > 1:
-        names = {metric: heading for metric, (_, _, heading) in SHARES.items()}
-        names |= {"cer": "CER", "ned": "1-NED"}
-        told = [f"{names[metric]} {percent(v)}" for metric, v in result.set_mean().items()]
-        yield f"mean of the {len(result.sets)} sets, in %: {', '.join(told)}"
+        names = SHARES | {"cer": "CER", "ned": "1-NED"}
+        means = [f"{names[metric]} {percent(v)}" for metric, v in result.set_mean().items()]
+        yield f"mean of the {len(result.sets)} sets, in %: {', '.join(means)}"
 
 
 def _sums_cells(sums: Sums) -> list[str]:
     """One cell a heading; '-' where there is nothing to take a share of."""
-    pairs = ((getattr(sums, right), getattr(sums, of)) for right, of, _ in SHARES.values())
-    shares = [percent_with_interval(right, of) for right, of in pairs]
+    shares = [percent_with_interval(*sums.share(metric)) for metric in SHARES]
     metrics = _cer_and_ned(sums.metrics())
     return [str(sums.count), *shares, *metrics, str(sums.empty), str(sums.unreadable)]
 
@@ -162,73 +154,6 @@ def _markdown_cell(text: str) -> str:
     return " ".join(re.sub(r"([\\|`*_])", r"\\\1", text).replace("<", "&lt;").split())
 
 
-def is_folder(path: str) -> bool:
-    """Whether a path means a folder: there is one, or it is new and has no file's ending."""
-    if os.path.exists(path):
-        return os.path.isdir(path)
-    return path.endswith(("/", os.sep)) or not os.path.splitext(path)[1]
-
-
-def require_writable(*paths: str | None) -> None:
-    """Raises UserError where a file or folder could not be written: before an hour of reading.
-
-    A folder is made; a file that is there keeps its content.
-    """
-    for path in filter(None, paths):
-        try:
-            if is_folder(path):
-                os.makedirs(path, exist_ok=True)
-                path = os.path.join(path, NAME)
-            new = not os.path.exists(path)
-            with open(path, "a", encoding="utf-8"):
-                pass
-            if new:  # nothing is left behind if the evaluation then fails
-                os.remove(path)
-        except OSError as error:
-            raise UserError(f"{path}: cannot be written: {error.strerror}") from error
-
-
-def write_outputs(
-    path: str | None,
-    result: EvaluationResult,
-    about: Mapping[str, str],
-    comparison: Comparison | None = None,
-    other: EvaluationResult | None = None,
-) -> None:
-    """Writes a result.
-
-    Args:
-        path: a folder gets `result.json`, `result.md` and `predictions.tsv` (of two models
-            `predictions_b.tsv` too); of a file its ending tells: `.md` the tables, `.json` and
-            `.jsonl` the samples as JSON lines, everything else the samples as TSV. None: nothing.
-        result: what was read.
-        about: what was evaluated, name -> value, for the head of the tables.
-        comparison: with a second model.
-        other: what that one read.
-
-    Raises:
-        UserError: it cannot be written.
-    """
-    if not path:
-        return
-    try:
-        if not is_folder(path):
-            _write(path, result, markdown_page(result, about, comparison))
-            return
-        os.makedirs(path, exist_ok=True)
-        whole: dict[str, Any] = dict(about) | {"sets": list(result.to_json())}
-        if comparison is not None:
-            whole["comparison"] = comparison.to_json()
-        with _opened(os.path.join(path, "result.json")) as stream:
-            stream.write(json.dumps(whole, ensure_ascii=False, allow_nan=False, indent=1) + "\n")
-        for name in ("result.md", NAME):
-            _write(os.path.join(path, name), result, markdown_page(result, about, comparison))
-        if other is not None:
-            _write(os.path.join(path, OTHER_NAME), other, ())
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written: {error.strerror}") from error
-
-
 def markdown_page(
     result: EvaluationResult, about: Mapping[str, str], comparison: Comparison | None = None
 ) -> Iterator[str]:
@@ -250,15 +175,139 @@ def markdown_page(
         yield from comparison_notes(comparison)
 
 
-def _write(path: str, result: EvaluationResult, lines: Iterable[str]) -> None:
-    """The lines where the path is a Markdown file's, else the samples."""
-    with _opened(path) as stream:
-        if path.endswith(".md"):
-            stream.write("\n".join(lines) + "\n")
-        else:
-            write_predictions(result, stream, as_json=is_json(path))
+def is_folder(path: str) -> bool:
+    """Whether a path means a folder: there is one, or it is new and has no file's ending."""
+    if os.path.exists(path):
+        return os.path.isdir(path)
+    return path.endswith(("/", os.sep)) or not os.path.splitext(path)[1]
 
 
-def _opened(path: str) -> AbstractContextManager[IO[str]]:
+def require_writable(*paths: str | None) -> None:
+    """Raises UserError where a file or folder could not be written: before an hour of reading.
+
+    A folder is made; a file that is there keeps its content.
+    """
+    for path in filter(None, paths):
+        try:
+            if is_folder(path):
+                os.makedirs(path, exist_ok=True)
+                path = os.path.join(path, PREDICTIONS)
+            new = not os.path.exists(path)
+            with open(path, "a", encoding="utf-8"):
+                pass
+            if new:  # nothing is left behind if the evaluation then fails
+                os.remove(path)
+        except OSError as error:
+            raise UserError(f"{path}: cannot be written: {error.strerror}") from error
+
+
+def write_outputs(
+    path: str | None,
+    result: EvaluationResult,
+    about: Mapping[str, str],
+    comparison: Comparison | None = None,
+    other: EvaluationResult | None = None,
+) -> None:
+    """Writes a result and what was evaluated (name -> value); `other` is the second model's.
+
+    A folder gets `result.json`, `result.md` and `predictions.tsv` (of two models
+    `predictions_b.tsv` too); of a file its ending tells: `.md` the tables, `.json` and `.jsonl`
+    the samples as JSON lines, everything else the samples as TSV.
+    """
+    if not path:
+        return
+    page = "\n".join(markdown_page(result, about, comparison)) + "\n"
+    if not is_folder(path):
+        _write(path, [page] if path.endswith(".md") else prediction_lines(result, _is_json(path)))
+        return
+    whole: dict[str, Any] = dict(about) | {"sets": list(result.to_json())}
+    if comparison is not None:
+        whole["comparison"] = comparison.to_json()
+    record = json.dumps(whole, ensure_ascii=False, allow_nan=False, indent=1) + "\n"
+    require_writable(path)
+    _write(os.path.join(path, "result.json"), [record])
+    _write(os.path.join(path, "result.md"), [page])
+    _write(os.path.join(path, PREDICTIONS), prediction_lines(result))
+    if other is not None:
+        _write(os.path.join(path, OTHER_PREDICTIONS), prediction_lines(other))
+
+
+def _write(path: str, lines: Iterable[str]) -> None:
     # A file name may hold bytes that are no UTF-8; its row is still worth having.
-    return whole_file(path, errors="backslashreplace")
+    with whole_file(path, errors="backslashreplace") as stream:
+        stream.writelines(lines)
+
+
+def _is_json(path: str) -> bool:
+    return path.endswith((".json", ".jsonl"))
+
+
+def prediction_lines(result: EvaluationResult, as_json: bool = False) -> Iterator[str]:
+    """All samples as JSON lines, or as TSV with one line of headings."""
+    if not as_json:
+        yield "\t".join(COLUMNS) + "\n"
+    for row in result.rows:
+        record = row.to_json()
+        if as_json:
+            yield json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n"
+        else:
+            yield "\t".join(map(_cell, record.values())) + "\n"
+
+
+def predictions_file(path: str) -> str | None:
+    """The file of predictions that a path means, by its ending or in a folder; None: no such."""
+    if path.endswith((".tsv", ".json", ".jsonl")):
+        return path
+    inside = os.path.join(path, PREDICTIONS)
+    return inside if os.path.exists(inside) else None
+
+
+def read_predictions(path: str) -> EvaluationResult:
+    """What `prediction_lines` wrote, in a file or folder; losses are not in it.
+
+    Raises:
+        UserError: naming file and line, where it is no such file.
+    """
+    path = predictions_file(path) or path
+    result = EvaluationResult()
+    try:
+        with open(path, encoding="utf-8", newline="\n") as stream:
+            lines = enumerate(stream, 1)
+            if not _is_json(path) and next(lines, (0, ""))[1].rstrip("\r\n") != "\t".join(COLUMNS):
+                raise UserError(f"{path}:1: no predictions; want the headings {' '.join(COLUMNS)}")
+            for number, line in lines:
+                try:
+                    result.add(_row(line.rstrip("\r\n"), as_json=_is_json(path)))
+                except (ValueError, KeyError, TypeError) as error:
+                    raise UserError(f"{path}:{number}: no prediction: {error}") from error
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: no predictions: not UTF-8") from error
+    return result
+
+
+def _row(line: str, *, as_json: bool) -> Row:
+    if as_json:
+        record: dict[str, Any] = dict(json.loads(line))
+    else:
+        texts = (re.sub(r"\\.?", lambda escape: MEANINGS[escape[0]], x) for x in line.split("\t"))
+        record = dict(zip(COLUMNS, texts, strict=True))
+        # An empty text and no text are one cell; only what could not be read has a reason.
+        record["reason"] = record["reason"] or None
+        record["text"] = None if record["reason"] is not None else record["text"]
+        record["confidence"] = record["confidence"] or None
+    del record["right"]
+    confidence = math.nan if record["confidence"] is None else float(record["confidence"])
+    if not all(isinstance(record[key], str) for key in ("path", "set", "label")):
+        raise ValueError("path, set and label must be texts")
+    return Row(**record | {"id": int(record["id"]), "confidence": confidence})
+
+
+def _cell(value: Any) -> str:
+    """A value of one cell: no TAB and no line end may stay in it."""
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return str(value).translate(ESCAPES)

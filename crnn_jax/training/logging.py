@@ -17,11 +17,11 @@ import jax
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from crnn_jax.core.geometry import num_frames
 from crnn_jax.core.files import whole_file
+from crnn_jax.core.geometry import num_frames
 from crnn_jax.data.source import Reasons, shown_path
 from crnn_jax.models import native_library
-from crnn_jax.scoring.result import EvaluationResult
+from crnn_jax.scoring.evaluation import EvaluationResult
 from crnn_jax.training.experiment import Experiment
 from crnn_jax.training.metrics import BestEvaluation, RunMetrics
 from crnn_jax.training.parallel import Parallel

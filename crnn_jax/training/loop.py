@@ -21,8 +21,7 @@ from crnn_jax.data.batch import Batch
 from crnn_jax.data.plan import Plan
 from crnn_jax.models.crnn import CRNN
 from crnn_jax.reading.checkpoint import steps
-from crnn_jax.scoring.evaluation import Prediction, evaluate_batches
-from crnn_jax.scoring.result import EvaluationResult
+from crnn_jax.scoring.evaluation import EvaluationResult, Prediction, evaluate_batches
 from crnn_jax.training import logging
 from crnn_jax.training.checkpoints import Checkpoints, Workdir, write_json
 from crnn_jax.training.experiment import Experiment, make_experiment

@@ -50,12 +50,12 @@ def network_output(recognizer, annotations):
     import numpy as np
 
     from crnn_jax.reading.decoder import tempered
-    from crnn_jax.reading.evaluation import batches_of, open_annotation, plan_of
+    from crnn_jax.reading.evaluator import open_annotation, read_batches
 
     rows = []
     for annotation in annotations:
         source = open_annotation(recognizer, annotation)
-        for batch in batches_of(recognizer, source, plan_of(recognizer, source)):
+        for batch in read_batches(recognizer, source)[1]:
             logits, lengths = recognizer.emitted(batch)
             log_probs = np.asarray(tempered(logits, 1.0))
             for i, (sample, n) in enumerate(zip(batch["id"], np.asarray(lengths), strict=True)):
@@ -72,11 +72,12 @@ def network_output(recognizer, annotations):
 
 
 def compare(charset, batches, labels, args) -> None:
+    from crnn_jax.core.files import text_lines
     from crnn_jax.decoding.language_model import NGram
     from crnn_jax.decoding.lexicon import Lexicon
-    from crnn_jax.reading.decoder import Decoder, read_lines
+    from crnn_jax.reading.decoder import LEXICON_LINE, Decoder
 
-    listed = [charset.normalize(word) for word in read_lines(args.words)]
+    listed = [charset.normalize(word) for word in text_lines(args.words, LEXICON_LINE)]
     listed = [word for word in dict.fromkeys(listed) if len(charset.encode(word)[0])]
     lm = NGram.estimate(listed, args.order).for_charset(charset)
     print("| decoder | exact % | ms an image |\n|---|---|---|")
@@ -123,7 +124,7 @@ def tensorflow(charset, batches) -> None:
     import tensorflow as tf
 
     from crnn_jax.decoding.beam_search import beam_search
-    from crnn_jax.decoding.confidence import sequence_log_prob
+    from crnn_jax.decoding.greedy import sequence_log_prob
 
     blank_id = charset.blank_id
     for width in (10, 100):

@@ -33,7 +33,7 @@ def spans_of(path, blank_id):
     return spans
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40)
 @given(
     st.integers(0, 10_000),
     st.lists(
@@ -74,14 +74,6 @@ def test_nothing_is_aligned_where_nothing_is_possible():
     assert got.first.tolist()[0] == got.last.tolist()[0] == [-1]
     assert got.confidence[0] == 0
     assert got.confidence[1] == pytest.approx(1 / 3)
-
-
-def test_nothing_to_align():
-    for b, n in ((0, 3), (2, 0)):
-        got = align(
-            np.zeros((b, 4, 3)), np.full(b, 4), np.zeros((b, n), int), np.full(b, n), blank_id=0
-        )
-        assert got.first.shape == (b, 0)
 
 
 def test_spans_share_their_borders_and_stay_in_the_picture():

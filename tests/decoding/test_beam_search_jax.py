@@ -6,7 +6,6 @@ from hypothesis import strategies as st
 
 from crnn_jax.decoding.beam_search import beam_search
 from crnn_jax.decoding.beam_search_jax import beam_search_jax
-from crnn_jax.decoding.greedy import emittable
 from tests.testdata.brute_force import all_texts, log_softmax, peaked, runner_up
 
 B, T, K = 3, 5, 3  # one shape for all examples: one compilation
@@ -28,7 +27,7 @@ def texts(ids, lengths, log_prob):
     return rows
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30)
 @given(
     st.integers(0, 2**31),
     st.sampled_from([0.0, 1.0, 4.0]),
@@ -44,7 +43,7 @@ def test_at_full_width_every_text_is_found_with_its_probability(seed, sharpness,
         assert row == pytest.approx(all_texts(log_probs[i, : lengths[i]], blank_id), abs=1e-5)
 
 
-@pytest.mark.parametrize("width", [1, 4, 9])
+@pytest.mark.parametrize("width", [1, 4])
 def test_the_same_as_on_the_host(width):
     lengths = np.array([14, 9, 0, 14, 1, 13])
     log_probs = peaked(width, 6, 14, 8, 7)
@@ -83,12 +82,6 @@ def test_no_nan_where_nothing_is_possible():
     assert (lengths == 0).all()
 
 
-def test_a_forbidden_class_is_never_written():
-    masked = log_softmax(np.asarray(emittable(np.zeros((1, 2, 3), np.float32), unknown_id=1)))
-    found = beam_search_jax(masked, np.array([2], np.int32), width=9, blank_id=0, top_paths=9)
-    assert sorted(texts(*found)[0]) == [(), (2,)]
-
-
 def test_shapes_without_rows_or_frames():
     for b, t in ((0, 5), (3, 0)):
         ids, lengths, log_prob = beam_search_jax(
@@ -97,13 +90,6 @@ def test_shapes_without_rows_or_frames():
         assert ids.shape == (b, 2, t)
         assert lengths.tolist() == [[0, 0]] * b
         assert log_prob.tolist() == [[0, -np.inf]] * b
-
-
-@pytest.mark.parametrize("most", [0, 5])
-def test_more_paths_than_texts_kept_or_none(most):
-    frames, lengths = np.zeros((1, 2, 3), np.float32), np.zeros(1, np.int32)
-    with pytest.raises(ValueError, match=f"top_paths={most} of width=4"):
-        beam_search_jax(frames, lengths, width=4, blank_id=0, top_paths=most)
 
 
 @pytest.mark.parametrize("platform", ["cpu", "cuda", "tpu"])

@@ -20,7 +20,6 @@ from crnn_jax.decoding.language_model import (
     arpa_lines,
     read_arpa,
 )
-from crnn_jax.reading.decoder import read_language_model
 
 TABLE = Charset.from_characters("abc")  # the blank is class 3
 
@@ -78,7 +77,7 @@ def assert_sound(model: Automaton, num_classes: int):
     assert all(np.isfinite(x).all() for x in (model.log_prob, model.back_off, model.end))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40)
 @given(
     texts, st.integers(1, 4), st.text("abdx", max_size=4), st.sampled_from("abd" + END + UNKNOWN)
 )
@@ -94,7 +93,7 @@ def test_equals_the_formula(texts, order, context, c):
             assert sum(math.exp(model._log_prob(h + x)) for x in characters) == pytest.approx(1)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40)
 @given(texts, st.integers(1, 4), st.text("abc", max_size=6))
 def test_the_automaton_is_the_same_model(texts, order, text):
     model = NGram.estimate([*texts, "ab"], order)
@@ -102,6 +101,13 @@ def test_the_automaton_is_the_same_model(texts, order, text):
     assert_sound(automaton, 4)
     ids, _ = TABLE.encode(text)
     assert walk(automaton, ids) == pytest.approx(model.log_prob(text), rel=1e-5)
+
+
+def test_texts_beyond_what_is_counted_at_once(monkeypatch):
+    words = ["ab", "ba", "ab", "b", "ab", "ba"]
+    want = NGram.estimate(words, 3).entries
+    monkeypatch.setattr(language_model, "AT_ONCE", 2)
+    assert NGram.estimate(iter(words), 3).entries == want
 
 
 def test_what_was_never_seen():
@@ -112,29 +118,8 @@ def test_what_was_never_seen():
         model.for_charset(Charset.from_characters("xyz"))
     with pytest.raises(UserError, match="without characters"):
         NGram.estimate(["", ""])
-    with pytest.raises(ValueError, match="order=0"):
-        NGram.estimate(["a"], 0)
 
 
-def test_texts_beyond_what_is_counted_at_once(monkeypatch):
-    words = ["ab", "ba", "ab", "b", "ab", "ba"]
-    want = NGram.estimate(words, 3).entries
-    monkeypatch.setattr(language_model, "AT_ONCE", 2)
-    assert NGram.estimate(iter(words), 3).entries == want
-    monkeypatch.setattr(language_model, "MAX_NGRAMS", 20)
-    with pytest.raises(UserError, match="over 20 n-grams; less text, or a lower order"):
-        NGram.estimate(map(chr, range(0x4E00, 0x4F00)), 2)
-
-
-def test_impossible_stays_finite():
-    lm = NGram(2, {"a": (-math.inf, 0.0), END: (-1.0, 0.0), "b": (-1.0, -math.inf)}).for_charset(
-        TABLE
-    )
-    assert_sound(lm, 4)
-    assert lm.log_prob.min() == NEVER
-
-
-# As KenLM's `lmplz -o 2` writes it.
 KENLM = """\\data\\
 ngram 1=5
 ngram 2=4
@@ -204,13 +189,10 @@ def test_words_among_the_characters_are_left_out():
         (changed("-0.3\t", "much\t"), r"lm\.arpa:15: want log10 p, 2 tokens"),
         (changed("a a", "a"), r"lm\.arpa:15: want log10 p, 2 tokens"),
         (changed("-0.3\t", "nan\t"), r"lm\.arpa:15: "),
-        (changed("-0.3\t", "inf\t"), r"lm\.arpa:15: "),
         (changed("-0.3\t", "1e6\t"), r"lm\.arpa:15: "),
         (changed("\t-0.2", "\tinf"), r"lm\.arpa:9: "),
         (changed("1=5", "1=1000000000000"), "5 1-grams where its head says 10000"),
         (changed("2=4", "2=3"), "4 2-grams where its head says 3"),
-        (changed("\\2-", "\\101-"), r"lm\.arpa:12: .*1 to 100 tokens"),
-        (changed("\\2-", "\\0-"), r"lm\.arpa:12: .*1 to 100 tokens"),
         (changed("\\2-", "\\" + "9" * 5000 + "-"), r"lm\.arpa:12: want log10 p"),
         (["\\" * 100_000, "\\end\\"], "its tokens are words"),
         (
@@ -237,22 +219,6 @@ def test_minus_infinity_is_impossible_and_no_mistake():
     assert lm.log_prob.min() == np.float32(NEVER)
 
 
-def test_a_file_without_end_is_left_where_it_is_too_much(monkeypatch):
-    monkeypatch.setattr(language_model, "MAX_NGRAMS", 100)
-    endless = (f"-1 {chr(0x4E00 + i)}" for i in itertools.count())
-    with pytest.raises(UserError, match=r"lm\.arpa: over 100 n-grams; prune the model"):
-        read_arpa(itertools.chain(["\\1-grams:"], endless), "lm.arpa")
-
-
-@pytest.mark.parametrize(
-    "content", [b"\\1-grams:\n" + b"-1 a " * 10**6, b"\0" * 10**6, b"\\data\\\n\xff\n"]
-)
-def test_lines_of_any_length_in_a_file(tmp_path, content):
-    (path := tmp_path / "lm.arpa").write_bytes(content)
-    with pytest.raises(UserError, match=r"lm\.arpa:[12]: (a line of over 65,536 bytes|not UTF-8)"):
-        read_language_model(path)
-
-
 cells = st.sampled_from(
     ["-1", "0", "nan", "-inf", "1e400", "a", "b", "ab", "<s>", "</s>", "<unk>", "\u2581", "\t", ""]
 )
@@ -261,7 +227,7 @@ odd_lines = st.sampled_from(
 ) | st.lists(cells, max_size=5).map(" ".join)
 
 
-@settings(max_examples=100)
+@settings(max_examples=60)
 @given(st.data())
 def test_any_lines_are_a_model_or_told(data):
     lines = list(KENLM)

@@ -46,12 +46,6 @@ def test_words_are_normalized_and_those_outside_the_table_counted():
     assert lexicon.left_out == 2
 
 
-def test_special_classes_are_no_characters():
-    table = Charset(("<UNK>", "a", "<BLK>"), 2, 0)
-    lexicon = Lexicon.from_words(["a", "\N{REPLACEMENT CHARACTER}"], table)
-    assert words_of(lexicon, table) == {"a": 0.0}
-
-
 def test_the_prior_of_a_word_is_seen_from_its_first_character():
     # All but certain of "a", yet "ba" is a million times as usual; a narrow beam must keep "b".
     log_probs = np.log(np.array([[[0.9, 0.09, 0.005, 0.005], [0.9, 0.05, 0.04, 0.01]]]))
@@ -67,29 +61,6 @@ def test_without_a_word_that_fits_the_list_is_empty():
     assert [[TABLE.decode(h.ids) for h in row] for row in rows] == [[], ["aaa"]]
 
 
-def test_a_list_of_many_words_in_seconds():
-    random = np.random.default_rng(0)
-    letters = Charset.from_characters("abcdefghijklmnopqrstuvwxyz")
-    codes = random.integers(97, 123, (200_000, 8), dtype=np.uint8)
-    words = [row.tobytes().decode() for row in codes]
-    lexicon = Lexicon.from_words(words, letters)
-    assert len(lexicon) == len(set(words))
-    log_probs = log_softmax(np.zeros((1, 20, 27)))
-    log_probs[0, np.arange(8) * 2, codes[777] - 97] += 5
-    ((best,),) = beam_search(log_probs, np.array([20]), width=100, blank_id=26, lexicon=lexicon)
-    assert letters.decode(best.ids) in set(words)
-
-
-@pytest.mark.parametrize(
-    ("words", "priors", "error", "told"),
-    [
-        ([], None, UserError, "none of 0 words"),
-        (["xyz", ""], None, UserError, "none of 2 words is of the table's characters"),
-        (["a", "b"], np.zeros(1), ValueError, "2 finite log priors"),
-        (["a"], np.array([-np.inf]), ValueError, "finite"),
-        (["a\nb"], None, ValueError, "several lines"),
-    ],
-)
-def test_what_makes_no_sense_is_told(words, priors, error, told):
-    with pytest.raises(error, match=told):
-        Lexicon.from_words(words, TABLE, priors)
+def test_a_list_without_a_word_is_told():
+    with pytest.raises(UserError, match="none of 2 words is of the table's characters"):
+        Lexicon.from_words(["xyz", ""], TABLE)

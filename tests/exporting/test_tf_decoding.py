@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from crnn_jax.decoding import confidence, greedy
+from crnn_jax.decoding import greedy
 from crnn_jax.exporting import saved_model, tf_decoding
 
 FRAMES = np.array([13, 0, 1, 7, 12], np.int32)
@@ -26,7 +26,7 @@ def test_greedy_and_its_probability(blank_id):
     np.testing.assert_array_equal(got_lengths, lengths)
     assert lengths.tolist()[1] == 0
     assert max(lengths.tolist()) > 4
-    of_ours = confidence.sequence_log_prob(logits, FRAMES, want, lengths, blank_id=blank_id)
+    of_ours = greedy.sequence_log_prob(logits, FRAMES, want, lengths, blank_id=blank_id)
     of_theirs = tf_decoding.sequence_log_prob(
         tf.constant(logits), FRAMES, got, got_lengths, blank_id
     )

@@ -8,16 +8,13 @@ from crnn_jax.core.charset import REPLACEMENT, Charset
 from crnn_jax.core.errors import UserError
 from crnn_jax.data.files import FileSource
 from crnn_jax.reading.labelling import Labels
-from crnn_jax.reading.result import Reading
+from crnn_jax.reading.recognizer import Reading
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=6)
+NAMES = st.text(st.sampled_from("aä \t\n\r.,\"'/\\\udc80"), min_size=1, max_size=8)
 
 
-@given(
-    st.dictionaries(
-        st.text(st.sampled_from("aä \t\n\r.,\"'/\\\udc80"), min_size=1, max_size=8), TEXTS
-    )
-)
+@given(st.dictionaries(NAMES, TEXTS))
 def test_what_is_written_is_read_as_it_was_meant(tmp_path_factory, texts):
     file = tmp_path_factory.mktemp("labels") / "new.tsv"
     labels = Labels(str(file))
@@ -27,8 +24,7 @@ def test_what_is_written_is_read_as_it_was_meant(tmp_path_factory, texts):
     assert len(labels.lines) + labels.left_out.total() == len(texts)
     if not labels.lines:
         return
-    charset = Charset.from_characters("a")
-    source = FileSource(file, charset, format="tsv")
+    source = FileSource(file, Charset.from_characters("a"), format="tsv")
     kept = [
         (os.path.normpath(f"{file.parent}/x/{name}.png"), text)
         for name, text in texts.items()
@@ -38,9 +34,10 @@ def test_what_is_written_is_read_as_it_was_meant(tmp_path_factory, texts):
     assert found == kept
 
 
-def test_every_picture_that_is_left_out_is_counted(tmp_path):
+def test_every_image_that_is_left_out_is_counted(tmp_path):
     labels = Labels(str(tmp_path / "new.tsv"), 0.5)
     labels.add("a.png", Reading("right", 0.5))
+    assert str(labels) == f"{tmp_path / 'new.tsv'}: 1 of 1"
     labels.add("b.png", Reading("unsure", 0.4999))
     labels.add("c.png", Reading("", 1.0))
     labels.add("d.png", Reading(f"a{REPLACEMENT}", 1.0))
@@ -49,14 +46,6 @@ def test_every_picture_that_is_left_out_is_counted(tmp_path):
     assert labels.lines == [f"{os.path.relpath('a.png', tmp_path)}\tright"]
     assert str(labels).startswith(f"{tmp_path / 'new.tsv'}: 1 of 6; left out: 1 below 0.5, ")
     assert len(labels.left_out) == 5
-
-
-def test_nothing_left_out_needs_no_words(tmp_path):
-    labels = Labels(str(tmp_path / "new.tsv"))
-    labels.add(str(tmp_path / "a.png"), Reading("x", 0.0))
-    labels.write()
-    assert (tmp_path / "new.tsv").read_text() == "a.png\tx\n"
-    assert str(labels) == f"{tmp_path / 'new.tsv'}: 1 of 1"
 
 
 @pytest.mark.parametrize("confidence", [-0.1, 1.1, float("nan")])

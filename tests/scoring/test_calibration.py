@@ -10,23 +10,7 @@ from crnn_jax.scoring.calibration import (
     expected_calibration_error,
     reliability,
     summary,
-    threshold_curve,
 )
-
-samples = st.lists(
-    st.tuples(st.integers(0, 20).map(lambda n: n / 20), st.booleans()), min_size=1, max_size=40
-)
-
-
-def arrays(pairs):
-    return np.array([c for c, _ in pairs]), np.array([r for _, r in pairs])
-
-
-def test_error_of_a_known_case():
-    # Two bins: 4 samples at 0.9 of which 2 are right, 1 at 0.2 that is right.
-    confidence = np.array([0.9, 0.9, 0.9, 0.9, 0.2])
-    right = np.array([True, True, False, False, True])
-    assert expected_calibration_error(confidence, right) == pytest.approx((4 * 0.4 + 0.8) / 5)
 
 
 def test_honest_confidences_have_no_error():
@@ -38,36 +22,32 @@ def test_honest_confidences_have_no_error():
     assert expected_calibration_error(np.ones(3), np.ones(3, bool)) == 0
 
 
-@settings(max_examples=200, deadline=None)
-@given(samples, st.sampled_from([0.5, 0.75, 0.99]))
-def test_coverage_equals_trying_every_threshold(pairs, precision):
-    confidence, right = arrays(pairs)
-    shares = [
-        (confidence >= threshold).mean()
-        for threshold in set(confidence.tolist())
-        if right[confidence >= threshold].mean() >= precision
-    ]
-    assert coverage_at_precision(confidence, right, precision) == max(shares, default=0)
-
-
-@settings(max_examples=200, deadline=None)
-@given(samples, st.sampled_from([0.1, 0.5, 1.0]))
-def test_accuracy_equals_trying_every_threshold(pairs, coverage):
-    confidence, right = arrays(pairs)
-    threshold = max(t for t in confidence if (confidence >= t).mean() >= coverage - 1e-9)
-    want = right[confidence >= threshold].mean()
-    assert accuracy_at_coverage(confidence, right, coverage) == pytest.approx(want)
+@settings(max_examples=100)
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 20).map(lambda n: n / 20), st.booleans()), min_size=1, max_size=40
+    ),
+    st.sampled_from([0.1, 0.5, 0.75, 0.99, 1.0]),
+)
+def test_curves_equal_trying_every_threshold(pairs, share):
+    confidence, right = np.array([c for c, _ in pairs]), np.array([r for _, r in pairs])
+    tried = [confidence >= threshold for threshold in sorted(set(confidence.tolist()))]
+    kept = [above.mean() for above in tried if right[above].mean() >= share]
+    assert coverage_at_precision(confidence, right, share) == max(kept, default=0)
+    enough = [above for above in tried if above.mean() >= share - 1e-9]
+    want = right[enough[-1]].mean()
+    assert accuracy_at_coverage(confidence, right, share) == pytest.approx(want)
 
 
 def test_summary():
-    told = summary(np.array([0.9, 0.8, 0.1, 0.05]), np.array([True, True, False, True]))
-    assert told["coverage_at_99"] == 0.5
-    assert told["accuracy_at_coverage"] == {"0.5": 1, "0.8": 0.75, "0.9": 0.75, "0.95": 0.75}
-    assert told["calibration_error"] == pytest.approx((0.1 + 0.2 + 0.1 + 0.95) / 4)
+    found = summary(np.array([0.9, 0.8, 0.1, 0.05]), np.array([True, True, False, True]))
+    assert found["coverage_at_99"] == 0.5
+    assert found["accuracy_at_coverage"] == {"0.5": 1, "0.8": 0.75, "0.9": 0.75, "0.95": 0.75}
+    assert found["calibration_error"] == pytest.approx((0.1 + 0.2 + 0.1 + 0.95) / 4)
     assert summary(np.zeros(0), np.zeros(0, bool)) == {}
 
 
-@pytest.mark.parametrize("true", [0.6, 1.0, 2.5])
+@pytest.mark.parametrize("true", [0.6, 2.5])
 def test_the_temperature_that_made_them_is_found(true):
     random = np.random.default_rng(1)
     logits = random.normal(size=20_000) * 3
@@ -83,34 +63,16 @@ def test_the_temperature_that_made_them_is_found(true):
     assert loss == pytest.approx(want, abs=1e-3)
 
 
-def test_certain_and_wrong_costs_much_but_not_all():
-    log_probs = np.array([[0.0, -1.0], [0.0, -1.0]])
+@pytest.mark.parametrize("log_prob", [0.0, -np.inf])
+def test_certain_and_wrong_costs_much_but_not_all(log_prob):
+    log_probs = np.array([[log_prob, -1.0], [log_prob, -1.0]])
     found, loss = best_temperature(np.array([1.0, 2.0]), log_probs, np.array([True, False]))
     assert found > 1.5
     assert np.isfinite(loss)
-    found, _ = best_temperature(np.array([1.0, 2.0]), np.full((2, 2), -np.inf), np.zeros(2, bool))
-    assert np.isfinite(found)
-
-
-def test_no_samples():
-    with pytest.raises(ValueError, match="0 samples"):
-        best_temperature(np.array([1.0, 2.0]), np.zeros((0, 2)), np.zeros(0, bool))
 
 
 def test_reliability_counts_every_sample_once():
     confidence = np.array([0.0, 0.05, 0.1, 0.15, 0.99, 1.0])
-    right = np.array([False, True, False, True, True, True])
-    bins = reliability(confidence, right)
-    assert [(b.low, b.high, b.samples, b.right) for b in bins] == [
-        (0.0, 0.1, 2, 1),
-        (0.1, 0.2, 2, 1),
-        (0.9, 1.0, 2, 2),
-    ]
+    bins = reliability(confidence, np.array([False, True, False, True, True, True]))
+    assert [(b.low, b.samples, b.right) for b in bins] == [(0.0, 2, 1), (0.1, 2, 1), (0.9, 2, 2)]
     assert bins[1].confidence == pytest.approx(0.125)
-    assert reliability(confidence[:0], right[:0]) == []
-
-
-def test_threshold_curve_ends_at_the_accuracy():
-    kept, share = threshold_curve(np.array([0.2, 0.9, 0.9, 0.5]), np.array([0, 1, 0, 1], bool))
-    assert kept.tolist() == [0.5, 0.75, 1.0]
-    assert share.tolist() == [0.5, 2 / 3, 0.5]

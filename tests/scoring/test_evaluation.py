@@ -1,10 +1,14 @@
+import json
 import math
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from crnn_jax.core.charset import Charset
-from crnn_jax.scoring.evaluation import Prediction, evaluate_batches
+from crnn_jax.scoring.evaluation import EvaluationResult, Prediction, Row, evaluate_batches
+from crnn_jax.scoring.metrics import Sums
 
 CHARSET = Charset.from_characters("abc")
 LABELS = ["ab", "c", "", "abc", "b"]
@@ -25,34 +29,31 @@ def make_batch(ids, failed=()):
 
 
 def perfect(batch):
-    """Reads every label right, also where no picture was: that must not count."""
+    """Reads every label right, also where no image was: that must not count."""
     ids = np.full((len(batch["id"]), 4), -1, np.int32)
     lengths = np.zeros(len(batch["id"]), np.int32)
     for row, sample in enumerate(batch["id"]):
         label, _ = CHARSET.encode(LABELS[max(sample, 0)])
         ids[row, : len(label)] = label
         lengths[row] = len(label)
-    return Prediction(ids, lengths, np.full(len(ids), math.log(0.5), np.float32))
+    loss = np.array([1, np.nan, 3, 8, 8], np.float32)[: len(ids)]
+    return Prediction(ids, lengths, np.full(len(ids), math.log(0.5), np.float32), loss)
 
 
 def test_every_sample_counts_once():
     batches = [make_batch([3, 0, -1]), make_batch([4, 1, 2], [(1, "missing file")])]
     result = evaluate_batches(perfect, batches, ListSource(), CHARSET)
     assert [row.id for row in result.rows] == [0, 1, 2, 3, 4]
-    assert result.rows[1]._replace(confidence=0) == (
-        1,
-        "1.png",
-        "list",
-        "c",
-        None,
-        0,
-        "missing file",
-    )
+    assert result.rows[1][:5] == (1, "1.png", "list", "c", None)
     assert [row.text for row in result.rows] == ["ab", None, "", "abc", "b"]
     assert result.rows[0].confidence == pytest.approx(0.5)
     sums = result.sets["list"]
     assert (sums.count, sums.exact, sums.unreadable) == (5, 4, 1)
     assert sums.reasons == {"missing file": 1}
+    assert sums.metrics()["loss"] == (1 + 1 + 3) / 3  # neither the filling row's nor NaN
+    for batches in ([make_batch([0, 1]), make_batch([1])], [make_batch([2, 2])]):
+        with pytest.raises(ValueError, match="came twice"):
+            evaluate_batches(perfect, batches, ListSource(), CHARSET)
 
 
 def test_a_batch_is_sent_before_the_one_before_is_counted():
@@ -78,15 +79,73 @@ def test_a_batch_is_sent_before_the_one_before_is_counted():
     assert order == ["send 0", "send 1", "wait 0", "send 2", "wait 1", "wait 2"]
 
 
-def test_losses_are_averaged_over_those_that_have_one():
-    def predict(batch):
-        return perfect(batch)._replace(loss=np.array([1.0, np.nan, 3.0, 8.0], np.float32))
+@pytest.fixture
+def result():
+    result = EvaluationResult()
+    result.add(Row(0, "a.png", "one", "cat", "cat", 0.9), loss=0.5)
+    result.add(Row(1, "b.png", "one", "dog", "dot", 0.25))
+    result.add(Row(0, "c.png", "two", "a\tb", None, math.nan, "missing file"))
+    return result
 
-    batch = make_batch([0, 1, 2, -1])
-    assert evaluate_batches(predict, [batch], ListSource(), CHARSET).metrics()["loss"] == 2
+
+def test_results_of_parts_add_up(result):
+    both = EvaluationResult()
+    for row in result.rows:
+        part = EvaluationResult()
+        part.add(row, loss=0.5 if row.path == "a.png" else math.nan)
+        both = both + part
+    assert both == result
+    assert result.metrics().items() >= {"count": 3, "accuracy": 1 / 3, "loss": 0.5}.items()
+    message = EvaluationResult.from_message(json.loads(json.dumps(result.to_message())))
+    assert message.sets == result.sets
+    assert [row.path for row in message.rows] == ["c.png"]
 
 
-def test_a_sample_that_comes_twice_is_a_bug():
-    for batches in ([make_batch([0, 1]), make_batch([1])], [make_batch([2, 2])]):
-        with pytest.raises(ValueError, match="came twice"):
-            evaluate_batches(perfect, batches, ListSource(), CHARSET)
+def test_json_has_every_set_and_all_together(result):
+    result.note_reasons("two", {"missing file": 1, "unknown character": 1})
+    result.note_reasons("one", {"too long for its width": 2})
+    records = list(result.to_json())
+    assert [(r["set"], r["count"]) for r in records] == [("one", 2), ("two", 1), ("combined", 3)]
+    assert records[0]["accuracy"] == 0.5
+    low, high = records[2]["accuracy_interval"]
+    assert 0 < low < 1 / 3 < high < 1
+    # What could not be read is not counted twice.
+    assert records[1]["reasons"] == {"missing file": 1, "unknown character": 1}
+    assert records[2]["reasons"] == records[0]["reasons"] | records[1]["reasons"]
+    json.dumps(records, allow_nan=False)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.text("abAB1", max_size=120),
+            st.none() | st.text("abAB1", max_size=12),
+            st.none() | st.floats(0.01, 100),
+        )
+    )
+)
+def test_every_sample_is_in_one_group(found):
+    result, whole = EvaluationResult(), Sums()
+    for i, (label, text, aspect) in enumerate(found):
+        result.add(Row(i, "p", "s", label, text, 0.5 if text is not None else math.nan))
+        whole.add(label, text)
+        if aspect is not None:
+            result.aspects["s", i] = aspect
+    for groups in result.groups("s").values():
+        parts = sum(groups.values(), Sums())
+        assert parts.similarity == pytest.approx(whole.similarity)
+        parts.similarity = whole.similarity
+        assert parts == whole
+
+
+def test_groups_and_their_order():
+    result = EvaluationResult()
+    for i, length in enumerate((30, 0, 16, 10, 11, 100, 15, 101)):
+        result.add(Row(i, "p", "s", "a" * length, "", 0.5))
+    result.note_aspects("s", np.array([[10, 199], [0, -1], [100, 99], [5, 5], [1, 2], [1, 20]]))
+    groups = result.groups("s")
+    lengths = ["0", "10", "11-15", "16-20", "21-30", "51-100", "over 100"]
+    assert list(groups["by_length"]) == lengths
+    aspects = ["under 1", "1-2", "2-3", "12-20", "20 or more", "unknown"]
+    assert list(groups["by_aspect"]) == aspects
+    assert groups["by_aspect"]["unknown"].count == 3

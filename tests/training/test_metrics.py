@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from crnn_jax.scoring.result import EvaluationResult, Row
+from crnn_jax.scoring.evaluation import EvaluationResult, Row
 from crnn_jax.training.logging import (
     RIGHT,
     WRONG,

@@ -12,7 +12,7 @@ from target import fuzz, scratch_file
 def one_input(data):
 
     from crnn_jax.core.model_file import load_model
-    from crnn_jax.reading.loaded_model import ModelSpec
+    from crnn_jax.reading.loaded_model import LoadedModel
 
     variables, metadata = _model()
     if data[:1] == b"f":
@@ -25,7 +25,7 @@ def one_input(data):
             return
         if not isinstance(metadata, dict):
             return
-    ModelSpec.of(variables, metadata, "fuzz")
+    LoadedModel.of(variables, metadata, "fuzz")
 
 
 def seeds():

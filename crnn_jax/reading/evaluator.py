@@ -1,0 +1,225 @@
+"""Evaluates a model on annotated images: what the `evaluate` command does.
+
+evaluator = Evaluator.open('a.safetensors', ['test.txt'], 'beam', {'lexicon': 'words.txt'})
+result = evaluator.evaluate()
+evaluator.report('report', result, {'model': 'a.safetensors'})
+"""
+
+import dataclasses
+import functools
+import os
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from crnn_jax.core.errors import UserError
+from crnn_jax.core.model_file import read_safetensors, save_model
+from crnn_jax.data.files import FileSource
+from crnn_jax.data.loader import batches
+from crnn_jax.data.mixture import split as split_source
+from crnn_jax.data.plan import Plan, propose_boundaries
+from crnn_jax.data.source import resized_widths
+from crnn_jax.decoding.greedy import sequence_log_prob
+from crnn_jax.reading.decoder import Decoder, open_decoder
+from crnn_jax.reading.loaded_model import open_model
+from crnn_jax.reading.pictures import PhotoWarning
+from crnn_jax.reading.recognizer import GREEDY, Reading, Recognizer
+from crnn_jax.scoring.calibration import best_temperature
+from crnn_jax.scoring.compare import Comparison
+from crnn_jax.scoring.evaluation import EvaluationResult, Row, evaluate_batches
+
+BATCH_SIZE = 64
+SHAPES = 8  # array widths at most: every one is a compilation
+COLUMNS = 32  # a multiple of so many pixels: other data then often meets the same shapes
+TEMPERATURES = np.geomspace(0.25, 8, 41).astype(np.float32)  # 9 % apart
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluator:
+    """A model before its samples."""
+
+    recognizer: Recognizer
+    sources: Sequence[Any]
+    decoders: Sequence[Decoder]  # one, or greedy and then the other; the last is what counts
+    batch_size: int = BATCH_SIZE  # images read together; no result depends on it
+
+    @classmethod
+    def open(
+        cls,
+        model: str | None,
+        annotations: Sequence[str],
+        decoder: str = "greedy",
+        options: Mapping[str, Any] | None = None,
+        batch_size: int = BATCH_SIZE,
+        **opening: Any,
+    ) -> "Evaluator":
+        """Opens a model (None: the one that ships) and the files and words for its characters.
+
+        The options are those of `open_decoder`, opening is that of `open_annotation`.
+        """
+        Decoder(decoder)  # tells a wrong name
+        recognizer = Recognizer.load(model)
+        sources = [open_annotation(recognizer, path, **opening) for path in annotations]
+        name = "beam" if decoder == "both" else decoder
+        decoders = [open_decoder(recognizer.charset, name, **options or {})]
+        if decoder == "both":
+            decoders.insert(0, GREEDY)
+        return cls(recognizer, sources, decoders, batch_size)
+
+    def evaluate(self, decoder: Decoder | None = None) -> EvaluationResult:
+        """Reads every sample once; with the decoder that counts unless another is named."""
+        result = EvaluationResult()
+        for source in self.sources:
+            result += evaluate_source(
+                self.recognizer, source, self.batch_size, decoder or self.decoders[-1]
+            )
+        return result
+
+    def calibrate(self, path: str) -> float:
+        """Finds the temperature on the samples, uses it, writes the model with it; returns it."""
+        model = self.recognizer.name
+        if os.path.exists(path) and not (os.path.exists(model) and os.path.samefile(path, model)):
+            raise UserError(f"{path}: another file is there already; {model} is to be written")
+        found = find_temperature(self.recognizer, self.sources, self.decoders[-1], self.batch_size)
+        self.recognizer.temperature = found
+        save_calibrated(model, path, found)
+        return found
+
+    def report(
+        self,
+        path: str,
+        result: EvaluationResult,
+        about: Mapping[str, str],
+        comparison: Comparison | None = None,
+    ) -> str:
+        """Writes the HTML report of what `evaluate` returned; returns its path."""
+        from crnn_jax.scoring.html_report import choose, mistakes, write_report
+
+        sources = {source.name: source for source in self.sources}
+
+        def image_of(row: Row) -> Any:
+            return sources[row.set].content(row.id)
+
+        # An evaluation keeps no alignments: the mistakes shown are read once more.
+        chosen = choose(mistakes(result.rows))
+        rows = [mistake.row for mistake in chosen if mistake.row.text is not None]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", PhotoWarning)
+            readings = self.recognizer.read(map(image_of, rows), self.decoders[-1], "return")
+        # An image may have changed since, or an equal score fallen the other way: the report
+        # shows what was counted, without an alignment of something else.
+        characters = {
+            (row.set, row.id): reading.characters
+            for row, reading in zip(rows, readings, strict=True)
+            if isinstance(reading, Reading) and reading.text == row.text
+        }
+        return write_report(path, result, about, chosen, characters, comparison, image_of)
+
+
+def open_annotation(recognizer: Recognizer, path: str, *, split: str = "", **opening: Any) -> Any:
+    """Opens an annotation file, or a folder labelled by its file names, for a model.
+
+    With a split, as in `data.split`, only the samples that training with it does not see; opening
+    is `FileSource`'s format and images.
+    """
+    source = FileSource(
+        path,
+        recognizer.charset,
+        unknown="map" if recognizer.emits_unknown else "unusable",
+        channels=recognizer.preprocessing.channels,
+        **opening,
+    )
+    source.require_pictures()
+    return split_source(source, split)[1] if split else source
+
+
+def evaluate_source(
+    recognizer: Recognizer, source: Any, batch_size: int = BATCH_SIZE, decoder: Decoder = GREEDY
+) -> EvaluationResult:
+    """Reads every sample of a source once and counts; why training would not is noted."""
+    plan, stream = read_batches(recognizer, source, batch_size)
+    predict = functools.partial(recognizer.predict, decoder=decoder)
+    result = evaluate_batches(predict, stream, source, recognizer.charset)
+    result.note_reasons(source.name, plan.reasons.counts)
+    result.note_aspects(source.name, source.sizes(np.arange(len(source))))
+    return result
+
+
+def read_batches(
+    recognizer: Recognizer, source: Any, batch_size: int = BATCH_SIZE
+) -> tuple[Plan, Iterator[Any]]:
+    """Every sample of a source once, in few array shapes: the plan and its batches."""
+    preprocessing = recognizer.preprocessing
+    boundaries: tuple[int, ...] = ()
+    if preprocessing.free_width:
+        sizes = source.sizes(np.arange(len(source)))
+        widths = resized_widths(sizes[sizes[:, 0] > 0], preprocessing)
+        proposed = propose_boundaries(widths, SHAPES, COLUMNS)
+        boundaries = tuple(min(width, preprocessing.max_width) for width in proposed)
+    plan = Plan(
+        source,
+        batch_size=batch_size,
+        boundaries=boundaries,
+        preprocessing=preprocessing,
+        geometry=recognizer.config.geometry,
+        shuffle=False,
+        all=True,
+    )
+    return plan, batches(plan, source, preprocessing, stop=plan.steps_per_epoch)
+
+
+def find_temperature(
+    recognizer: Recognizer,
+    sources: Sequence[Any],
+    decoder: Decoder = GREEDY,
+    batch_size: int = BATCH_SIZE,
+) -> float:
+    """The temperature at which confidences tell best which readings are right.
+
+    A network trained to the end is too sure of itself; dividing its logits by a temperature above
+    1 makes it less so and changes no text (C. Guo et al., ICML 2017, section 4.2).
+    """
+    blank_id = recognizer.charset.blank_id
+    log_probs, right = [], []
+    for source in sources:
+        for batch in read_batches(recognizer, source, batch_size)[1]:
+            logits, lengths = recognizer.emitted(batch)
+            decoded = decoder.decode(logits, lengths, 1.0, blank_id=blank_id)
+            ids, id_lengths = decoded.ids[:, 0], decoded.id_lengths[:, 0]
+            tried = np.asarray(_tried(logits, lengths, ids, id_lengths, blank_id=blank_id))
+            failed = dict(batch["failed"])
+            for i, sample in enumerate(int(s) for s in batch["id"]):
+                if sample >= 0 and sample not in failed:
+                    text = recognizer.charset.decode(ids[i, : id_lengths[i]])
+                    log_probs.append(tried[:, i])
+                    right.append(text == source.text(sample))
+    if not right:
+        raise UserError("no picture to calibrate on")
+    return best_temperature(TEMPERATURES, np.stack(log_probs), np.array(right))[0]
+
+
+@functools.partial(jax.jit, static_argnames=("blank_id",))
+def _tried(
+    logits: jax.Array, lengths: jax.Array, ids: jax.Array, id_lengths: jax.Array, *, blank_id: int
+) -> jax.Array:
+    """log p(text | image) at each of TEMPERATURES: float32 [g, b]."""
+
+    def at(temperature):
+        return sequence_log_prob(logits / temperature, lengths, ids, id_lengths, blank_id=blank_id)
+
+    return jax.lax.map(at, jnp.asarray(TEMPERATURES))
+
+
+def save_calibrated(
+    model: str | os.PathLike[str], path: str | os.PathLike[str], temperature: float
+) -> None:
+    """Writes a model (file or workdir) anew, parameters in float16 still so, maybe in place."""
+    variables, metadata = open_model(model)
+    half = False
+    if not os.path.isdir(model):
+        half = any(array.dtype == np.float16 for array in read_safetensors(model)[0].values())
+    save_model(path, variables, metadata | {"temperature": temperature}, float16=half)
