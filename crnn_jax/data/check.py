@@ -8,8 +8,7 @@ import os
 import re
 import shlex
 import unicodedata
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,8 +20,15 @@ from crnn_jax.core.images import UnreadableImage
 from crnn_jax.core.preprocessing import Preprocessing
 from crnn_jax.data.files import FileSource
 from crnn_jax.data.plan import Plan, propose_boundaries, propose_max_width
-from crnn_jax.data.progress import Progress
-from crnn_jax.data.source import CHUNK, Reasons, described, shown, shown_path, trainable
+from crnn_jax.data.source import (
+    CHUNK,
+    Reasons,
+    described,
+    progress_bar,
+    shown,
+    shown_path,
+    trainable,
+)
 from crnn_jax.data.sources import charset_from, count_characters
 
 BATCH = 64  # of the plan whose padding is reported
@@ -65,12 +71,8 @@ def inspect(annotations: Sequence[str], options: Options) -> dict[str, Any]:
 
     Returns:
         JSON-ready: 'sets' (one each), 'characters', 'overlap', 'proposal' and 'command'.
-
-    Raises:
-        UserError: naming file and line.
     """
-    where = options.format, options.images
-    counted = sum((count_characters(name, *where) for name in annotations), Counter())
+    counted = count_characters(annotations, options.format, options.images)
     if not counted:
         raise UserError(f"{annotations[0]}: no label has any character")
     every = charset_from(counted, options.ignore_case)
@@ -101,8 +103,8 @@ class _Set:
     Attributes:
         usable: bool [n].
         widths: int64 [n], natural widths in pixels; 0 where not usable.
-        paths: uint64 [n], a hash of each picture's place in the file system.
-        contents: uint64 [n], a hash of each picture's bytes; 0 where it was not read.
+        paths: uint64 [n], a hash of each image's place in the file system.
+        contents: uint64 [n], a hash of each image's bytes; 0 where it was not read.
     """
 
     def __init__(self, name: str, charset: Charset, options: Options) -> None:
@@ -122,6 +124,7 @@ class _Set:
             sizes = source.sizes(ids).astype(np.int64)
             self.widths[ids] = rule.natural_width(sizes[:, 0], sizes[:, 1])
             self.needed[ids] = frames_needed_flat(*source.labels_of(ids))
+        self.label_lengths = np.diff(source.labels[1])[self.usable]
         self.notes = Reasons()
         self.paths, self.contents = np.zeros(n, np.uint64), np.zeros(n, np.uint64)
         self._survey()
@@ -136,18 +139,20 @@ class _Set:
         self.notes.add(reason, (described(self.source, i) for i in ids), len(ids))
 
     def _decode(self) -> int:
-        """Decodes pictures; those that cannot be are no more `usable`. Returns how many."""
+        """Decodes images; those that cannot be are no more `usable`. Returns how many."""
         ids, wanted = np.flatnonzero(self.usable), self.options.decode
         if 0 <= wanted < ids.size:
             ids = ids[np.linspace(0, ids.size, wanted, endpoint=False).astype(np.int64)]
-        progress = Progress(f"{self.source.name}: pictures decoded", ids.size)
-        with concurrent.futures.ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        with (
+            progress_bar(f"{self.source.name}: pictures decoded", ids.size) as bar,
+            concurrent.futures.ThreadPoolExecutor(os.cpu_count() or 1) as pool,
+        ):
             read = pool.map(lambda i: self.source.read(np.array([i]))[0], ids.tolist())
-            for done, (i, picture) in enumerate(zip(ids.tolist(), read, strict=True), 1):
-                if isinstance(picture, str):
+            for i, image in zip(ids.tolist(), read, strict=True):
+                if isinstance(image, str):
                     self.usable[i] = False
-                    self.reasons.add(picture, [described(self.source, i)])
-                progress(done)
+                    self.reasons.add(image, [described(self.source, i)])
+                bar.update()
         return int(ids.size)
 
     def _survey(self) -> None:
@@ -198,12 +203,9 @@ class _Set:
             "unusable": self.reasons.to_json(),
             "notes": self.notes.to_json(),
             "tightest": list(self._tightest()),
-            "label_lengths": _histogram(self._label_lengths()),
+            "label_lengths": _histogram(self.label_lengths),
             "widths": _histogram(self.widths[self.usable]),
         }
-
-    def _label_lengths(self) -> np.ndarray:
-        return np.diff(self.source.labels[1])[self.usable]
 
     def proposal(self) -> dict[str, Any]:
         """Widths and lengths that suit training on this set."""
@@ -211,9 +213,8 @@ class _Set:
             return {}
         rule, natural = self.options.preprocessing, self.widths[self.usable]
         most = max(propose_max_width(natural), rule.min_width)
-        boundaries = propose_boundaries(
-            np.clip(natural, rule.min_width, most), self.options.buckets
-        )
+        fitted = np.clip(natural, rule.min_width, most)
+        boundaries = propose_boundaries(fitted, self.options.buckets)
         max_width = boundaries[-1]  # wider ones would be one shape more
         plan = Plan(
             self.source,
@@ -227,7 +228,7 @@ class _Set:
             "boundaries": list(boundaries),
             "padding": round(plan.padding_share(), 4),
             "batch_size": BATCH,
-            "longest_label": int(self._label_lengths().max()),
+            "longest_label": int(self.label_lengths.max()),
         }
 
 
@@ -275,24 +276,22 @@ def _command(
     annotations: Sequence[str], charset: Charset, proposal: dict[str, Any], options: Options
 ) -> str:
     """The training command to run next."""
-    keys = {"data.train": annotations[0]}
-    if len(annotations) > 1:
-        keys["data.validation"] = ",".join(annotations[1:])
-    else:
-        keys["data.split"] = "10%"
-    if options.images:
-        keys["data.images"] = options.images
-    if options.format != "auto":
-        keys["data.format"] = options.format
-    keys["charset.table"] = options.table
-    if not options.table:
-        keys["charset.characters"] = "".join(charset.characters)
-    keys["charset.ignore_case"] = str(options.ignore_case)
+    validation = ",".join(annotations[1:])
+    keys: dict[str, Any] = {
+        "data.train": annotations[0],
+        "data.validation": validation or None,
+        "data.split": None if validation else "10%",
+        "data.images": options.images or None,
+        "data.format": None if options.format == "auto" else options.format,
+        "charset.table": options.table,
+        "charset.characters": None if options.table else "".join(charset.characters),
+        "charset.ignore_case": options.ignore_case,
+    }
     if proposal:
-        keys["preprocessing.width"] = "0"
-        keys["preprocessing.max_width"] = str(proposal["max_width"])
+        keys["preprocessing.width"] = 0
+        keys["preprocessing.max_width"] = proposal["max_width"]
         keys["data.boundaries"] = str(tuple(proposal["boundaries"])).replace(" ", "")
-    flags = [f"--config.{key}={value}" for key, value in keys.items()]
+    flags = [f"--config.{key}={value}" for key, value in keys.items() if value is not None]
     return shlex.join(["python", "-m", "crnn_jax.main", "--config=configs/words.py", *flags])
 
 
@@ -304,9 +303,8 @@ def text_of(report: dict[str, Any]) -> Iterator[str]:
     for shared in report["overlap"]:
         one, other = shared["sets"]
         yield f"{shared['count']:,} pictures of {other} stand in {one} too, by {shared['by']}:"
-        yield from _examples(map(shown_path, shared["examples"]))
-    proposal = report["proposal"]
-    if proposal:
+        yield from (f"      {shown_path(path)}" for path in shared["examples"])
+    if proposal := report["proposal"]:
         boundaries = proposal["boundaries"]
         yield (
             f"proposed for {report['sets'][0]['name']}: max_width {proposal['max_width']} px, "
@@ -314,9 +312,7 @@ def text_of(report: dict[str, Any]) -> Iterator[str]:
             f"{100 * proposal['padding']:.1f} % padding in batches of {proposal['batch_size']}; "
             f"longest label {proposal['longest_label']} characters"
         )
-    yield ""
-    yield "to train on it:"
-    yield f"  {report['command']}"
+    yield from ("", "to train on it:", f"  {report['command']}")
 
 
 def _set_lines(one: dict[str, Any]) -> Iterator[str]:
@@ -325,8 +321,12 @@ def _set_lines(one: dict[str, Any]) -> Iterator[str]:
         f"{one['name']} ({one['format']}): {one['samples']:,} samples, {one['trainable']:,} can "
         f"be trained on, {left_out:,} cannot; {one['decoded']:,} pictures decoded"
     )
-    yield from _reason_lines("cannot be used", one["unusable"])
-    yield from _reason_lines("worth a look", one["notes"])
+    for title, reasons in (("cannot be used", one["unusable"]), ("worth a look", one["notes"])):
+        if reasons:
+            yield f"  {title}:"
+        for reason, found in reasons.items():
+            yield f"    {found['count']:,} {reason}"
+            yield from (f"      {example}" for example in found["examples"][:3])
     if one["tightest"]:
         yield "  tightest (frames for what the label needs):"
         for row in one["tightest"]:
@@ -337,31 +337,16 @@ def _set_lines(one: dict[str, Any]) -> Iterator[str]:
     yield ""
 
 
-def _reason_lines(title: str, reasons: dict[str, Any]) -> Iterator[str]:
-    if reasons:
-        yield f"  {title}:"
-    for reason, found in reasons.items():
-        yield f"    {found['count']:,} {reason}"
-        yield from _examples(found["examples"][:3])
-
-
-def _examples(examples: Iterable[str]) -> Iterator[str]:
-    for example in examples:
-        yield f"      {example}"
-
-
 def _histogram_lines(title: str, histogram: dict[str, int]) -> Iterator[str]:
     if not histogram:
         return
-    values = np.array([int(value) for value in histogram])
-    times = np.array(list(histogram.values()))
+    values, times = np.array(list(histogram), np.int64), np.array(list(histogram.values()))
     yield f"  {title}: {values.min()} to {values.max()}"
     edges = np.unique(np.linspace(values.min(), values.max() + 1, ROWS + 1).astype(np.int64))
-    spans = list(itertools.pairwise(edges.tolist()))
-    sums = [int(times[(values >= low) & (values < high)].sum()) for low, high in spans]
-    for (low, high), count in zip(spans, sums, strict=True):
+    sums, _ = np.histogram(values, edges, weights=times)
+    for (low, high), count in zip(itertools.pairwise(edges.tolist()), sums.tolist(), strict=True):
         span = f"{low}" if high == low + 1 else f"{low}-{high - 1}"
-        bar = "#" * -(-BARS * count // max(sums))
+        bar = "#" * -(-BARS * count // sums.max())
         yield f"    {span:>9} {count:>9,} {bar}".rstrip()
 
 

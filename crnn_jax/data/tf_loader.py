@@ -16,7 +16,6 @@ import numpy as np
 from crnn_jax.core.errors import UserError
 from crnn_jax.core.preprocessing import Preprocessing
 from crnn_jax.data import loader
-from crnn_jax.data.batch import Batch
 from crnn_jax.data.plan import Plan
 from crnn_jax.data.source import Source
 from crnn_jax.data.sources import charset_of, open_sources, plan_of, preprocessing_of
@@ -40,10 +39,7 @@ def as_dataset(
     Returns:
         A dataset of dictionaries: image uint8 [b h w c], width int32 [b], label int32 [b n],
         label_length int32 [b], mask bool [b], id int64 [b], text string [b], failed_id int64 [f]
-        and failed_reason string [f] (see `batch.Batch`). Endless where training.
-
-    Raises:
-        UserError: TensorFlow is not installed, or whatever `open_sources` finds.
+        and failed_reason string [f] (see `loader.Batch`). Endless where training.
     """
     own = Preprocessing.from_metadata(origin["preprocessing"]) if origin else None
     charset, preprocessing = charset_of(config), preprocessing_of(config, own)
@@ -93,25 +89,25 @@ def make_dataset(
                 raised.append(error)
             raise
 
-    rows = plan.batch_size // host[1]
-    image = (rows, preprocessing.height, None, preprocessing.channels)
+    b = plan.batch_size // host[1]
     signature = {
-        "image": tf.TensorSpec(image, tf.uint8),
-        "width": tf.TensorSpec((rows,), tf.int32),
-        "label": tf.TensorSpec((rows, None), tf.int32),
-        "label_length": tf.TensorSpec((rows,), tf.int32),
-        "mask": tf.TensorSpec((rows,), tf.bool),
-        "id": tf.TensorSpec((rows,), tf.int64),
-        "text": tf.TensorSpec((rows,), tf.string),
-        "failed_id": tf.TensorSpec((None,), tf.int64),
-        "failed_reason": tf.TensorSpec((None,), tf.string),
+        "image": ((b, preprocessing.height, None, preprocessing.channels), tf.uint8),
+        "width": ((b,), tf.int32),
+        "label": ((b, None), tf.int32),
+        "label_length": ((b,), tf.int32),
+        "mask": ((b,), tf.bool),
+        "id": ((b,), tf.int64),
+        "text": ((b,), tf.string),
+        "failed_id": ((None,), tf.int64),
+        "failed_reason": ((None,), tf.string),
     }
-    return tf.data.Dataset.from_generator(elements, output_signature=signature)
+    specs = {name: tf.TensorSpec(*spec) for name, spec in signature.items()}
+    return tf.data.Dataset.from_generator(elements, output_signature=specs)
 
 
 def batches(
     plan: Plan, source: Source, preprocessing: Preprocessing, **options: Any
-) -> Iterator[Batch]:
+) -> Iterator[loader.Batch]:
     """`loader.batches`, driven by tf.data: the same arguments, the same batches.
 
     TensorFlow is kept off accelerators: they belong to whoever trains.

@@ -12,7 +12,6 @@ import numpy as np
 
 from crnn_jax.data.files import FileSource
 from crnn_jax.data.loader import batches
-from crnn_jax.data.mixture import split as split_source
 from crnn_jax.data.plan import Plan, propose_boundaries
 from crnn_jax.data.source import resized_widths
 from crnn_jax.reading.decoder import Decoder
@@ -49,7 +48,7 @@ def open_annotation(
         channels=recognizer.preprocessing.channels,
     )
     source.require_pictures()
-    return split_source(source, split)[1] if split else source
+    return source.split(split)[1] if split else source
 
 
 def evaluate_source(

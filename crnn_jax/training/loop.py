@@ -16,7 +16,7 @@ import jax
 import numpy as np
 
 from crnn_jax.core.errors import UserError
-from crnn_jax.data.batch import Batch
+from crnn_jax.data.loader import Batch
 from crnn_jax.data.plan import Plan
 from crnn_jax.models.crnn import CRNN
 from crnn_jax.scoring.evaluation import Prediction, evaluate_batches

@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from crnn_jax.core.charset import Charset
-from crnn_jax.data.batch import Batch
+from crnn_jax.data.loader import Batch
 from crnn_jax.data.source import Source
 from crnn_jax.scoring.evaluation import Prediction
 

@@ -6,7 +6,7 @@ import jax
 
 from crnn_jax.core.errors import UserError
 from crnn_jax.data import loader, tf_loader
-from crnn_jax.data.batch import Batch
+from crnn_jax.data.loader import Batch
 from crnn_jax.data.plan import Plan
 from crnn_jax.data.source import Source
 from crnn_jax.training.experiment import Experiment
