@@ -48,9 +48,6 @@ def import_weights(
             has last and crnn.pytorch first.
         ignore_case: labels were folded to one case; None: true where the characters have only one.
         width: of the network's input in pixels, 0 for free width; None: as in the source.
-
-    Raises:
-        UserError: the file is damaged, holds another network, or another number of classes.
     """
     name = os.fspath(path)
     if (table is None) == (alphabet is None):
@@ -70,7 +67,7 @@ def import_weights(
             "to the top"
         )
     if config.channels not in (1, 3):
-        raise UserError(f"{name}: conv1 takes {config.channels} channels; a picture has 1 or 3")
+        raise UserError(f"{name}: conv1 takes {config.channels} channels; an image has 1 or 3")
     width = network.width if width is None else width
     metadata = {
         "model": config.to_dict(),
@@ -85,11 +82,7 @@ def import_weights(
 
 
 def read_network(path: str | os.PathLike[str]) -> Network:
-    """Reads a file of any of the formats.
-
-    Raises:
-        UserError: there is no such file, or it is damaged, or holds another network.
-    """
+    """Reads a file of any of the formats."""
     name = os.fspath(path)
     with open_file(name) as file:
         start = read_bytes(file, name, 9)

@@ -51,25 +51,17 @@ class Network:
 
 
 def assemble(network: Network, name: str) -> tuple[dict[str, Any], ModelConfig]:
-    """Converts a network to our variables.
+    """({'params', 'batch_stats'} of float32 arrays, config) of a network; `name` is the file's.
 
-    Args:
-        network: to convert. Shapes are checked against the config by `ModelSpec.of`, later.
-        name: of the file, for errors.
-
-    Returns:
-        ({'params', 'batch_stats'} of float32 arrays, the network's config).
-
-    Raises:
-        UserError: a layer is missing, or its arrays cannot belong to one CRNN.
+    Shapes are checked against the config by `ModelSpec.of`, later.
     """
-    flat = {}
-    for layer, roles in network.layers.items():
-        for role, array in roles.items():
-            if array.dtype.kind != "f":
-                raise UserError(f"{name}: {layer}/{role} holds {array.dtype}, not floats")
-            with np.errstate(over="ignore"):  # `ModelSpec.of` finds infinities
-                flat[f"{layer}/{role}"] = np.array(array, np.float32, order="C")
+    pairs = network.layers.items()
+    flat = {f"{layer}/{role}": a for layer, roles in pairs for role, a in roles.items()}
+    for key, array in flat.items():
+        if array.dtype.kind != "f":
+            raise UserError(f"{name}: {key} holds {array.dtype}, not floats")
+        with np.errstate(over="ignore"):  # `ModelSpec.of` finds infinities
+            flat[key] = np.array(array, np.float32, order="C")
     params: dict[str, Any] = unflatten(flat)
     # One config key for all norms: the smallest, so that nothing negative is added to a variance.
     epsilon = min(network.epsilon.values())
