@@ -22,24 +22,17 @@ from crnn_jax.data.sources import charset_of, open_sources, plan_of, preprocessi
 
 
 def as_dataset(
-    config: Any,
-    *,
-    training: bool = True,
-    start: int = 0,
-    origin: dict[str, Any] | None = None,
+    config: Any, *, training: bool = True, start: int = 0, origin: dict[str, Any] | None = None
 ) -> Any:
-    """What a config trains on (or validates on), as a tf.data.Dataset.
+    """What a config trains on (or validates on), as a tf.data.Dataset from step `start` on.
 
     Args:
-        config: as for training.
         training: False gives every sample of the first validation source once.
-        start: first step.
         origin: metadata of the model that `config.init_from` names: `load_model(PATH)[1]`.
 
     Returns:
-        A dataset of dictionaries: image uint8 [b h w c], width int32 [b], label int32 [b n],
-        label_length int32 [b], mask bool [b], id int64 [b], text string [b], failed_id int64 [f]
-        and failed_reason string [f] (see `loader.Batch`). Endless where training.
+        A dataset of dictionaries, endless where training: the arrays of `loader.Batch`, text
+        string [b], failed_id int64 [f] and failed_reason string [f].
     """
     own = Preprocessing.from_metadata(origin["preprocessing"]) if origin else None
     charset, preprocessing = charset_of(config), preprocessing_of(config, own)
@@ -49,15 +42,10 @@ def as_dataset(
         raise UserError("data.validation: there is none; name a file, or set data.split")
     source = train if training else validation[0]
     plan = plan_of(config, source, preprocessing, geometry, evaluation=not training)
-    return make_dataset(
-        plan,
-        source,
-        preprocessing,
-        start=start,
-        stop=None if training else plan.steps_per_epoch,
-        augment=config.data.augment if training else None,
-        seed=config.seed,
-    )
+    stop = None if training else plan.steps_per_epoch
+    augment = config.data.augment if training else None
+    options = {"start": start, "stop": stop, "augment": augment, "seed": config.seed}
+    return make_dataset(plan, source, preprocessing, **options)
 
 
 def make_dataset(

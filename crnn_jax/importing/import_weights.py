@@ -18,7 +18,6 @@ from crnn_jax.core.safetensors import read_safetensors
 from crnn_jax.core.user_files import open_file, read_bytes
 from crnn_jax.importing import keras, torch
 from crnn_jax.importing.network import Network, assemble
-from crnn_jax.models.config import ModelConfig
 from crnn_jax.reading.loaded_model import ModelSpec
 
 
@@ -68,11 +67,20 @@ def import_weights(
         )
     if config.channels not in (1, 3):
         raise UserError(f"{name}: conv1 takes {config.channels} channels; an image has 1 or 3")
-    width = network.width if width is None else width
+    # tf.image.resize samples the nearest pixels only; CRNN.tf2 rounds the width down.
+    resizing = {} if network.source == "crnn.pytorch" else {"rounding": "floor", "antialias": False}
+    preprocessing = Preprocessing(
+        channels=config.channels,
+        width=network.width if width is None else width,
+        min_width=min_image_width(config.geometry),
+        mean=config.mean,
+        scale=config.scale,
+        **resizing,  # type: ignore[arg-type]
+    )
     metadata = {
         "model": config.to_dict(),
         **charset.to_metadata(),
-        "preprocessing": _preprocessing(network.source, config, width).to_metadata(),
+        "preprocessing": preprocessing.to_metadata(),
         "temperature": 1.0,
         "emit_unknown": False,
         "training": {"imported_from": os.path.basename(name), "source": network.source},
@@ -119,17 +127,3 @@ def _charset(
         cased = "".join(c for c in charset.characters if c.lower() != c.upper())
         ignore_case = cased.islower() or cased.isupper()
     return dataclasses.replace(charset, ignore_case=ignore_case)
-
-
-def _preprocessing(source: str, config: ModelConfig, width: int) -> Preprocessing:
-    shared: dict[str, Any] = {
-        "channels": config.channels,
-        "width": width,
-        "min_width": min_image_width(config.geometry),
-        "mean": config.mean,
-        "scale": config.scale,
-    }
-    if source == "crnn.pytorch":
-        return Preprocessing(**shared)
-    # tf.image.resize samples the nearest pixels only; CRNN.tf2 rounds the width down.
-    return Preprocessing(**shared, rounding="floor", antialias=False)

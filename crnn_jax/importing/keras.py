@@ -196,7 +196,13 @@ def _facts(config: Any, name: str) -> dict[str, Any]:
             elif kind == "ZeroPadding2D":
                 padded = True
             elif kind == "Bidirectional":
-                _check_lstm(layer["layer"]["class_name"], layer["layer"]["config"], at)
+                if layer["layer"]["class_name"] != "LSTM":
+                    raise UserError(f"{at}: holds no LSTM, but {layer['layer']['class_name']}")
+                inner = layer["layer"]["config"]
+                # Keras before 2.3 computed gates by 'hard_sigmoid' by default.
+                for key, want in (("activation", "tanh"), ("recurrent_activation", "sigmoid")):
+                    if inner.get(key, want) != want:
+                        raise UserError(f"{at}: {key} is {inner[key]!r}, ours is {want!r}")
             elif kind in ("LeakyReLU", "PReLU", "ELU") or (
                 kind in ("Conv2D", "Activation") and layer["activation"] not in ("linear", "relu")
             ):
@@ -221,12 +227,3 @@ def _config_layers(config: Any) -> Iterator[tuple[str, dict[str, Any]]]:
             yield from _config_layers(layer)
         else:
             yield layer["class_name"], layer["config"]
-
-
-def _check_lstm(kind: str, layer: dict[str, Any], at: str) -> None:
-    if kind != "LSTM":
-        raise UserError(f"{at}: holds a {kind}, not an LSTM")
-    # Keras before 2.3 computed gates by 'hard_sigmoid' by default.
-    for key, want in (("activation", "tanh"), ("recurrent_activation", "sigmoid")):
-        if layer.get(key, want) != want:
-            raise UserError(f"{at}: {key} is {layer[key]!r}, ours is {want!r}")

@@ -25,12 +25,10 @@ class Network:
     """Weights under our layers' names, in Keras's layout, and what is known about them.
 
     Attributes:
-        source: 'CRNN.tf2' or 'crnn.pytorch'.
         layers: conv1..7 {kernel [h w in out], bias [out], optional before a batch norm}; bn3, bn5,
             bn7 {gamma, beta, moving_mean, moving_variance}; bi_lstm1, bi_lstm2 {forward/kernel
             [in 4h], forward/recurrent_kernel [h 4h], forward/bias [4h], gates i f g o; backward/..
             the same}; projection (geometry 'torch' only) and logits {kernel [in out], bias}.
-        geometry: 'keras' or 'torch'.
         epsilon: of each batch norm.
         mean, scale: the network was trained on (levels 0..255 - mean) / scale.
         width: fixed input width in pixels; 0: free.
@@ -38,7 +36,7 @@ class Network:
         notes: what the file does not say, and the value assumed.
     """
 
-    source: str
+    source: str  # 'CRNN.tf2' or 'crnn.pytorch'
     layers: Layers
     geometry: str
     epsilon: dict[str, float]
