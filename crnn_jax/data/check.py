@@ -50,24 +50,14 @@ STRETCHED = "narrower than min_width, stretched"
 _ODD_SPACE = re.compile(r"^\s|\s$|\s\s|[^\S ]|[\x00-\x1f\x7f-\x9f\xad\u200b-\u200f\u2060\ufeff]")
 
 
-@dataclasses.dataclass(frozen=True)
-class Options:
-    """How to look; `decode` pictures (-1: all) are spread over each set."""
-
-    table: str  # '' takes every character that occurs
-    ignore_case: bool
-    images: str
-    format: str
-    preprocessing: Preprocessing
-    geometry: str
-    max_label_length: int
-    decode: int
-    compare_bytes: bool  # find equal files under different names
-    buckets: int  # to propose, at most
-
-
-def inspect(annotations: Sequence[str], options: Options) -> dict[str, Any]:
+def inspect(annotations: Sequence[str], options: Any, rule: Preprocessing) -> dict[str, Any]:
     """Looks at sets (what `FileSource` opens), the first of which is to be trained on.
+
+    Args:
+        annotations: names of the sets.
+        options: the flags of `crnn_jax.check`: table, ignore_case, images, format, geometry,
+            max_label_length, decode, hash and buckets.
+        rule: for resizing.
 
     Returns:
         JSON-ready: 'sets' (one each), 'characters', 'overlap', 'proposal' and 'command'.
@@ -77,7 +67,7 @@ def inspect(annotations: Sequence[str], options: Options) -> dict[str, Any]:
         raise UserError(f"{annotations[0]}: no label has any character")
     every = charset_from(counted, options.ignore_case)
     charset = Charset.read(options.table, options.ignore_case) if options.table else every
-    sets = [_Set(name, charset, options) for name in annotations]
+    sets = [_Set(name, charset, options, rule) for name in annotations]
     known = set(charset.characters)
     occurring = {folded for c in counted for folded in charset.normalize(c)}
     unknown = {c: n for c, n in counted.most_common() if not set(charset.normalize(c)) <= known}
@@ -107,9 +97,8 @@ class _Set:
         contents: uint64 [n], a hash of each image's bytes; 0 where it was not read.
     """
 
-    def __init__(self, name: str, charset: Charset, options: Options) -> None:
-        rule = options.preprocessing
-        self.options = options
+    def __init__(self, name: str, charset: Charset, options: Any, rule: Preprocessing) -> None:
+        self.options, self.rule = options, rule
         self.source = source = FileSource(
             name, charset, format=options.format, images=options.images, cache=True
         )
@@ -162,7 +151,7 @@ class _Set:
             path, label = source.line(i)
             place = os.path.abspath(os.path.join(source.reader.root, path))
             self.paths[i] = _hash(place.encode("utf-8", "surrogatepass"))
-            if self.options.compare_bytes:
+            if self.options.hash:
                 self.contents[i] = _hash_of_content(source, i)
             if not unicodedata.is_normalized("NFC", label):
                 notes.add(NOT_NFC, [source.where(i)])
@@ -181,7 +170,7 @@ class _Set:
 
     def _tightest(self) -> Iterator[dict[str, Any]]:
         """The usable samples with the fewest frames for what their label needs."""
-        rule, source = self.options.preprocessing, self.source
+        rule, source = self.rule, self.source
         fitted = np.clip(self.widths, rule.min_width, rule.max_width)
         width = fitted if rule.free_width else np.full(fitted.size, rule.width)
         frames = num_frames(width, self.options.geometry)
@@ -211,7 +200,7 @@ class _Set:
         """Widths and lengths that suit training on this set."""
         if not self.usable.any():
             return {}
-        rule, natural = self.options.preprocessing, self.widths[self.usable]
+        rule, natural = self.rule, self.widths[self.usable]
         most = max(propose_max_width(natural), rule.min_width)
         fitted = np.clip(natural, rule.min_width, most)
         boundaries = propose_boundaries(fitted, self.options.buckets)
@@ -273,7 +262,7 @@ def _histogram(values: np.ndarray) -> dict[str, int]:
 
 
 def _command(
-    annotations: Sequence[str], charset: Charset, proposal: dict[str, Any], options: Options
+    annotations: Sequence[str], charset: Charset, proposal: dict[str, Any], options: Any
 ) -> str:
     """The training command to run next."""
     validation = ",".join(annotations[1:])

@@ -37,15 +37,9 @@ def write_tflite(
     batch: int = 0,
     width: int = 0,
 ) -> None:
-    """Writes `path`.
+    """Writes `path`; options as of `ExportPlan`.
 
-    Args:
-        model: to write.
-        path: of the file.
-        post: 'none', 'softmax' or 'greedy'.
-        quantize: 'none' (float32), 'float16' weights, or 'dynamic': 8-bit weights and products,
-            activations scaled at run time.
-        batch, width: fixed sizes, both or none; 0: free.
+    'dynamic' has 8-bit weights and products, activations scaled at run time.
     """
     with tempfile.TemporaryDirectory(prefix="crnn_jax_tflite_") as folder:
         source = os.path.join(folder, "saved_model")

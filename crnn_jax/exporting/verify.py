@@ -81,13 +81,9 @@ def open_sources(
 def verify(
     model: LoadedModel, plan: ExportPlan, sources: Sequence[Any], *, limit: int = 0
 ) -> Report:
-    """Reads pictures with the file's own runtime and with the model, and compares.
+    """Reads pictures with what `plan.write` has written and with the model, and compares.
 
-    Args:
-        model: what was exported.
-        plan: what `plan.write` has written.
-        sources: of `open_sources`.
-        limit: pictures of each at most, evenly spread; 0: all.
+    `limit` is of pictures of each source, evenly spread; 0: all.
     """
     rule = model.preprocessing
     if plan.layout == "opencv":
@@ -190,7 +186,6 @@ def run(
     """What the file's own runtime reads, in a process where ours cannot be imported.
 
     Args:
-        model, plan: as of `verify`.
         images: uint8 [h w c] each, resized.
         files: paths of encoded pictures, or the bytes, for formats that take them.
 
@@ -200,10 +195,10 @@ def run(
     """
     runtime = _runtime(plan)
     most = 1 if runtime == "opencv" else plan.batch or 16
-    widths: dict[int, list[int]] = {}
+    of_width: dict[int, list[int]] = {}
     for i, image in enumerate(images):
-        widths.setdefault(image.shape[1], []).append(i)
-    batches = [g[i : i + most] for g in widths.values() for i in range(0, len(g), most)]
+        of_width.setdefault(image.shape[1], []).append(i)
+    batches = [g[i : i + most] for g in of_width.values() for i in range(0, len(g), most)]
     for batch in batches if plan.batch else ():
         batch += batch[-1:] * (most - len(batch))
     with tempfile.TemporaryDirectory(prefix="crnn_jax_verify_") as folder:
@@ -243,10 +238,8 @@ def _runtime(plan: ExportPlan) -> str:
 
 def size_on_disk(path: str) -> int:
     """Bytes of a file, or of all files in a folder."""
-    if os.path.isfile(path):
-        return os.path.getsize(path)
-    walk = os.walk(path)
-    return sum(os.path.getsize(os.path.join(at, name)) for at, _, names in walk for name in names)
+    files = [Path(path), *Path(path).rglob("*")]
+    return sum(file.stat().st_size for file in files if file.is_file())
 
 
 class Reference:

@@ -1,5 +1,6 @@
 import json
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,7 +18,6 @@ from crnn_jax.data.check import (
     SAME_PATH,
     SQUEEZED,
     STRETCHED,
-    Options,
     inspect,
     text_of,
 )  # fmt: skip
@@ -25,13 +25,13 @@ from crnn_jax.data.source import NO_LABEL, TOO_LONG, TOO_LONG_FOR_WIDTH, UNKNOWN
 from tests.data.conftest import write_picture
 
 
-def look(*annotations, **options):
+def look(*annotations, rule=Preprocessing(max_width=256), **options):  # noqa: B008
     values = {
         'table': '', 'ignore_case': False, 'images': '', 'format': 'auto',
-        'preprocessing': Preprocessing(max_width=256), 'geometry': 'keras',
-        'max_label_length': 0, 'decode': -1, 'compare_bytes': True, 'buckets': 12,
+        'geometry': 'keras', 'max_label_length': 0, 'decode': -1, 'hash': True, 'buckets': 12,
     }  # fmt: skip
-    return inspect([str(path) for path in annotations], Options(**(values | options)))
+    options = SimpleNamespace(**(values | options))
+    return inspect([str(path) for path in annotations], options, rule)
 
 
 def counts(found):
@@ -107,7 +107,7 @@ def test_every_fault_is_named(bad):
     told = ("18.png", "'?' 1", "never", "--config.data.train")
     for name in (*one["unusable"], *one["notes"], *told):
         assert name in text
-    narrow = look(path, table=str(table), preprocessing=Preprocessing(width=60))
+    narrow = look(path, table=str(table), rule=Preprocessing(width=60))
     assert counts(narrow["sets"][0]["unusable"])[TOO_LONG_FOR_WIDTH] == 2
 
 
@@ -145,7 +145,7 @@ def test_same_bytes_in_two_sets_and_only_some_images_decoded(bad):
     assert [(one["by"], one["count"], one["examples"]) for one in found] == [
         ("bytes", 1, [str(folder / "abc.png")])
     ]
-    assert look(path.parent / "train.tsv", folder, compare_bytes=False)["overlap"] == []
+    assert look(path.parent / "train.tsv", folder, hash=False)["overlap"] == []
     one = look(path, decode=5)["sets"][0]
     assert one["decoded"] == 5
     assert images.MISSING in one["unusable"]  # the header told
