@@ -229,6 +229,7 @@ class FileSource:
     def read(self, ids: np.ndarray) -> list[np.ndarray | str]:
         """uint8 [h w channels] for each sample, or the reason why it cannot be read."""
         found: list[np.ndarray | str] = []
+        ids = np.asarray(ids, np.int64)
         for i, in_whole in zip(ids.tolist(), self._in_whole(ids).tolist(), strict=True):
             try:
                 image = decode_image(self.content(i), self.channels)
