@@ -62,23 +62,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"--buckets {args.buckets}: at least 1")
 
     from crnn_jax.core.preprocessing import Preprocessing
-    from crnn_jax.data.check import Options, inspect, text_of
+    from crnn_jax.data.check import inspect, text_of
 
-    options = Options(
-        table=args.table,
-        ignore_case=args.ignore_case,
-        images=args.images,
-        format=args.format,
-        preprocessing=Preprocessing(
-            width=args.width, min_width=args.min_width, max_width=args.max_width
-        ),
-        geometry=args.geometry,
-        max_label_length=args.max_label_length,
-        decode=args.decode,
-        compare_bytes=args.hash,
-        buckets=args.buckets,
-    )
-    report = inspect(args.annotation, options)
+    widths = {name: getattr(args, name) for name in ("width", "min_width", "max_width")}
+    report = inspect(args.annotation, args, Preprocessing(**widths))
     with cli.output(args.output) as stream:
         if args.json:
             print(cli.json_line(report), file=stream)

@@ -70,13 +70,6 @@ def test_mistakes_get_one_line(folder, capsys, flags, what):
     assert len(told.err.strip().splitlines()) == 1
 
 
-def test_a_broken_line_is_named(folder, capsys):
-    (folder / "labels.tsv").write_text("abc.png\tabc\nbca.png bca\n")
-    with pytest.raises(SystemExit):
-        cli.run(check.main, ["-a", str(folder / "labels.tsv"), "--format", "tsv"])
-    assert "labels.tsv:2: " in capsys.readouterr().err
-
-
 def test_neither_jax_nor_tensorflow_is_imported(folder):
     code = (
         "import sys; from crnn_jax import check; check.main(sys.argv[1:]); "

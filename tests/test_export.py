@@ -4,8 +4,8 @@ from crnn_jax import cli, export
 from crnn_jax.data.files import FileSource
 from crnn_jax.exporting.plan import ExportPlan
 from crnn_jax.reading.loaded_model import LoadedModel
-from tests.data.test_shards import to_array_record, to_lmdb
 from tests.testdata.exports import write_annotated
+from tests.testdata.stores import copied
 from tests.testdata.tiny_model import CHARSET, write_tiny_model
 
 
@@ -53,12 +53,12 @@ def test_a_file_that_reads_the_same(call, model, annotation, tmp_path):
 @pytest.mark.parametrize(
     ("store", "form"),
     [
-        pytest.param(to_lmdb, "saved_model", marks=pytest.mark.slow),
-        (to_array_record, "stablehlo"),
+        pytest.param("lmdb", "saved_model", marks=pytest.mark.slow),
+        ("array_record", "stablehlo"),
     ],
 )
 def test_verify_on_a_store(call, model, annotation, tmp_path, store, form):
-    path = store(FileSource(annotation, CHARSET), tmp_path / "store")
+    path = copied(store, FileSource(annotation, CHARSET), tmp_path / "store")
     out = tmp_path / "word"
     code, lines, err = call("-o", out, "-m", model, "--format", form, "--verify", path)
     assert code == 0, err

@@ -113,18 +113,6 @@ def test_the_wheel_holds_every_file_of_the_package(wheel):
     assert inside == here
 
 
-def test_the_environment_is_clean(python, tmp_path):
-    """Or the next test would show nothing."""
-    code = (
-        "import importlib.util as u, jax, flax.linen, PIL, crnn_jax\n"
-        "absent = ['tensorflow', 'ml_collections', 'numba', 'cv2', 'pytest']\n"
-        "print(crnn_jax.__file__, [name for name in absent if u.find_spec(name)])"
-    )
-    where, _, found = run(python, "-c", code, cwd=tmp_path).strip().partition(" ")
-    assert Path(where).is_relative_to(python.parents[1])
-    assert found == "[]"
-
-
 def test_the_wheel_reads_a_picture(python, tmp_path):
     picture = min((ROOT / "example" / "images").iterdir())
     shutil.copy(picture, tmp_path)
@@ -132,13 +120,16 @@ def test_the_wheel_reads_a_picture(python, tmp_path):
     reading = json.loads(run(*command, cwd=tmp_path, HOME=str(tmp_path)))
     assert reading["path"] == picture.name
     assert reading["text"]
-
-
-def test_the_console_script_and_its_version(python, tmp_path):
-    script = python.parent / "crnn-jax"
-    assert "demo" in run(script, "--help", cwd=tmp_path)
-    version = run(script, "--version", cwd=tmp_path).split()[-1]
+    version = run(python.parent / "crnn-jax", "--version", cwd=tmp_path).split()[-1]
     assert f"version: {version}\n" in (ROOT / "CITATION.cff").read_text()
+    # The environment is clean, or this would show nothing.
+    code = (
+        "import importlib.util as u, crnn_jax; absent = ['tensorflow', 'numba', 'cv2', 'pytest'];"
+        "print(crnn_jax.__file__, [name for name in absent if u.find_spec(name)])"
+    )
+    where, _, found = run(python, "-c", code, cwd=tmp_path).strip().partition(" ")
+    assert Path(where).is_relative_to(python.parents[1])
+    assert found == "[]"
 
 
 @pytest.mark.parametrize("extra", ["", "beam", "train", "tensorflow", "export", "dev"])

@@ -1,4 +1,4 @@
-"""Annotation files: their formats, their lines, and the pictures in a folder.
+"""Annotation files: their formats, their lines, and the images in a folder.
 
     mjsynth   ./2425/1/115_Lube_45484.jpg 45484     the label is in the file name
     icdar     word_1.png, "Tiredness"               everything between the outer quotes
@@ -40,10 +40,10 @@ _ICDAR = re.compile(r'([^\t]+?),\s*"(.*)"', re.DOTALL)
 
 def parse_mjsynth(line: str) -> tuple[str, str]:
     """`./2425/1/115_Lube_45484.jpg 45484`: the second `_` field of the file name."""
-    fields = line.rsplit(None, 1)
-    if len(fields) != 2 or not (fields[1].isascii() and fields[1].isdigit()):
+    path, *number = line.rsplit(None, 1)
+    if not (number and number[0].isascii() and number[0].isdigit()):
         raise ValueError("want PATH/N_LABEL_NUMBER.jpg NUMBER")
-    return parse_mjsynth_name(fields[0].lstrip())
+    return parse_mjsynth_name(path.lstrip())
 
 
 def parse_mjsynth_name(path: str) -> tuple[str, str]:
@@ -72,10 +72,10 @@ def parse_tsv(line: str) -> tuple[str, str]:
 
 def parse_simple(line: str) -> tuple[str, str]:
     """`path label`: up to the first white space, and the rest."""
-    fields = line.split(None, 1)
-    if not fields:
+    if not line.strip():
         raise ValueError("want PATH LABEL")
-    return fields[0], fields[1].rstrip() if len(fields) > 1 else ""
+    path, *label = line.split(None, 1)
+    return path, "".join(label).rstrip()
 
 
 def parse_only_simple(line: str) -> tuple[str, str]:
@@ -83,10 +83,11 @@ def parse_only_simple(line: str) -> tuple[str, str]:
     path, label = parse_simple(line)
     # In 'line1.png He said, "no"' the quotes are the label's: only a path that ends in a comma
     # tells icdar. A TAB behind the path is white space like any other.
-    icdar = path.endswith(",") and _fits(parse_icdar, line)
-    if icdar or (label.isdigit() and _is_mjsynth(line)):
-        other = "icdar" if icdar else "mjsynth"
-        raise ValueError(f"it reads as {other}; data.format=simple (--format) reads it as it is")
+    if path.endswith(",") or label.isdigit():
+        found = _format_of(line)
+        if found in ("icdar", "mjsynth"):
+            hint = "data.format=simple (--format) reads it as it is"
+            raise ValueError(f"it reads as {found}; {hint}")
     return path, label
 
 
@@ -119,20 +120,14 @@ def _fits(parse: Parser, line: str) -> bool:
     return True
 
 
-def _is_mjsynth(line: str) -> bool:
-    # The number must be the name's own: 'a_7_9.png 2010' is a path and a label.
-    if not _fits(parse_mjsynth, line):
-        return False
-    path, number = line.rsplit(None, 1)
-    return _stem(path).rpartition("_")[2] == number
-
-
 def _format_of(line: str) -> str:
     """The strictest format that a line has."""
-    if _is_mjsynth(line):
-        return "mjsynth"
-    strict = {"icdar": parse_icdar, "tsv": parse_tsv}
-    return next((name for name, parse in strict.items() if _fits(parse, line)), "simple")
+    if _fits(parse_mjsynth, line):
+        path, number = line.rsplit(None, 1)
+        # The number must be the name's own: 'a_7_9.png 2010' is a path and a label.
+        if _stem(path).rpartition("_")[2] == number:
+            return "mjsynth"
+    return next((name for name in ("icdar", "tsv") if _fits(PARSERS[name], line)), "simple")
 
 
 def detect(lines: Sequence[str], where: str) -> str:
@@ -157,34 +152,30 @@ def detect(lines: Sequence[str], where: str) -> str:
 
 def detect_names(names: Sequence[str]) -> str:
     """'mjsynth' where all file names read N_LABEL_NUMBER, else 'name'."""
-    matches = [_MJSYNTH_NAME.fullmatch(_stem(name)) for name in names]
-    return "mjsynth" if matches and all(matches) else "name"
+    return "mjsynth" if all(_MJSYNTH_NAME.fullmatch(_stem(name)) for name in names) else "name"
 
 
-def parser(name: str) -> Parser:
+def parser(name: str, known: dict[str, Parser] = PARSERS) -> Parser:
     """The parser of a format by its name, or one's own by `package.module:function`."""
-    if name in PARSERS:
-        return PARSERS[name]
-    return resolve(name, "data.format", " | ".join(["auto", *PARSERS, "package.module:function"]))
+    wanted = " | ".join(["auto", *known, "package.module:function"])
+    return known.get(name) or resolve(name, "data.format", wanted)
 
 
 def resolve(name: str, key: str, wanted: str = "package.module:function") -> Any:
-    """What `package.module:function` under this config key stands for.
+    """The function that `package.module:function` under this config key names.
 
     Rooms above this one (rendered words, augmentation) are reached this way too: by name, so that
     nothing of them is imported here. `wanted` says in messages what would be right.
-
-    Raises:
-        UserError: no such module or attribute, or it cannot be called.
     """
     module, _, attribute = name.partition(":")
     try:
         found = getattr(importlib.import_module(module), attribute)
+        if callable(found):
+            return found
+        reason: object = f"{attribute} cannot be called"
     except (ImportError, AttributeError, ValueError) as error:
-        raise UserError(f"{key}={name!r}: {error}; must be {wanted}") from None
-    if not callable(found):
-        raise UserError(f"{key}={name!r}: {attribute} cannot be called; must be {wanted}")
-    return found
+        reason = error
+    raise UserError(f"{key}={name!r}: {reason}; must be {wanted}")
 
 
 class Annotation:
@@ -196,14 +187,8 @@ class Annotation:
 
     Args:
         path: of the annotation file, or of a folder whose file names are the labels.
-        format: a name of `PARSERS`, `package.module:function`, or 'auto'.
+        format: a name of `PARSERS`, `package.module:function`, or 'auto'; then the one detected.
         images: folder at which the paths start; '' is the annotation file's own.
-
-    Attributes:
-        format: the format detected or named.
-
-    Raises:
-        UserError: there is no such file, folder or format.
     """
 
     why_left_out = (
@@ -222,28 +207,22 @@ class Annotation:
         if os.path.isdir(path):
             self._names, self.left_out = list_pictures(path)
             self._state = [len(self._names), zlib.crc32(self._names)]
+            self.root = path
         else:
             self._state = self._state_of_file()
+            self.root = images or os.path.dirname(path)
         self.total = self._state[0]
         head = self._read(0, BLOCK_BYTES)
         # LF ends a line (the CR of a CRLF is removed), or CR in a file without any LF.
         self._end = b"\r" if b"\r" in head and b"\n" not in head else b"\n"
-        self._choose_format(format)
-        self.root = path if self._names is not None else images or os.path.dirname(path)
-
-    def _choose_format(self, format: str) -> None:  # noqa: A002
-        detected = format == "auto"
         lines = [line for _, line in itertools.islice(self._lines(), DETECT_LINES)]
-        if self._names is None:
-            self.format = detect(lines, self.path) if detected else format
-            only_simple = detected and self.format == "simple"
+        if self._names is not None:
+            self.format = detect_names(lines) if format == "auto" else format
+            self.parse = parser(self.format, FOLDER_PARSERS)
+        else:
+            self.format = detect(lines, path) if format == "auto" else format
+            only_simple = format == "auto" and self.format == "simple"
             self.parse = parse_only_simple if only_simple else parser(self.format)
-            return
-        self.format = detect_names(lines) if detected else format
-        if self.format not in FOLDER_PARSERS and ":" not in self.format:
-            known = " | ".join(FOLDER_PARSERS)
-            raise UserError(f"data.format={format!r}: {self.path} is a folder; want {known}")
-        self.parse = FOLDER_PARSERS.get(self.format) or parser(self.format)
 
     def __getstate__(self) -> dict[str, Any]:
         # A worker process opens the file anew, and knows what it was.
@@ -289,8 +268,7 @@ class Annotation:
 
     def _lines(self) -> Iterator[tuple[int, str]]:
         """(byte at which it begins, text) of all lines that are not blank."""
-        for begin, block in self._raw_blocks():
-            yield from self._lines_of(begin, block)
+        return itertools.chain.from_iterable(itertools.starmap(self._lines_of, self._raw_blocks()))
 
     def _lines_of(self, at: int, block: bytes) -> Iterator[tuple[int, str]]:
         # Bytes are counted before decoding, lines split after it: UTF-8 has no line end inside.
@@ -360,9 +338,6 @@ def list_pictures(folder: str) -> tuple[bytes, list[str]]:
     Returns:
         (paths relative to the folder, sorted, UTF-8, one a line; what is left out: names that are
         not UTF-8 or hold a line break, folders that are a link or cannot be listed).
-
-    Raises:
-        UserError: there is no picture.
     """
     names: list[str] = []
     left_out: list[str] = []
@@ -376,10 +351,9 @@ def list_pictures(folder: str) -> tuple[bytes, list[str]]:
         left_out += (inside + f for f in folders if os.path.islink(os.path.join(parent, f)))
         for name in files:
             ending = os.path.splitext(name)[1].lower()
-            if name.startswith(".") or ending not in PICTURE_ENDINGS:
-                continue
-            plain = not any(c in "\n\r" or "\ud800" <= c <= "\udfff" for c in name)
-            (names if plain else left_out).append(inside + name)
+            if not name.startswith(".") and ending in PICTURE_ENDINGS:
+                plain = not any(c in "\n\r" or "\ud800" <= c <= "\udfff" for c in name)
+                (names if plain else left_out).append(inside + name)
     if not names:
         raise UserError(f"{folder}: no pictures in this folder")
     return "\n".join(sorted(names)).encode(), sorted(left_out)

@@ -8,8 +8,7 @@ import os
 import re
 import shlex
 import unicodedata
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,8 +20,15 @@ from crnn_jax.core.images import UnreadableImage
 from crnn_jax.core.preprocessing import Preprocessing
 from crnn_jax.data.files import FileSource
 from crnn_jax.data.plan import Plan, propose_boundaries, propose_max_width
-from crnn_jax.data.progress import Progress
-from crnn_jax.data.source import CHUNK, Reasons, described, shown, shown_path, trainable
+from crnn_jax.data.source import (
+    CHUNK,
+    Reasons,
+    described,
+    progress_bar,
+    shown,
+    shown_path,
+    trainable,
+)
 from crnn_jax.data.sources import charset_from, count_characters
 
 BATCH = 64  # of the plan whose padding is reported
@@ -44,38 +50,24 @@ STRETCHED = "narrower than min_width, stretched"
 _ODD_SPACE = re.compile(r"^\s|\s$|\s\s|[^\S ]|[\x00-\x1f\x7f-\x9f\xad\u200b-\u200f\u2060\ufeff]")
 
 
-@dataclasses.dataclass(frozen=True)
-class Options:
-    """How to look; `decode` pictures (-1: all) are spread over each set."""
-
-    table: str  # '' takes every character that occurs
-    ignore_case: bool
-    images: str
-    format: str
-    preprocessing: Preprocessing
-    geometry: str
-    max_label_length: int
-    decode: int
-    compare_bytes: bool  # find equal files under different names
-    buckets: int  # to propose, at most
-
-
-def inspect(annotations: Sequence[str], options: Options) -> dict[str, Any]:
+def inspect(annotations: Sequence[str], options: Any, rule: Preprocessing) -> dict[str, Any]:
     """Looks at sets (what `FileSource` opens), the first of which is to be trained on.
+
+    Args:
+        annotations: names of the sets.
+        options: the flags of `crnn_jax.check`: table, ignore_case, images, format, geometry,
+            max_label_length, decode, hash and buckets.
+        rule: for resizing.
 
     Returns:
         JSON-ready: 'sets' (one each), 'characters', 'overlap', 'proposal' and 'command'.
-
-    Raises:
-        UserError: naming file and line.
     """
-    where = options.format, options.images
-    counted = sum((count_characters(name, *where) for name in annotations), Counter())
+    counted = count_characters(annotations, options.format, options.images)
     if not counted:
         raise UserError(f"{annotations[0]}: no label has any character")
     every = charset_from(counted, options.ignore_case)
     charset = Charset.read(options.table, options.ignore_case) if options.table else every
-    sets = [_Set(name, charset, options) for name in annotations]
+    sets = [_Set(name, charset, options, rule) for name in annotations]
     known = set(charset.characters)
     occurring = {folded for c in counted for folded in charset.normalize(c)}
     unknown = {c: n for c, n in counted.most_common() if not set(charset.normalize(c)) <= known}
@@ -101,13 +93,12 @@ class _Set:
     Attributes:
         usable: bool [n].
         widths: int64 [n], natural widths in pixels; 0 where not usable.
-        paths: uint64 [n], a hash of each picture's place in the file system.
-        contents: uint64 [n], a hash of each picture's bytes; 0 where it was not read.
+        paths: uint64 [n], a hash of each image's place in the file system.
+        contents: uint64 [n], a hash of each image's bytes; 0 where it was not read.
     """
 
-    def __init__(self, name: str, charset: Charset, options: Options) -> None:
-        rule = options.preprocessing
-        self.options = options
+    def __init__(self, name: str, charset: Charset, options: Any, rule: Preprocessing) -> None:
+        self.options, self.rule = options, rule
         self.source = source = FileSource(
             name, charset, format=options.format, images=options.images, cache=True
         )
@@ -122,6 +113,7 @@ class _Set:
             sizes = source.sizes(ids).astype(np.int64)
             self.widths[ids] = rule.natural_width(sizes[:, 0], sizes[:, 1])
             self.needed[ids] = frames_needed_flat(*source.labels_of(ids))
+        self.label_lengths = np.diff(source.labels[1])[self.usable]
         self.notes = Reasons()
         self.paths, self.contents = np.zeros(n, np.uint64), np.zeros(n, np.uint64)
         self._survey()
@@ -136,18 +128,20 @@ class _Set:
         self.notes.add(reason, (described(self.source, i) for i in ids), len(ids))
 
     def _decode(self) -> int:
-        """Decodes pictures; those that cannot be are no more `usable`. Returns how many."""
+        """Decodes images; those that cannot be are no more `usable`. Returns how many."""
         ids, wanted = np.flatnonzero(self.usable), self.options.decode
         if 0 <= wanted < ids.size:
             ids = ids[np.linspace(0, ids.size, wanted, endpoint=False).astype(np.int64)]
-        progress = Progress(f"{self.source.name}: pictures decoded", ids.size)
-        with concurrent.futures.ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        with (
+            progress_bar(f"{self.source.name}: pictures decoded", ids.size) as bar,
+            concurrent.futures.ThreadPoolExecutor(os.cpu_count() or 1) as pool,
+        ):
             read = pool.map(lambda i: self.source.read(np.array([i]))[0], ids.tolist())
-            for done, (i, picture) in enumerate(zip(ids.tolist(), read, strict=True), 1):
-                if isinstance(picture, str):
+            for i, image in zip(ids.tolist(), read, strict=True):
+                if isinstance(image, str):
                     self.usable[i] = False
-                    self.reasons.add(picture, [described(self.source, i)])
-                progress(done)
+                    self.reasons.add(image, [described(self.source, i)])
+                bar.update()
         return int(ids.size)
 
     def _survey(self) -> None:
@@ -157,7 +151,7 @@ class _Set:
             path, label = source.line(i)
             place = os.path.abspath(os.path.join(source.reader.root, path))
             self.paths[i] = _hash(place.encode("utf-8", "surrogatepass"))
-            if self.options.compare_bytes:
+            if self.options.hash:
                 self.contents[i] = _hash_of_content(source, i)
             if not unicodedata.is_normalized("NFC", label):
                 notes.add(NOT_NFC, [source.where(i)])
@@ -176,7 +170,7 @@ class _Set:
 
     def _tightest(self) -> Iterator[dict[str, Any]]:
         """The usable samples with the fewest frames for what their label needs."""
-        rule, source = self.options.preprocessing, self.source
+        rule, source = self.rule, self.source
         fitted = np.clip(self.widths, rule.min_width, rule.max_width)
         width = fitted if rule.free_width else np.full(fitted.size, rule.width)
         frames = num_frames(width, self.options.geometry)
@@ -198,22 +192,18 @@ class _Set:
             "unusable": self.reasons.to_json(),
             "notes": self.notes.to_json(),
             "tightest": list(self._tightest()),
-            "label_lengths": _histogram(self._label_lengths()),
+            "label_lengths": _histogram(self.label_lengths),
             "widths": _histogram(self.widths[self.usable]),
         }
-
-    def _label_lengths(self) -> np.ndarray:
-        return np.diff(self.source.labels[1])[self.usable]
 
     def proposal(self) -> dict[str, Any]:
         """Widths and lengths that suit training on this set."""
         if not self.usable.any():
             return {}
-        rule, natural = self.options.preprocessing, self.widths[self.usable]
+        rule, natural = self.rule, self.widths[self.usable]
         most = max(propose_max_width(natural), rule.min_width)
-        boundaries = propose_boundaries(
-            np.clip(natural, rule.min_width, most), self.options.buckets
-        )
+        fitted = np.clip(natural, rule.min_width, most)
+        boundaries = propose_boundaries(fitted, self.options.buckets)
         max_width = boundaries[-1]  # wider ones would be one shape more
         plan = Plan(
             self.source,
@@ -227,7 +217,7 @@ class _Set:
             "boundaries": list(boundaries),
             "padding": round(plan.padding_share(), 4),
             "batch_size": BATCH,
-            "longest_label": int(self._label_lengths().max()),
+            "longest_label": int(self.label_lengths.max()),
         }
 
 
@@ -272,27 +262,25 @@ def _histogram(values: np.ndarray) -> dict[str, int]:
 
 
 def _command(
-    annotations: Sequence[str], charset: Charset, proposal: dict[str, Any], options: Options
+    annotations: Sequence[str], charset: Charset, proposal: dict[str, Any], options: Any
 ) -> str:
     """The training command to run next."""
-    keys = {"data.train": annotations[0]}
-    if len(annotations) > 1:
-        keys["data.validation"] = ",".join(annotations[1:])
-    else:
-        keys["data.split"] = "10%"
-    if options.images:
-        keys["data.images"] = options.images
-    if options.format != "auto":
-        keys["data.format"] = options.format
-    keys["charset.table"] = options.table
-    if not options.table:
-        keys["charset.characters"] = "".join(charset.characters)
-    keys["charset.ignore_case"] = str(options.ignore_case)
+    validation = ",".join(annotations[1:])
+    keys: dict[str, Any] = {
+        "data.train": annotations[0],
+        "data.validation": validation or None,
+        "data.split": None if validation else "10%",
+        "data.images": options.images or None,
+        "data.format": None if options.format == "auto" else options.format,
+        "charset.table": options.table,
+        "charset.characters": None if options.table else "".join(charset.characters),
+        "charset.ignore_case": options.ignore_case,
+    }
     if proposal:
-        keys["preprocessing.width"] = "0"
-        keys["preprocessing.max_width"] = str(proposal["max_width"])
+        keys["preprocessing.width"] = 0
+        keys["preprocessing.max_width"] = proposal["max_width"]
         keys["data.boundaries"] = str(tuple(proposal["boundaries"])).replace(" ", "")
-    flags = [f"--config.{key}={value}" for key, value in keys.items()]
+    flags = [f"--config.{key}={value}" for key, value in keys.items() if value is not None]
     return shlex.join(["python", "-m", "crnn_jax.main", "--config=configs/words.py", *flags])
 
 
@@ -304,9 +292,8 @@ def text_of(report: dict[str, Any]) -> Iterator[str]:
     for shared in report["overlap"]:
         one, other = shared["sets"]
         yield f"{shared['count']:,} pictures of {other} stand in {one} too, by {shared['by']}:"
-        yield from _examples(map(shown_path, shared["examples"]))
-    proposal = report["proposal"]
-    if proposal:
+        yield from (f"      {shown_path(path)}" for path in shared["examples"])
+    if proposal := report["proposal"]:
         boundaries = proposal["boundaries"]
         yield (
             f"proposed for {report['sets'][0]['name']}: max_width {proposal['max_width']} px, "
@@ -314,9 +301,7 @@ def text_of(report: dict[str, Any]) -> Iterator[str]:
             f"{100 * proposal['padding']:.1f} % padding in batches of {proposal['batch_size']}; "
             f"longest label {proposal['longest_label']} characters"
         )
-    yield ""
-    yield "to train on it:"
-    yield f"  {report['command']}"
+    yield from ("", "to train on it:", f"  {report['command']}")
 
 
 def _set_lines(one: dict[str, Any]) -> Iterator[str]:
@@ -325,8 +310,12 @@ def _set_lines(one: dict[str, Any]) -> Iterator[str]:
         f"{one['name']} ({one['format']}): {one['samples']:,} samples, {one['trainable']:,} can "
         f"be trained on, {left_out:,} cannot; {one['decoded']:,} pictures decoded"
     )
-    yield from _reason_lines("cannot be used", one["unusable"])
-    yield from _reason_lines("worth a look", one["notes"])
+    for title, reasons in (("cannot be used", one["unusable"]), ("worth a look", one["notes"])):
+        if reasons:
+            yield f"  {title}:"
+        for reason, found in reasons.items():
+            yield f"    {found['count']:,} {reason}"
+            yield from (f"      {example}" for example in found["examples"][:3])
     if one["tightest"]:
         yield "  tightest (frames for what the label needs):"
         for row in one["tightest"]:
@@ -337,31 +326,16 @@ def _set_lines(one: dict[str, Any]) -> Iterator[str]:
     yield ""
 
 
-def _reason_lines(title: str, reasons: dict[str, Any]) -> Iterator[str]:
-    if reasons:
-        yield f"  {title}:"
-    for reason, found in reasons.items():
-        yield f"    {found['count']:,} {reason}"
-        yield from _examples(found["examples"][:3])
-
-
-def _examples(examples: Iterable[str]) -> Iterator[str]:
-    for example in examples:
-        yield f"      {example}"
-
-
 def _histogram_lines(title: str, histogram: dict[str, int]) -> Iterator[str]:
     if not histogram:
         return
-    values = np.array([int(value) for value in histogram])
-    times = np.array(list(histogram.values()))
+    values, times = np.array(list(histogram), np.int64), np.array(list(histogram.values()))
     yield f"  {title}: {values.min()} to {values.max()}"
     edges = np.unique(np.linspace(values.min(), values.max() + 1, ROWS + 1).astype(np.int64))
-    spans = list(itertools.pairwise(edges.tolist()))
-    sums = [int(times[(values >= low) & (values < high)].sum()) for low, high in spans]
-    for (low, high), count in zip(spans, sums, strict=True):
+    sums, _ = np.histogram(values, edges, weights=times)
+    for (low, high), count in zip(itertools.pairwise(edges.tolist()), sums.tolist(), strict=True):
         span = f"{low}" if high == low + 1 else f"{low}-{high - 1}"
-        bar = "#" * -(-BARS * count // max(sums))
+        bar = "#" * -(-BARS * count // sums.max())
         yield f"    {span:>9} {count:>9,} {bar}".rstrip()
 
 

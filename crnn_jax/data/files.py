@@ -1,8 +1,10 @@
-"""Labelled pictures stored on disk: an annotation file, a folder, an LMDB, ArrayRecord shards."""
+"""Labelled images stored on disk: an annotation file, a folder, an LMDB, ArrayRecord shards."""
 
 import copy
 import functools
 import os
+import re
+import zlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,18 +14,16 @@ from crnn_jax.core.charset import Charset
 from crnn_jax.core.errors import UserError
 from crnn_jax.core.images import MISSING, UnreadableImage, decode_image
 from crnn_jax.data.annotations import Annotation
-from crnn_jax.data.index import LabelEncoder, PictureSizes, build_index, cache_paths, cached_index
-from crnn_jax.data.progress import Progress
-from crnn_jax.data.records import open_records
-from crnn_jax.data.source import (
-    CHANGED,
-    EXAMPLES,
-    STATUS,
-    Reasons,
-    gather,
-    shown,
-    shown_path,
+from crnn_jax.data.index import (
+    LabelEncoder,
+    PictureSizes,
+    build_index,
+    cache_paths,
+    cached,
+    cached_index,
 )
+from crnn_jax.data.records import open_records
+from crnn_jax.data.source import CHANGED, EXAMPLES, STATUS, Reasons, gather, shown, shown_path
 
 # What people should know of labels and paths that are used all the same.
 COMPOSED = "label not in NFC, composed"
@@ -32,6 +32,7 @@ MAPPED = "label with <UNK> for its unknown characters (data.unknown='map')"
 OUTSIDE = "path absolute, or out of the folder by '..': read all the same"
 
 FIRST_PICTURES = 20  # looked for before a wrong folder is reported
+HASH_SHARE = "10%"  # of the images that a split by 'hash' keeps for validation
 
 
 class FileSource:
@@ -44,11 +45,8 @@ class FileSource:
         format: a name of `annotations.PARSERS`, `package.module:function`, or 'auto'.
         images: folder at which the paths start; '' is the annotation file's own.
         unknown: what becomes of characters outside the table (`Charset.encode`).
-        channels: of the pictures that `read` returns, 1 or 3.
+        channels: of the images that `read` returns, 1 or 3.
         cache: keep what is found out about the set on disk where it took long.
-
-    Raises:
-        UserError: naming file and line.
     """
 
     windowed = False
@@ -74,35 +72,69 @@ class FileSource:
         # A parser of one's own may change without its name changing: nothing is kept.
         self._cache = cache and ":" not in self.format
         encode = LabelEncoder(charset, unknown)
-        progress = Progress(f"{self.name}: labels indexed", reader.total)
         key = {"charset": charset.to_metadata(), "unknown": unknown, "asked": format}
         self.index = cached_index(
-            self.cache_paths("index", key),
+            self._cache_paths("index", key),
             reader.stamp(),
-            lambda: build_index(reader.blocks(), encode, progress),
+            lambda: build_index(reader, encode, f"{self.name}: labels indexed"),
         )
         if not len(self):
             raise UserError(f"{self.name}: no samples in this {self.format} set")
-        paths = self.cache_paths("sizes", {"root": os.path.abspath(reader.root)})
+        paths = self._cache_paths("sizes", {"root": os.path.abspath(reader.root)})
         self._sizes = PictureSizes(reader, self.index, paths)
         self._ids: np.ndarray | None = None  # of a part, in the whole
 
     def part(self, ids: np.ndarray, name: str = "", reasons: Reasons | None = None) -> "FileSource":
-        """Some samples, numbered anew.
-
-        Args:
-            ids: integer [m].
-            name: '' keeps the whole's.
-            reasons: why others were left out, to be reported instead of the members' own.
-        """
+        """The samples `ids`, numbered anew; `reasons` why others were left out, to be reported."""
         part = copy.copy(self)
         part.name = name or self.name
         part.index = self.index.part(ids)
-        part._ids = np.asarray(ids, np.int64) if self._ids is None else self._ids[ids]
+        part._ids = self._in_whole(ids)
         part.reasons = part._count_reasons() if reasons is None else reasons
         return part
 
-    def cache_paths(self, kind: str, key: dict[str, Any]) -> list[str]:
+    def _in_whole(self, ids: np.ndarray) -> np.ndarray:
+        return ids if self._ids is None else self._ids[ids]
+
+    def split(self, how: str) -> tuple["FileSource", "FileSource"]:
+        """Divides the samples in two.
+
+        Args:
+            how: '10%': a tenth (or another share) of the paths as written, chosen by their hash,
+                so that an image stays on its side when others are added; 'hash' is '10%'; 'k/n':
+                sorted by file name every n-th from the k-th on.
+
+        Returns:
+            (for training, for validation).
+        """
+        share = re.fullmatch(r"([0-9]+)%", HASH_SHARE if how == "hash" else how)
+        fold = re.fullmatch(r"([0-9]+)/([0-9]+)", how)
+        is_share = share and 0 < int(share[1]) < 100
+        if not is_share and not (fold and int(fold[1]) < int(fold[2]) > 1):
+            raise UserError(f"data.split={how!r}: must be 'none', '10%' or 'k/n' as in '0/5'")
+
+        def choose() -> dict[str, np.ndarray]:
+            if share:
+                chosen = (zlib.crc32(p.encode()) % 100 < int(share[1]) for p in self._paths())
+                return {"held_out": np.fromiter(chosen, bool, len(self))}
+            assert fold is not None
+            names = [os.path.basename(path) for path in self._paths()]
+            order = sorted(range(len(names)), key=names.__getitem__)
+            return {"held_out": np.isin(range(len(names)), order[int(fold[1]) :: int(fold[2])])}
+
+        paths = self._cache_paths("split", {"split": how})
+        held_out = cached(paths, self.reader.stamp(), choose)["held_out"]
+        if held_out.all() or not held_out.any():
+            raise UserError(
+                f"data.split={how!r}: {self.name} has {len(self)} samples, too few to part; "
+                f"name a validation file, or 'none'"
+            )
+        return (
+            self.part(np.flatnonzero(~held_out), f"{self.name} (training part)"),
+            self.part(np.flatnonzero(held_out), f"{self.name} (validation part)"),
+        )
+
+    def _cache_paths(self, kind: str, key: dict[str, Any]) -> list[str]:
         """Where something found out about the samples may be kept; nowhere if it is not to be."""
         return cache_paths(self.name, kind, key | {"format": self.format}) if self._cache else []
 
@@ -174,16 +206,16 @@ class FileSource:
         """(path, label) of a sample as the annotation writes them."""
         return self.reader.line(self._place(index))
 
-    def written_paths(self) -> Iterator[str]:
+    def _paths(self) -> Iterator[str]:
         """The paths of all samples as the annotation writes them, wherever the set is moved."""
         return (p.removeprefix("./") for block in self.reader.blocks() for p in block.paths)
 
     def identity(self, index: int) -> str:
-        """Where a sample's picture lies."""
+        """Where a sample's image lies."""
         return os.path.join(self.reader.root, self.line(index)[0])
 
     def content(self, index: int) -> str | bytes:
-        """A sample's picture as `decode_image` takes it: a path, or the encoded bytes."""
+        """A sample's image as `decode_image` takes it: a path, or the encoded bytes."""
         return self.reader.content(self._place(index))
 
     def text(self, index: int) -> str:
@@ -191,24 +223,25 @@ class FileSource:
         return self.charset.normalize(self.line(index)[1])
 
     def sizes(self, ids: np.ndarray) -> np.ndarray:
-        """int32 [m, 2]: heights and widths out of the pictures' headers, each read once."""
-        return self._sizes(ids if self._ids is None else self._ids[ids])
+        """int32 [m, 2]: heights and widths out of the images' headers, each read once."""
+        return self._sizes(self._in_whole(ids))
 
     def read(self, ids: np.ndarray) -> list[np.ndarray | str]:
         """uint8 [h w channels] for each sample, or the reason why it cannot be read."""
-        pictures: list[np.ndarray | str] = []
-        for i in np.asarray(ids, np.int64).tolist():
+        found: list[np.ndarray | str] = []
+        ids = np.asarray(ids, np.int64)
+        for i, in_whole in zip(ids.tolist(), self._in_whole(ids).tolist(), strict=True):
             try:
-                picture = decode_image(self.content(i), self.channels)
+                image = decode_image(self.content(i), self.channels)
             except UnreadableImage as error:
-                pictures.append(error.reason)
+                found.append(error.reason)
                 continue
-            known = self._sizes.known(i if self._ids is None else int(self._ids[i]))
-            pictures.append(CHANGED if known not in (None, picture.shape[:2]) else picture)
-        return pictures
+            known = self._sizes.known(in_whole)
+            found.append(CHANGED if known not in (None, image.shape[:2]) else image)
+        return found
 
     def require_pictures(self) -> None:
-        """Raises UserError, naming the first, where none of the first pictures is there."""
+        """Raises UserError, naming the first, where none of the first images is there."""
         for i in range(min(FIRST_PICTURES, len(self))):
             try:
                 content = self.content(i)

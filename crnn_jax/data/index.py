@@ -1,4 +1,4 @@
-"""What is found out about a stored set once, and cached: labels in class ids, pictures' sizes."""
+"""What is found out about a stored set once, and cached: labels in class ids, images' sizes."""
 
 import concurrent.futures
 import contextlib
@@ -11,7 +11,7 @@ import time
 import unicodedata
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,14 +20,13 @@ from crnn_jax.core.charset import Charset
 from crnn_jax.core.errors import UserError
 from crnn_jax.core.files import whole_file
 from crnn_jax.core.images import REASONS, UnreadableImage, image_size
-from crnn_jax.data.progress import Progress
-from crnn_jax.data.source import NO_LABEL, STATUS, UNKNOWN_CHARACTER, Block, gather
+from crnn_jax.data.source import NO_LABEL, STATUS, UNKNOWN_CHARACTER, gather, progress_bar
 
-VERSION = 4  # of the cached files
-HEAD = "head"  # the array that says what the others are
+VERSION = 5  # of the cached files
+STAMP = "stamp"  # the array that says what the others were made of
 WORTH_SECONDS = 1.0  # of work before its result is cached
 SAVE_SECONDS = 15.0  # between caching the sizes known so far
-UNKNOWN = -1  # height of a picture whose header has not been read
+UNKNOWN = -1  # height of an image whose header has not been read
 THREADS = 16  # opening a file is mostly waiting where files are far away
 TOGETHER = 64  # headers that a thread reads at a time
 
@@ -63,34 +62,33 @@ class Index:
         return Index(self.places[ids], flat, offsets, self.status[ids], self.counts, self.unknown)
 
 
-def build_index(blocks: Iterable[Block], encode: "LabelEncoder", progress: Progress) -> Index:
-    """Reads every label once."""
+def build_index(reader: Any, encode: "LabelEncoder", what: str) -> Index:
+    """Reads every label once; `what` names the work beside its progress."""
     parts: dict[str, list[np.ndarray]] = {"places": [], "flat": [], "lengths": [], "status": []}
     counts: Counter[str] = Counter()
     unknown: Counter[str] = Counter()
-    size = 0
-    for block in blocks:
-        encoded = encode(block.labels)
-        given = np.array(block.status, np.uint8)
-        counts["not NFC"] += sum(map(_changed_by_nfc, block.labels))
-        counts["unknown"] += int(encoded.has_unknown.sum())
-        for key, marked in (
-            ("case", encoded.case_alone),
-            ("outside", np.array(block.outside, bool)),
-        ):
-            if marked.any():
-                counts.setdefault(f"first {key}", block.places[int(marked.argmax())])
-                counts[key] += int(marked.sum())
-        unknown.update(encoded.unknown)
-        parts["places"].append(np.array(block.places, np.int64))
-        parts["flat"].append(encoded.flat)
-        parts["lengths"].append(encoded.lengths)
-        parts["status"].append(np.where(given > 0, given, encoded.status))
-        size += len(block.labels)
-        progress(block.done)
+    with progress_bar(what, reader.total) as bar:
+        for block in reader.blocks():
+            encoded = encode(block.labels)
+            given = np.array(block.status, np.uint8)
+            counts["not NFC"] += sum(map(_changed_by_nfc, block.labels))
+            counts["unknown"] += int(encoded.has_unknown.sum())
+            for key, marked in (
+                ("case", encoded.case_alone),
+                ("outside", np.array(block.outside, bool)),
+            ):
+                if marked.any():
+                    counts.setdefault(f"first {key}", block.places[int(marked.argmax())])
+                    counts[key] += int(marked.sum())
+            unknown.update(encoded.unknown)
+            parts["places"].append(np.array(block.places, np.int64))
+            parts["flat"].append(encoded.flat)
+            parts["lengths"].append(encoded.lengths)
+            parts["status"].append(np.where(given > 0, given, encoded.status))
+            bar.update(block.done - bar.n)
     # One after the other, and the pieces dropped: joining takes no more than the largest again.
     joined = {name: np.concatenate(parts.pop(name) or [np.zeros(0)]) for name in list(parts)}
-    offsets = np.zeros(size + 1, np.int64)
+    offsets = np.zeros(joined["lengths"].size + 1, np.int64)
     np.cumsum(joined["lengths"], out=offsets[1:])
     return Index(joined["places"], joined["flat"], offsets, joined["status"], counts, unknown)
 
@@ -98,12 +96,13 @@ def build_index(blocks: Iterable[Block], encode: "LabelEncoder", progress: Progr
 def cached_index(paths: list[str], stamp: Any, build: Callable[[], Index]) -> Index:
     """`build`'s index, or the one it gave before; arguments as `cached`."""
 
-    def make() -> tuple[Any, dict[str, np.ndarray]]:
-        index = build()
-        arrays = {n: v for n, v in vars(index).items() if isinstance(v, np.ndarray)}
-        return [index.counts, index.unknown], arrays
+    def make() -> dict[str, np.ndarray]:
+        fields = vars(build())
+        counts = json.dumps([fields.pop("counts"), fields.pop("unknown")])
+        return {**fields, "counts": np.array(counts)}
 
-    (counts, unknown), arrays = cached(paths, stamp, make)
+    arrays = cached(paths, stamp, make)
+    counts, unknown = json.loads(arrays.pop("counts").item())
     return Index(**arrays, counts=Counter(counts), unknown=Counter(unknown))
 
 
@@ -123,11 +122,7 @@ class Encoded(NamedTuple):
 
 
 class LabelEncoder:
-    """`Charset.encode` for many labels at once; the same results.
-
-    Raises:
-        UserError: `unknown` is no rule for unknown characters of this table.
-    """
+    """`Charset.encode` for many labels at once; the same results."""
 
     def __init__(self, charset: Charset, unknown: str = "unusable") -> None:
         charset.check_rule(unknown)
@@ -148,9 +143,9 @@ class LabelEncoder:
         ends = np.flatnonzero(codes == ord("\n"))
         assert ends.size == len(labels), "a label holds a line break"
         ids = self._table[codes]
-        inside = np.ones(codes.size, bool)
-        inside[ends] = False
-        strange = (ids < 0) & inside
+        keep = np.ones(codes.size, bool)
+        keep[ends] = False
+        strange = (ids < 0) & keep
         counts = _per_label(strange, ends)
         has_unknown = counts > 0
         unknown: Counter[str] = Counter()
@@ -162,11 +157,10 @@ class LabelEncoder:
             other_case = np.zeros(codes.size, bool)
             other_case[strange] = np.array(list(map(self._has_other_case, characters)))[inverse]
             case_alone = has_unknown & (_per_label(other_case, ends) == counts)
-        keep = inside
         if self.unknown == "unusable":
-            keep = inside & np.repeat(~has_unknown, np.diff(ends, prepend=-1))
+            keep &= np.repeat(~has_unknown, np.diff(ends, prepend=-1))
         elif self.unknown == "strip":
-            keep = inside & ~strange
+            keep &= ~strange
         else:
             ids = np.where(strange, self.charset.unknown_id, ids)
         lengths = _per_label(keep, ends)
@@ -202,72 +196,68 @@ def _digest(value: Any) -> str:
 
 
 def cached(
-    paths: list[str], stamp: Any, make: Callable[[], tuple[Any, dict[str, np.ndarray]]]
-) -> tuple[Any, dict[str, np.ndarray]]:
-    """(a note in JSON, arrays by name): what `make` gives, or gave before for the same stamp.
+    paths: list[str], stamp: Any, make: Callable[[], dict[str, np.ndarray]]
+) -> dict[str, np.ndarray]:
+    """Arrays by name: what `make` gives, or gave before for the same stamp.
 
-    It is kept in `paths` (of `cache_paths`; none to keep nothing) where making it took long.
+    They are kept in `paths` (of `cache_paths`; none to keep nothing) where making them took long.
     """
     found = load(paths, stamp)
-    if found is not None:
-        return found
-    started = time.monotonic()
-    note, arrays = make()
-    if time.monotonic() - started > WORTH_SECONDS:
-        save(paths, stamp, note, arrays)
-    return note, arrays
+    if found is None:
+        started = time.monotonic()
+        found = make()
+        if time.monotonic() - started > WORTH_SECONDS:
+            save(paths, stamp, found)
+    return found
 
 
-def save(paths: list[str], stamp: Any, note: Any, arrays: dict[str, np.ndarray]) -> None:
-    """Writes a note and arrays to the first of these paths that can be written, if any."""
-    head = json.dumps([VERSION, stamp]), json.dumps(note)
+def save(paths: list[str], stamp: Any, arrays: dict[str, np.ndarray]) -> None:
+    """Writes arrays to the first of these paths that can be written, if any."""
+    made_of = np.array(json.dumps([VERSION, stamp]))
     for path in paths:
         with contextlib.suppress(OSError, UserError):
             os.makedirs(os.path.dirname(path), exist_ok=True)
             with whole_file(path, "wb") as file:
-                np.savez(file, **{HEAD: np.array(head)}, **arrays)  # type: ignore[arg-type]
+                np.savez(file, **{STAMP: made_of}, **arrays)  # type: ignore[arg-type]
             return
 
 
-def load(paths: list[str], stamp: Any) -> tuple[Any, dict[str, np.ndarray]] | None:
-    """(note, arrays) of the first file with this stamp that is whole, or None."""
+def load(paths: list[str], stamp: Any) -> dict[str, np.ndarray] | None:
+    """The arrays of the first file with this stamp that is whole."""
     damage = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
     for path in paths:
         with contextlib.suppress(*damage), open(path, "rb") as raw, np.load(raw) as file:
-            made_of, note = file[HEAD].tolist()
-            if made_of == json.dumps([VERSION, stamp]):
-                names = (name for name in file.files if name != HEAD)
-                return json.loads(note), {name: file[name] for name in names}
+            if file[STAMP].tolist() == json.dumps([VERSION, stamp]):
+                return {name: file[name] for name in file.files if name != STAMP}
     return None
 
 
 class PictureSizes:
-    """Heights and widths of n pictures out of their headers: in parallel, and only once.
+    """Heights and widths of n images out of their headers: in parallel, and only once.
 
     What is known is written down every few seconds and when the reading is interrupted, so that
-    the next start goes on from there. Pictures that could not be read are tried again at each
+    the next start goes on from there. Images that could not be read are tried again at each
     start: somebody may have mended them.
 
-    A picture that cannot be read has height 0 and width -k, k its place in `core.images.REASONS`.
+    An image that cannot be read has height 0 and width -k, k its place in `core.images.REASONS`.
     """
 
     def __init__(self, reader: Any, index: Index, cache: list[str]) -> None:
         self._reader, self._places = reader, index.places
+        self._total = int(np.count_nonzero(index.status == 0))
         self._cache, self._stamp = cache, reader.stamp()
         self._sizes: np.ndarray | None = None  # nothing is compared before sizes are asked for
-        self._progress = Progress("headers read", int(np.count_nonzero(index.status == 0)))
 
     def known(self, index: int) -> tuple[int, int] | None:
-        """(height, width) where it is known and the picture could be read."""
+        """(height, width) where it is known and the image could be read."""
         height, width = (0, 0) if self._sizes is None else self._sizes[index].tolist()
         return (height, width) if height > 0 else None
 
     def __call__(self, ids: np.ndarray) -> np.ndarray:
         """int32 [m, 2]: heights and widths in pixels."""
         if self._sizes is None:
-            found = load(self._cache, self._stamp)
             unknown = np.full((len(self._places), 2), UNKNOWN, np.int32)
-            self._sizes = unknown if found is None else found[1]["sizes"]
+            self._sizes = (load(self._cache, self._stamp) or {"sizes": unknown})["sizes"]
             self._sizes[self._sizes[:, 0] == 0] = UNKNOWN
         ids = np.asarray(ids, np.int64)
         missing = ids[self._sizes[ids, 0] == UNKNOWN]
@@ -278,22 +268,21 @@ class PictureSizes:
     def _read(self, ids: np.ndarray, all_sizes: np.ndarray) -> None:
         started = saved = time.monotonic()
         known = int(np.count_nonzero(all_sizes[:, 0] != UNKNOWN))
-        self._progress(known)
         pieces = np.array_split(ids, -(-ids.size // TOGETHER))
         threads = 1 if len(pieces) == 1 else min(THREADS, 4 * (os.cpu_count() or 1))
         pool = concurrent.futures.ThreadPoolExecutor(threads, "headers")
         try:
-            for piece, sizes in zip(pieces, pool.map(self._read_some, pieces), strict=True):
-                all_sizes[piece] = sizes
-                known += piece.size
-                self._progress(known)
-                if time.monotonic() - saved > SAVE_SECONDS:
-                    save(self._cache, self._stamp, None, {"sizes": all_sizes})
-                    saved = time.monotonic()
+            with progress_bar("headers read", max(self._total, known + ids.size), known) as bar:
+                for piece, sizes in zip(pieces, pool.map(self._read_some, pieces), strict=True):
+                    all_sizes[piece] = sizes
+                    bar.update(piece.size)
+                    if time.monotonic() - saved > SAVE_SECONDS:
+                        save(self._cache, self._stamp, {"sizes": all_sizes})
+                        saved = time.monotonic()
         finally:
             pool.shutdown(cancel_futures=True)
             if time.monotonic() - started > WORTH_SECONDS:
-                save(self._cache, self._stamp, None, {"sizes": all_sizes})
+                save(self._cache, self._stamp, {"sizes": all_sizes})
 
     def _read_some(self, ids: np.ndarray) -> np.ndarray:
         sizes = np.empty((ids.size, 2), np.int32)

@@ -1,4 +1,4 @@
-"""Batches in the order of the plan, read ahead by threads or by spawned processes.
+"""Batches of arrays in the order of the plan, read ahead by threads or by spawned processes.
 
 for batch in batches(plan, source, preprocessing, start=step, workers=4):
     ...
@@ -15,14 +15,110 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures.process import BrokenProcessPool
+from typing import TypedDict
+
+import numpy as np
 
 from crnn_jax.core.preprocessing import Preprocessing
-from crnn_jax.data.batch import Augment, Batch, collate, get_augment
-from crnn_jax.data.plan import Plan, PlanRow
-from crnn_jax.data.source import Source
+from crnn_jax.data.annotations import resolve
+from crnn_jax.data.plan import Plan, PlanRow, generator
+from crnn_jax.data.source import CHANGED, Source, is_rendered
 
 AHEAD = 2  # batches a worker has waiting
 THREADS = 8  # at most, where nobody says: more fight over Python's lock
+
+# (decoded image uint8 [h w c], generator) -> uint8 of the same shape: the plan knows the width.
+Augment = Callable[[np.ndarray, np.random.Generator], np.ndarray]
+
+
+class Batch(TypedDict):
+    """What a training or evaluation step gets.
+
+    image uint8 [b h w c], 0 in padding and masked rows; width int32 [b], real width in pixels,
+    0 for masked rows; label int32 [b n], padded with 0; label_length int32 [b]: n + 1, which no
+    alignment holds, where the label cannot be trained on (evaluation only); mask bool [b], True
+    for rows with an image. On the host: id int64 [b], -1 for filler; text, the labels, '' for
+    filler; failed, (id, reason) of images that could not be read.
+    """
+
+    image: np.ndarray
+    width: np.ndarray
+    label: np.ndarray
+    label_length: np.ndarray
+    mask: np.ndarray
+    id: np.ndarray
+    text: list[str]
+    failed: list[tuple[int, str]]
+
+
+def collate(
+    row: PlanRow,
+    source: Source,
+    preprocessing: Preprocessing,
+    *,
+    augment: Augment | None = None,
+    seed: int = 0,
+) -> Batch:
+    """Reads, resizes and pads the images of one row; nobody else holds the batch's arrays.
+
+    `augment` changes decoded images, but never rendered ones; its randomness is a function of
+    (seed, epoch, id).
+    """
+    b, n = len(row.ids), row.label_axis
+    shape = (b, preprocessing.height, row.width, preprocessing.channels)
+    image = np.zeros(shape, np.uint8)
+    width = np.zeros(b, np.int32)
+    label = np.zeros((b, n), np.int32)
+    label_length = np.zeros(b, np.int32)
+    text = [""] * b
+    failed = []
+    at = np.flatnonzero(row.ids >= 0)
+    ids = row.ids[at]
+    flat, offsets = source.labels_of(ids)
+    rendered = is_rendered(source, ids)
+    for j, (i, sample, found) in enumerate(
+        zip(at.tolist(), ids.tolist(), source.read(ids), strict=True)
+    ):
+        text[i] = source.text(sample)
+        if not isinstance(found, str):
+            if augment is not None and not rendered[j]:
+                changed = augment(found, generator(seed, "augment", row.epoch, sample))
+                if changed.shape != found.shape:
+                    raise ValueError(f"augmentation made {changed.shape} of {found.shape}")
+                found = changed
+            if preprocessing.target_width(*found.shape[:2]) > row.width:
+                found = CHANGED
+        if isinstance(found, str):
+            failed.append((sample, found))
+            continue
+        resized = preprocessing.resize(found)
+        width[i] = resized.shape[1]
+        image[i, :, : width[i]] = resized
+        label_ids = flat[offsets[j] : offsets[j + 1]]
+        if row.usable[i] and label_ids.size <= n:
+            label[i, : label_ids.size] = label_ids
+            label_length[i] = label_ids.size
+        else:
+            label_length[i] = n + 1
+    return Batch(
+        image=image,
+        width=width,
+        label=label,
+        label_length=label_length,
+        mask=width > 0,
+        id=row.ids.astype(np.int64),
+        text=text,
+        failed=failed,
+    )
+
+
+def get_augment(augment: Augment | str | None) -> Augment | None:
+    """An augmentation by its name in `data.augment`; a function stays what it is."""
+    if augment is None or augment == "none":
+        return None
+    if not isinstance(augment, str):
+        return augment
+    return resolve("crnn_jax.synthetic.augment:named", "data.augment")(augment)
 
 
 def batches(
@@ -40,25 +136,14 @@ def batches(
     """The batches of steps start, start + 1, ...; the same for any number of workers.
 
     Args:
-        plan: tells which samples stand in which batch.
-        source: the samples.
-        preprocessing: the rule for resizing.
-        start: first step.
         stop: step after the last; None goes on for ever.
         workers: processes to spawn, to which source and augmentation are pickled; 0 reads with
             threads, which are enough while decoding (Pillow lets other threads run) is most of
             the work.
         host: (index, count): only this host's rows of each batch.
-        augment: of photographed pictures: a function as `collate` takes it, or its name in
+        augment: of photographed images: a function as `collate` takes it, or its name in
             `data.augment` ('none', 'light', 'strong').
         seed: of the augmentation.
-
-    Yields:
-        `Batch`, each with arrays of its own.
-
-    Raises:
-        RuntimeError: a worker process was killed.
-        Whatever reading a batch raises.
     """
     read = functools.partial(
         collate, source=source, preprocessing=preprocessing, augment=get_augment(augment), seed=seed

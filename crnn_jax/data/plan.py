@@ -23,16 +23,13 @@ from crnn_jax.data.source import CHUNK, Reasons, Source, resized_widths, trainab
 
 WINDOW = 1 << 20  # samples
 RENDERED_BATCHES = 64  # of a window where labels and sizes are rendered rather than looked up
-PROBES = 32  # pictures whose pixels are compared between hosts
+PROBES = 32  # images whose pixels are compared between hosts
 MOST_CELLS = 2048  # the search for boundaries takes the square of it
 WIDEST = 4096  # pixels: 1,023 frames; a line of text of height 32 is rarely longer
 
 
 def generator(seed: int, purpose: str, *indices: int) -> np.random.Generator:
-    """Random numbers that depend on these arguments alone (indices >= 0), on every machine.
-
-    `purpose` is a name, so that two uses of one seed draw nothing in common.
-    """
+    """Random numbers that depend on these arguments alone (indices >= 0), on every machine."""
     words = (seed & 0xFFFFFFFFFFFFFFFF, zlib.crc32(purpose.encode()), *indices)
     return np.random.Generator(np.random.Philox(np.random.SeedSequence(words)))
 
@@ -60,21 +57,13 @@ class Plan:
     """The batches of all epochs.
 
     Args:
-        source: the samples.
         batch_size: rows of a batch, over all hosts and devices.
-        boundaries: widths in pixels of the batches (buckets) where pictures keep their own
-            width; the preprocessing's max_width is added where it is missing, so that every
-            picture fits. Not looked at with a fixed width.
+        boundaries: widths in pixels of the batches (buckets) where images keep their own width;
+            the preprocessing's max_width is added where it is missing.
         max_label_length: longer labels are not trained on; 0 = what the width allows.
-        preprocessing: tells the width that a picture is resized to.
-        geometry: tells the frames of a width.
-        seed: of the order.
         shuffle: False gives the source's order within each bucket, buckets from narrow to wide.
         window: samples that are mixed together, at most; a windowed source has its own.
         all: every sample has its place, also those that cannot be trained on (evaluation).
-
-    Raises:
-        UserError: no sample can be trained on.
 
     Attributes:
         num_samples: samples an epoch.
@@ -97,8 +86,6 @@ class Plan:
         window: int = WINDOW,
         all: bool = False,  # noqa: A002
     ) -> None:
-        if batch_size < 1:
-            raise ValueError(f"batch_size={batch_size}: must be at least 1")
         self.source = source
         self.batch_size = batch_size
         self.preprocessing = preprocessing
@@ -108,13 +95,13 @@ class Plan:
         self.widths = bucket_widths(boundaries, preprocessing)
         self._max_label_length = 0 if all else max_label_length
         self._usable: np.ndarray | None = None
-        self.reasons = Reasons()
+        self.reasons: Reasons
         self._ids = np.zeros(0, np.int32)  # of the samples that have a place; not where windowed
         if source.windowed:
             if getattr(source, "streaming", True):
                 window = RENDERED_BATCHES * batch_size
             self.num_samples = len(source)
-            self.reasons.update(source.reasons)  # of files mixed with rendered words
+            self.reasons = source.reasons  # of files mixed with rendered words
         else:
             self._usable, self.reasons = trainable(
                 source, preprocessing, geometry, max_label_length
@@ -123,7 +110,7 @@ class Plan:
             self._ids = chosen.astype(np.int32)
             self.num_samples = chosen.size
             if not self.num_samples:
-                why = ", ".join(f"{n:,} {reason}" for reason, n in self.reasons.counts.items())
+                why = "; ".join(self.reasons.lines())
                 raise UserError(f"{source.name}: no sample can be trained on ({why})")
         self._window_batches = max(1, window // batch_size)
         self.steps_per_epoch = -(-self.num_samples // batch_size)
@@ -155,22 +142,15 @@ class Plan:
             return epoch, place, *self._batches(epoch, window)
 
     def label_axis(self, width: int) -> int:
-        """Length of the label axis of batches of this width: fixed, or each would recompile."""
+        """Length of the label axis of all batches of this width: another would recompile."""
         frames = max(1, num_frames(width, self.geometry))
         return min(frames, self._max_label_length) if self._max_label_length else frames
 
     def fingerprint(self) -> str:
-        """SHA-256 over all labels, widths and a few pictures: hosts that train together compare."""
-        rule = (
-            self.num_samples,
-            self.batch_size,
-            self.widths,
-            self.seed,
-            self.shuffle,
-            self._window_batches,
-            self.source.windowed,
-        )
-        digest = hashlib.sha256(repr(rule).encode())
+        """SHA-256 over all labels, widths and a few images: hosts that train together compare."""
+        sizes = (self.num_samples, self.batch_size, self.widths)
+        order = (self.seed, self.shuffle, self._window_batches, self.source.windowed)
+        digest = hashlib.sha256(repr(sizes + order).encode())
         for source in getattr(self.source, "sources", (self.source,)):  # of a mixture each
             if hasattr(source, "fingerprint"):
                 digest.update(source.fingerprint().encode())
@@ -181,8 +161,8 @@ class Plan:
                 for array in (ids, self._resized(ids, source), *source.labels_of(ids)):
                     digest.update(array.astype(np.int64).tobytes())
             probes = all_ids[np.linspace(0, all_ids.size - 1, PROBES).astype(np.int64)]
-            for picture in source.read(probes):
-                digest.update(picture.encode() if isinstance(picture, str) else picture.tobytes())
+            for image in source.read(probes):
+                digest.update(image.encode() if isinstance(image, str) else image.tobytes())
         return digest.hexdigest()
 
     @functools.cached_property
@@ -206,7 +186,7 @@ class Plan:
         return 1 - real / total
 
     def _resized(self, ids: np.ndarray, source: Source | None = None) -> np.ndarray:
-        """int64 [m], width in pixels of each picture when it stands in its batch."""
+        """int64 [m], width in pixels of each image when it stands in its batch."""
         if not self.preprocessing.free_width:
             return np.full(ids.size, self.preprocessing.width, np.int64)
         return resized_widths((source or self.source).sizes(ids), self.preprocessing)
@@ -248,11 +228,7 @@ class Plan:
 
 
 def bucket_widths(boundaries: Sequence[int], preprocessing: Preprocessing) -> tuple[int, ...]:
-    """The widths in pixels that batches may have: one fixed width, or boundaries and max_width.
-
-    Raises:
-        UserError: a boundary is beyond max_width: no picture would ever stand there.
-    """
+    """The widths in pixels that batches may have: one fixed width, or boundaries and max_width."""
     if not preprocessing.free_width:
         return (preprocessing.width,)
     last = preprocessing.max_width
@@ -264,20 +240,17 @@ def bucket_widths(boundaries: Sequence[int], preprocessing: Preprocessing) -> tu
 
 
 def propose_boundaries(widths: np.ndarray, count: int, multiple: int = 4) -> tuple[int, ...]:
-    """The bucket widths that pad these pictures least, by dynamic programming.
+    """The bucket widths that pad these images least, by dynamic programming.
 
     Args:
         widths: integer [n], widths in pixels after preprocessing (> 0).
         count: of buckets, at most: every one is a shape to compile.
         multiple: boundaries are multiples of so many pixels; 4 are one frame.
-
-    Returns:
-        Ascending boundaries in pixels; the last one holds the widest picture.
     """
     widths = np.asarray(widths, np.int64)
     if not widths.size:
         return ()
-    # a picture of w pixels fits boundaries from its cell on; a boundary where none ends is no help
+    # an image of w pixels fits boundaries from its cell on; a boundary where none ends is no help
     cell, number = np.unique(-(-widths // multiple), return_counts=True)
     if cell.size > MOST_CELLS:
         return propose_boundaries(widths, count, 2 * multiple)
@@ -301,7 +274,7 @@ def propose_boundaries(widths: np.ndarray, count: int, multiple: int = 4) -> tup
 
 
 def propose_max_width(widths: np.ndarray, multiple: int = 16) -> int:
-    """A bound in pixels that squeezes at most one picture in a thousand, or those beyond WIDEST."""
+    """A bound in pixels that squeezes at most one image in a thousand, or those beyond WIDEST."""
     ranked = np.sort(widths)
     most, widest = int(ranked[int(0.999 * ranked.size)]), int(ranked[-1])
     if widest <= 1.25 * most:  # then all of them may as well fit

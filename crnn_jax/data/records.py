@@ -1,4 +1,4 @@
-"""Encoded pictures and labels in a store of records: LMDB or ArrayRecord, not millions of files.
+"""Encoded images and labels in a store of records: LMDB or ArrayRecord, not millions of files.
 
 LMDB as deep-text-recognition-benchmark and parseq write it, keys from 1 (or from 0):
 
@@ -11,10 +11,11 @@ them needs neither TensorFlow nor TFDS. Shards of several splits are named FOLDE
 
     words-train.array_record-00000-of-00004    image: encoded, label or text: UTF-8, path: a name
 
-A label that is missing or is no text makes a sample counted under its reason, as does a picture
+A label that is missing or is no text makes a sample counted under its reason, as does an image
 that cannot be read.
 """
 
+import abc
 import os
 import re
 import weakref
@@ -29,6 +30,7 @@ from crnn_jax.data.source import (
     MISSING_LABEL,
     NOT_UTF8,
     STATUS,
+    USABLE,
     Block,
 )
 
@@ -41,54 +43,61 @@ _SHARD = re.compile(r"(.*?)\.array_?record(?:-(\d+)-of-(\d+))?")
 
 
 class Record(NamedTuple):
-    """A label as far as it can be shown, why it cannot be used or '', and the record's name."""
+    """A label as far as it can be shown, one of `STATUS`, and the record's name."""
 
     text: str
-    fault: str
+    status: str
     name: str
 
 
 def open_records(path: str) -> "LmdbRecords | ArrayRecords | None":
-    """The store of records at this path; None where there is none.
-
-    Raises:
-        UserError: a package that is needed is not installed, or the store is damaged.
-    """
+    """The store of records at this path; None where there is none."""
     if os.path.isfile(os.path.join(path, LMDB_FILE)):
         return LmdbRecords(path)
     shards = find_shards(path)
     return ArrayRecords(path, shards) if shards else None
 
 
-class _Records:
+class Records(abc.ABC):
     """What the stores have in common: a reader as `annotations.Annotation`, places are numbers."""
 
-    format = ""
     no_picture = ", nor in the records behind it"
     why_left_out = "record beyond num-samples, left out"
-    together = 1  # records of a block
+    format: str
+    files: list[str]  # that hold the records
+    total: int
+    together: int  # records of a block
 
     def __init__(self, path: str) -> None:
         self.path = self.root = path
-        self.total = 0
         self.left_out: list[str] = []
 
-    def _records(self, numbers: Sequence[int]) -> list[Record]:
-        raise NotImplementedError
+    @abc.abstractmethod
+    def records(self, numbers: Sequence[int]) -> list[Record]:
+        """These records, without their images."""
+
+    @abc.abstractmethod
+    def content(self, place: int) -> bytes:
+        """An encoded image. Raises UnreadableImage where there is none."""
+
+    def stamp(self) -> list[Any]:
+        """Place, size and time of every file."""
+        states = ((os.path.abspath(file), os.stat(file)) for file in self.files)
+        return [[path, state.st_size, state.st_mtime_ns] for path, state in states]
 
     def blocks(self) -> Iterator[Block]:
         """All samples in order."""
         for begin in range(0, self.total, self.together):
             numbers = list(range(begin, min(begin + self.together, self.total)))
-            found = self._records(numbers)
-            labels = ["" if record.fault else record.text for record in found]
-            status = [STATUS.index(record.fault) if record.fault else 0 for record in found]
+            found = self.records(numbers)
+            labels = [record.text if record.status == USABLE else "" for record in found]
+            status = [STATUS.index(record.status) for record in found]
             names = [record.name for record in found]
             yield Block(numbers, names, labels, [False] * len(found), status, numbers[-1] + 1)
 
     def line(self, place: int) -> tuple[str, str]:
         """(name, label) of a record; of a label that is no text what can be shown."""
-        (record,) = self._records([place])
+        (record,) = self.records([place])
         return record.name, record.text
 
     def where(self, place: int) -> str:
@@ -105,26 +114,18 @@ def _record_of(label: bytes | None, name: str) -> Record:
         return Record(label.decode("utf-8", "replace"), NOT_UTF8, name)
     # A CR is what remains of a text file's line when its writer took off the LF alone.
     text = text.rstrip("\r\n")
-    return Record(text, LINE_BREAK if "\n" in text else "", name)
+    return Record(text, LINE_BREAK if "\n" in text else USABLE, name)
 
 
-def _file_stamp(path: str) -> list[Any]:
-    status = os.stat(path)
-    return [os.path.abspath(path), status.st_size, status.st_mtime_ns]
-
-
-class LmdbRecords(_Records):
-    """The records of an LMDB folder, opened read-only and without its lock.
-
-    Raises:
-        UserError: lmdb is not installed; the file is damaged, cut short, or of another kind.
-    """
+class LmdbRecords(Records):
+    """The records of an LMDB folder, opened read-only and without its lock."""
 
     format = "lmdb"
     together = 10_000
 
     def __init__(self, path: str) -> None:
         super().__init__(path)
+        self.files = [os.path.join(path, LMDB_FILE)]
         self._file: Any = None
         with self._open().begin() as transaction:
             count = transaction.get(b"num-samples") or b""
@@ -134,8 +135,7 @@ class LmdbRecords(_Records):
                     f"label-%09d and num-samples, as deep-text-recognition-benchmark writes it"
                 )
             self.total = int(count)
-            last = transaction.get(b"label-%09d" % self.total)
-            zero = transaction.get(b"label-%09d" % 0)
+            last, zero = (transaction.get(b"label-%09d" % i) for i in (self.total, 0))
             self._first = 0 if zero is not None and last is None else 1
             number = self.total
             while transaction.get(self._key("label", number).encode()) is not None:
@@ -152,24 +152,20 @@ class LmdbRecords(_Records):
         return {**self.__dict__, "_file": None}
 
     def _open(self) -> Any:
-        if self._file is None:
-            self._file = _open_lmdb(self.path)
+        self._file = self._file or _open_lmdb(self.path)
         return self._file
-
-    def stamp(self) -> list[Any]:
-        """Place, size and time of the file."""
-        return _file_stamp(os.path.join(self.path, LMDB_FILE))
 
     def _key(self, kind: str, number: int) -> str:
         return f"{kind}-{number + self._first:09d}"
 
-    def _records(self, numbers: Sequence[int]) -> list[Record]:
+    def records(self, numbers: Sequence[int]) -> list[Record]:
+        """These records, without their images."""
         with self._open().begin() as transaction:
             labels = [transaction.get(self._key("label", i).encode()) for i in numbers]
         return [_record_of(x, self._key("image", i)) for x, i in zip(labels, numbers, strict=True)]
 
     def content(self, place: int) -> bytes:
-        """An encoded picture. Raises UnreadableImage where there is none."""
+        """An encoded image. Raises UnreadableImage where there is none."""
         key = self._key("image", place)
         with self._open().begin() as transaction:
             found = transaction.get(key.encode())
@@ -191,13 +187,12 @@ def _open_lmdb(path: str) -> Any:
         ) from None
     data = os.path.join(path, LMDB_FILE)
     status = os.stat(data)
-    found = _lmdb_files.get((status.st_dev, status.st_ino))
-    if found is not None:
+    key = status.st_dev, status.st_ino
+    if found := _lmdb_files.get(key):
         return found
-    options = {"readonly": True, "lock": False, "create": False}
     try:
         # No readahead: neighbours on disk are not what a shuffled plan asks for next.
-        found = lmdb.open(path, readahead=False, **options)
+        found = lmdb.open(path, readahead=False, readonly=True, lock=False, create=False)
     except lmdb.Error as error:
         raise UserError(f"{path}: cannot be opened as LMDB: {error}") from None
     # A copy that was broken off: reading a page that is not there kills the process.
@@ -206,24 +201,19 @@ def _open_lmdb(path: str) -> Any:
     if status.st_size < want - SPARE_PAGES * page:
         found.close()
         raise UserError(f"{data}: cut short: {status.st_size:,} of {want:,} bytes are there")
-    _lmdb_files[status.st_dev, status.st_ino] = found
+    _lmdb_files[key] = found
     return found
 
 
-class ArrayRecords(_Records):
-    """The records of ArrayRecord shards (of `find_shards`), one shard after the other.
-
-    Raises:
-        UserError: array_record is not installed; a shard is missing or damaged; several splits;
-            the records hold no picture or no label.
-    """
+class ArrayRecords(Records):
+    """The records of ArrayRecord shards (of `find_shards`), one shard after the other."""
 
     format = "array_record"
     together = 256
 
     def __init__(self, path: str, shards: list[str]) -> None:
         super().__init__(path)
-        self.shards = shards
+        self.files = shards
         self._recent: dict[int, Record] = {}
         _require_one_split(path, shards)
         try:
@@ -239,21 +229,16 @@ class ArrayRecords(_Records):
             raise UserError(f"{path}: cannot be opened as ArrayRecord: {error}") from None
         self.total = len(self._data)
         first = self._features(0) if self.total else {}
-        known = [name for name in LABELS if name in first]
-        if self.total and (IMAGE not in first or not known):
+        self._label = next((name for name in LABELS if name in first), "")
+        if self.total and not (IMAGE in first and self._label):
             held = ", ".join(sorted(first)) or "no tf.train.Example"
             raise UserError(
                 f"{shards[0]}: the first record holds {held}; want the features "
                 f"{IMAGE!r} (encoded) and {' or '.join(map(repr, LABELS))} (UTF-8)"
             )
-        self._label = known[0] if known else ""
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_recent": {}}
-
-    def stamp(self) -> list[Any]:
-        """Place, size and time of every shard."""
-        return [_file_stamp(shard) for shard in self.shards]
 
     def _features(self, number: int) -> dict[str, bytes]:
         """The byte strings of a record; none where it is damaged."""
@@ -268,15 +253,16 @@ class ArrayRecords(_Records):
             return Record("", DAMAGED_RECORD, name)
         return _record_of(features.get(self._label), name)
 
-    def _records(self, numbers: Sequence[int]) -> list[Record]:
+    def records(self, numbers: Sequence[int]) -> list[Record]:
+        """These records, without their images."""
         return [self._recent.get(i) or self._record(i, self._features(i)) for i in numbers]
 
     def content(self, place: int) -> bytes:
-        """An encoded picture. Raises UnreadableImage where there is none."""
+        """An encoded image. Raises UnreadableImage where there is none."""
         features = self._features(place)
         if len(self._recent) >= RECENT:
             self._recent.clear()
-        # Whoever asks for a picture asks for its label next, and it stands in the same record.
+        # Whoever asks for an image asks for its label next, and it stands in the same record.
         record = self._recent[place] = self._record(place, features)
         if IMAGE not in features:
             raise UnreadableImage(MISSING if features else DAMAGED, record.name)
@@ -315,13 +301,10 @@ def _require_one_split(path: str, shards: list[str]) -> None:
 
 
 def bytes_features(record: bytes) -> dict[str, bytes]:
-    """The first byte string of each feature of a serialized tf.train.Example.
+    """The first byte string of each feature of a serialized tf.train.Example, or ValueError.
 
     An Example is a protocol buffer: Example{1: Features{1: map entry{1: name, 2: Feature}}}, and a
     Feature that holds bytes is Feature{1: BytesList{1: value, ...}}. Numbers are passed over.
-
-    Raises:
-        ValueError: it is none.
     """
     found: dict[str, bytes] = {}
     for features in _fields(record, 1):

@@ -4,7 +4,7 @@
     tfds.builder_from_directory(path).as_data_source('train')        # for others
     config.data.train = path                                         # for us
 
-Records keep the annotation's order, its labels as they are written and the pictures' bytes: reading
+Records keep the annotation's order, its labels as they are written and the images' bytes: reading
 them gives the batches that the files give. TFDS is imported with this module, TensorFlow never.
 """
 
@@ -21,14 +21,13 @@ from crnn_jax.core.charset import Charset
 from crnn_jax.core.errors import FULL, UserError
 from crnn_jax.core.images import MISSING, NO_ACCESS, NO_FILE
 from crnn_jax.data.files import FileSource
-from crnn_jax.data.progress import Progress
-from crnn_jax.data.source import Reasons
+from crnn_jax.data.source import Reasons, progress_bar
 
 ANY = Charset.from_characters("\U0010fffd")  # labels are copied, not encoded
 
 
 class Words(tfds.core.GeneratorBasedBuilder):
-    """Pictures of words or text lines, labelled; without a source only to be read."""
+    """Images of words or text lines, labelled; without a source only to be read."""
 
     VERSION = tfds.core.Version("1.0.0")
 
@@ -58,16 +57,19 @@ class Words(tfds.core.GeneratorBasedBuilder):
     def _generate_examples(self) -> Iterator[tuple[int, dict[str, Any]]]:
         source = self._source
         assert source is not None
-        progress = Progress("pictures read", len(source))
-        for number in range(len(source)):
-            path, label = source.line(number)
-            picture = _bytes_of(source.identity(number))
-            if isinstance(picture, str):
-                self.left_out.add(picture, [source.where(number)])
-            else:
-                yield number, {"image": picture, "label": label, "path": path}
-                self.written += 1
-            progress(number + 1)
+        with progress_bar("pictures read", len(source)) as bar:
+            for number in range(len(source)):
+                path, label = source.line(number)
+                try:
+                    image = Path(source.identity(number)).read_bytes()
+                except OSError as error:
+                    known = {FileNotFoundError: MISSING, PermissionError: NO_ACCESS}
+                    reason = known.get(type(error), NO_FILE)
+                    self.left_out.add(reason, [source.where(number)])
+                else:
+                    yield number, {"image": image, "label": label, "path": path}
+                    self.written += 1
+                bar.update()
 
 
 def write_shards(
@@ -86,9 +88,6 @@ def write_shards(
 
     Returns:
         (path of the set, records written, files that could not be read by reason).
-
-    Raises:
-        UserError: naming file and line; the folder holds such a set; no picture can be read.
     """
     source = FileSource(annotation, ANY, format=format, images=images, unknown="strip")
     source.require_pictures()
@@ -101,23 +100,11 @@ def write_shards(
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # it speaks of downloading
             builder.download_and_prepare(download_config=options)
-    except OSError as error:
-        raise UserError(f"{place}: cannot be written: {error.strerror or error}") from None
-    except RuntimeError as error:  # how ArrayRecord says that a disk is full
-        for reason in map(os.strerror, FULL):
-            if reason in str(error):
-                raise UserError(f"{place}: cannot be written: {reason}") from None
-        raise
+    except (OSError, RuntimeError) as error:
+        # ArrayRecord says in a RuntimeError that a disk is full.
+        full = (reason for reason in map(os.strerror, FULL) if reason in str(error))
+        reason = next(full, getattr(error, "strerror", None))
+        if reason is None:
+            raise
+        raise UserError(f"{place}: cannot be written: {reason}") from None
     return os.fspath(builder.data_path), builder.written, builder.left_out
-
-
-def _bytes_of(path: str) -> bytes | str:
-    """A file's bytes, or why it cannot be read; what they hold is looked at when it is read."""
-    try:
-        return Path(path).read_bytes()
-    except FileNotFoundError:
-        return MISSING
-    except PermissionError:
-        return NO_ACCESS
-    except OSError:
-        return NO_FILE

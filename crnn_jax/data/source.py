@@ -1,26 +1,28 @@
-"""What a source of labelled pictures is, and how samples that cannot be used are counted."""
+"""What a source of labelled images is, and how samples that cannot be used are counted."""
 
+import sys
 from collections import Counter
 from collections.abc import Iterable
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
+from tqdm import tqdm
 
 from crnn_jax.core import images
 from crnn_jax.core.geometry import frames_needed_flat, num_frames
 from crnn_jax.core.preprocessing import Preprocessing
 
-# Why a sample is not trained on, as far as its label tells.
-USABLE = "usable"
-NO_LABEL = "no label"
-UNKNOWN_CHARACTER = "unknown character"
-MISSING_LABEL = "record without a label"
-NOT_UTF8 = "label not UTF-8"
-LINE_BREAK = "line break in the label"
-DAMAGED_RECORD = "damaged record"
-# What a status byte of an index stands for.
-STATUS = (USABLE, NO_LABEL, UNKNOWN_CHARACTER, MISSING_LABEL, NOT_UTF8, LINE_BREAK, DAMAGED_RECORD)
-# As far as its picture tells.
+# Why a sample is not trained on, as far as its label tells: what an index's status byte stands for.
+STATUS = (
+    USABLE := "usable",
+    NO_LABEL := "no label",
+    UNKNOWN_CHARACTER := "unknown character",
+    MISSING_LABEL := "record without a label",
+    NOT_UTF8 := "label not UTF-8",
+    LINE_BREAK := "line break in the label",
+    DAMAGED_RECORD := "damaged record",
+)
+# As far as its image tells.
 TOO_LONG = "too long for max_label_length"
 TOO_LONG_FOR_WIDTH = "too long for its width"
 CHANGED = "changed since indexing"
@@ -30,12 +32,7 @@ CHUNK = 1 << 18  # samples looked at together: a bound on memory
 
 
 class Reasons:
-    """Samples that cannot be used, counted by reason, with a few examples of each.
-
-    Attributes:
-        counts: reason -> number of samples.
-        examples: reason -> the first few samples, as people would look for them.
-    """
+    """Samples that cannot be used, counted by reason, with the first few of each as examples."""
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
@@ -43,17 +40,17 @@ class Reasons:
 
     def add(self, reason: str, examples: Iterable[str] = (), count: int = 1) -> None:
         """Counts `count` samples; `examples` is read no further than needed."""
-        if count <= 0:
-            return
-        self.counts[reason] += count
-        kept = self.examples.setdefault(reason, [])
-        if len(kept) < EXAMPLES:
+        if count > 0:
+            self.counts[reason] += count
+            kept = self.examples.setdefault(reason, [])
             kept += [e for _, e in zip(range(EXAMPLES - len(kept)), examples, strict=False)]
 
-    def update(self, other: "Reasons") -> None:
-        """Adds the counts of another source."""
-        for reason, count in other.counts.items():
-            self.add(reason, other.examples.get(reason, ()), count)
+    def update(self, *others: "Reasons") -> "Reasons":
+        """Adds the counts of other sources; returns itself."""
+        for other in others:
+            for reason, count in other.counts.items():
+                self.add(reason, other.examples[reason], count)
+        return self
 
     def total(self) -> int:
         """Number of samples that cannot be used."""
@@ -61,21 +58,15 @@ class Reasons:
 
     def lines(self) -> list[str]:
         """One line per reason, the most frequent first, for a log."""
-        lines = []
-        for reason, count in self.counts.most_common():
-            examples = ", ".join(self.examples.get(reason, ())[:3])
-            lines.append(f"{count:,} {reason}" + (f": {examples}" if examples else ""))
-        return lines
+        found = ((f"{n:,} {why}", self.examples[why][:3]) for why, n in self.counts.most_common())
+        return [line + (f": {', '.join(examples)}" if examples else "") for line, examples in found]
 
     def to_json(self) -> dict[str, Any]:
         """reason -> {"count", "examples"}."""
         return {
-            reason: {"count": count, "examples": self.examples.get(reason, [])}
+            reason: {"count": count, "examples": self.examples[reason]}
             for reason, count in self.counts.most_common()
         }
-
-    def __repr__(self) -> str:
-        return f"Reasons({dict(self.counts)})"
 
 
 class Block(NamedTuple):
@@ -91,7 +82,7 @@ class Block(NamedTuple):
 
 @runtime_checkable
 class Source(Protocol):
-    """Labelled pictures, looked up by id, 0 to len - 1.
+    """Labelled images, looked up by id, 0 to len - 1.
 
     Where `windowed` is True every epoch has samples of its own: epoch e asks for the ids
     e * len to (e + 1) * len - 1, labels and sizes are asked for one window at a time, and every
@@ -119,11 +110,7 @@ class Source(Protocol):
         """What is trained on, but not as it is written: labels that were changed."""
 
     def sizes(self, ids: np.ndarray) -> np.ndarray:
-        """int32 [m, 2]: height and width in pixels, without decoding.
-
-        A picture that cannot be read has height 0 and width -k, k its place in
-        `core.images.REASONS`.
-        """
+        """int32 [m, 2]: height and width in pixels; (0, -k) if unreadable for `REASONS[k]`."""
 
     def read(self, ids: np.ndarray) -> list[np.ndarray | str]:
         """uint8 [h w c] for each sample, or the reason why it cannot be read."""
@@ -164,15 +151,14 @@ def trainable(
 ) -> tuple[np.ndarray, Reasons]:
     """Finds the samples that can be trained on, in a source that is not windowed.
 
-    Where pictures keep their own width every header is read (once); with one fixed width only if
-    `headers` asks for it, to find pictures that cannot be read.
+    Where images keep their own width every header is read (once); with one fixed width only if
+    `headers` asks for it, to find images that cannot be read.
 
     Returns:
         (bool [n], counts by reason of those that are False).
     """
     usable = source.usable.copy()
-    reasons = Reasons()
-    reasons.update(source.reasons)
+    reasons = Reasons().update(source.reasons)
     for begin in range(0, len(source), CHUNK):
         ids = begin + np.flatnonzero(usable[begin : begin + CHUNK])
         flat, offsets = source.labels_of(ids)
@@ -181,9 +167,9 @@ def trainable(
         if preprocessing.free_width or headers:
             sizes = source.sizes(ids)
             width = resized_widths(sizes, preprocessing)
-            for k in np.unique(-sizes[sizes[:, 0] == 0, 1]).tolist():
-                unreadable = (sizes[:, 0] == 0) & (sizes[:, 1] == -k)
-                faults.append((images.REASONS[k], unreadable))
+            unreadable = np.where(sizes[:, 0] == 0, -sizes[:, 1], -1)
+            for k in np.unique(unreadable[unreadable >= 0]).tolist():
+                faults.append((images.REASONS[k], unreadable == k))
         if max_label_length:
             faults.append((TOO_LONG, np.diff(offsets) > max_label_length))
         needed = frames_needed_flat(flat, offsets)
@@ -199,9 +185,8 @@ def trainable(
 def resized_widths(sizes: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
     """int64 [m]: widths in pixels after preprocessing, out of `Source.sizes`; 0 if unreadable."""
     readable = sizes[:, 0] > 0
-    height = np.where(readable, sizes[:, 0], 1)
-    width = preprocessing.target_width(height, np.where(readable, sizes[:, 1], 1))
-    return np.where(readable, width, 0)
+    height, width = np.where(readable[:, None], sizes, 1).T
+    return np.where(readable, preprocessing.target_width(height, width), 0)
 
 
 def described(source: Source, index: int) -> str:
@@ -217,3 +202,9 @@ def shown_path(path: str) -> str:
 def shown(line: str) -> str:
     """A line in quotes, shortened for a message."""
     return repr(line if len(line) <= 60 else line[:57] + "...")
+
+
+def progress_bar(what: str, total: int, done: int = 0) -> tqdm:
+    """A bar on stderr, after two seconds of silence; few lines where stderr is a log."""
+    every = 0.5 if sys.stderr.isatty() else 30.0
+    return tqdm(desc=what, total=total, initial=done, delay=2.0, mininterval=every)

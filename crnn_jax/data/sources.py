@@ -14,7 +14,7 @@ from crnn_jax.core.errors import UserError
 from crnn_jax.core.preprocessing import Preprocessing
 from crnn_jax.data.annotations import resolve
 from crnn_jax.data.files import FileSource
-from crnn_jax.data.mixture import MixedSource, split
+from crnn_jax.data.mixture import MixedSource
 from crnn_jax.data.plan import Plan
 from crnn_jax.data.source import Source, trainable
 
@@ -35,10 +35,6 @@ def open_sources(
 
     Returns:
         (the training source, the validation sources in the order named, maybe none).
-
-    Raises:
-        UserError: a name that is no file, a line that fits no format, labels that fail on case
-            alone (more than 1 %), a folder of pictures that is not there.
     """
     data = config.data
     if not data.train:
@@ -63,7 +59,7 @@ def open_sources(
     for name, _ in names:
         source = open_one(name, config.seed)
         if part and isinstance(source, FileSource):
-            source, held_out = split(source, part)
+            source, held_out = source.split(part)
             validation.append(held_out)
         train.append(source)
     if part and not validation:
@@ -93,27 +89,26 @@ def open_sources(
 
 def charset_of(config: Any) -> Charset:
     """The characters that `config.charset` gives, or else those of the training labels."""
-    wanted = config.charset
+    wanted, data = config.charset, config.data
     if wanted.table and wanted.characters:
         raise UserError("charset.table, charset.characters: set one of the two, or none")
     if wanted.table:
         return Charset.read(wanted.table, ignore_case=wanted.ignore_case)
     if wanted.characters:
         return Charset.from_characters(wanted.characters, ignore_case=wanted.ignore_case)
-    data = config.data
     names = [n for n, _ in parse_names(data.train, "data.train") if n != SYNTHETIC]
-    counted = [count_characters(name, data.format, data.images) for name in names]
-    everything = sum(counted, Counter())
-    if not everything:
+    characters = count_characters(names, data.format, data.images)
+    if not characters:
         raise UserError("charset.table='': no labels to take the characters from; name a table")
-    return charset_from(everything, wanted.ignore_case)
+    return charset_from(characters, wanted.ignore_case)
 
 
-def count_characters(name: str, format: str, images: str) -> Counter[str]:  # noqa: A002
-    """Every character of a set's labels (NFC); arguments as `FileSource`."""
+def count_characters(names: Sequence[str], format: str, images: str) -> Counter[str]:  # noqa: A002
+    """Every character of the labels of sets (NFC); arguments as `FileSource`."""
     nothing = Charset.from_characters("\U0010fffd")  # a private character: all others are unknown
-    source = FileSource(name, nothing, format=format, images=images, unknown="strip", cache=True)
-    return source.index.unknown
+    options: dict[str, Any] = {"format": format, "images": images, "unknown": "strip"}
+    found = (FileSource(name, nothing, cache=True, **options).index.unknown for name in names)
+    return sum(found, Counter())
 
 
 def charset_from(characters: Iterable[str], ignore_case: bool) -> Charset:
@@ -157,26 +152,21 @@ def plan_of(
     )
 
 
-def parse_names(names: str | Sequence[str], key: str) -> list[tuple[str, float]]:
-    """'a.txt,b.txt*2' -> [('a.txt', 1.0), ('b.txt', 2.0)]; a list of such names will do too.
-
-    Raises:
-        UserError: a weight that is not positive; `key` is the config key to name.
-    """
+def parse_names(names: str, key: str) -> list[tuple[str, float]]:
+    """'a.txt,b.txt*2' -> [('a.txt', 1.0), ('b.txt', 2.0)]; `key` is the config key to name."""
     # A file may have a comma or a star in its name.
-    if isinstance(names, str):
-        names = [names] if os.path.exists(names) else names.split(",")
+    parts = [names] if os.path.exists(names) else names.split(",")
     parsed = []
-    for part in names:
-        name, weight = part.strip(), 1.0
-        match = re.fullmatch(r"(.+)\*\s*([0-9.eE+-]+)", name)
-        if match and not os.path.exists(name):
-            try:
-                name, weight = match[1].strip(), float(match[2])
-            except ValueError:
-                raise UserError(f"{key}: {part!r}: the weight must be a number") from None
-            if not 0 < weight < float("inf"):
-                raise UserError(f"{key}: {part!r}: the weight must be positive")
-        if name:
-            parsed.append((name, weight))
+    for part in filter(None, map(str.strip, parts)):
+        match = re.fullmatch(r"(.+)\*\s*([0-9.eE+-]+)", part)
+        if not match or os.path.exists(part):
+            parsed.append((part, 1.0))
+            continue
+        try:
+            weight = float(match[2])
+        except ValueError:
+            weight = 0.0
+        if not 0 < weight < float("inf"):
+            raise UserError(f"{key}: {part!r}: the weight must be a positive number")
+        parsed.append((match[1].strip(), weight))
     return parsed

@@ -1,10 +1,7 @@
-"""The same batches as a tf.data.Dataset, for TensorFlow users and for `data.loader = 'tf'`.
+"""The batches of `loader` driven by a tf.data.Dataset: `data.loader = 'tf'`.
 
-    dataset = as_dataset(config)                          # endless, in the plan's order
-    model.fit(dataset.map(lambda batch: (batch['image'], batch['label'])))
-
-The batches are those of `loader`. A dataset has no state beside the step it starts at, so that to
-resume is to start there. TensorFlow is imported when the first dataset is made.
+A dataset has no state beside the step it starts at, so that to resume is to start there.
+TensorFlow is imported when the first batch is asked for.
 """
 
 import contextlib
@@ -16,68 +13,32 @@ import numpy as np
 from crnn_jax.core.errors import UserError
 from crnn_jax.core.preprocessing import Preprocessing
 from crnn_jax.data import loader
-from crnn_jax.data.batch import Batch
 from crnn_jax.data.plan import Plan
 from crnn_jax.data.source import Source
-from crnn_jax.data.sources import charset_of, open_sources, plan_of, preprocessing_of
 
 
-def as_dataset(
-    config: Any,
-    *,
-    training: bool = True,
-    start: int = 0,
-    origin: dict[str, Any] | None = None,
-) -> Any:
-    """What a config trains on (or validates on), as a tf.data.Dataset.
-
-    Args:
-        config: as for training.
-        training: False gives every sample of the first validation source once.
-        start: first step.
-        origin: metadata of the model that `config.init_from` names: `load_model(PATH)[1]`.
-
-    Returns:
-        A dataset of dictionaries: image uint8 [b h w c], width int32 [b], label int32 [b n],
-        label_length int32 [b], mask bool [b], id int64 [b], text string [b], failed_id int64 [f]
-        and failed_reason string [f] (see `batch.Batch`). Endless where training.
-
-    Raises:
-        UserError: TensorFlow is not installed, or whatever `open_sources` finds.
-    """
-    own = Preprocessing.from_metadata(origin["preprocessing"]) if origin else None
-    charset, preprocessing = charset_of(config), preprocessing_of(config, own)
-    geometry = config.model.geometry or (origin["model"]["geometry"] if origin else "keras")
-    train, validation = open_sources(config, charset, preprocessing, geometry)
-    if not training and not validation:
-        raise UserError("data.validation: there is none; name a file, or set data.split")
-    source = train if training else validation[0]
-    plan = plan_of(config, source, preprocessing, geometry, evaluation=not training)
-    return make_dataset(
-        plan,
-        source,
-        preprocessing,
-        start=start,
-        stop=None if training else plan.steps_per_epoch,
-        augment=config.data.augment if training else None,
-        seed=config.seed,
-    )
-
-
-def make_dataset(
+def batches(
     plan: Plan,
     source: Source,
     preprocessing: Preprocessing,
     *,
     host: tuple[int, int] = (0, 1),
-    raised: list[Exception] | None = None,
     **options: Any,
-) -> Any:
-    """A tf.data.Dataset of the plan's steps; arguments as `loader.batches`.
+) -> Iterator[loader.Batch]:
+    """The same arguments and the same batches as `loader.batches`.
 
-    What reading raises becomes an error of TensorFlow's own; `raised` gets the original.
+    TensorFlow is kept off accelerators: they belong to whoever trains.
     """
-    tf = _tensorflow()
+    try:
+        import tensorflow as tf
+    except ImportError as error:
+        raise UserError(
+            f"data.loader='tf' needs TensorFlow ({error}); install crnn_jax[tensorflow], or "
+            f"set data.loader='threads'"
+        ) from None
+    with contextlib.suppress(RuntimeError):  # the process has used TensorFlow's devices already
+        tf.config.set_visible_devices([], "GPU")
+    raised: list[Exception] = []  # TensorFlow makes an error of its own of it
 
     def elements() -> Iterator[dict[str, Any]]:
         try:
@@ -89,40 +50,25 @@ def make_dataset(
                 element["failed_reason"] = np.array([reason for _, reason in failed], object)
                 yield element
         except Exception as error:
-            if raised is not None:
-                raised.append(error)
+            raised.append(error)
             raise
 
-    rows = plan.batch_size // host[1]
-    image = (rows, preprocessing.height, None, preprocessing.channels)
+    b = plan.batch_size // host[1]
     signature = {
-        "image": tf.TensorSpec(image, tf.uint8),
-        "width": tf.TensorSpec((rows,), tf.int32),
-        "label": tf.TensorSpec((rows, None), tf.int32),
-        "label_length": tf.TensorSpec((rows,), tf.int32),
-        "mask": tf.TensorSpec((rows,), tf.bool),
-        "id": tf.TensorSpec((rows,), tf.int64),
-        "text": tf.TensorSpec((rows,), tf.string),
-        "failed_id": tf.TensorSpec((None,), tf.int64),
-        "failed_reason": tf.TensorSpec((None,), tf.string),
+        "image": ((b, preprocessing.height, None, preprocessing.channels), tf.uint8),
+        "width": ((b,), tf.int32),
+        "label": ((b, None), tf.int32),
+        "label_length": ((b,), tf.int32),
+        "mask": ((b,), tf.bool),
+        "id": ((b,), tf.int64),
+        "text": ((b,), tf.string),
+        "failed_id": ((None,), tf.int64),
+        "failed_reason": ((None,), tf.string),
     }
-    return tf.data.Dataset.from_generator(elements, output_signature=signature)
-
-
-def batches(
-    plan: Plan, source: Source, preprocessing: Preprocessing, **options: Any
-) -> Iterator[Batch]:
-    """`loader.batches`, driven by tf.data: the same arguments, the same batches.
-
-    TensorFlow is kept off accelerators: they belong to whoever trains.
-    """
-    tf = _tensorflow()
-    with contextlib.suppress(RuntimeError):  # the process has used TensorFlow's devices already
-        tf.config.set_visible_devices([], "GPU")
-    raised: list[Exception] = []
-    elements = make_dataset(plan, source, preprocessing, raised=raised, **options)
+    specs = {name: tf.TensorSpec(*spec) for name, spec in signature.items()}
+    dataset = tf.data.Dataset.from_generator(elements, output_signature=specs)
     try:
-        for element in elements.as_numpy_iterator():
+        for element in dataset.as_numpy_iterator():
             failed = zip(element.pop("failed_id"), element.pop("failed_reason"), strict=True)
             element["failed"] = [(int(i), reason.decode()) for i, reason in failed]
             element["text"] = [text.decode() for text in element["text"]]
@@ -131,14 +77,3 @@ def batches(
         if raised:
             raise raised[0] from None
         raise
-
-
-def _tensorflow() -> Any:
-    try:
-        import tensorflow
-    except ImportError as error:
-        raise UserError(
-            f"data.loader='tf' needs TensorFlow ({error}); install crnn_jax[tensorflow], or "
-            f"set data.loader='threads'"
-        ) from None
-    return tensorflow

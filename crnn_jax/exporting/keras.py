@@ -32,18 +32,11 @@ _POOL_NAMES = {"pool1": "pool1", "pool2": "pool2", "pool3": "pool4", "pool4": "p
 
 
 def to_keras(model: Model, *, softmax: bool = False) -> "keras.Model":
-    """A Keras model with this model's weights.
-
-    Args:
-        model: what `loaded_model.open_model` returns.
-        softmax: probabilities instead of logits.
+    """A Keras model with this model's weights; `softmax` for probabilities instead of logits.
 
     Returns:
         [b height w c] levels 0 to 255 (float32; uint8 is cast) -> raw logits float32 [b t k]. It
         normalises inside.
-
-    Raises:
-        UserError: Keras is not installed, or the weights do not fit the network.
     """
     try:
         import keras
@@ -100,11 +93,7 @@ def to_keras(model: Model, *, softmax: bool = False) -> "keras.Model":
 
 
 def save_h5(keras_model: "keras.Model", path: str | os.PathLike[str]) -> None:
-    """Writes the whole model as HDF5, which Keras 2 and 3 read.
-
-    Raises:
-        UserError: the file cannot be written, or its name does not end in .h5.
-    """
+    """Writes the whole model as HDF5, which Keras 2 and 3 read."""
     name = os.fspath(path)
     if not name.endswith((".h5", ".hdf5")):
         raise UserError(f"{name}: Keras finds the format by the name; end it in .h5")
@@ -119,17 +108,9 @@ def save_h5(keras_model: "keras.Model", path: str | os.PathLike[str]) -> None:
 
 
 def from_keras(keras_model: "keras.Model", metadata: dict[str, Any]) -> Model:
-    """The model of a Keras model, fine-tuned perhaps.
+    """The model of a Keras model with the layers of `to_keras`, fine-tuned perhaps.
 
-    Args:
-        keras_model: with the layers of `to_keras`.
-        metadata: of the model that it was made from: characters and preprocessing stay.
-
-    Returns:
-        (variables, metadata), what `core.model_file.save_model` takes.
-
-    Raises:
-        UserError: a layer is missing, or of another shape.
+    `metadata` is of the model that it was made from: characters and preprocessing stay.
     """
     name = "the Keras model"
     layers = {

@@ -55,12 +55,8 @@ def export_onnx(
     Returns:
         The files written. `metadata_props` of the first hold characters (a JSON list by class),
         blank_id, ignore_case and preprocessing (JSON).
-
-    Raises:
-        UserError: onnx is not installed, the file cannot be written, or layout 'opencv' of a model
-            for RGB pictures.
     """
-    graph = Graph()
+    graph = _Graph()
     variables, metadata = model
     cfg = ModelConfig.from_metadata(metadata)
     charset = Charset.from_metadata(metadata)
@@ -109,7 +105,7 @@ def export_onnx(
 
 
 def _network(
-    graph: "Graph", x: str, variables: dict[str, Any], cfg: ModelConfig, classes: list[int]
+    graph: "_Graph", x: str, variables: dict[str, Any], cfg: ModelConfig, classes: list[int]
 ) -> str:
     """[b c h w] in the network's own scale -> logits [t b k] of `classes`."""
     params, stats = variables["params"], variables["batch_stats"]
@@ -143,11 +139,11 @@ def _network(
     return _dense(graph, x, logits["kernel"][:, classes], logits["bias"][classes])
 
 
-def _dense(graph: "Graph", x: str, kernel: np.ndarray, bias: np.ndarray) -> str:
+def _dense(graph: "_Graph", x: str, kernel: np.ndarray, bias: np.ndarray) -> str:
     return graph.node("Add", graph.node("MatMul", x, kernel), bias)
 
 
-def _bi_lstm(graph: "Graph", x: str, params: dict[str, Any]) -> str:
+def _bi_lstm(graph: "_Graph", x: str, params: dict[str, Any]) -> str:
     """[t b d] -> [t b 2h]. ONNX's gates are i o f c, ours i f g o; of its two biases one is 0."""
 
     def both(role: str) -> np.ndarray:
@@ -163,12 +159,8 @@ def _bi_lstm(graph: "Graph", x: str, params: dict[str, Any]) -> str:
     return graph.node("Reshape", x, np.array([0, 0, 2 * hidden]))
 
 
-class Graph:
-    """A graph under construction; methods return the name of what they add.
-
-    Raises:
-        UserError: onnx is not installed.
-    """
+class _Graph:
+    """A graph under construction; methods return the name of what they add."""
 
     def __init__(self) -> None:
         try:
@@ -180,8 +172,8 @@ class Graph:
         self._constants: list[Any] = []
         self._inputs: list[Any] = []
 
+    # A free dimension is a string.
     def input(self, name: str, dtype: Any, shape: list[Any]) -> str:
-        """An input; a free dimension is a string."""
         code = self.onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
         self._inputs.append(self.onnx.helper.make_tensor_value_info(name, code, shape))
         return name
@@ -195,7 +187,6 @@ class Graph:
         return name
 
     def affine(self, x: str, gain: float, offset: float) -> str:
-        """Gain * x + offset, without operators that do nothing."""
         x = self.node("Mul", x, np.array(gain)) if gain != 1 else x
         return self.node("Add", x, np.array(offset)) if offset != 0 else x
 

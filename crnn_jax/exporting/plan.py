@@ -21,6 +21,8 @@ POSTS = {
     "onnx": ("none", "softmax"),
 }
 ENDINGS = {"keras": (".h5", ".hdf5"), "onnx": (".onnx",)}
+# Options of one format alone.
+OWNERS = {"quantize": "tflite", "batch": "tflite", "width": "tflite", "layout": "onnx"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,9 +37,6 @@ class ExportPlan:
         quantize: of TFLite: 'none', 'float16' or 'dynamic'.
         batch, width: fixed sizes for TFLite; 0: free.
         layout: of ONNX: 'standard' or 'opencv'.
-
-    Raises:
-        UserError: a combination that there is not.
     """
 
     output: str
@@ -55,13 +54,9 @@ class ExportPlan:
         object.__setattr__(self, "output", os.path.normpath(self.output))
         if self.post not in posts:
             raise UserError(f"--post {self.post}: --format {self.format} has {', '.join(posts)}")
-        for flag, value, default, owner in (
-            ("quantize", self.quantize, "none", "tflite"),
-            ("batch", self.batch, 0, "tflite"),
-            ("width", self.width, 0, "tflite"),
-            ("layout", self.layout, "standard", "onnx"),
-        ):
-            if value != default and self.format != owner:
+        for flag, owner in OWNERS.items():
+            value = getattr(self, flag)
+            if value != getattr(ExportPlan, flag) and self.format != owner:
                 raise UserError(f"--{flag} {value}: it is for --format {owner}")
         if bool(self.batch) != bool(self.width):
             raise UserError("--batch and --width: both fixed, or both free")
@@ -80,15 +75,8 @@ class ExportPlan:
     def write(self, model: LoadedModel, *, overwrite: bool = False) -> list[str]:
         """Writes beside the output's place and moves there what is whole.
 
-        Args:
-            model: to export.
-            overwrite: replaces what is there.
-
         Returns:
             The files and folders written, the output first.
-
-        Raises:
-            UserError: the output exists, cannot be written, or the model cannot be exported so.
         """
         self.require_room(overwrite=overwrite)
         parent, name = os.path.split(self.output)
@@ -113,24 +101,25 @@ class ExportPlan:
 
     def _export(self, model: LoadedModel, path: str) -> None:
         pair = (model.variables, model.metadata)
-        if self.format == "saved_model":
-            from crnn_jax.exporting.saved_model import write_saved_model
+        match self.format:  # each imports its own library
+            case "saved_model":
+                from crnn_jax.exporting.saved_model import write_saved_model
 
-            write_saved_model(model, path, post=self.post, beam_width=self.beam_width)
-        elif self.format == "tflite":
-            from crnn_jax.exporting.tflite import write_tflite
+                write_saved_model(model, path, post=self.post, beam_width=self.beam_width)
+            case "tflite":
+                from crnn_jax.exporting.tflite import write_tflite
 
-            sizes = {"batch": self.batch, "width": self.width}
-            write_tflite(model, path, post=self.post, quantize=self.quantize, **sizes)
-        elif self.format == "stablehlo":
-            from crnn_jax.exporting.stablehlo import write_stablehlo
+                options = {name: getattr(self, name) for name in ("quantize", "batch", "width")}
+                write_tflite(model, path, post=self.post, **options)
+            case "stablehlo":
+                from crnn_jax.exporting.stablehlo import write_stablehlo
 
-            write_stablehlo(model, path, post=self.post, beam_width=self.beam_width)
-        elif self.format == "keras":
-            from crnn_jax.exporting.keras import save_h5, to_keras
+                write_stablehlo(model, path, post=self.post, beam_width=self.beam_width)
+            case "keras":
+                from crnn_jax.exporting.keras import save_h5, to_keras
 
-            save_h5(to_keras(pair, softmax=self.post == "softmax"), path)
-        else:
-            from crnn_jax.exporting.onnx import export_onnx
+                save_h5(to_keras(pair, softmax=self.post == "softmax"), path)
+            case "onnx":
+                from crnn_jax.exporting.onnx import export_onnx
 
-            export_onnx(pair, path, layout=self.layout, post=self.post)
+                export_onnx(pair, path, layout=self.layout, post=self.post)

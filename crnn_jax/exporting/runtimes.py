@@ -1,12 +1,13 @@
-"""Reads pictures with an exported file by its own runtime, in a process that imports none of ours.
+"""Work in a process that imports none of ours: reading with an exported file, TFLite's converter.
 
-`verify` starts this script in a folder with job.json and pictures.npz, batches of pictures of one
-width each; answers.npz is written beside them.
+`in_own_process` starts this file as a script in a folder with job.json. To read it finds
+pictures.npz there, batches of pictures of one width each, and writes answers.npz.
 """
 
 import json
 import os
 import pathlib
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -130,10 +131,44 @@ RUNTIMES: dict[str, Callable[..., tuple[str, Read, ReadFiles | None]]] = {
 }
 
 
-def main() -> None:
-    """Does the job in the current folder."""
-    with open("job.json", encoding="utf-8") as file:
-        job = json.load(file)
+def in_own_process(task: str, job: dict[str, Any], folder: str) -> str:
+    """Starts a function of this file; '' where it went well, else the last line of what it said."""
+    with open(os.path.join(folder, "job.json"), "w", encoding="utf-8") as file:
+        json.dump(job, file)
+    environment = {"TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": "tensorflow"} | os.environ
+    if "jax" in job.get("blocked", ()):
+        # Flags of JAX's own XLA (`cpu_settings`); TensorFlow's ends at one it does not know.
+        environment.pop("XLA_FLAGS", None)
+    done = subprocess.run(
+        # -P: a script's own folder must not hide installed packages.
+        [sys.executable, "-P", os.path.abspath(__file__), task],
+        cwd=folder,
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    lines = [f"exit code {done.returncode}", *done.stderr.split("\n")]
+    return [line.strip() for line in lines if line.strip()][-1] if done.returncode else ""
+
+
+def convert_to_tflite(job: dict[str, Any]) -> None:
+    """A SavedModel by operations that every interpreter has."""
+    import tensorflow as tf
+
+    converter = tf.lite.TFLiteConverter.from_saved_model(
+        job["source"], signature_keys=["serving_default"]
+    )
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+    if job["quantize"] != "none":
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    if job["quantize"] == "float16":
+        converter.target_spec.supported_types = [tf.float16]
+    pathlib.Path(job["path"]).write_bytes(converter.convert())
+
+
+def read_all(job: dict[str, Any]) -> None:
+    """Reads every batch, and the files if the runtime takes them."""
     sys.modules.update(dict.fromkeys(job["blocked"]))  # None: as if it were not installed
     import numpy as np
 
@@ -166,4 +201,6 @@ def measure(read: Callable[[Any], Any], batches: Sequence[Any]) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    {f.__name__: f for f in (read_all, convert_to_tflite)}[sys.argv[1]](
+        json.loads(pathlib.Path("job.json").read_text("utf-8"))
+    )

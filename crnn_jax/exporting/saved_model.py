@@ -24,7 +24,7 @@ from PIL import Image
 
 from crnn_jax.core.errors import UserError
 from crnn_jax.exporting import tf_images
-from crnn_jax.exporting.network import (
+from crnn_jax.exporting.stablehlo import (
     PLATFORMS,
     width_constraint,
     with_decoder,
@@ -43,17 +43,7 @@ AT_ONCE = 4  # pictures decoded; one of 50 megapixels takes nearly a gigabyte
 
 
 def write_saved_model(model: LoadedModel, folder: str, *, post: str, beam_width: int = 10) -> None:
-    """Writes `folder`/1/.
-
-    Args:
-        model: to write.
-        folder: made here; must not hold a version yet.
-        post: 'none', 'softmax', 'greedy' or 'beam_search'.
-        beam_width: texts that 'beam_search' keeps from frame to frame.
-
-    Raises:
-        UserError: it cannot be written, or the model resizes by another filter than bilinear.
-    """
+    """Writes `folder`/1/; arguments as of `stablehlo.with_decoder`."""
     if model.preprocessing.filter != "bilinear":
         raise UserError(
             f"preprocessing.filter={model.preprocessing.filter}: a SavedModel resizes bilinearly; "
@@ -94,7 +84,7 @@ class JaxNetwork(tf.Module):
     """Network and decoder by jax2tf, the parameters as `tf.Variable`s.
 
     Args:
-        model, post, beam_width: as of `network.with_decoder`.
+        model, post, beam_width: as of `stablehlo.with_decoder`.
         batch, width: fixed sizes; 0: free.
     """
 
@@ -118,9 +108,8 @@ class JaxNetwork(tf.Module):
     def __call__(self, images: Any, widths: Any) -> dict[str, Any]:
         """Images uint8 [b h w c], widths int32 [b] -> what `with_decoder` gives.
 
-        XLA compiles for every shape anew, so arrays are padded to a few: rows to a power of two,
-        free widths to `batching.padded_width`. The network does not see padding; there may be more
-        frames than any picture has.
+        XLA compiles for every shape anew, so arrays are padded to a few, as in `reading.pictures`.
+        There may be more frames than any picture has.
         """
         shape = tf.shape(images)
         b, w = shape[0], shape[2]
@@ -138,7 +127,7 @@ class JaxNetwork(tf.Module):
 class Server(tf.Module):
     """Signatures around the network; arguments as of `write_saved_model`."""
 
-    def __init__(self, model: LoadedModel, post: str, beam_width: int = 10) -> None:
+    def __init__(self, model: LoadedModel, post: str, beam_width: int) -> None:
         super().__init__()
         self._model = model
         self._network = JaxNetwork(model, post, beam_width)
@@ -151,25 +140,24 @@ class Server(tf.Module):
         widths = tf.TensorSpec([None], tf.int32, name="widths")
         encoded = tf.TensorSpec([None], tf.string, name="image_bytes")
 
-        def concrete(function: Any, *signature: Any) -> Any:
-            return tf.function(function, input_signature=signature, autograph=False)
+        def of_one_width(images: Any) -> dict[str, Any]:
+            return self._read(images, tf.fill(tf.shape(images)[:1], tf.shape(images)[2]))
+
+        def with_widths(images: Any, widths: Any) -> dict[str, Any]:
+            # A width beyond the array would have the network read columns that are not there.
+            return self._read(images, tf.clip_by_value(widths, 0, tf.shape(images)[2]))
+
+        def of_files(image_bytes: Any) -> dict[str, Any]:
+            return self._read(*self._decode(image_bytes))
 
         return {
-            "serving_default": concrete(self._serving_default, images),
-            "with_widths": concrete(self._with_widths, images, widths),
-            "serving_bytes": concrete(self._serving_bytes, encoded),
+            name: tf.function(function, input_signature=signature, autograph=False)
+            for name, function, signature in (
+                ("serving_default", of_one_width, [images]),
+                ("with_widths", with_widths, [images, widths]),
+                ("serving_bytes", of_files, [encoded]),
+            )
         }
-
-    def _serving_default(self, images: Any) -> dict[str, Any]:
-        shape = tf.shape(images)
-        return self._read(images, tf.fill([shape[0]], shape[2]))
-
-    def _with_widths(self, images: Any, widths: Any) -> dict[str, Any]:
-        # A width beyond the array would have the network read columns that are not there.
-        return self._read(images, tf.clip_by_value(widths, 0, tf.shape(images)[2]))
-
-    def _serving_bytes(self, image_bytes: Any) -> dict[str, Any]:
-        return self._read(*self._decode(image_bytes))
 
     def _decode(self, encoded: Any) -> tuple[Any, Any]:
         """Files [b] -> images uint8 [b h w c] and widths int32 [b], 0 for an unreadable one."""

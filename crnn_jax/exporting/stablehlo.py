@@ -1,4 +1,4 @@
-"""Writes the network as one StableHLO program for CPU, CUDA and TPU: JAX alone runs it.
+"""Network and decoder as one JAX function, and that as a StableHLO program: JAX alone runs it.
 
 write_stablehlo(LoadedModel.open('en_36'), 'word.stablehlo')
 
@@ -8,6 +8,8 @@ out = program.call(images, widths)   # uint8 [b 32 w c], int32 [b] -> dictionary
 
 import json
 import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import jax
@@ -15,28 +17,22 @@ import jax.numpy as jnp
 import numpy as np
 
 from crnn_jax.core.files import whole_file
-from crnn_jax.exporting.network import (
-    PLATFORMS,
-    width_constraint,
-    with_decoder,
-    without_source_paths,
-)
+from crnn_jax.core.geometry import min_image_width
+from crnn_jax.decoding.beam_search_jax import beam_search_jax
+from crnn_jax.decoding.greedy import emittable, greedy_decode, sequence_log_prob
+from crnn_jax.models.config import ModelConfig
+from crnn_jax.models.crnn import CRNN
 from crnn_jax.reading.loaded_model import LoadedModel
 
+PLATFORMS = ("cpu", "cuda", "tpu")
 METADATA = "crnn_jax.json"
+_SOURCE_FILES = "jax_hlo_source_file_canonicalization_regex"
 
 
 def write_stablehlo(
     model: LoadedModel, path: str, *, post: str = "greedy", beam_width: int = 10
 ) -> None:
-    """Writes `path`: parameters inside, batch and width free, `reader_metadata` behind.
-
-    Args:
-        model: to write.
-        path: of the file.
-        post: 'none', 'softmax', 'greedy' or 'beam_search'.
-        beam_width: texts that 'beam_search' keeps from frame to frame.
-    """
+    """Writes `path`: parameters inside, batch and width free, `reader_metadata` behind."""
     rule = model.preprocessing
     b, w = jax.export.symbolic_shape("b, w", constraints=[width_constraint(model.config)])
     images = jax.ShapeDtypeStruct((b, rule.height, w, rule.channels), jnp.uint8)
@@ -54,10 +50,7 @@ def write_stablehlo(
 
 
 def reader_metadata(model: LoadedModel, post: str, **changes: Any) -> str:
-    """JSON of what a reader needs beside the network: `symbols` by class id, the preprocessing.
-
-    `changes` replace values of the preprocessing.
-    """
+    """JSON of what a reader needs: `symbols` by class id, the preprocessing with `changes`."""
     values = {
         "symbols": model.symbols,
         "blank_id": model.charset.blank_id,
@@ -67,3 +60,66 @@ def reader_metadata(model: LoadedModel, post: str, **changes: Any) -> str:
         "post": post,
     }
     return json.dumps(values, ensure_ascii=False)
+
+
+def width_constraint(config: ModelConfig) -> str:
+    """What JAX must know of a free width `w`: that at least one frame is left of it."""
+    return f"w >= {min_image_width(config.geometry)}"
+
+
+@contextmanager
+def without_source_paths() -> Iterator[None]:
+    """Programs lowered in this context do not tell where this package is installed."""
+    before = jax.config.values[_SOURCE_FILES]
+    jax.config.update(_SOURCE_FILES, ".*")
+    try:
+        yield
+    finally:
+        jax.config.update(_SOURCE_FILES, before)
+
+
+def network(config: ModelConfig) -> Callable[..., tuple[jax.Array, jax.Array]]:
+    """(variables, images uint8 [b h w c], widths int32 [b]) -> logits [b t k], frames [b]."""
+    crnn = CRNN(config, convolution="xla")  # no kernels of this machine: the export runs elsewhere
+
+    def score(variables: Any, images: jax.Array, widths: jax.Array) -> Any:
+        return crnn.apply(variables, images, widths, train=False)
+
+    return score
+
+
+def with_decoder(model: LoadedModel, post: str, beam_width: int = 10) -> Callable[..., Any]:
+    """Network and decoder in JAX alone.
+
+    Args:
+        model: gives class ids and temperature.
+        post: 'none', 'softmax', 'greedy' or 'beam_search'.
+        beam_width: texts that 'beam_search' keeps from frame to frame.
+
+    Returns:
+        A function (variables, images, widths) -> {'logits' float32 [b t k], 'frames' int32 [b]};
+        with 'softmax' 'probabilities' [b t k] for the logits; with a decoder also 'ids' int32
+        [b t] (-1 after the text) and 'confidence' float32 [b].
+    """
+    score, blank_id = network(model.config), model.charset.blank_id
+
+    def read(variables: Any, images: jax.Array, widths: jax.Array) -> dict[str, jax.Array]:
+        logits, frames = score(variables, images, widths)
+        if post == "softmax":
+            return {"probabilities": jax.nn.softmax(logits, axis=-1), "frames": frames}
+        if post == "none":
+            return {"logits": logits, "frames": frames}
+        allowed = emittable(logits, unknown_id=model.unknown_id)
+        if post == "greedy":
+            ids, lengths = greedy_decode(allowed, frames, blank_id=blank_id)
+        else:
+            log_probs = jax.nn.log_softmax(allowed, axis=-1)
+            paths, path_lengths, _ = beam_search_jax(
+                log_probs, frames, width=beam_width, blank_id=blank_id, by_sorting=True
+            )
+            ids, lengths = paths[:, 0], path_lengths[:, 0]
+        scaled = allowed / model.temperature
+        log_prob = sequence_log_prob(scaled, frames, ids, lengths, blank_id=blank_id)
+        return {"logits": logits, "frames": frames, "ids": ids, "confidence": jnp.exp(log_prob)}
+
+    return read

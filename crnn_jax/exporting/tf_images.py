@@ -27,15 +27,7 @@ ORIENTATION = (
 
 
 def decode_image(encoded: Any, channels: int) -> Any:
-    """Decodes one picture; one that cannot be decoded raises a TensorFlow error.
-
-    Args:
-        encoded: string scalar, the bytes of a file.
-        channels: 1 for grey (Pillow's L of the RGB picture), 3 for RGB.
-
-    Returns:
-        uint8 [h w channels].
-    """
+    """The bytes of a file -> uint8 [h w channels]; a TensorFlow error where that cannot be."""
     is_png = tf.strings.substr(encoded, 0, 8) == b"\x89PNG\r\n\x1a\n"
     image = tf.cond(is_png, lambda: _png(encoded), lambda: _jpeg(encoded))
     image = tf.ensure_shape(image, [None, None, 3])  # a check at run time, too
@@ -118,18 +110,11 @@ def _on_paper(image: Any) -> Any:
 
 
 def resize(image: Any, rule: Preprocessing) -> Any:
-    """`rule.resize` of one picture, for the filter 'bilinear'.
+    """`rule.resize` of one picture uint8 [h w c], for the filter 'bilinear'.
 
     Pillow sums 8-bit levels times weights of 22 bits after the point, along the rows first, each
     pass rounded to 8 bits. Whole numbers below 2^53 are exact in float64, so a float64 matrix
     product of them is that sum, bit for bit.
-
-    Args:
-        image: uint8 [h w c], c as the rule says.
-        rule: of the model file.
-
-    Returns:
-        uint8 [rule.height, target width, c].
     """
     shape = tf.shape(image, tf.int64)
     side = tf.constant(LONGEST_SIDE, tf.int64)

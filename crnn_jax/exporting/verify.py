@@ -7,12 +7,11 @@ report.passed
 """
 
 import dataclasses
-import json
 import os
-import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -22,11 +21,12 @@ import numpy as np
 from crnn_jax.core.errors import UserError
 from crnn_jax.core.images import UnreadableImage
 from crnn_jax.data.files import FileSource
-from crnn_jax.data.progress import Progress
+from crnn_jax.data.source import progress_bar
 from crnn_jax.decoding.greedy import FORBIDDEN, emittable, sequence_log_prob
-from crnn_jax.exporting.network import network
 from crnn_jax.exporting.onnx import OPENCV_WIDTH
 from crnn_jax.exporting.plan import ExportPlan
+from crnn_jax.exporting.runtimes import in_own_process
+from crnn_jax.exporting.stablehlo import network
 from crnn_jax.reading.decoder import Decoder
 from crnn_jax.reading.loaded_model import LoadedModel
 from crnn_jax.reading.pictures import plan_batches
@@ -66,11 +66,7 @@ class Report:
 def open_sources(
     model: LoadedModel, annotations: Sequence[str], *, images: str = "", annotation_format: str
 ) -> list[Any]:
-    """Opens annotation files, folders labelled by their file names, LMDB or ArrayRecord.
-
-    Raises:
-        UserError: naming file and line.
-    """
+    """Opens annotation files, folders labelled by their file names, LMDB or ArrayRecord."""
     channels = model.preprocessing.channels
     sources = [
         FileSource(a, model.charset, format=annotation_format, images=images, channels=channels)
@@ -84,16 +80,9 @@ def open_sources(
 def verify(
     model: LoadedModel, plan: ExportPlan, sources: Sequence[Any], *, limit: int = 0
 ) -> Report:
-    """Reads pictures with the file's own runtime and with the model, and compares.
+    """Reads pictures with what `plan.write` has written and with the model, and compares.
 
-    Args:
-        model: what was exported.
-        plan: what `plan.write` has written.
-        sources: of `open_sources`.
-        limit: pictures of each at most, evenly spread; 0: all.
-
-    Raises:
-        UserError: no picture can be read, or the runtime fails (it says how).
+    `limit` is of pictures of each source, evenly spread; 0: all.
     """
     rule = model.preprocessing
     if plan.layout == "opencv":
@@ -102,22 +91,22 @@ def verify(
         rule = dataclasses.replace(rule, width=plan.width)
     takes_files = plan.format == "saved_model" and plan.post in ("greedy", "beam_search")
     places = [(source, i) for source in sources for i in evenly_spread(len(source), limit)]
-    progress = Progress("pictures decoded", len(places))
     images, readable, files = [], [], []
-    for place, (source, i) in enumerate(places):
-        (decoded,) = source.read(np.array([i]))
-        if not isinstance(decoded, str):
-            images.append(rule.resize(decoded))
-            readable.append(place)
-        if takes_files:
-            try:
-                files.append(source.content(i))
-            except UnreadableImage:
-                files.append(b"")
-        progress(place + 1)
+    with progress_bar("pictures decoded", len(places)) as bar:
+        for place, (source, i) in enumerate(places):
+            (decoded,) = source.read(np.array([i]))
+            if not isinstance(decoded, str):
+                images.append(rule.resize(decoded))
+                readable.append(place)
+            if takes_files:
+                try:
+                    files.append(source.content(i))
+                except UnreadableImage:
+                    files.append(b"")
+            bar.update()
     if not images:
         raise UserError(f"{sources[0].name}: none of the pictures can be read")
-    answers, told = run(model, plan, images, files)
+    answers, summary = run(model, plan, images, files)
     reference = Reference(model, plan)
     logits, texts = reference.read(images)
     softmax = plan.post == "softmax"
@@ -140,22 +129,22 @@ def verify(
     report = Report(passed=True, figures=[], differences=[])
     report.figures.append(
         f"{os.path.basename(plan.output)}: {_runtime(plan)}, post {plan.post}, {precision}, "
-        f"{size_on_disk(plan.output) / 1e6:.2f} MB, {told['version']}, {len(places):,} pictures"
+        f"{size_on_disk(plan.output) / 1e6:.2f} MB, {summary['version']}, {len(places):,} pictures"
     )
     if missing := len(places) - len(images):
         report.figures.append(f"{missing:,} pictures cannot be read and count as wrong")
     labels = [source.text(i) for source, i in places]
-    ours_by_place = dict.fromkeys(range(len(places)), "") | dict(zip(readable, texts, strict=True))
+    own = dict.fromkeys(range(len(places)), "") | dict(zip(readable, texts, strict=True))
 
     def compare(name: str, theirs: dict[int, str], required: float, speed: Any) -> None:
         n = len(theirs)
-        wrong = [i for i in theirs if theirs[i] != ours_by_place[i]]
+        wrong = [i for i in theirs if theirs[i] != own[i]]
         excused = ties if name == "arrays" else set()
         passed = 1 - len(set(wrong) - excused) / n >= required
         report.passed &= passed
-        right, own = (
+        right, own_right = (
             100 * sum(found[i] == labels[i] for i in readable) / len(labels)
-            for found in (theirs, ours_by_place)
+            for found in (theirs, own)
         )
         same, share = n - len(wrong), 100 * (1 - len(wrong) / n)
         report.figures.append(
@@ -163,21 +152,21 @@ def verify(
             f"{100 * required:g} %): {'passed' if passed else 'FAILED'}"
         )
         report.figures.append(
-            f"  right: {right:.2f} %, the model itself {own:.2f} %; {speed:,.0f} images/s"
+            f"  right: {right:.2f} %, the model itself {own_right:.2f} %; {speed:,.0f} images/s"
         )
         for i in wrong:
             source, sample = places[i]
             report.differences.append(
-                f"  {source.identity(sample)}: {theirs[i]!r}, the model {ours_by_place[i]!r}, "
+                f"  {source.identity(sample)}: {theirs[i]!r}, the model {own[i]!r}, "
                 f"label {labels[i]!r}{', rounding decides' if i in excused else ''}"
             )
 
     by_place = dict(zip(readable, theirs, strict=True))
-    compare("arrays", by_place, REQUIRED[plan.quantize], told["images_per_second"])
+    compare("arrays", by_place, REQUIRED[plan.quantize], summary["images_per_second"])
     report.figures.append(f"  largest difference of a score: {max(gaps):.2g}")
-    if "files" in told:
-        by_file = dict(enumerate(map(str, told["files"])))
-        compare("files", by_file, REQUIRED["files"], told["files_per_second"])
+    if "files" in summary:
+        by_file = dict(enumerate(map(str, summary["files"])))
+        compare("files", by_file, REQUIRED["files"], summary["files_per_second"])
     return report
 
 
@@ -196,23 +185,19 @@ def run(
     """What the file's own runtime reads, in a process where ours cannot be imported.
 
     Args:
-        model, plan: as of `verify`.
         images: uint8 [h w c] each, resized.
         files: paths of encoded pictures, or the bytes, for formats that take them.
 
     Returns:
         (of each image 'logits' or 'probabilities' [t k], perhaps 'ids' [t] and 'text'; the other
         answers of `runtimes`).
-
-    Raises:
-        UserError: the process failed; the message holds the last line of what it said.
     """
     runtime = _runtime(plan)
     most = 1 if runtime == "opencv" else plan.batch or 16
-    widths: dict[int, list[int]] = {}
+    of_width: dict[int, list[int]] = {}
     for i, image in enumerate(images):
-        widths.setdefault(image.shape[1], []).append(i)
-    batches = [g[i : i + most] for g in widths.values() for i in range(0, len(g), most)]
+        of_width.setdefault(image.shape[1], []).append(i)
+    batches = [g[i : i + most] for g in of_width.values() for i in range(0, len(g), most)]
     for batch in batches if plan.batch else ():
         batch += batch[-1:] * (most - len(batch))
     with tempfile.TemporaryDirectory(prefix="crnn_jax_verify_") as folder:
@@ -221,8 +206,7 @@ def run(
             if isinstance(file, str):
                 paths[i] = os.path.abspath(file)
             else:
-                with open(paths[i], "wb") as copy:
-                    copy.write(file)
+                Path(paths[i]).write_bytes(file)
         job = {
             "runtime": runtime,
             "blocked": BLOCKED[runtime],
@@ -233,36 +217,18 @@ def run(
             "blank_id": model.charset.blank_id,
             "unknown_id": model.unknown_id,
         }
-        with open(os.path.join(folder, "job.json"), "w", encoding="utf-8") as stream:
-            json.dump(job, stream)
         arrays = [np.stack([images[i] for i in batch]) for batch in batches]
         np.savez(os.path.join(folder, "pictures.npz"), *arrays)
-        # -P: a script's own folder must not hide installed packages.
-        script = os.path.join(os.path.dirname(os.path.abspath(__file__)), "runtimes.py")
-        environment = {"TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": "tensorflow"} | os.environ
-        if "jax" in BLOCKED[runtime]:
-            # Flags of JAX's own XLA (`cpu_settings`); TensorFlow's ends at one it does not know.
-            environment.pop("XLA_FLAGS", None)
-        done = subprocess.run(
-            [sys.executable, "-P", script],
-            cwd=folder,
-            env=environment,
-            stderr=subprocess.PIPE,
-            text=True,
-            check=False,
-        )
-        if done.returncode != 0:
-            last = [f"exit code {done.returncode}", *done.stderr.split("\n")]
-            reason = [line.strip() for line in last if line.strip()][-1]
-            raise UserError(f"{plan.output}: its runtime cannot read with it: {reason}")
+        if fault := in_own_process("read_all", job, folder):
+            raise UserError(f"{plan.output}: its runtime cannot read with it: {fault}")
         with np.load(os.path.join(folder, "answers.npz")) as stored:
-            told = dict(stored)
+            summary = dict(stored)
     answers: list[dict[str, Any]] = [{} for _ in images]
-    for key in [key for key in told if "." in key]:
+    for key in [key for key in summary if "." in key]:
         number, _, name = key.partition(".")
-        for i, value in zip(batches[int(number)], told.pop(key), strict=True):
+        for i, value in zip(batches[int(number)], summary.pop(key), strict=True):
             answers[i][name] = value
-    return answers, told
+    return answers, summary
 
 
 def _runtime(plan: ExportPlan) -> str:
@@ -271,10 +237,8 @@ def _runtime(plan: ExportPlan) -> str:
 
 def size_on_disk(path: str) -> int:
     """Bytes of a file, or of all files in a folder."""
-    if os.path.isfile(path):
-        return os.path.getsize(path)
-    walk = os.walk(path)
-    return sum(os.path.getsize(os.path.join(at, name)) for at, _, names in walk for name in names)
+    files = [Path(path), *Path(path).rglob("*")]
+    return sum(file.stat().st_size for file in files if file.is_file())
 
 
 class Reference:

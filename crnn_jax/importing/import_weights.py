@@ -18,7 +18,6 @@ from crnn_jax.core.model_file import read_safetensors
 from crnn_jax.core.preprocessing import Preprocessing
 from crnn_jax.importing import keras, torch
 from crnn_jax.importing.network import Network, assemble
-from crnn_jax.models.config import ModelConfig
 from crnn_jax.reading.loaded_model import LoadedModel
 
 
@@ -48,9 +47,6 @@ def import_weights(
             has last and crnn.pytorch first.
         ignore_case: labels were folded to one case; None: true where the characters have only one.
         width: of the network's input in pixels, 0 for free width; None: as in the source.
-
-    Raises:
-        UserError: the file is damaged, holds another network, or another number of classes.
     """
     name = os.fspath(path)
     if (table is None) == (alphabet is None):
@@ -70,12 +66,21 @@ def import_weights(
             "to the top"
         )
     if config.channels not in (1, 3):
-        raise UserError(f"{name}: conv1 takes {config.channels} channels; a picture has 1 or 3")
-    width = network.width if width is None else width
+        raise UserError(f"{name}: conv1 takes {config.channels} channels; an image has 1 or 3")
+    # tf.image.resize samples the nearest pixels only; CRNN.tf2 rounds the width down.
+    resizing = {} if network.source == "crnn.pytorch" else {"rounding": "floor", "antialias": False}
+    preprocessing = Preprocessing(
+        channels=config.channels,
+        width=network.width if width is None else width,
+        min_width=min_image_width(config.geometry),
+        mean=config.mean,
+        scale=config.scale,
+        **resizing,  # type: ignore[arg-type]
+    )
     metadata = {
         "model": config.to_dict(),
         **charset.to_metadata(),
-        "preprocessing": _preprocessing(network.source, config, width).to_metadata(),
+        "preprocessing": preprocessing.to_metadata(),
         "temperature": 1.0,
         "emit_unknown": False,
         "training": {"imported_from": os.path.basename(name), "source": network.source},
@@ -85,11 +90,7 @@ def import_weights(
 
 
 def read_network(path: str | os.PathLike[str]) -> Network:
-    """Reads a file of any of the formats.
-
-    Raises:
-        UserError: there is no such file, or it is damaged, or holds another network.
-    """
+    """Reads a file of any of the formats."""
     name = os.fspath(path)
     with open_file(name) as file:
         start = file.read(9)
@@ -126,17 +127,3 @@ def _charset(
         cased = "".join(c for c in charset.characters if c.lower() != c.upper())
         ignore_case = cased.islower() or cased.isupper()
     return dataclasses.replace(charset, ignore_case=ignore_case)
-
-
-def _preprocessing(source: str, config: ModelConfig, width: int) -> Preprocessing:
-    shared: dict[str, Any] = {
-        "channels": config.channels,
-        "width": width,
-        "min_width": min_image_width(config.geometry),
-        "mean": config.mean,
-        "scale": config.scale,
-    }
-    if source == "crnn.pytorch":
-        return Preprocessing(**shared)
-    # tf.image.resize samples the nearest pixels only; CRNN.tf2 rounds the width down.
-    return Preprocessing(**shared, rounding="floor", antialias=False)

@@ -40,30 +40,26 @@ Weights = list[tuple[str, np.ndarray]]
 
 
 def read_h5(path: str | os.PathLike[str]) -> Network:
-    """Reads a file of weights or of a whole model.
-
-    Raises:
-        UserError: the file is damaged, holds another network, or h5py is not installed.
-    """
+    """Reads a file of weights or of a whole model."""
     name = os.fspath(path)
     weights, config = _read(name)
-    all_layers: Layers = {}
+    found: Layers = {}
     unused = []
     for weight, array in weights:
         layer, role = split_path(weight)
         if role.rpartition("/")[2] not in _ROLES:
             unused.append(weight)
-        elif role in all_layers.setdefault(layer, {}):
+        elif role in found.setdefault(layer, {}):
             raise UserError(f"{name}: {weight} is a second {role} of layer {layer}")
         else:
-            all_layers[layer][role] = array
-    names = _match_layers(all_layers, name)
+            found[layer][role] = array
+    names = _match_layers(found, name)
     facts = _facts(config, name)
     if config is None and "projection" in names:
         raise UserError(f"{name}: weights of a layer `projection`; give the whole model's .h5")
-    layers = {ours: all_layers[theirs] for ours, theirs in names.items()}
-    paths = {f"{layer}/{role}" for layer, roles in all_layers.items() for role in roles}
-    used = [f"{names[layer]}/{role}" for layer, roles in layers.items() for role in roles]
+    layers = {ours: found[theirs] for ours, theirs in names.items()}
+    used = [f"{theirs}/{role}" for theirs in names.values() for role in found[theirs]]
+    paths = {f"{layer}/{role}" for layer, roles in found.items() for role in roles}
     unused = sorted(paths - set(used)) + unused
     return Network("CRNN.tf2", layers, **facts, used=used, unused=unused)
 
@@ -165,11 +161,7 @@ def _kind(roles: dict[str, np.ndarray]) -> str | None:
 
 
 def _facts(config: Any, name: str) -> dict[str, Any]:
-    """`Network`'s fields that `model_config` states; CRNN.tf2's values where there is none.
-
-    Raises:
-        UserError: the network computes something that ours does not.
-    """
+    """`Network`'s fields that `model_config` states; CRNN.tf2's values where there is none."""
     facts: dict[str, Any] = {
         "geometry": "keras",
         "epsilon": dict.fromkeys(NORMS, EPSILON),
@@ -204,7 +196,13 @@ def _facts(config: Any, name: str) -> dict[str, Any]:
             elif kind == "ZeroPadding2D":
                 padded = True
             elif kind == "Bidirectional":
-                _check_lstm(layer["layer"]["class_name"], layer["layer"]["config"], at)
+                if layer["layer"]["class_name"] != "LSTM":
+                    raise UserError(f"{at}: holds no LSTM, but {layer['layer']['class_name']}")
+                inner = layer["layer"]["config"]
+                # Keras before 2.3 computed gates by 'hard_sigmoid' by default.
+                for key, want in (("activation", "tanh"), ("recurrent_activation", "sigmoid")):
+                    if inner.get(key, want) != want:
+                        raise UserError(f"{at}: {key} is {inner[key]!r}, ours is {want!r}")
             elif kind in ("LeakyReLU", "PReLU", "ELU") or (
                 kind in ("Conv2D", "Activation") and layer["activation"] not in ("linear", "relu")
             ):
@@ -229,12 +227,3 @@ def _config_layers(config: Any) -> Iterator[tuple[str, dict[str, Any]]]:
             yield from _config_layers(layer)
         else:
             yield layer["class_name"], layer["config"]
-
-
-def _check_lstm(kind: str, layer: dict[str, Any], at: str) -> None:
-    if kind != "LSTM":
-        raise UserError(f"{at}: holds a {kind}, not an LSTM")
-    # Keras before 2.3 computed gates by 'hard_sigmoid' by default.
-    for key, want in (("activation", "tanh"), ("recurrent_activation", "sigmoid")):
-        if layer.get(key, want) != want:
-            raise UserError(f"{at}: {key} is {layer[key]!r}, ours is {want!r}")

@@ -25,12 +25,10 @@ class Network:
     """Weights under our layers' names, in Keras's layout, and what is known about them.
 
     Attributes:
-        source: 'CRNN.tf2' or 'crnn.pytorch'.
         layers: conv1..7 {kernel [h w in out], bias [out], optional before a batch norm}; bn3, bn5,
             bn7 {gamma, beta, moving_mean, moving_variance}; bi_lstm1, bi_lstm2 {forward/kernel
             [in 4h], forward/recurrent_kernel [h 4h], forward/bias [4h], gates i f g o; backward/..
             the same}; projection (geometry 'torch' only) and logits {kernel [in out], bias}.
-        geometry: 'keras' or 'torch'.
         epsilon: of each batch norm.
         mean, scale: the network was trained on (levels 0..255 - mean) / scale.
         width: fixed input width in pixels; 0: free.
@@ -38,7 +36,7 @@ class Network:
         notes: what the file does not say, and the value assumed.
     """
 
-    source: str
+    source: str  # 'CRNN.tf2' or 'crnn.pytorch'
     layers: Layers
     geometry: str
     epsilon: dict[str, float]
@@ -51,25 +49,17 @@ class Network:
 
 
 def assemble(network: Network, name: str) -> tuple[dict[str, Any], ModelConfig]:
-    """Converts a network to our variables.
+    """({'params', 'batch_stats'} of float32 arrays, config) of a network; `name` is the file's.
 
-    Args:
-        network: to convert. Shapes are checked against the config by `LoadedModel.of`, later.
-        name: of the file, for errors.
-
-    Returns:
-        ({'params', 'batch_stats'} of float32 arrays, the network's config).
-
-    Raises:
-        UserError: a layer is missing, or its arrays cannot belong to one CRNN.
+    Shapes are checked against the config by `LoadedModel.of`, later.
     """
-    flat = {}
-    for layer, roles in network.layers.items():
-        for role, array in roles.items():
-            if array.dtype.kind != "f":
-                raise UserError(f"{name}: {layer}/{role} holds {array.dtype}, not floats")
-            with np.errstate(over="ignore"):  # `LoadedModel.of` finds infinities
-                flat[f"{layer}/{role}"] = np.array(array, np.float32, order="C")
+    pairs = network.layers.items()
+    flat = {f"{layer}/{role}": a for layer, roles in pairs for role, a in roles.items()}
+    for key, array in flat.items():
+        if array.dtype.kind != "f":
+            raise UserError(f"{name}: {key} holds {array.dtype}, not floats")
+        with np.errstate(over="ignore"):  # `LoadedModel.of` finds infinities
+            flat[key] = np.array(array, np.float32, order="C")
     params: dict[str, Any] = unflatten(flat)
     # One config key for all norms: the smallest, so that nothing negative is added to a variance.
     epsilon = min(network.epsilon.values())

@@ -39,20 +39,15 @@ _WRONG_PICKLE = (pickle.UnpicklingError, AttributeError, LookupError, TypeError,
 _WRONG_ZIP = (zipfile.BadZipFile, struct.error, EOFError, OSError, OverflowError, RuntimeError)
 
 
-class _Storage(NamedTuple):
-    dtype: str
-    key: str
-
-
 class _Tensor(NamedTuple):
-    storage: _Storage
+    storage: tuple[str, str]  # dtype, key of the file
     offset: int
     size: tuple[int, ...]
     stride: tuple[int, ...]
 
 
-def _rebuild_tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> _Tensor:
-    return _Tensor(storage, offset, size, stride)
+def _rebuild_tensor(*arguments: Any) -> _Tensor:
+    return _Tensor(*arguments[:4])
 
 
 _ALLOWED: dict[str, Any] = {
@@ -77,23 +72,17 @@ class _Unpickler(pickle._Unpickler):
             )
         return _ALLOWED[f"{module}.{name}"]
 
-    def persistent_load(self, pid: Any) -> _Storage:
+    def persistent_load(self, pid: Any) -> tuple[str, str]:
         """('storage', dtype, key, device, length) -> where the numbers are."""
         _, dtype, key, *_ = pid
-        return _Storage(str(dtype), str(key))
+        return str(dtype), str(key)
 
 
 def read_pth(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
-    """Reads every tensor of a file.
-
-    Args:
-        path: of a state_dict, or of a checkpoint that holds one among numbers and strings.
+    """Every tensor of a state_dict, or of a checkpoint that holds one among numbers and strings.
 
     Returns:
         Name -> array; of nested dictionaries 'state_dict/cnn.conv0.weight'.
-
-    Raises:
-        UserError: the file is damaged, or holds anything but tensors and plain values.
     """
     name = os.fspath(path)
     try:
@@ -104,7 +93,7 @@ def read_pth(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
             folder = pickles[0].removesuffix("data.pkl")
             tree = _Unpickler(io.BytesIO(archive.read(pickles[0]))).load()
             tensors = dict(_tensors(tree))
-            keys = {tensor.storage.key for tensor in tensors.values()}
+            keys = {tensor.storage[1] for tensor in tensors.values()}
             storages = {key: archive.read(f"{folder}data/{key}") for key in keys}
         return {key: _array(tensor, storages) for key, tensor in tensors.items()}
     except UserError as error:
@@ -123,8 +112,7 @@ def _tensors(tree: Any, prefix: str = "", depth: int = 4) -> Iterator[tuple[str,
 
 
 def _array(tensor: _Tensor, storages: dict[str, bytes]) -> np.ndarray:
-    dtype = np.dtype(tensor.storage.dtype)
-    block = storages[tensor.storage.key]
+    dtype, block = np.dtype(tensor.storage[0]), storages[tensor.storage[1]]
     if dtype.kind not in "fiub" or math.prod(tensor.size) * dtype.itemsize > len(block):
         raise ValueError(f"a tensor of size {tensor.size} in {len(block)} bytes")
     strides = [step * dtype.itemsize for step in tensor.stride]
@@ -144,16 +132,10 @@ _LSTM = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
 
 def from_state_dict(tensors: dict[str, np.ndarray], name: str) -> Network:
-    """Puts crnn.pytorch's tensors under our layers' names.
+    """Puts crnn.pytorch's tensors of the file `name` under our layers' names.
 
-    PyTorch has the output axis first, and two biases for an LSTM, which are added.
-
-    Args:
-        tensors: by name; a common prefix ('module.', 'state_dict/') is ignored.
-        name: of the file, for errors.
-
-    Raises:
-        UserError: it is no crnn.pytorch network.
+    PyTorch has the output axis first, and two biases for an LSTM, which are added. A common prefix
+    ('module.', 'state_dict/') is ignored.
     """
     starts = [key.removesuffix(_FIRST) for key in tensors if key.endswith(_FIRST)]
     if not starts:

@@ -20,7 +20,6 @@ from crnn_jax.core.errors import UserError
 from crnn_jax.core.model_file import read_safetensors, save_model
 from crnn_jax.data.files import FileSource
 from crnn_jax.data.loader import batches
-from crnn_jax.data.mixture import split as split_source
 from crnn_jax.data.plan import Plan, propose_boundaries
 from crnn_jax.data.source import resized_widths
 from crnn_jax.decoding.greedy import sequence_log_prob
@@ -134,7 +133,7 @@ def open_annotation(recognizer: Recognizer, path: str, *, split: str = "", **ope
         **opening,
     )
     source.require_pictures()
-    return split_source(source, split)[1] if split else source
+    return source.split(split)[1] if split else source
 
 
 def evaluate_source(

@@ -185,7 +185,7 @@ def evaluate_batches(
 
     Args:
         predict: batch -> `Prediction` (or a tuple of its first three or four).
-        batches: dictionaries as `data.batch.collate` makes them, every sample of `source`
+        batches: dictionaries as `data.loader.collate` makes them, every sample of `source`
             once; of several hosts each passes its own and the results are added.
         source: whose samples they are; gives names, labels and reasons.
         charset: turns class ids into text.

@@ -12,7 +12,7 @@ from crnn_jax.core.charset import Charset
 from crnn_jax.core.errors import UserError
 from crnn_jax.core.preprocessing import Preprocessing
 from crnn_jax.data import loader
-from crnn_jax.data.batch import Batch
+from crnn_jax.data.loader import Batch
 from crnn_jax.data.plan import Plan
 from crnn_jax.data.source import Source
 from crnn_jax.data.sources import charset_of, open_sources, plan_of, preprocessing_of

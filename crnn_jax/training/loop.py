@@ -17,7 +17,7 @@ import numpy as np
 
 from crnn_jax.core.errors import UserError
 from crnn_jax.core.model_file import save_model
-from crnn_jax.data.batch import Batch
+from crnn_jax.data.loader import Batch
 from crnn_jax.data.plan import Plan
 from crnn_jax.models.crnn import CRNN
 from crnn_jax.reading.checkpoint import steps

@@ -109,9 +109,8 @@ def table():
 def measure(name: str, kind: str, path: str, args: argparse.Namespace) -> list[dict]:
     """Rows of one set."""
     from crnn_jax.core.preprocessing import Preprocessing
-    from crnn_jax.data.batch import collate
     from crnn_jax.data.files import FileSource
-    from crnn_jax.data.loader import batches
+    from crnn_jax.data.loader import batches, collate
     from crnn_jax.data.plan import Plan
 
     rule = Preprocessing(width=args.width, max_width=256)

@@ -1,7 +1,6 @@
 """Small labelled sets in temporary folders."""
 
 import dataclasses
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +21,7 @@ def write_picture(path: Path, height: int, width: int, seed: int = 0) -> None:
 
 @dataclasses.dataclass
 class WordSet:
-    """A TSV annotation of pictures of many widths."""
+    """A TSV annotation of images of many widths."""
 
     path: Path
     labels: list[str]
@@ -32,7 +31,7 @@ class WordSet:
 
 @pytest.fixture(scope="session")
 def words(tmp_path_factory) -> WordSet:
-    """100 pictures, widths 20 to 200 at height 20 to 50; each fits its width."""
+    """100 images, widths 20 to 200 at height 20 to 50; each fits its width."""
     folder = tmp_path_factory.mktemp("words")
     rng = np.random.default_rng(1)
     labels, sizes = [], []
@@ -41,14 +40,13 @@ def words(tmp_path_factory) -> WordSet:
         write_picture(folder / f"images/{i}.png", *size, seed=i)
         labels.append("".join(rng.choice(list(LETTERS), int(rng.integers(1, 4)), replace=False)))
         sizes.append(size)
-    lines = [f"images/{i}.png\t{label}" for i, label in enumerate(labels)]
     path = folder / "labels.tsv"
-    path.write_text("\n".join(lines) + "\n")
+    path.write_text("".join(f"images/{i}.png\t{label}\n" for i, label in enumerate(labels)))
     return WordSet(path, labels, sizes, Charset.from_characters(LETTERS))
 
 
 class FakeSource:
-    """Labels and sizes given directly; no pictures."""
+    """Labels and sizes given directly; the pixels of sample i are 1 + i."""
 
     windowed = False
 
@@ -57,59 +55,31 @@ class FakeSource:
         self._labels = [list(label) for label in labels]
         self._sizes = np.array(sizes, np.int32).reshape(-1, 2)
         self.usable = np.ones(len(labels), bool) if usable is None else np.array(usable, bool)
-        self.reasons = Reasons()
-        self.notes = Reasons()
+        self.reasons, self.notes = Reasons(), Reasons()
         self.reasons.add("marked", count=int((~self.usable).sum()))
-        self.reads = Counter()
 
     def __len__(self):
         return len(self._labels)
 
-    @property
-    def labels(self):
-        flat = np.array([i for label in self._labels for i in label], np.int32)
-        return flat, np.cumsum([0, *map(len, self._labels)])
-
     def labels_of(self, ids):
-        return gather(*self.labels, ids)
+        flat = np.array([i for label in self._labels for i in label], np.int32)
+        return gather(flat, np.cumsum([0, *map(len, self._labels)]), np.asarray(ids) % len(self))
 
     def sizes(self, ids):
-        return self._sizes[ids]
+        return self._sizes[np.asarray(ids) % len(self)]
 
     def read(self, ids):
-        self.reads.update(ids.tolist())
-        return [np.full((*self._sizes[i], 1), 1 + i % 255, np.uint8) for i in ids.tolist()]
+        sizes = zip(ids, self.sizes(ids), strict=True)
+        return [np.full((*size, 1), 1 + i % 255, np.uint8) for i, size in sizes]
 
     def text(self, index):
-        return "".join(LETTERS[i % 26] for i in self._labels[index])
+        return "".join(LETTERS[i % 26] for i in self._labels[index % len(self)])
 
     def identity(self, index):
         return f"{self.name}/{index}"
 
 
-class DrawnSource(FakeSource):
-    """The same, but every epoch has samples of its own, drawn out of those given."""
+class EndlessSource(FakeSource):
+    """The same, but every epoch has samples of its own, as rendered words have."""
 
     windowed = True
-
-    def labels_of(self, ids):
-        return super().labels_of(np.asarray(ids) % len(self))
-
-    def sizes(self, ids):
-        return super().sizes(np.asarray(ids) % len(self))
-
-    def read(self, ids):
-        return super().read(np.asarray(ids) % len(self))
-
-    def text(self, index):
-        return super().text(index % len(self))
-
-
-@pytest.fixture
-def fake():
-    return FakeSource
-
-
-@pytest.fixture
-def drawn():
-    return DrawnSource

@@ -4,24 +4,105 @@ import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from crnn_jax.core import images
+from crnn_jax.core.charset import Charset
+from crnn_jax.core.errors import UserError
 from crnn_jax.core.preprocessing import Preprocessing
 from crnn_jax.data.files import FileSource
-from crnn_jax.data.loader import batches
-from crnn_jax.data.plan import Plan
+from crnn_jax.data.loader import batches, collate, get_augment
+from crnn_jax.data.plan import Plan, PlanRow
+from crnn_jax.data.source import CHANGED
+from tests.data.conftest import EndlessSource, write_picture
 
-ROOT = Path(__file__).resolve().parents[2]
 FREE = Preprocessing(max_width=160)
 
 
-def make(words):
+def row_of(ids, width=160, usable=None, epoch=0):
+    ids = np.array(ids, np.int64)
+    return PlanRow(ids, ids >= 0 if usable is None else np.array(usable), width, 39, epoch)
+
+
+def darker(image, generator):
+    return image // np.uint8(generator.integers(2, 99))
+
+
+def test_a_batch(words):
+    source = FileSource(words.path, words.charset)
+    ids = [4, 17, -1, 2]
+    batch = collate(row_of(ids), source, FREE)
+    assert batch["image"].shape == (4, 32, 160, 1)
+    assert batch["mask"].tolist() == [True, True, False, True]
+    assert (batch["id"].tolist(), batch["failed"]) == (ids, [])
+    for i, sample in enumerate(ids):
+        width, length = int(batch["width"][i]), int(batch["label_length"][i])
+        assert not batch["image"][i, :, width:].any()
+        assert not batch["label"][i, length:].any()
+        if sample < 0:
+            assert (width, length, batch["text"][i]) == (0, 0, "")
+            continue
+        picture = Image.open(words.path.parent / f"images/{sample}.png")
+        natural = picture.width * 32 / picture.height
+        assert width == min(max(int(natural + 0.5), 32), 160)
+        expected = np.asarray(picture.resize((width, 32), Image.Resampling.BILINEAR))
+        np.testing.assert_array_equal(batch["image"][i, :, :width, 0], expected)
+        assert batch["text"][i] == words.labels[sample]
+        assert batch["label"][i, :length].tolist() == [ord(c) - 97 for c in words.labels[sample]]
+    dtypes = [batch[key].dtype.name for key in ("image", "width", "label", "label_length", "mask")]
+    assert dtypes == ["uint8", "int32", "int32", "int32", "bool"]
+
+
+def test_images_that_cannot_be_read_are_masked_and_named(tmp_path):
+    write_picture(tmp_path / "a.png", 20, 30)
+    write_picture(tmp_path / "wide.png", 20, 200)
+    (tmp_path / "b.png").write_bytes((tmp_path / "a.png").read_bytes()[:300])
+    path = tmp_path / "labels.txt"
+    path.write_text("a.png x\nb.png y\nc.png z\nwide.png w\n")
+    source = FileSource(path, Charset.from_characters("wxyz"))
+    batch = collate(row_of([0, 1, 2, 3], width=64), source, FREE)
+    assert batch["failed"] == [(1, images.DAMAGED), (2, images.MISSING), (3, CHANGED)]
+    assert batch["width"].tolist() == [48, 0, 0, 0]
+    assert batch["mask"].tolist() == [True, False, False, False]
+    assert not batch["image"][1:].any()
+    assert batch["label_length"].tolist() == [1, 0, 0, 0]
+    assert batch["text"] == ["x", "y", "z", "w"]  # an evaluation counts them as wrong
+
+
+def test_a_label_that_cannot_be_trained_on_fits_no_alignment(words):
+    source = FileSource(words.path, words.charset)
+    batch = collate(row_of([1, 2], usable=[True, False]), source, FREE)
+    assert batch["label_length"].tolist() == [len(words.labels[1]), 40]
+
+
+def test_augmentation_is_a_function_of_seed_epoch_and_sample(words):
+    source = FileSource(words.path, words.charset)
+
+    def image(ids, epoch=0, **options):
+        batch = collate(row_of(ids, epoch=epoch), source, FREE, augment=darker, **options)
+        return batch["image"][ids.index(5)]
+
+    first = image([5, 6])
+    np.testing.assert_array_equal(first, image([9, 8, 5]))
+    assert (first != image([5], epoch=1)).any()
+    assert (first != image([5], seed=1)).any()
+    with pytest.raises(ValueError, match="augmentation made"):
+        collate(row_of([5]), source, FREE, augment=lambda image, _: image[:, 1:])
+    rendered = collate(row_of([7]), EndlessSource([[0]], [(32, 40)]), FREE, augment=darker)
+    assert set(rendered["image"][0, :, :40].ravel()) == {8}  # left alone
+    assert (get_augment("none"), get_augment(darker)) == (None, darker)
+    with pytest.raises(UserError):
+        get_augment("a little")
+
+
+@pytest.fixture
+def made(words):
     source = FileSource(words.path, words.charset)
     options = {"preprocessing": FREE, "geometry": "keras", "boundaries": (64, 96)}
-    return Plan(source, batch_size=8, seed=1, **options), source
+    return Plan(source, batch_size=8, seed=1, **options), source, FREE
 
 
 def assert_equal(left, right):
@@ -34,46 +115,30 @@ def assert_equal(left, right):
             assert value == right[key]
 
 
-def darker(picture, generator):
-    return picture // np.uint8(generator.integers(2, 9))
-
-
-def test_batches_come_in_the_order_of_the_plan(words):
-    plan, source = make(words)
-    seen = list(batches(plan, source, FREE, start=3, stop=30))
-    assert len(seen) == 27
-    for step, batch in enumerate(seen, 3):
-        np.testing.assert_array_equal(batch["id"], plan.row(step).ids)
-        assert batch["image"].shape[2] == plan.row(step).width
-
-
-def test_starting_later_changes_nothing(words):
-    plan, source = make(words)
-    seen = list(batches(plan, source, FREE, stop=30, augment=darker))
-    for start in (1, 13, 29):
-        fresh, _ = make(words)
-        later = list(batches(fresh, source, FREE, start=start, stop=30, augment=darker))
+def test_a_start_anywhere_gives_the_plans_order(made):
+    seen = list(batches(*made, stop=30, augment=darker))
+    for step, batch in enumerate(seen):
+        np.testing.assert_array_equal(batch["id"], made[0].row(step).ids)
+        assert batch["image"].shape[2] == made[0].row(step).width
+        assert batch["image"].flags.owndata
+    for start in (13, 29):
+        later = batches(*made, start=start, stop=30, augment=darker)
         for left, right in zip(seen[start:], later, strict=True):
             assert_equal(left, right)
 
 
-def test_processes_give_what_threads_give(words):
-    plan, source = make(words)
+def test_processes_give_what_threads_give(made):
     options = {"start": 2, "stop": 16, "augment": darker, "seed": 5}
-    threads = list(batches(plan, source, FREE, **options))
-    processes = list(batches(plan, source, FREE, workers=2, **options))
-    for left, right in zip(threads, processes, strict=True):
+    processes = batches(*made, workers=2, **options)
+    for left, right in zip(batches(*made, **options), processes, strict=True):
         assert_equal(left, right)
 
 
-@pytest.mark.parametrize("count", [1, 2, 8])
-def test_slices_of_hosts_are_the_global_batch(words, count):
-    plan, source = make(words)
-    whole = list(batches(plan, source, FREE, stop=14))
-    hosts = [list(batches(plan, source, FREE, stop=14, host=(i, count))) for i in range(count)]
-    for step, batch in enumerate(whole):
+@pytest.mark.parametrize("count", [2, 8])
+def test_slices_of_hosts_are_the_global_batch(made, count):
+    hosts = [list(batches(*made, stop=14, host=(i, count))) for i in range(count)]
+    for step, batch in enumerate(batches(*made, stop=14)):
         parts = [host[step] for host in hosts]
-        assert {part["id"].size for part in parts} == {8 // count}
         joined = {}
         for key, value in batch.items():
             values = [part[key] for part in parts]
@@ -82,57 +147,27 @@ def test_slices_of_hosts_are_the_global_batch(words, count):
         assert_equal(batch, joined)
 
 
-def test_an_endless_stream_can_be_left(words):
-    plan, source = make(words)
+def test_reading_ahead_is_bounded_and_can_be_left(made):
+    asked = []
+    row = made[0].row
+    made[0].row = lambda step: asked.append(step) or row(step)
     before = threading.active_count()
-    stream = batches(plan, source, FREE)
+    stream = batches(*made)
     next(stream)
+    time.sleep(0.3)
     stream.close()
+    assert len(asked) < 40
     assert threading.active_count() == before
 
 
-def test_a_batch_is_the_callers_own(words):
-    plan, source = make(words)
-    stream = batches(plan, source, FREE, stop=2)
-    first = next(stream)
-    kept = first["image"].copy()
-    next(stream)
-    np.testing.assert_array_equal(first["image"], kept)
-    assert first["image"].flags.owndata
-
-
-def test_what_goes_wrong_while_reading_is_raised(words):
-    plan, source = make(words)
-
-    def broken(picture, generator):
+def test_what_goes_wrong_while_reading_is_raised(made):
+    def broken(image, generator):
         raise ArithmeticError("in the middle")
 
-    stream = batches(plan, source, FREE, augment=broken)
     with pytest.raises(ArithmeticError, match="in the middle"):
-        next(stream)
-    plan.row = lambda step: 1 // 0
-    with pytest.raises(ZeroDivisionError):
-        next(batches(plan, source, FREE))
-
-
-def test_what_cannot_be_pickled_is_told(words):
-    plan, source = make(words)
-    options = {"stop": 2, "augment": lambda picture, _: picture}
-    with pytest.raises((AttributeError, pickle.PicklingError)):
-        next(batches(plan, source, FREE, workers=2, **options))
-
-
-def test_reading_ahead_is_bounded(words):
-    plan, source = make(words)
-    asked = []
-    row = plan.row
-    plan.row = lambda step: asked.append(step) or row(step)
-    stream = batches(plan, source, FREE)
-    next(stream)
-    time.sleep(0.3)
-    seen = len(asked)
-    stream.close()
-    assert seen < 40
+        next(batches(*made, augment=broken))
+    with pytest.raises((AttributeError, pickle.PicklingError)):  # in processes
+        next(batches(*made, workers=1, augment=broken))
 
 
 SCRIPT = """
@@ -165,22 +200,17 @@ def alive(pid):
 
 
 @pytest.mark.skipif(not os.path.exists("/proc"), reason="looks at /proc")
-def test_workers_end_with_a_killed_parent(words, tmp_path):
-    script = tmp_path / "script.py"
-    script.write_text(SCRIPT)
+def test_workers_end_with_a_killed_parent(words, tmp_path, root):
+    (tmp_path / "script.py").write_text(SCRIPT)
     output = tmp_path / "output"  # no pipe: the worker would hold it open
+    command = [sys.executable, tmp_path / "script.py", words.path]
+    environment = os.environ | {"PYTHONPATH": str(root)}
     with open(output, "w") as file:
-        run = subprocess.run(
-            [sys.executable, script, words.path],
-            stdout=file,
-            env=os.environ | {"PYTHONPATH": str(ROOT)},
-            check=False,
-        )
+        run = subprocess.run(command, stdout=file, env=environment, check=False)
     assert run.returncode == -9
     pid, jax_imported = output.read_text().split()
     assert jax_imported == "False"
-    for _ in range(100):
-        if not alive(int(pid)):
-            return
+    ends = time.monotonic() + 5
+    while alive(int(pid)) and time.monotonic() < ends:
         time.sleep(0.05)
-    pytest.fail("the worker is still there")
+    assert not alive(int(pid))

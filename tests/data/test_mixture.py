@@ -9,7 +9,7 @@ from crnn_jax.core.preprocessing import Preprocessing
 from crnn_jax.data.mixture import MixedSource
 from crnn_jax.data.plan import RENDERED_BATCHES, Plan
 from crnn_jax.data.source import is_rendered
-from tests.data.conftest import DrawnSource, FakeSource
+from tests.data.conftest import EndlessSource, FakeSource
 
 
 def simple(count, name, source=FakeSource, label=0):
@@ -29,11 +29,11 @@ counts = st.tuples(st.integers(1, 30), st.sampled_from([0.1, 0.5, 1, 1.7, 2, 3.3
 @settings(max_examples=40, deadline=None)
 @given(st.lists(counts, min_size=1, max_size=4))
 def test_a_source_gives_its_share(parts):
-    weights = [weight for _, weight in parts]
     shares = [round(n * w) for n, w in parts]
     if not sum(shares):
         return
-    mixed = MixedSource([simple(n, str(k)) for k, (n, _) in enumerate(parts)], weights, seed=1)
+    sources = [simple(n, str(k)) for k, (n, _) in enumerate(parts)]
+    mixed = MixedSource(sources, [weight for _, weight in parts], seed=1)
     assert len(mixed) == sum(shares)
     times = [Counter() for _ in parts]
     for epoch in range(3):
@@ -50,8 +50,8 @@ def test_a_source_gives_its_share(parts):
 
 def test_the_seeded_part_goes_on_from_epoch_to_epoch():
     mixed = MixedSource([simple(10, "a")], [0.3], seed=0)
-    assert mixed.windowed
     local = [i for _, i in located(mixed, range(20))]
+    assert mixed.windowed
     assert sorted(local[:10]) == sorted(local[10:]) == list(range(10))
     assert local[:10] != local[10:]
     other = MixedSource([simple(10, "a")], [0.3], seed=1)
@@ -61,10 +61,9 @@ def test_the_seeded_part_goes_on_from_epoch_to_epoch():
 def test_everything_is_asked_of_the_right_source():
     a, b = simple(3, "a", label=1), simple(4, "b", label=2)
     mixed = MixedSource([a, b], [2, 1])
-    assert not mixed.windowed
-    assert mixed.name == "a*2,b"
-    ids = np.array([9, 0, 4, 6, 3])  # b3, a0, a1, b0, a0
-    assert [mixed.identity(i) for i in ids.tolist()] == ["b/3", "a/0", "a/1", "b/0", "a/0"]
+    assert (mixed.windowed, mixed.name) == (False, "a*2,b")
+    ids = np.array([9, 0, 4, 6, 3])
+    assert located(mixed, ids) == [("b", 3), ("a", 0), ("a", 1), ("b", 0), ("a", 0)]
     assert mixed.sizes(ids)[:, 1].tolist() == [43, 40, 41, 40, 40]
     flat, offsets = mixed.labels_of(ids)
     assert np.diff(offsets).tolist() == [1, 1, 2, 1, 1]
@@ -74,24 +73,18 @@ def test_everything_is_asked_of_the_right_source():
 
 
 def test_rendered_and_photographed_samples_are_told_apart():
-    files, rendered = simple(3, "files"), simple(5, "words", DrawnSource)
-    mixed = MixedSource([files, rendered], [1, 1])
-    assert mixed.windowed
+    mixed = MixedSource([simple(3, "files"), simple(5, "words", EndlessSource)], [1, 1])
     assert is_rendered(mixed, np.arange(8)).tolist() == [False] * 3 + [True] * 5
     # Rendered words of later epochs are new ones, files the same.
-    assert located(mixed, range(8, 16)) == [
-        ("files", 0), ("files", 1), ("files", 2), *(("words", i) for i in range(5, 10))
-    ]  # fmt: skip
+    new = [("words", i) for i in range(5, 10)]
+    assert located(mixed, range(8, 16)) == [("files", 0), ("files", 1), ("files", 2), *new]
 
 
-def test_windows_are_short_only_where_words_are_drawn():
-    def plan(source):
-        return Plan(source, batch_size=2, preprocessing=Preprocessing(), geometry="keras")
-
-    files = MixedSource([simple(1000, "a")], [0.5])
-    drawn = MixedSource([simple(1000, "a"), simple(10, "b", DrawnSource)], [0.5, 1])
-    assert plan(files)._window_batches > RENDERED_BATCHES
-    assert plan(drawn)._window_batches == RENDERED_BATCHES
+@pytest.mark.parametrize(("other", "short"), [(FakeSource, False), (EndlessSource, True)])
+def test_windows_are_short_only_where_words_are_rendered(other, short):
+    mixed = MixedSource([simple(1000, "a"), simple(10, "b", other)], [0.5, 1])
+    plan = Plan(mixed, batch_size=2, preprocessing=Preprocessing(), geometry="keras")
+    assert (plan._window_batches == RENDERED_BATCHES) == short
 
 
 def test_an_epoch_of_a_mixture_through_the_plan():
@@ -111,9 +104,3 @@ def test_reasons_are_added_up():
     mixed = MixedSource([a, a], [1, 1])
     assert mixed.reasons.counts == {"marked": 4}
     assert mixed.usable.tolist() == [True, False] * 4
-
-
-def test_weights_must_fit():
-    for weights in ([], [1, 2], [0], [-1]):
-        with pytest.raises(ValueError, match="weights"):
-            MixedSource([simple(3, "a")], weights)

@@ -29,7 +29,7 @@ def twin(model):
     return to_keras(model)
 
 
-@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("width", WIDTHS[1:3])
 def test_gives_the_logits_of_our_network(model, twin, width):
     images = pictures(width, 1)
     ours = Recognizer(*model).logits(images)
@@ -57,13 +57,10 @@ def test_comes_back_from_an_h5_file_as_it_was(keras, model, twin, tmp_path):
     variables, metadata = from_keras(loaded, model[1])
     np.testing.assert_equal(variables, model[0])
     assert metadata == model[1]
-
-
-def test_layers_bear_the_names_of_crnn_tf2():
-    twin = to_keras(our_model())
-    names = {layer.name for layer in twin.layers if layer.weights}
-    numbered = {f"conv{i}" for i in range(1, 8)} | {"bn3", "bn5", "bn7"}
-    assert names == numbered | {"bi_lstm1", "bi_lstm2", "logits"}
+    alphabet = "".join(Charset.from_metadata(model[1]).characters)
+    imported = import_weights(tmp_path / "crnn.h5", alphabet=alphabet)  # as any of CRNN.tf2
+    np.testing.assert_equal(imported.variables, model[0])
+    assert imported.metadata["model"] == model[1]["model"]
 
 
 def test_what_was_trained_further_is_what_comes_back(model, twin):
@@ -87,11 +84,3 @@ def test_another_network_is_refused_in_one_line(keras, model, tmp_path):
     larger["params"]["logits"]["bias"] = np.zeros(4)
     with pytest.raises(UserError, match="logits/kernel"):
         to_keras((larger, model[1]))
-
-
-def test_its_file_is_imported_like_any_other(model, twin, tmp_path):
-    save_h5(twin, tmp_path / "crnn.h5")
-    alphabet = "".join(Charset.from_metadata(model[1]).characters)
-    imported = import_weights(tmp_path / "crnn.h5", alphabet=alphabet)
-    np.testing.assert_equal(imported.variables, model[0])
-    assert imported.metadata["model"] == model[1]["model"]

@@ -38,34 +38,26 @@ def cv2():
     return pytest.importorskip("cv2", reason="extra `train`")
 
 
-def _softmax(logits):
-    shares = np.exp(logits - logits.max(-1, keepdims=True))
-    return shares / shares.sum(-1, keepdims=True)
-
-
 @pytest.mark.parametrize(("geometry", "channels"), [("keras", 1), ("keras", 3), ("torch", 1)])
 def test_gives_our_logits_at_any_batch_and_width(runtime, tmp_path, geometry, channels):
     model = our_model(geometry, channels)
     assert export_onnx(model, tmp_path / "x.onnx") == [str(tmp_path / "x.onnx")]
     recognizer = Recognizer(*model)
-    for count, width in ((1, 32), (3, 41), (2, 100), (1, 161)):
+    for count, width in ((1, 32), (3, 41), (1, 161)):
         images = pictures(width, channels, count)
         ours = recognizer.logits(images)
         assert np.ptp(ours, axis=1).max() > 1
         np.testing.assert_allclose(runtime(tmp_path / "x.onnx", images), ours, atol=1e-4)
 
 
-def test_softmax(runtime, tmp_path):
+def test_softmax_and_what_the_classes_mean(onnx, runtime, tmp_path):
     model = our_model()
     export_onnx(model, tmp_path / "x.onnx", post="softmax")
     images = pictures(67, 1)
-    wanted = _softmax(Recognizer(*model).logits(images))
+    logits = Recognizer(*model).logits(images)
+    shares = np.exp(logits - logits.max(-1, keepdims=True))
+    wanted = shares / shares.sum(-1, keepdims=True)
     np.testing.assert_allclose(runtime(tmp_path / "x.onnx", images), wanted, atol=1e-5)
-
-
-def test_says_what_the_classes_mean(onnx, tmp_path):
-    model = our_model()
-    export_onnx(model, tmp_path / "x.onnx")
     props = {p.key: p.value for p in onnx.load(tmp_path / "x.onnx").metadata_props}
     charset = Charset.from_metadata(model[1])
     assert tuple(json.loads(props["characters"])) == charset.symbols

@@ -127,26 +127,6 @@ def test_two_texts_of_a_beam_search_as_good_as_equal(model, plan):
     assert not reference.is_tie(logits, "1", "1", logits)
 
 
-def test_another_number_of_frames(runtime, model, sources, plan):
-    runtime["logits"] = lambda x: x[:-1]
-    with pytest.raises(RuntimeError, match="number of frames"):
-        verify(model, dataclasses.replace(plan, post="none"), sources)
-
-
-def test_a_fixed_width_is_compared_as_it_is_resized(runtime, model, sources, tmp_path, monkeypatch):
-    seen = []
-    fake = room.run
-    monkeypatch.setattr(room, "run", lambda *given: seen.extend(given[2]) or fake(*given))
-    (tmp_path / "out.onnx").write_bytes(b"1")
-    for given in (
-        {"output": str(tmp_path / "out"), "format": "tflite", "batch": 4, "width": 64},
-        {"output": str(tmp_path / "out.onnx"), "format": "onnx", "layout": "opencv"},
-    ):
-        (tmp_path / "out").write_bytes(b"1")
-        assert verify(model, ExportPlan(**given), sources).passed
-    assert [image.shape[1] for image in seen] == [64] * 6 + [100] * 6
-
-
 def test_nothing_that_can_be_read(model, plan, tmp_path):
     (tmp_path / "damaged.png").write_bytes(b"no picture")
     (tmp_path / "labels.tsv").write_text("damaged.png\tx\n")

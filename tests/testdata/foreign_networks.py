@@ -137,29 +137,7 @@ def keras2_config(net: Any) -> dict[str, Any]:
     return config
 
 
-def write_keras2_saved_model(net: Any, folder: Any) -> None:
-    """The variables of a SavedModel as Keras 2 wrote them, LSTMs by their place among all."""
-    import tensorflow as tf
-
-    root = tf.train.Checkpoint()
-    root.variables = []
-    with_weights = [weights for _, weights in keras_weights(net) if weights]
-    for number, weights in enumerate(with_weights):
-        holder = tf.train.Checkpoint()
-        for path, array in weights:
-            variable = tf.Variable(array, name=path)
-            if "lstm" not in path:
-                setattr(holder, path.split("/")[-1], variable)
-            root.variables.append(variable)
-        setattr(root, f"layer_with_weights-{number}", holder)
-    root.optimizer = tf.train.Checkpoint(
-        rate=tf.Variable(1.0, name="learning_rate"),
-        momentum=tf.Variable(np.zeros((3, 3, 3, 8), np.float32), name="Adam/m/conv1/kernel"),
-    )
-    root.write(f"{folder}/variables/variables")
-
-
-def torch_net(channels: int = 1) -> Any:
+def torch_net() -> Any:
     """crnn.pytorch's network, for pictures of (x / 255 - 0.5) / 0.5."""
     import torch
     from torch import nn
@@ -177,7 +155,7 @@ def torch_net(channels: int = 1) -> Any:
         def __init__(self) -> None:
             super().__init__()
             self.cnn = nn.Sequential()
-            before = channels
+            before = 1
             for i, filters in enumerate(FILTERS):
                 size, padding = (2, 0) if i == 6 else (3, 1)
                 self.cnn.add_module(f"conv{i}", nn.Conv2d(before, filters, size, 1, padding))

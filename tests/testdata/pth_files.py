@@ -1,6 +1,5 @@
 """PyTorch's files byte by byte, so that every one of them can be wrong."""
 
-import pickle
 import zipfile
 
 import numpy as np
@@ -39,21 +38,12 @@ def dictionary(**values):
     return PROTO + b"}" + b"".join(text(k) + v + b"s" for k, v in values.items()) + STOP
 
 
-def zipped(path, pickled, blocks=None, method=zipfile.ZIP_STORED):
+def zipped(path, pickled, blocks=None):
     blocks = {"0": SIX} if blocks is None else blocks
-    with zipfile.ZipFile(path, "w", method) as archive:
+    with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("archive/data.pkl", pickled)
         for key, block in blocks.items():
             archive.writestr(f"archive/data/{key}", block)
-    return path
-
-
-def legacy(path, pickled, length, keys=("0",), block=SIX):
-    """PyTorch's format before 1.6: pickles one after the other, then the storages."""
-    magic = pickle.dumps(0x1950A86A20F9469CFC6C, 2) + pickle.dumps(1001, 2)
-    system = pickle.dumps({"little_endian": True}, 2)
-    blocks = length.to_bytes(8, "little", signed=True) + block
-    path.write_bytes(magic + system + pickled + pickle.dumps(list(keys), 2) + blocks)
     return path
 
 

@@ -4,7 +4,7 @@
     export PYTHONPATH=.venv/lib/python3.11/site-packages
     /tmp/fuzz/bin/python experiments/faults/fuzz/arpa.py -runs=1000000 [libFuzzer's other flags]
 
-No requirements file has atheris: tests/test_fuzz_targets.py runs every target without it, over its
+No requirements file has atheris: without.py runs every target without it, over its
 seeds and mutations of them. A target is a file of two functions: `one_input(data)` gives bytes to a
 reader and may raise UserError, nothing else; `seeds()` are sound inputs to start from.
 """
