@@ -98,7 +98,8 @@ def write_safetensors(
     path: str | os.PathLike[str], arrays: dict[str, np.ndarray], metadata: dict[str, str]
 ) -> None:
     """Writes arrays and strings by name; the same ones always give the same bytes."""
-    data = safetensors.numpy.save(arrays)
+    # The package writes memory as it lies, whatever an array's strides.
+    data = safetensors.numpy.save({k: np.asarray(v, order="C") for k, v in arrays.items()})
     # The package writes metadata in the order of a hash table, another one in each process.
     start = 8 + int.from_bytes(data[:8], "little")
     header = {"__metadata__": dict(sorted(metadata.items()))} | json.loads(data[8:start])

@@ -23,6 +23,8 @@ ARRAYS = {
     "a": np.array([1.5, -2], np.float16),
     "scalar": np.array(7, np.int64),
     "none": np.zeros((0, 4), np.float32),
+    "turned": np.arange(6, dtype=np.float32).reshape(2, 3).T,
+    "backwards": np.arange(6, dtype=np.float32)[::-2],
 }
 STRINGS = {"z": "ünïcode", "about": "it", "more": "a", "most": "b"}
 
