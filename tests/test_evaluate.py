@@ -208,7 +208,7 @@ def test_a_report_on_a_part_of_a_store_shows_its_pictures(call, data, model, tmp
         (lambda d, m: ["-a", d / "all.txt", "-m", m, "--format", "x"], "format"),
         (lambda d, m: ["-a", d / "all.txt", "-m", m, "--images", d / "no"], "no such folder"),
         (lambda d, m: ["-a", d / "all.txt", "-m", m, "--decoder", "magic"], "greedy, beam, both"),
-        (lambda d, m: ["-a", d / "all.txt", "-m", m, "--lm", d / "all.txt"], "language model"),
+        (lambda d, m: ["-a", d / "all.txt", "-m", m, "--lm", d / "all.txt"], "--lm"),
         (lambda d, m: ["-a", d / "all.txt", "-m", m, "--calibrate", d / "all.txt"], "another file"),
         (lambda d, m: ["-a", d / "all.txt", "-m", m, "-b", "0"], "at least 1"),
         (lambda d, m: ["-a", d / "all.txt", "-m", m, "-o", d / "n" / "x.tsv"], "cannot be written"),
