@@ -134,14 +134,14 @@ RUNTIMES: dict[str, Callable[..., tuple[str, Read, ReadFiles | None]]] = {
 def in_own_process(task: str, job: dict[str, Any], folder: str) -> str:
     """Starts a function of this file; '' where it went well, else the last line of what it said."""
     with open(os.path.join(folder, "job.json"), "w", encoding="utf-8") as file:
-        json.dump(job, file)
+        json.dump({"task": task, **job}, file)
     environment = {"TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": "tensorflow"} | os.environ
     if "jax" in job.get("blocked", ()):
         # Flags of JAX's own XLA (`cpu_settings`); TensorFlow's ends at one it does not know.
         environment.pop("XLA_FLAGS", None)
     done = subprocess.run(
         # -P: a script's own folder must not hide installed packages.
-        [sys.executable, "-P", os.path.abspath(__file__), task],
+        [sys.executable, "-P", os.path.abspath(__file__)],
         cwd=folder,
         env=environment,
         stderr=subprocess.PIPE,
@@ -201,6 +201,5 @@ def measure(read: Callable[[Any], Any], batches: Sequence[Any]) -> float:
 
 
 if __name__ == "__main__":
-    {f.__name__: f for f in (read_all, convert_to_tflite)}[sys.argv[1]](
-        json.loads(pathlib.Path("job.json").read_text("utf-8"))
-    )
+    job = json.loads(pathlib.Path("job.json").read_text("utf-8"))
+    {f.__name__: f for f in (read_all, convert_to_tflite)}[job["task"]](job)
