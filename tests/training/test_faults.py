@@ -186,5 +186,6 @@ def test_a_config_of_before_is_compared_key_by_key(tmp_path):
     new = {"steps": 5, "data": {"boundaries": (1, 2)}, "log": {"new": 3}}
     with pytest.raises(UserError, match=r"config\.gone=1, now it is None"):
         workdir.open(new, with_new_config=False)
+    workdir.release()
     workdir.open(new, with_new_config=True)
     workdir.release()
