@@ -18,7 +18,7 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from posixpath import normpath
-from typing import Any
+from typing import Any, NoReturn
 
 from crnn_jax.core.errors import UserError
 from crnn_jax.data.source import Block, shown
@@ -28,6 +28,7 @@ Parser = Callable[[str], tuple[str, str]]
 DETECT_LINES = 100
 BLOCK_BYTES = 4 << 20
 LINE_BYTES = 256  # read at first where one line is asked for
+LONGEST_LINE = 1 << 16  # bytes; a label of a million combining marks takes hours to normalize
 
 PICTURE_ENDINGS = frozenset(
     [".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".dib", ".gif", ".tif", ".tiff", ".webp"]
@@ -260,6 +261,8 @@ class Annotation:
         while at < self.total:
             block = self._read(at, BLOCK_BYTES)
             while self._end not in block and at + len(block) < self.total:
+                if len(block) > LONGEST_LINE:
+                    self._refuse_long_line(at)
                 block += self._read(at + len(block), BLOCK_BYTES)
             if at + len(block) < self.total:
                 block = block[: block.rfind(self._end) + 1]
@@ -275,9 +278,15 @@ class Annotation:
         sizes = map(len, block.split(self._end))
         texts = self._decode(block, at).split(self._end.decode())
         for size, line in zip(sizes, texts, strict=True):
+            if size > LONGEST_LINE:
+                self._refuse_long_line(at)
             if line and not line.isspace():
                 yield at, line.removesuffix("\r")
             at += size + 1
+
+    def _refuse_long_line(self, at: int) -> NoReturn:
+        want = "want a text file with a path and a label a line"
+        raise UserError(f"{self.where(at)}: a line of over {LONGEST_LINE:,} bytes; {want}")
 
     def _decode(self, raw: bytes, at: int) -> str:
         try:

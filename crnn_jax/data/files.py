@@ -22,7 +22,6 @@ from crnn_jax.data.index import (
     cached,
     cached_index,
 )
-from crnn_jax.data.records import open_records
 from crnn_jax.data.source import CHANGED, EXAMPLES, STATUS, Reasons, gather, shown, shown_path
 
 # What people should know of labels and paths that are used all the same.
@@ -63,6 +62,8 @@ class FileSource:
         cache: bool = False,
     ) -> None:
         self.name = os.fspath(path)
+        from crnn_jax.data.records import open_records  # stores are rare
+
         reader = open_records(self.name) or Annotation(self.name, format, images)
         self.reader = reader
         self.format = reader.format

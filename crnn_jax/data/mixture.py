@@ -71,6 +71,8 @@ class MixedSource:
 
     def labels_of(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(class ids of these samples' labels, int64 offsets [m + 1])."""
+        if not len(ids):  # a host's part of the last batch may be all filler
+            return np.zeros(0, np.int32), np.zeros(1, np.int64)
         parts = [(at, *source.labels_of(local)) for at, source, local in self._parts(ids)]
         flat = np.concatenate([np.zeros(0, np.int32), *(flat for _, flat, _ in parts)])
         lengths = np.concatenate([np.diff(offsets) for _, _, offsets in parts])

@@ -117,6 +117,14 @@ def test_what_is_written_is_read(path, label):
     assert annotations.parse_simple(f"{path} {label}") == (path, label.strip())
 
 
+@pytest.mark.parametrize("content", [b"a.png " + b"x" * 70_000, b"\0" * 200_000])
+def test_no_line_is_endless(tmp_path, monkeypatch, content):
+    monkeypatch.setattr(annotations, "BLOCK_BYTES", 100_000)
+    (path := tmp_path / "labels").write_bytes(b"b.png b\n" + content + b"\nc.png c\n")
+    with pytest.raises(UserError, match="labels:2: a line of over 65,536 bytes"):
+        list(Annotation(str(path), "simple").blocks())
+
+
 @given(
     st.lists(st.text("ab\té", max_size=6), min_size=1, max_size=20),
     st.sampled_from(["\n", "\r\n", "\r"]),

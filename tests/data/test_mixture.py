@@ -70,6 +70,7 @@ def test_everything_is_asked_of_the_right_source():
     assert flat.tolist() == [2, 1, 1, 1, 2, 1]
     assert [p.shape[1] for p in mixed.read(ids)] == [43, 40, 41, 40, 40]
     assert [mixed.text(i) for i in ids.tolist()] == ["c", "b", "bb", "c", "b"]
+    assert [array.tolist() for array in mixed.labels_of(ids[:0])] == [[], [0]]
 
 
 def test_rendered_and_photographed_samples_are_told_apart():
