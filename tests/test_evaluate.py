@@ -9,7 +9,7 @@ from crnn_jax import cli, evaluate
 from crnn_jax.core.charset import Charset
 from crnn_jax.data.files import FileSource
 from crnn_jax.reading.recognizer import Recognizer
-from tests.data.test_shards import to_array_record, to_lmdb
+from tests.testdata.stores import copied
 from tests.testdata.tiny_model import CHARSET, noise_pictures, write_tiny_model
 
 
@@ -188,11 +188,12 @@ def test_a_report(call, data, model, tmp_path):
     assert widths == pytest.approx(want, abs=0.06)
 
 
-@pytest.mark.parametrize("store", [to_lmdb, to_array_record])
+@pytest.mark.parametrize("store", ["lmdb", "array_record"])
 def test_a_report_on_a_part_of_a_store_shows_its_pictures(call, data, model, tmp_path, store):
     lines = (data / "all.txt").read_text().splitlines()[:5]
     (tmp_path / "wrong.txt").write_text("".join(f"{line}x\n" for line in lines))
-    path = store(FileSource(tmp_path / "wrong.txt", CHARSET, images=data), tmp_path / "store")
+    source = FileSource(tmp_path / "wrong.txt", CHARSET, images=data)
+    path = copied(store, source, tmp_path / "store")
     assert call("-a", path, "-m", model, "--report", tmp_path, "--split", "1/2")[0] == 0
     text = (tmp_path / "report.html").read_text()
     assert text.count("<article") == text.count("<image") == 2
