@@ -104,19 +104,6 @@ def test_ones_own_parser(tmp_path):
         list(Annotation(str(path), "builtins:len").blocks())
 
 
-paths = st.text(st.characters(exclude_categories=["Cs", "Cc", "Z"]), min_size=1, max_size=12)
-labels = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=12)
-
-
-@given(paths.map(lambda p: p.replace(",", ".")), labels)
-def test_what_is_written_is_read(path, label):
-    quoted = label.replace('"', '\\"')
-    if '\\"' not in label and not label.endswith("\\"):
-        assert annotations.parse_icdar(f'{path}, "{quoted}"') == (path, label)
-    assert annotations.parse_tsv(f"{path}\t{label}") == (path, label)
-    assert annotations.parse_simple(f"{path} {label}") == (path, label.strip())
-
-
 @given(
     st.lists(st.text("ab\té", max_size=6), min_size=1, max_size=20),
     st.sampled_from(["\n", "\r\n", "\r"]),
