@@ -38,6 +38,7 @@ def cv2():
     return pytest.importorskip("cv2", reason="extra `train`")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("geometry", "channels"), [("keras", 1), ("keras", 3), ("torch", 1)])
 def test_gives_our_logits_at_any_batch_and_width(runtime, tmp_path, geometry, channels):
     model = our_model(geometry, channels)
@@ -75,6 +76,7 @@ def _with_unknown(model):
     return variables, metadata | charset.to_metadata()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("geometry", ["keras", "torch"])
 def test_opencv_layout(runtime, cv2, tmp_path, geometry):
     model = _with_unknown(our_model(geometry))
@@ -97,6 +99,7 @@ def test_opencv_layout(runtime, cv2, tmp_path, geometry):
     assert vocabulary == [s for s in symbols if s not in ("<BLK>", UNKNOWN)]
 
 
+@pytest.mark.slow
 def test_opencv_reads_what_we_read(cv2, tmp_path):
     model = open_model("en_36")
     path, vocabulary = export_onnx(model, tmp_path / "crnn.onnx", layout="opencv")

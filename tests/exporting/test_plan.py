@@ -56,15 +56,6 @@ def test_nothing_is_overwritten_unless_asked(plan, tmp_path):
     assert (tmp_path / "word.onnx").read_text() == "new"
 
 
-def test_a_folder_is_replaced_as_a_whole(plan, tmp_path, monkeypatch):
-    (tmp_path / "word.onnx" / "1").mkdir(parents=True)
-    (tmp_path / "word.onnx" / "old").write_text("old")
-    monkeypatch.setattr(ExportPlan, "_export", lambda self, model, path: os.makedirs(path))
-    plan.write(tiny_model(), overwrite=True)
-    assert everything(tmp_path) == ["word.onnx"]
-    assert everything(tmp_path / "word.onnx") == []
-
-
 def test_a_failed_export_leaves_what_was_there(plan, tmp_path, monkeypatch):
     def fail(self, model, path):
         write_two(self, model, path)

@@ -93,17 +93,6 @@ def test_preprocessing_and_characters(imported):
     assert imported.metadata["blank_id"] == 36
 
 
-@pytest.mark.parametrize(
-    ("alphabet", "folded"), [(ALPHABET, True), (ALPHABET.upper(), True), ("aB", False)]
-)
-def test_case_is_folded_where_the_characters_have_one(keras, alphabet, folded, tmp_path):
-    alphabet = alphabet + "".join(map(chr, range(0x4E00, 0x4E00 + 36 - len(alphabet))))
-    write_keras2_h5(keras_net(), tmp_path / "x.h5")
-    assert import_weights(tmp_path / "x.h5", alphabet=alphabet).metadata["ignore_case"] == folded
-    told = import_weights(tmp_path / "x.h5", alphabet=alphabet, ignore_case=not folded)
-    assert told.metadata["ignore_case"] != folded
-
-
 def test_epsilons_of_the_source(keras, tmp_path):
     net = keras_net()
     config = keras2_config(net)
@@ -166,11 +155,3 @@ def _twice(group):
 def test_files_that_cannot_be_used(tmp_path, put, said):
     with pytest.raises(UserError, match=rf"x\.h5: {said}"):
         read_h5(small(tmp_path / "x.h5", put))
-
-
-def test_cut_short_anywhere(tmp_path):
-    content = small(tmp_path / "x.h5").read_bytes()
-    for share in (0.01, 0.5, 0.999):
-        (tmp_path / "cut.h5").write_bytes(content[: int(len(content) * share)])
-        with pytest.raises(UserError, match=r"cut\.h5: damaged or cut short"):
-            import_weights(tmp_path / "cut.h5", alphabet=ALPHABET)

@@ -12,8 +12,7 @@ from crnn_jax.core.charset import Charset
 from crnn_jax.core.errors import UserError
 from crnn_jax.core.model_file import write_safetensors
 from crnn_jax.importing.import_weights import import_weights
-from crnn_jax.importing.network import assemble
-from crnn_jax.importing.torch import from_state_dict, read_pth
+from crnn_jax.importing.torch import read_pth
 from crnn_jax.reading.recognizer import Recognizer
 from tests.testdata.foreign_networks import ALPHABET, WIDTHS, pictures, torch_net
 from tests.testdata.pth_files import (
@@ -107,15 +106,6 @@ def test_arrays_that_do_not_fit(tmp_path, key, value, said):
         import_weights(tmp_path / "x.safetensors", alphabet="ab")
 
 
-@pytest.mark.parametrize("key", ["cnn.conv0.weight", "rnn.1.rnn.bias_hh_l0"])
-def test_a_tensor_that_is_missing(key):
-    tensors = ones()
-    assert assemble(from_state_dict(tensors, "x"), "x")[1].num_classes == 3
-    del tensors[key]
-    with pytest.raises(UserError, match=rf"x: no (tensor ')?{key}"):
-        from_state_dict(tensors, "x")
-
-
 def test_a_tensor_as_it_is_written(tmp_path):
     read = read_pth(zipped(tmp_path / "x.pth", dictionary(a=tensor(), b=tensor(stride=(1, 2)))))
     np.testing.assert_array_equal(read["a"], [[0, 1, 2], [3, 4, 5]])
@@ -179,15 +169,6 @@ def test_code_in_a_pickle_does_not_run(tmp_path, protocol):
 def test_other_pickles(tmp_path, pickled, said):
     with pytest.raises(UserError, match=rf"x\.pth: .*{said}"):
         import_weights(zipped(tmp_path / "x.pth", pickled), alphabet=ALPHABET)
-
-
-def test_cut_short_anywhere(torch, source, tmp_path):
-    torch.save(source.state_dict(), tmp_path / "whole.pth")
-    content = (tmp_path / "whole.pth").read_bytes()
-    for share in (0, 0.02, 0.5, 0.999):
-        (tmp_path / "cut.pth").write_bytes(content[: int(len(content) * share)])
-        with pytest.raises(UserError, match=r"cut\.pth: "):
-            import_weights(tmp_path / "cut.pth", alphabet=ALPHABET)
 
 
 def test_what_is_no_weights(tmp_path):

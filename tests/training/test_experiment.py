@@ -35,13 +35,6 @@ def test_small_sets_get_enough_steps_and_not_too_many_evaluations(change, change
     assert (experiment.total_steps, experiment.evaluate_every) == expected
 
 
-@pytest.mark.parametrize(("unknown", "read"), [("unusable", 0), ("strip", 0), ("map", -1)])
-def test_the_unknown_class_is_read_only_where_it_is_trained(change, root, unknown, read):
-    table = str(root / "example" / "table.txt")  # <UNK> is its first line
-    change({"charset.table": table, "charset.characters": "", "data.unknown": unknown})
-    assert make_experiment(change({})).unknown_id == read
-
-
 @pytest.mark.parametrize(("least", "most"), RANGES)
 def test_numbers_out_of_range_are_named(config, change, least, most):
     for key in RANGES[least, most].split():
@@ -62,7 +55,7 @@ SOURCES = {
 }
 
 
-@pytest.fixture(scope="module", params=SOURCES)
+@pytest.fixture(scope="module", params=["torch", pytest.param("keras", marks=pytest.mark.slow)])
 def other(request, tmp_path_factory):
     """A model file of another program's network, and the model itself."""
     rule = SOURCES[request.param]

@@ -44,15 +44,6 @@ def test_each_shape_is_compiled_once_before_it_is_wanted():
     compiled.close()
 
 
-def test_one_process_waits_for_nobody():
-    assert parallel.is_first()
-    parallel.wait_for_all("nothing")
-    parallel.require_equal("anything", "x")
-    tree = {"a": np.zeros(3)}
-    for mode in ("jit", "pmap"):
-        assert Parallel(mode).savable(tree) is tree
-
-
 @pytest.mark.parametrize("arguments", [("127.0.0.1:1", 0, -1), ("127.0.0.1:1", 2, 2)])
 def test_mistakes_in_joining(arguments):
     with pytest.raises(UserError, match="give all three"):
@@ -235,35 +226,3 @@ def test_processes_that_see_other_files_end_with_a_line(
         log = (tmp_path / f"log-{i}").read_text()
         assert f"error: process 1 sees other {what} than process 0\n" in log
         assert "Traceback" not in log
-
-
-INTERLEAVED = """
-import sys
-import jax
-import numpy as np
-from crnn_jax.training.parallel import DEVICE_KEYS, Parallel, join
-
-process = int(sys.argv[2])
-join(sys.argv[1], 2, process)
-own = np.arange(4) + 4 * process
-batch = {key: own for key in DEVICE_KEYS}
-for order in ((0, 2, 1, 3), (2, 3, 0, 1)):
-    for mode in ("jit", "pmap"):
-        parallel = Parallel(mode, [jax.devices()[i] for i in order])
-        evaluate = parallel.eval_step(lambda variables, batch: {"id": batch["label"] + variables})
-        found = evaluate(parallel.replicate(np.int32(0)), parallel.shard(batch))
-        found = parallel.own_rows(found)
-        np.testing.assert_array_equal(found["id"], own)
-"""
-
-
-@pytest.mark.slow
-def test_answers_are_those_of_ones_own_rows_in_whatever_order_devices_stand(root):
-    words = [sys.executable, "-c", INTERLEAVED, f"127.0.0.1:{free_port()}"]
-    env = environment(root, 2)
-    started = [
-        subprocess.Popen([*words, str(i)], cwd=root, env=env, stderr=subprocess.PIPE, text=True)
-        for i in range(2)
-    ]
-    said = [run.communicate(timeout=120)[1] for run in started]
-    assert [run.returncode for run in started] == [0, 0], said
