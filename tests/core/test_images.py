@@ -59,12 +59,6 @@ def test_16_bits_keep_their_high_byte(file_format):
     np.testing.assert_array_equal(decode_image(data, 3)[..., 2], RAMP)
 
 
-def test_16_bit_colour_keeps_its_high_byte():
-    levels = COLOUR.astype(np.uint16) * 256 + 200
-    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in levels)
-    np.testing.assert_array_equal(decode_image(png(7, 5, 16, rows), 3), COLOUR)
-
-
 def test_transparency_lies_on_white():
     rgba = np.zeros((1, 3, 4), np.uint8)
     rgba[0, :, 3] = [0, 255, 51]  # black ink: away, full, a fifth
@@ -75,13 +69,6 @@ def test_transparency_lies_on_white():
     palette = Image.fromarray(np.array([[0, 1]], np.uint8), "P")
     palette.putpalette([9, 9, 9, 7, 7, 7])
     np.testing.assert_array_equal(grey(encoded(palette, transparency=0)), [[255, 7]])
-
-
-@pytest.mark.parametrize(("level", "ground"), [(127, 255), (128, 0)])
-def test_the_ground_is_the_one_with_more_contrast(level, ground):
-    ink = np.full((1, 9, 2), level, np.uint8)
-    ink[..., 1] = [0, 1, 51, 100, 128, 200, 250, 254, 255]
-    assert grey(encoded(Image.fromarray(ink, "LA")))[0, 0] == ground
 
 
 @pytest.mark.parametrize("file_format", ["PNG", "JPEG", "TIFF", "WEBP"])
@@ -100,12 +87,6 @@ def test_exif_orientation_is_applied(tmp_path, file_format, orientation):
     stored.save(path, file_format, exif=exif)
     assert image_size(path) == upright.shape
     assert np.abs(grey(path).astype(int) - upright).max() < 60
-
-
-def test_a_tiff_is_turned_once(tmp_path):
-    path = tmp_path / "turned.tif"
-    Image.fromarray(RAMP).save(path, tiffinfo={274: 6, 700: b"<x:xmpmeta/>"})
-    assert image_size(path) == decode_image(path, 1).shape[:2] == (6, 4)
 
 
 def reason_of(function, *arguments):

@@ -1,5 +1,4 @@
 import os
-import pickle
 import subprocess
 import sys
 import threading
@@ -13,6 +12,7 @@ from crnn_jax.core import images
 from crnn_jax.core.charset import Charset
 from crnn_jax.core.errors import UserError
 from crnn_jax.core.preprocessing import Preprocessing
+from crnn_jax.data import tf_loader
 from crnn_jax.data.files import FileSource
 from crnn_jax.data.loader import batches, collate, get_augment
 from crnn_jax.data.plan import Plan, PlanRow
@@ -154,16 +154,6 @@ def test_reading_ahead_is_bounded_and_can_be_left(made):
     assert threading.active_count() == before
 
 
-def test_what_goes_wrong_while_reading_is_raised(made):
-    def broken(image, generator):
-        raise ArithmeticError("in the middle")
-
-    with pytest.raises(ArithmeticError, match="in the middle"):
-        next(batches(*made, augment=broken))
-    with pytest.raises((AttributeError, pickle.PicklingError)):  # in processes
-        next(batches(*made, workers=1, augment=broken))
-
-
 SCRIPT = """
 import multiprocessing, os, signal, sys
 from crnn_jax.data.files import FileSource
@@ -208,3 +198,34 @@ def test_workers_end_with_a_killed_parent(words, tmp_path, root):
     while alive(int(pid)) and time.monotonic() < ends:
         time.sleep(0.05)
     assert not alive(int(pid))
+
+
+@pytest.mark.filterwarnings("ignore")  # TensorFlow's about itself
+@pytest.mark.parametrize("host", [(0, 1), (1, 2)])
+def test_tf_data_gives_the_same_batches(words, tmp_path, host):
+    pytest.importorskip("tensorflow")
+    path = tmp_path / "broken.tsv"
+    path.write_text(words.path.read_text() + "images/none.png\té\nimages/gone.png\tab")
+    images = str(words.path.parent)
+    source = FileSource(path, words.charset, images=images, unknown="strip")
+    options = {"boundaries": (64, 96), "preprocessing": FREE, "geometry": "keras", "seed": 2}
+    plan = Plan(source, batch_size=8, shuffle=False, all=True, **options)
+    given = {"start": 1, "stop": 2 * plan.steps_per_epoch, "host": host, "augment": darker}
+    theirs = list(tf_loader.batches(plan, source, FREE, **given))
+    assert sum(len(batch["failed"]) for batch in theirs) >= 2
+    for left, right in zip(batches(plan, source, FREE, **given), theirs, strict=True):
+        assert_equal(left, right)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_tf_data_raises_what_reading_raises(made, monkeypatch):
+    pytest.importorskip("tensorflow")
+
+    def gone(image, generator):
+        raise UserError("labels.tsv: was changed while it was in use")
+
+    with pytest.raises(UserError, match="was changed while it was in use"):
+        next(tf_loader.batches(*made, augment=gone))
+    monkeypatch.setitem(sys.modules, "tensorflow", None)
+    with pytest.raises(UserError, match=r"data\.loader='threads'"):
+        next(tf_loader.batches(*made))

@@ -1,8 +1,5 @@
 import math
-import os
 import pathlib
-import subprocess
-import sys
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,7 +11,6 @@ from crnn_jax.core.charset import BLANK, Charset
 from crnn_jax.core.errors import UserError
 from crnn_jax.decoding import beam_search as module
 from crnn_jax.decoding.beam_search import PRUNE, beam_search
-from crnn_jax.decoding.greedy import sequence_log_prob
 from crnn_jax.decoding.language_model import BEGIN, END, NGram
 from crnn_jax.decoding.lexicon import Lexicon
 from tests.testdata.brute_force import all_texts, log_softmax, peaked, plain_search, runner_up
@@ -129,23 +125,6 @@ def test_walking_from_the_best_loses_nothing(seed, width, aid):
     assert got == pytest.approx(aid.allowed(kept), abs=1e-5)
 
 
-def test_it_finds_the_more_probable_text_more_often_than_the_search_of_the_papers():
-    better = worse = 0
-    for log_probs in log_softmax(np.random.default_rng(0).normal(size=(150, 14, 8)) * 1.5):
-        (found,) = beam_search(log_probs[None], np.array([14]), width=3, blank_id=0, prune=0)
-        papers = plain_search(log_probs, 3, 0, as_in_papers=True)
-        ids = found[0].ids.tolist(), list(max(papers, key=papers.__getitem__))
-        if ids[0] == ids[1]:
-            continue
-        padded = np.array([text + [0] * (14 - len(text)) for text in ids], np.int32)
-        counts = np.array([len(text) for text in ids], np.int32)
-        pair = np.stack([log_probs, log_probs])
-        ours, theirs = sequence_log_prob(pair, np.array([14, 14]), padded, counts, blank_id=0)
-        better, worse = better + (ours > theirs), worse + (ours < theirs)
-    assert better > 20
-    assert better > 2 * worse
-
-
 def test_a_repeat_does_not_hide_the_second_class():
     ((best,),) = beam_search(runner_up(), np.array([3]), width=1, blank_id=0)
     assert best.ids.tolist() == [1, 2]
@@ -231,27 +210,3 @@ def test_without_numba_the_search_in_jax_serves(monkeypatch):
         assert [h.log_prob for h in x] == pytest.approx([h.log_prob for h in y], abs=1e-5)
     with pytest.raises(UserError, match=r"needs numba: pip install crnn_jax\[beam\]"):
         beam_search(log_probs, lengths, width=8, blank_id=4, lexicon=object())
-
-
-CODE = """
-import sys, numpy as np
-from crnn_jax.decoding.beam_search import beam_search
-assert "numba" not in sys.modules
-beam_search(np.zeros((1, 2, 3)), np.array([2]), width=2, blank_id=0)
-"""
-
-
-@pytest.mark.slow
-def test_compiled_once_and_kept(tmp_path):
-    for told in (["compiling the beam search, once: about 6 s"], []):
-        done = subprocess.run(
-            [sys.executable, "-c", CODE],
-            env=os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)},
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        assert done.stderr.splitlines() == told
-        kept = sorted(path.stat().st_mtime for path in tmp_path.rglob("*.nbc"))
-        assert kept == [kept[0]]

@@ -67,10 +67,3 @@ def test_a_failed_export_leaves_what_was_there(plan, tmp_path, monkeypatch):
         plan.write(tiny_model(), overwrite=True)
     assert everything(tmp_path) == ["word.onnx"]
     assert (tmp_path / "word.onnx").read_text() == "old"
-
-
-def test_where_it_goes(tmp_path):
-    plan = ExportPlan(str(tmp_path / "no" / "word") + "/", "saved_model")
-    assert (plan.output, plan.post) == (str(tmp_path / "no" / "word"), "greedy")
-    with pytest.raises(UserError, match="no folder"):
-        plan.require_room(overwrite=False)

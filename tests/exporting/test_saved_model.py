@@ -9,10 +9,8 @@ from crnn_jax.core.charset import Charset
 from crnn_jax.core.errors import UserError
 from crnn_jax.core.preprocessing import Preprocessing
 from crnn_jax.exporting.plan import ExportPlan
-from crnn_jax.exporting.saved_model import padded_width as tf_padded_width
-from crnn_jax.exporting.saved_model import power_of_two_above, warm_widths, write_saved_model
+from crnn_jax.exporting.saved_model import warm_widths, write_saved_model
 from crnn_jax.exporting.verify import run
-from crnn_jax.reading.pictures import padded_width
 from crnn_jax.reading.recognizer import Recognizer
 from tests.testdata.exports import calm, padded, read_by_model, resized, tf, tiny_model
 from tests.testdata.tiny_model import noise_pictures
@@ -190,14 +188,3 @@ def test_other_characters_and_preprocessing(tmp_path):
     assert texts == [reading.text for reading in readings]
     assert set("é日") & set("".join(texts))
     assert warm_widths(model) == [90]
-
-
-def test_a_few_shapes_only():
-    widths = [1, 5, 31, 32, 33, 256, 257, 320, 511, 512, 513, 1024, 1025, 3000]
-    assert [int(tf_padded_width(tf.constant(w))) for w in widths] == [
-        padded_width(w) for w in widths
-    ]
-    counts = [1, 2, 3, 4, 5, 63, 64, 65, 1000]
-    assert [int(power_of_two_above(tf.constant(n))) for n in counts] == [
-        1, 2, 4, 4, 8, 64, 64, 128, 1024,
-    ]  # fmt: skip

@@ -51,12 +51,3 @@ def test_entries_are_looked_at_once(tmp_path):
     os.utime(whole, (0, 0))
     compilation_cache.drop_damaged(tmp_path)
     assert whole.exists()
-
-
-@pytest.mark.slow
-def test_where_the_user_or_the_disk_decides(compile_something, tmp_path):
-    (tmp_path / "file").write_text("not a folder")
-    compile_something(XDG_CACHE_HOME=str(tmp_path / "file"))
-    named = str(tmp_path / "named")
-    compile_something(XDG_CACHE_HOME=str(tmp_path), JAX_COMPILATION_CACHE_DIR=named)
-    assert not (tmp_path / "crnn_jax").exists()

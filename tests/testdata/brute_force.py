@@ -27,12 +27,10 @@ def plain_search(
     width: int,
     blank_id: int,
     extra=lambda text: 0.0,
-    as_in_papers: bool = False,
 ) -> dict[tuple[int, ...], float]:
     """The texts a beam search keeps and their log p, written with dictionaries.
 
-    `extra` is what a lexicon or a language model adds to the log p of a beginning of a text. Papers
-    prolong every kept text, also one that has lost its place by then.
+    `extra` is what a lexicon or a language model adds to the log p of a beginning of a text.
     """
     kept = {(): (0.0, -math.inf)}
     for frame in np.asarray(log_probs, float):
@@ -55,8 +53,7 @@ def plain_search(
         scores = [score(text) for text in after]
         for text, pair in kept.items():
             mine = score(text)
-            lost = sum(other > mine for other in scores) >= width
-            if lost and not as_in_papers:
+            if sum(other > mine for other in scores) >= width:
                 continue
             for c in range(len(frame)):
                 if c != blank_id and text + (c,) not in kept:

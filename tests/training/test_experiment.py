@@ -12,7 +12,7 @@ from crnn_jax.core.errors import UserError
 from crnn_jax.core.model_file import save_model
 from crnn_jax.core.preprocessing import Preprocessing
 from crnn_jax.reading.recognizer import Recognizer
-from crnn_jax.training.experiment import RANGES, make_experiment
+from crnn_jax.training.experiment import make_experiment
 from crnn_jax.training.init_from import transfer
 from crnn_jax.training.loop import preview, train_and_evaluate
 from tests.testdata.foreign_networks import our_model
@@ -33,17 +33,6 @@ from tests.testdata.tiny_model import noise_pictures
 def test_small_sets_get_enough_steps_and_not_too_many_evaluations(change, changes, expected):
     experiment = make_experiment(change({"steps": 0, "evaluation.every_steps": 0} | changes))
     assert (experiment.total_steps, experiment.evaluate_every) == expected
-
-
-@pytest.mark.parametrize(("least", "most"), RANGES)
-def test_numbers_out_of_range_are_named(config, change, least, most):
-    for key in RANGES[least, most].split():
-        section, _, name = key.rpartition(".")
-        right = (config[section] if section else config)[name]
-        for value in (least - 1, most + 1, float("nan")) if isinstance(right, float) else (-1,):
-            with pytest.raises(UserError, match=rf"^config\.{key}=\S+: want a number"):
-                make_experiment(change({key: type(right)(value)}))
-        change({key: right})
 
 
 # What `import_weights` makes: CRNN.tf2's and crnn.pytorch's.

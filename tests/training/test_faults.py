@@ -14,7 +14,7 @@ from crnn_jax.data.source import CHANGED
 from crnn_jax.training import loop
 from crnn_jax.training.checkpoints import Checkpoints, Workdir
 from crnn_jax.training.loop import train_and_evaluate
-from crnn_jax.training.metrics import EMPTY_STEPS, RunMetrics
+from crnn_jax.training.metrics import EMPTY_STEPS
 from tests.training.conftest import read_summary
 
 
@@ -90,26 +90,6 @@ def test_a_disk_that_is_gone_ends_the_run_and_coming_back_goes_on(
     train_and_evaluate(config, str(tmp_path / "run"))
     assert "going on from step" in capsys.readouterr().err
     assert read_summary(tmp_path / "run")["steps"] == steps
-
-
-@pytest.mark.slow
-def test_an_annotation_that_is_cut_short_ends_the_run_and_what_is_trained_is_kept(
-    copied, change, tmp_path, monkeypatch
-):
-    _, folder = copied
-    config = change({"steps": 30, "data.validation": "", "checkpoint.every_steps": 100})
-    change({"evaluation.every_steps": 100})
-    counted = RunMetrics.add
-
-    def add(self, *arguments):
-        counted(self, *arguments)
-        os.truncate(folder / "labels.tsv", 30)
-
-    monkeypatch.setattr(RunMetrics, "add", add)
-    with pytest.raises(UserError, match=r"labels\.tsv: was changed while it was in use"):
-        train_and_evaluate(config, str(tmp_path / "run"))
-    (saved,) = [int(path.name) for path in (tmp_path / "run/checkpoints/latest").iterdir()]
-    assert 1 <= saved < 30
 
 
 def test_a_full_disk_is_named_and_tried_again(config, tmp_path, monkeypatch, capsys):

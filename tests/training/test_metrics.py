@@ -1,15 +1,11 @@
 """Counts and sums of a run, its best evaluation, and the files and lines they are written to."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 
-from crnn_jax.scoring.evaluation import EvaluationResult, Row
 from crnn_jax.training.logging import (
     MetricsWriter,
-    validation_lines,
 )
 from crnn_jax.training.metrics import (
     EMPTY_STEPS,
@@ -108,28 +104,3 @@ def test_rows_behind_the_checkpoint_are_cut(tmp_path):
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     assert [row["step"] for row in rows] == [1, 2, 3]
     assert rows[2]["train/loss"] == 1.5
-
-
-def test_tensorboard_is_written_without_tensorflow(tmp_path):
-    code = (
-        "import sys, pathlib; from crnn_jax.training.logging import MetricsWriter\n"
-        "w = MetricsWriter(None, pathlib.Path(sys.argv[1]), from_step=0)\n"
-        'w.write(1, {"train/loss": 2.0}); w.close(); print("tensorflow" in sys.modules)'
-    )
-    words = [sys.executable, "-c", code, str(tmp_path)]
-    assert subprocess.run(words, capture_output=True, check=True).stdout.strip() == b"False"
-    (events,) = tmp_path.glob("events*")
-    assert b"train/loss" in events.read_bytes()
-
-
-def test_the_plateau_is_named_only_while_most_readings_are_empty():
-    def lines(*readings):
-        result = EvaluationResult()
-        for i, text in enumerate(readings):
-            result.add(Row(set="a", id=i, path=f"{i}.png", label="ab", text=text, confidence=0.5))
-        return list(validation_lines(7, result))
-
-    (line,) = lines("ab", "ac")
-    assert line == "validation at step 7: accuracy 0.5000 of 2, CER 0.2500, empty readings 0.0 %"
-    assert len(lines("ab", "")) == 1
-    assert "CTC plateau" in lines("ab", "", "")[1]
