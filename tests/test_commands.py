@@ -182,16 +182,6 @@ def _function(file, start):
     return next(b for b in re.findall(r"```python\n(.*?)```", text, re.S) if start in b)
 
 
-def test_the_suggestions_of_the_docs_are_settings(monkeypatch):
-    optuna = pytest.importorskip("optuna", reason="the search is an extra")
-    names = {}
-    exec(_function("training.md", "def suggest"), names)  # noqa: S102
-    changes = names["suggest"](optuna.create_study().ask())
-    flags = [f"--config.{key}={value}" for key, value in changes.items()]
-    monkeypatch.chdir(ROOT)
-    assert settings.parse(["--config=configs/words.py", *flags]).config
-
-
 @pytest.mark.parametrize("command", [s for s in SHOWN if not ours(s.words)], ids=str)
 def test_other_commands_name_what_there_is(command):
     program, *words = command.words

@@ -10,7 +10,7 @@ import sys
 import pytest
 from PIL import Image
 
-from crnn_jax import demo, language_model
+from crnn_jax import demo
 from crnn_jax.data.files import FileSource
 from crnn_jax.reading.recognizer import Recognizer
 from tests.testdata.tiny_model import noise_pictures
@@ -46,13 +46,6 @@ def test_a_line_a_picture_in_the_order_of_names(call, folder, model):
     assert err == []
 
 
-def test_a_path_that_would_break_the_line_is_quoted(call, folder, model, tmp_path):
-    path = tmp_path / "a\nb\x1b[2J.png"
-    path.write_bytes((folder / "b.png").read_bytes())
-    _, (line,), _ = call(path, "-m", model, "--decoder", "greedy")
-    assert line.startswith(f"Path: {str(path)!r}, greedy: ")
-
-
 def test_json_lines_in_a_file(call, folder, model, tmp_path):
     code, out, _ = call(
         *(folder / "b.png", "-m", model, "--decoder", "greedy", "--json", "-o", tmp_path / "o")
@@ -70,17 +63,6 @@ def test_json_lines_in_a_file(call, folder, model, tmp_path):
     first, _ = map(json.loads, call(*words)[1])  # a flag between images; both decoders
     assert (first["decoder"], first["greedy"]) == ("beam", reading.text)
     assert len(first["alternatives"]) == 2
-
-
-def test_words_and_a_language_model(call, run, folder, model, tmp_path):
-    read = (folder / "b.png", "-m", model, "--decoder", "beam")
-    (text,) = (r.text for r in Recognizer.load(model).read(folder / "b.png"))
-    (tmp_path / "words.txt").write_text(f"{text.upper()}x\nother\n")
-    _, (line,), _ = call(*read, "--lexicon", tmp_path / "words.txt")
-    assert f"beam search: {text}x, " in line or "beam search: other, " in line
-    assert run(language_model, tmp_path / "words.txt", "-o", tmp_path / "lm")[0] == 0
-    helped = call(*read, "--lm", tmp_path / "lm", "--lm_weight", 9, "--length_bonus=3")[1]
-    assert helped != call(*read)[1]
 
 
 def test_the_rest_is_read_beside_bad_pictures(call, folder, model, tmp_path):

@@ -1,6 +1,4 @@
 import io
-import struct
-import zlib
 
 import numpy as np
 import pytest
@@ -9,6 +7,7 @@ from PIL import Image
 from crnn_jax.core import images
 from crnn_jax.core.errors import UserError
 from crnn_jax.core.images import UnreadableImage, decode_image, image_size
+from tests.testdata.png import png
 
 RAMP = np.arange(0, 240, 10, dtype=np.uint8).reshape(4, 6)
 COLOUR = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
@@ -18,18 +17,6 @@ def encoded(image, file_format="PNG", **options):
     file = io.BytesIO()
     image.save(file, file_format, **options)
     return file.getvalue()
-
-
-def png(width, height, depth, rows):
-    """A PNG in RGB as its header states it, whatever its rows hold."""
-
-    def chunk(name, body):
-        check = zlib.crc32(name + body)
-        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", check)
-
-    header = struct.pack(">IIBBBBB", width, height, depth, 2, 0, 0, 0)
-    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
-    return b"\x89PNG\r\n\x1a\n" + body
 
 
 def grey_of(rgb):
@@ -113,7 +100,7 @@ def test_files_that_are_no_images(tmp_path, function):
         function(tmp_path / "text.png")
     # 50.01 megapixels; above Pillow's two limits
     for side in (7072, 20_000, 60_000):
-        assert reason_of(function, png(side, side, 8, b"")) == images.TOO_LARGE
+        assert reason_of(function, png(side, side)) == images.TOO_LARGE
 
 
 @pytest.mark.parametrize("file_format", ["PNG", "JPEG", "GIF", "TIFF", "WEBP", "BMP"])

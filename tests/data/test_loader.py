@@ -3,6 +3,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -155,18 +156,11 @@ def test_reading_ahead_is_bounded_and_can_be_left(made):
 
 
 SCRIPT = """
-import multiprocessing, os, signal, sys
-from crnn_jax.data.files import FileSource
+import multiprocessing, os, pickle, signal, sys
 from crnn_jax.data.loader import batches
-from crnn_jax.data.plan import Plan
-from crnn_jax.core.charset import Charset
-from crnn_jax.core.preprocessing import Preprocessing
 
 if __name__ == '__main__':
-    source = FileSource(sys.argv[1], Charset.from_characters('abcdefghijklmnopqrstuvwxyz'))
-    rule = Preprocessing(width=100)
-    plan = Plan(source, batch_size=8, preprocessing=rule, geometry='keras')
-    stream = batches(plan, source, rule, workers=1)
+    stream = batches(*pickle.load(open(sys.argv[1], 'rb')), workers=1)
     next(stream)
     print(multiprocessing.active_children()[0].pid, 'jax' in sys.modules, flush=True)
     os.kill(os.getpid(), signal.SIGKILL)
@@ -175,29 +169,28 @@ if __name__ == '__main__':
 
 def alive(pid):
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
         return False
-    # A zombie that nobody waits for is dead enough.
-    with open(f"/proc/{pid}/stat") as file:
-        return file.read().rpartition(")")[2].split()[0] != "Z"
+    return state != "Z"  # a zombie that nobody waits for is dead enough
 
 
 @pytest.mark.skipif(not os.path.exists("/proc"), reason="looks at /proc")
-def test_workers_end_with_a_killed_parent(words, tmp_path, root):
+def test_workers_end_with_a_killed_parent(made, tmp_path, root):
     (tmp_path / "script.py").write_text(SCRIPT)
-    output = tmp_path / "output"  # no pipe: the worker would hold it open
-    command = [sys.executable, tmp_path / "script.py", words.path]
+    (tmp_path / "made").write_bytes(pickle.dumps(made))
+    command = [sys.executable, tmp_path / "script.py", tmp_path / "made"]
     environment = os.environ | {"PYTHONPATH": str(root)}
+    output = tmp_path / "output"  # no pipe: the worker would hold it open
     with open(output, "w") as file:
         run = subprocess.run(command, stdout=file, env=environment, check=False)
     assert run.returncode == -9
     pid, jax_imported = output.read_text().split()
     assert jax_imported == "False"
     ends = time.monotonic() + 5
-    while alive(int(pid)) and time.monotonic() < ends:
+    while alive(pid) and time.monotonic() < ends:
         time.sleep(0.05)
-    assert not alive(int(pid))
+    assert not alive(pid)
 
 
 @pytest.mark.filterwarnings("ignore")  # TensorFlow's about itself

@@ -185,19 +185,3 @@ def test_files_and_stores_give_identical_batches(three, words, rule):
     for other in seen[1:]:
         for left, right in zip(seen[0], other, strict=True):
             assert_equal(left, right)
-
-
-@pytest.mark.slow
-def test_others_read_the_shards_with_tfds_and_we_without(three, words):
-    code = (
-        "import sys; from crnn_jax.data.files import FileSource; "
-        "from crnn_jax.core.charset import Charset; "
-        f"print(FileSource({str(three[2])!r}, Charset.from_characters({LETTERS!r})).text(3)); "
-        "print([m for m in ('tensorflow', 'tensorflow_datasets', 'jax') if m in sys.modules]); "
-        "import tensorflow_datasets as tfds; "
-        f"source = tfds.builder_from_directory({str(three[2])!r}).as_data_source('train'); "
-        "print(len(source), source[3]['label'], source[3]['image'].shape[2])"
-    )
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    label = words.labels[3]
-    assert run.stdout.splitlines()[:3] == [label, "[]", f"100 {label.encode()!r} 3"]

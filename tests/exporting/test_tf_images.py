@@ -1,7 +1,5 @@
 import functools
 import io
-import struct
-import zlib
 
 import numpy as np
 import pytest
@@ -11,6 +9,7 @@ from crnn_jax.core.images import UnreadableImage, decode_image
 from crnn_jax.core.preprocessing import Preprocessing
 from crnn_jax.exporting import tf_images
 from tests.testdata.exports import tf
+from tests.testdata.png import png
 from tests.testdata.tiny_model import noise_pictures
 
 RANDOM = np.random.default_rng(3)
@@ -47,13 +46,7 @@ def see_through():
 def png_of_16_bits():
     """RGB of 16 bits, which Pillow reads but does not write."""
     levels = RANDOM.integers(0, 65536, (5, 7, 3)).astype(">u2")
-    rows = b"".join(b"\0" + row.tobytes() for row in levels)
-    header = struct.pack(">IIBBBBB", 7, 5, 16, 2, 0, 0, 0)
-    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
-    return b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-        for name, data in chunks
-    )
+    return png(7, 5, depth=16, rows=b"".join(b"\0" + row.tobytes() for row in levels))
 
 
 FILES = {
@@ -92,12 +85,6 @@ def test_as_pillow_decodes(name, channels):
     assert np.abs(got.astype(int) - want).max() == 0
 
 
-def claims(width, height):
-    """A PNG of so many pixels by its header, with nothing behind it to decode."""
-    whole = FILES["png grey"]
-    return whole[:16] + width.to_bytes(4, "big") + height.to_bytes(4, "big") + whole[24:]
-
-
 @pytest.mark.parametrize(
     "data",
     [
@@ -106,7 +93,7 @@ def claims(width, height):
         b"no picture",
         FILES["png"][:-60],
         FILES["jpeg"][: len(FILES["jpeg"]) // 2],
-        claims(10_000, 10_000),
+        png(10_000, 10_000, kind=0),
     ],
     ids=["empty", "magic only", "text", "truncated png", "truncated jpeg", "100 megapixels"],
 )

@@ -6,14 +6,12 @@ from crnn_jax.core.model_file import load_model, save_model
 from crnn_jax.reading.decoder import Decoder
 from crnn_jax.reading.evaluator import (
     TEMPERATURES,
-    Evaluator,
     evaluate_source,
     find_temperature,
     open_annotation,
     save_calibrated,
 )
 from crnn_jax.reading.recognizer import Recognizer
-from crnn_jax.scoring.evaluation import EvaluationResult, Row
 from tests.testdata.tiny_model import noise_pictures, tiny_metadata, tiny_variables
 
 
@@ -68,21 +66,3 @@ def test_only_the_temperature_is_another(tmp_path, half):
     before = path.read_bytes()
     save_calibrated(path, path, 1.0)  # in place
     assert path.read_bytes() == before
-
-
-def test_a_report_shows_places_of_what_was_read_and_of_nothing_else(recognizer, tmp_path):
-    Image.fromarray(noise_pictures(1)[0]).save(tmp_path / "0.png")
-    Image.fromarray(np.zeros((1000, 1100), np.uint8)).save(tmp_path / "1.png")  # no warning
-    text = recognizer.read(tmp_path / "0.png")[0].text
-    (tmp_path / "all.txt").write_text("".join(f"{i}.png {text}x\n" for i in range(3)))
-    source = open_annotation(recognizer, str(tmp_path / "all.txt"))
-    result = EvaluationResult()
-    for i in range(3):  # the second was another image then, the third is gone
-        result.add(Row(i, f"{i}.png", source.name, text + "x", text, 0.5))
-    file = Evaluator(recognizer, [source], [Decoder()]).report(str(tmp_path), result, {})
-    with open(file) as stream:
-        same, changed, gone = stream.read().split("<article")[1:]
-    assert same.count('class="span"') == len(text) > 0
-    assert changed.count('class="span"') == gone.count('class="span"') == 0
-    assert changed.count("<image") == 1
-    assert "no image" in gone

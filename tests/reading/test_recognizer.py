@@ -109,16 +109,6 @@ def test_unknown_is_emitted_only_where_it_was_trained():
         assert reading.text
 
 
-def test_logits_are_raw(recognizer):
-    images = np.random.default_rng(0).integers(0, 256, (2, 32, 60, 1), dtype=np.uint8)
-    logits = recognizer.logits(images)
-    assert logits.shape == (2, 14, 37)
-    assert logits.dtype == np.float32
-    assert abs(np.exp(logits).sum(axis=-1) - 1).min() > 0.1
-    with pytest.raises(ValueError, match="want uint8, got float32"):
-        recognizer.logits(images.astype(np.float32))
-
-
 def test_a_bad_picture_is_named_or_returned(recognizer, pictures, tmp_path):
     (bad := tmp_path / "bad.png").write_bytes(b"no picture")
     images = [pictures[0], bad, pictures[1]]

@@ -6,7 +6,7 @@ import os
 import pytest
 from PIL import Image
 
-from tests.scoring.test_html_report import large, small  # noqa: F401
+from tests.scoring.test_html_report import small  # noqa: F401
 
 CHROMIUM = "/usr/bin/chromium"
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -50,9 +50,8 @@ def seen(page):
 
 
 @pytest.mark.parametrize("width", [1280, 400])
-@pytest.mark.parametrize("size", ["small", "large"])
-def test_nothing_sticks_out(opened, request, size, width):
-    page = opened(request.getfixturevalue(size), width)
+def test_nothing_sticks_out(opened, small, width):  # noqa: F811
+    page = opened(small, width)
     page.add_style_tag(content=".card { content-visibility: visible !important }")
     assert page.evaluate("document.documentElement.scrollWidth") <= width
 
@@ -76,8 +75,8 @@ def test_filters_find_and_run_no_label(opened, small):  # noqa: F811
     assert "<script>document.title" in page.locator(".card:visible .label").text_content()
 
 
-def test_orders(opened, large):  # noqa: F811
-    page = opened(large)
+def test_orders(opened, small):  # noqa: F811
+    page = opened(small)
     page.get_by_role("button", name="Worst").click()
     found = page.locator(".card").evaluate_all("all => all.map(c => Number(c.dataset.worst))")
     assert found == sorted(found, reverse=True)

@@ -10,10 +10,8 @@ from crnn_jax.core.errors import UserError
 from crnn_jax.scoring.compare import compare
 from crnn_jax.scoring.evaluation import EvaluationResult, Row
 from crnn_jax.scoring.output import (
-    markdown_page,
     prediction_lines,
     read_predictions,
-    table,
     write_outputs,
 )
 
@@ -50,21 +48,6 @@ def test_a_folder_gets_everything(tmp_path, result):
     rows = (folder / "predictions.tsv").read_text().splitlines(keepends=True)
     assert rows[:2] == [HEAD, "0\ta.png\tone\tcat\tcat\t0.9\t\tTrue\n"]
     assert rows[5] == "0\td\\udcff.png\tt|wo_\ta\\tb\tA\\tb\t0.5\t\tFalse\n"
-
-
-def test_tables(result):
-    lines = table(result).splitlines()
-    assert lines[1].split()[:3] == ["one", "4", "50.00"]
-    assert lines[3].split()[:4] == ["combined", "5", "40.00", "(11.8-76.9)"]
-    assert len({len(line) for line in lines[:4]}) == 1
-    notes = ("no letter or digit in the label", "missing file (in the counts above)")
-    assert all(note in line for note, line in zip(notes, lines[4:6], strict=True))
-    assert table(EvaluationResult()).splitlines()[1].split()[:3] == ["combined", "0", "-"]
-    lines = [line for line in markdown_page(result, {}, compare(result, result)) if line[:1] == "|"]
-    assert sum("|---" in line for line in lines) == 4  # sets, length, shape, comparison
-    # A set's name with a bar in it ends no cell.
-    assert len({line.replace("\\|", "").count("|") for line in lines[:6]}) == 1
-    assert any(line.startswith("| 4 | 2 | 50.00 (9.5-90.5) |") for line in lines)
 
 
 @given(st.lists(st.tuples(TEXT, TEXT, st.none() | TEXT)), st.booleans())

@@ -109,12 +109,3 @@ def test_a_kept_atlas_holds_what_was_drawn(tmp_path, capsys):
     np.testing.assert_array_equal(kept.box[0], drawn.box)
     assert abs(kept.mask(0, kept.column_of["H"]).shape[0] - glyphs.CAP) <= 1
     assert open_atlas(str(path), ()) == path  # an atlas may be named instead of fonts
-
-
-def test_a_broken_atlas_is_told(tmp_path):
-    file = tmp_path / "x.glyphs.npz"
-    with pytest.raises(UserError, match="no such file"):
-        open_atlas(str(file), CHARACTERS)
-    file.write_bytes(b"PK no zip")
-    with pytest.raises(UserError, match="not a glyph atlas"):
-        load_atlas(file)

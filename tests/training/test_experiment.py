@@ -67,6 +67,7 @@ def config(request, digits, digits_config):
         config.epochs, config.steps, config.batch_size = 0.0, 1, 8
         config.optimizer.learning_rate = config.optimizer.ema = 0.0
         config.model.bn_momentum = 1.0
+        config.model.convolution = "xla"
         config.evaluation.batch_size = 8
         config.charset.characters = "".join(recognizer.charset.characters)
         config.charset.ignore_case = True

@@ -14,7 +14,6 @@ from crnn_jax.data.source import CHANGED
 from crnn_jax.training import loop
 from crnn_jax.training.checkpoints import Checkpoints, Workdir
 from crnn_jax.training.loop import train_and_evaluate
-from crnn_jax.training.metrics import EMPTY_STEPS
 from tests.training.conftest import read_summary
 
 
@@ -72,24 +71,6 @@ def test_images_that_vanish_or_change_are_left_out_counted_and_named(
     assert summary["failed_samples"][DAMAGED]["examples"] == [str(folder / "22.png")]
     last = summary["last_validation"]
     assert (last["count"], last["unreadable"]) == (40, 23)
-
-
-@pytest.mark.slow
-def test_a_disk_that_is_gone_ends_the_run_and_coming_back_goes_on(
-    copied, change, once_indexed, tmp_path, monkeypatch, capsys
-):
-    _, folder = copied
-    steps = EMPTY_STEPS + 2
-    config = change({"steps": steps, "data.validation": "", "checkpoint.every_steps": 100})
-    away = shutil.copytree(folder, tmp_path / "away")
-    once_indexed(lambda: [path.unlink() for path in folder.glob("*.png")])
-    with pytest.raises(UserError, match=r"no picture could be read in 10 batches .*missing file"):
-        train_and_evaluate(config, str(tmp_path / "run"))
-    monkeypatch.undo()
-    shutil.copytree(away, folder, dirs_exist_ok=True)
-    train_and_evaluate(config, str(tmp_path / "run"))
-    assert "going on from step" in capsys.readouterr().err
-    assert read_summary(tmp_path / "run")["steps"] == steps
 
 
 def test_a_full_disk_is_named_and_tried_again(config, tmp_path, monkeypatch, capsys):

@@ -24,37 +24,16 @@ def add(metrics, batch=BATCH, most=0, name_of=str, **values):
     metrics.add(batch, STEP | values, most, name_of)
 
 
-def again(metrics):
-    """As a run that goes on finds them."""
-    return RunMetrics.from_meta(json.loads(json.dumps(metrics.to_meta())))
-
-
 def test_means_are_sums_divided_once_also_over_a_stop():
     metrics = RunMetrics()
     add(metrics, loss_sum=0.1)
-    metrics = again(metrics)
+    metrics = RunMetrics.from_meta(json.loads(json.dumps(metrics.to_meta())))
     add(metrics, loss_sum=0.7, count=1.0)
     row = metrics.take()
     assert row["loss"] == (0.1 + 0.7) / 5.0
     assert row["accuracy"] == 2.0 / 5.0
     assert (row["padding"], row["gradient_norm"], row["infeasible"]) == (0.25, 3.0, 2)
     assert metrics.take()["loss"] == 0.0
-
-
-def test_what_cannot_be_read_is_named_a_few_times_and_counted_always():
-    metrics, lines = RunMetrics(), []
-    other = {"missing file": {"count": 3, "examples": ["a.png"]}}  # of another process
-    for i in range(12):
-        add(metrics, {"id": [i], "failed": [(i, "unreadable")]}, name_of=lambda i: f"{i}\x1b.png")
-        lines += metrics.share(lambda own: [own, other])
-        metrics = again(metrics)
-    assert lines[:2] == [
-        "left out of its batch: '0\\x1b.png': unreadable",
-        "left out of its batch: a.png: missing file",
-    ]
-    assert len(lines) == 5 + 5
-    assert metrics.failed.counts == {"unreadable": 12, "missing file": 36}
-    assert metrics.take()["failed"] == 48
 
 
 def test_batches_of_nothing_end_the_run():
