@@ -1,4 +1,5 @@
 import os
+import pickle
 import subprocess
 import sys
 import threading
