@@ -152,12 +152,6 @@ def test_a_report(call, data, model, tmp_path):
     card = next(c for c in text.split("<article") if "6.png" in c)
     assert card.count('class="chip') == card.count('class="span"') == len(reading.characters)
     assert card.count("<image") == 1
-    widths = [float(w) for w in re.findall(r'class="span" x="[^"]*" width="([^"]*)"', card)]
-    scale = float(re.search(r'<image[^>]* width="(\d+)"', card)[1])
-    given = Image.open(data / "6.png")
-    want = [(c.x1 - c.x0) * scale / given.width for c in reading.characters]
-    given.close()
-    assert widths == pytest.approx(want, abs=0.06)
 
 
 @pytest.mark.parametrize("kind", ["lmdb", "array_record"])

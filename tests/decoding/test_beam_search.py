@@ -11,6 +11,7 @@ from crnn_jax.core.charset import BLANK, Charset
 from crnn_jax.core.errors import UserError
 from crnn_jax.decoding import beam_search as module
 from crnn_jax.decoding.beam_search import PRUNE, beam_search
+from crnn_jax.decoding.beam_search_jax import beam_search_jax
 from crnn_jax.decoding.language_model import NGram
 from crnn_jax.decoding.lexicon import Lexicon
 from tests.testdata.brute_force import all_texts, log_softmax, peaked, runner_up
@@ -140,19 +141,9 @@ def test_nothing_to_search_and_no_nan_where_nothing_is_possible():
     log_probs = log_softmax(np.zeros((3, 4, 3)))
     log_probs[0] = -np.inf
     log_probs[1, 2] = -np.inf  # one frame is enough
-    log_probs[2, 2, 1:] = -np.inf  # only the blank
-    first, second, third = beam_search(
-        log_probs, np.full(3, 4), width=20, blank_id=0, top_paths=20, prune=0
-    )
-    for row in (first, second):
+    log_probs[2] = np.nan
+    for row in beam_search(log_probs, np.full(3, 4), width=20, blank_id=0, top_paths=20, prune=0):
         assert [(h.ids.tolist(), h.log_prob) for h in row] == [([], -math.inf)]
-    want = all_texts(log_probs[2], 0)
-    assert {tuple(h.ids.tolist()): h.log_prob for h in third} == pytest.approx(
-        {text: want[text] for text in (tuple(h.ids.tolist()) for h in third)}
-    )
-    assert len(third) == min(20, len(want))
-    nan = beam_search(np.full((1, 4, 3), np.nan), np.array([4]), width=3, blank_id=0)
-    assert nan[0][0].log_prob == -math.inf
 
 
 GOOD = {"log_probs": np.zeros((2, 3, 4)), "lengths": np.array([3, 3]), "width": 2, "blank_id": 0}
@@ -184,3 +175,64 @@ def test_without_numba_the_search_in_jax_serves(monkeypatch):
         assert [h.log_prob for h in x] == pytest.approx([h.log_prob for h in y], abs=1e-5)
     with pytest.raises(UserError, match=r"needs numba: pip install crnn_jax\[beam\]"):
         beam_search(log_probs, lengths, width=8, blank_id=4, lexicon=object())
+
+
+B, T, K = 3, 5, 3  # one shape for all examples: one compilation
+
+
+def device_texts(ids, lengths, log_prob):
+    """text -> log p for every row."""
+    ids, lengths, log_prob = (np.asarray(x) for x in (ids, lengths, log_prob))
+    rows = []
+    for i in range(len(ids)):
+        found = np.flatnonzero(np.isfinite(log_prob[i]))
+        row = {tuple(ids[i, j, : lengths[i, j]].tolist()): float(log_prob[i, j]) for j in found}
+        assert len(row) == len(found)
+        assert (np.diff(log_prob[i, found]) <= 0).all()
+        for j in range(ids.shape[1]):
+            assert (ids[i, j, lengths[i, j] :] == -1).all()
+        rows.append(row)
+    return rows
+
+
+@settings(max_examples=30)
+@given(
+    st.integers(0, 2**31),
+    st.sampled_from([0.0, 1.0, 4.0]),
+    st.lists(st.integers(0, T), min_size=B, max_size=B),
+    st.sampled_from([0, K - 1]),
+)
+def test_on_the_device_every_text_is_found_at_full_width(seed, sharpness, lengths, blank_id):
+    # 40 is more texts than 5 frames of 3 classes can spell.
+    log_probs = log_softmax(np.random.default_rng(seed).normal(size=(B, T, K)) * sharpness)
+    found = beam_search_jax(
+        log_probs,
+        np.array(lengths, np.int32),
+        width=40,
+        blank_id=blank_id,
+        top_paths=40,  # more texts than these frames can spell
+    )
+    for i, row in enumerate(device_texts(*found)):
+        assert row == pytest.approx(all_texts(log_probs[i, : lengths[i]], blank_id), abs=1e-5)
+
+
+@pytest.mark.parametrize("width", [1, 4])
+def test_the_same_as_on_the_host(width):
+    lengths = np.array([14, 9, 0, 14, 1, 13])
+    log_probs = peaked(width, 6, 14, 8, 7)
+    host = beam_search(log_probs, lengths, width=width, blank_id=7, top_paths=width, prune=0)
+    device = device_texts(
+        *beam_search_jax(
+            log_probs, lengths.astype(np.int32), width=width, blank_id=7, top_paths=width
+        )
+    )
+    for h, d in zip(host, device, strict=True):
+        assert d == pytest.approx({tuple(x.ids.tolist()): x.log_prob for x in h}, abs=1e-4)
+
+
+def test_on_the_device_a_repeat_does_not_hide_the_second_class():
+    ids, lengths, log_prob = beam_search_jax(
+        runner_up(), np.array([3], np.int32), width=1, blank_id=0
+    )
+    assert ids[0, 0, : lengths[0, 0]].tolist() == [1, 2]
+    assert np.exp(log_prob[0, 0]) == pytest.approx(0.4)

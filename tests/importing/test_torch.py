@@ -3,7 +3,6 @@
 import json
 import os
 import pickle
-import zipfile
 
 import numpy as np
 import pytest
@@ -162,20 +161,14 @@ def test_other_pickles(tmp_path, pickled, said):
 
 def test_what_is_no_weights(tmp_path):
     path = tmp_path / "x.pth"
-    for content in (b"", b"hello, world", b"PK\x03\x04", b"\x89HDF\r\n\x1a\n"):
+    for content in (b"", b"hello, world", b"PK\x03\x04", pickle.dumps({}, 2)):
         path.write_bytes(content)
         with pytest.raises(UserError, match=r"x\.pth: "):
             import_weights(path, alphabet=ALPHABET)
-    path.write_bytes(pickle.dumps({}, 2))
-    with pytest.raises(UserError, match=r"a bare pickle, as PyTorch before 1\.6 wrote it"):
-        import_weights(path, alphabet=ALPHABET)
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("letter.txt", "no weights")
-    with pytest.raises(UserError, match="not an archive of PyTorch"):
-        import_weights(path, alphabet=ALPHABET)
-    write_safetensors(path, {"model.embed.weight": np.zeros((2, 2), np.float32)}, {})
+    zeros = np.zeros((2, 2), np.float32)
+    write_safetensors(path, {"model.embed.weight": zeros}, {})
     with pytest.raises(UserError, match=r"no cnn\.conv0\.weight.*model\.embed\.weight"):
         import_weights(path, alphabet=ALPHABET)
-    write_safetensors(path, {"a": np.zeros(2, np.float32)}, {"crnn_jax": json.dumps({})})
+    write_safetensors(path, {"a": zeros}, {"crnn_jax": json.dumps({})})
     with pytest.raises(UserError, match="is a model file already"):
         import_weights(path, alphabet=ALPHABET)

@@ -2,14 +2,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from crnn_jax.core.model_file import load_model, save_model
 from crnn_jax.reading.decoder import Decoder
 from crnn_jax.reading.evaluator import (
     TEMPERATURES,
     evaluate_source,
     find_temperature,
     open_annotation,
-    save_calibrated,
 )
 from crnn_jax.reading.recognizer import Recognizer
 from tests.testdata.tiny_model import noise_pictures, tiny_metadata, tiny_variables
@@ -54,15 +52,3 @@ def test_the_temperature_that_made_the_labels_is_found(recognizer, source, decod
     assert after["accuracy"] == before["accuracy"]
     if decoder.name == "greedy":
         assert after["calibration_error"] < before["calibration_error"]
-
-
-@pytest.mark.parametrize("half", [False, True])
-def test_only_the_temperature_is_another(tmp_path, half):
-    path, out = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
-    save_model(path, tiny_variables()[0], tiny_metadata(note="kept"), float16=half)
-    save_calibrated(path, out, 1.5)
-    assert load_model(out)[1] == load_model(path)[1] | {"temperature": 1.5}
-    assert out.stat().st_size == pytest.approx(path.stat().st_size, rel=0.01)
-    before = path.read_bytes()
-    save_calibrated(path, path, 1.0)  # in place
-    assert path.read_bytes() == before
