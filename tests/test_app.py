@@ -5,18 +5,17 @@ import os
 import re
 import shutil
 import socket
-import struct
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
-import zlib
 
 import numpy as np
 import pytest
 
 from crnn_jax.core.errors import UserError
+from tests.testdata.png import png
 from tests.testdata.tiny_model import noise_pictures
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -44,21 +43,11 @@ def test_what_the_page_shows(recognizer):
     assert answer(recognizer, None, "beam", 10, "")[0] == ""
 
 
-def png_of(side):
-    """A PNG that states so many pixels a side and holds none."""
-    header = struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
-    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(b"")), (b"IEND", b"")]
-    return b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-        for name, data in chunks
-    )
-
-
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"picture": b""}, "empty file"),
-        ({"picture": png_of(65_535)}, "over 50 megapixels"),
+        ({"picture": png(65_535, 65_535)}, "over 50 megapixels"),
         ({"decoder": "beam", "width": float("nan")}, "a beam of nan"),
         ({"words": "ab" * 51}, "a word of 102 letters"),
         ({"words": " ".join(map(str, range(100_001)))}, "at most 100,000"),
@@ -146,7 +135,7 @@ def test_nothing_but_pictures_goes_out_and_nothing_too_large_comes_in(address, r
     for outside in ("/etc/passwd", f"{images}/../table.txt", f"{root}/README.md"):
         assert client.ask(f"file={outside}")[0] == 403
     assert client.send(b"\0" * (21 << 20))[0] == 413
-    (path,) = json.loads(client.send(png_of(65_535))[1])
+    (path,) = json.loads(client.send(png(65_535, 65_535))[1])
     file_data = {"meta": {"_type": "gradio.FileData"}}
     assert "over 50 megapixels" in client.read({"path": path, **file_data})
     # Nor is a file read that lies on the server.

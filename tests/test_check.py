@@ -1,8 +1,6 @@
 """The command `check`: flags, text, JSON, mistakes."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -61,13 +59,3 @@ def test_mistakes_get_one_line(run, folder, flags, what):
     code, out, (line,) = run(check, *flags)
     assert (code, out) == (2, [])
     assert what in line
-
-
-def test_neither_jax_nor_tensorflow_is_imported(folder):
-    code = (
-        "import sys; from crnn_jax import check; check.main(sys.argv[1:]); "
-        'print({"jax", "tensorflow", "ml_collections"} & set(sys.modules), file=sys.stderr)'
-    )
-    words = [sys.executable, "-c", code, "-a", folder]
-    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stderr.strip() == "set()"

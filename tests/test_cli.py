@@ -1,7 +1,5 @@
 """What every command shares: flags, mistakes, exit codes, output, the console script."""
 
-import json
-import math
 import os
 import pathlib
 import resource
@@ -131,12 +129,6 @@ def test_output_goes_to_a_file_or_to_stdout(tmp_path, capsys):
             stream.write("lost\n")
     with pytest.raises(PermissionError), cli.output(str(tmp_path / "b")):
         raise PermissionError  # of something else
-
-
-def test_json_lines_have_no_nan():
-    assert json.loads(cli.json_line({"a": "ü"})) == {"a": "ü"}
-    with pytest.raises(ValueError, match="JSON"):
-        cli.json_line({"a": math.nan})
 
 
 def test_the_console_script_names_its_commands_and_hands_over(monkeypatch, capsys):

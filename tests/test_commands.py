@@ -5,7 +5,6 @@ place of the one that ships. README's way from pictures to a TFLite file is run 
 tests/test_front_door.py, the formats of `export` by tests/test_export.py and tests/exporting.
 """
 
-import contextlib
 import importlib
 import importlib.metadata
 import re
@@ -98,15 +97,6 @@ def split(text):
     assert not waiting
 
 
-def mentions():
-    """(file, command, its flags) wherever `export --verify ...` stands in running text."""
-    names = "|".join(cli.COMMANDS)
-    for path in DOCS:
-        for span in spans(path.read_text(encoding="utf-8")):
-            if found := re.match(rf"(?:crnn-jax |crnn_jax\.)?(main|{names}) (.*-.*)", span):
-                yield path.name, found[1], [w for w in found[2].split() if w.startswith("-")]
-
-
 def ours(words):
     """(command, its arguments) of this package; None of other programs."""
     for i, word in enumerate(words):
@@ -167,12 +157,14 @@ def test_our_commands(command, scratch, monkeypatch):
     name, arguments = ours(command.words)
     module = importlib.import_module(f"crnn_jax.{cli.COMMANDS.get(name, (name,))[0]}")
     if name == "sweep" and not any(word.startswith("--trials") for word in arguments):
-        assert module.main([*_with_a_sweep(arguments, scratch), "--dry_run"]) == 0
+        config = "from configs.words import get_config\n\n\n" + _function("configs.md", "def sweep")
+        (scratch / "my_sweep.py").write_text(config)
+        assert module.main([*arguments, "--dry_run"]) == 0
     elif name in RUN or "stablehlo" in arguments:
         assert not module.main(arguments)
     elif name in ("main", "train"):
         assert settings.parse(arguments).config is not None
-    else:
+    else:  # exports and the like: its parser reads it
         parse = cli.Parser.parse_known_args
 
         def stop(*args):
@@ -185,26 +177,9 @@ def test_our_commands(command, scratch, monkeypatch):
             module.main(arguments)
 
 
-def _with_a_sweep(arguments, scratch):
-    """Writes `my_sweep.py` as docs/configs.md has it."""
-    function = _function("configs.md", "def sweep")
-    (scratch / "my_sweep.py").write_text(f"from configs.words import get_config\n\n\n{function}")
-    return arguments
-
-
 def _function(file, start):
     text = (ROOT / "docs" / file).read_text(encoding="utf-8")
     return next(b for b in re.findall(r"```python\n(.*?)```", text, re.S) if start in b)
-
-
-def test_the_suggestions_of_the_docs_are_settings(tmp_path, monkeypatch):
-    optuna = pytest.importorskip("optuna", reason="the search is an extra")
-    names = {}
-    exec(_function("training.md", "def suggest"), names)  # noqa: S102
-    changes = names["suggest"](optuna.create_study().ask())
-    flags = [f"--config.{key}={value}" for key, value in changes.items()]
-    monkeypatch.chdir(ROOT)
-    assert settings.parse(["--config=configs/words.py", *flags]).config
 
 
 @pytest.mark.parametrize("command", [s for s in SHOWN if not ours(s.words)], ids=str)
@@ -224,6 +199,8 @@ def test_other_commands_name_what_there_is(command):
         assert "tensorboard" in scripts.names
     else:
         assert program in NEEDS, "run it in a test, parse it, or tell what it needs"
+    for word in NEEDS.keys() & set(command.words):
+        assert re.search(NEEDS[word], command.section), f"say that it needs {NEEDS[word]}"
 
 
 def _check_requirements(words):
@@ -236,24 +213,3 @@ def _check_requirements(words):
             need = Requirement(word)
             assert need.name.replace("_", "-") == "crnn-jax" or need.name in known
             assert need.extras <= set(extras)
-
-
-@pytest.mark.parametrize("command", [s for s in SHOWN if NEEDS.keys() & set(s.words)], ids=str)
-def test_what_needs_more_than_this_machine_says_so(command):
-    for word in NEEDS.keys() & set(command.words):
-        assert re.search(NEEDS[word], command.section), f"say that it needs {NEEDS[word]}"
-
-
-@pytest.mark.parametrize(("file", "name", "flags"), list(mentions()))
-def test_mentioned_flags_exist(file, name, flags, capsys):
-    module = importlib.import_module(f"crnn_jax.{cli.COMMANDS.get(name, (name,))[0]}")
-    with contextlib.suppress(SystemExit):  # some return the code instead
-        module.main(["--help"])
-    known = {_plain(f) for f in re.findall(r"--?\[?[A-Za-z][\w\]-]*", capsys.readouterr().out)}
-    asked = {_plain(flag.partition("=")[0]) for flag in flags}
-    assert {flag for flag in asked - known if not flag.startswith("config.")} == set()
-
-
-def _plain(flag):
-    """'--[no]beam-width' -> 'beam_width'."""
-    return flag.replace("[no]", "").strip("-").replace("-", "_")

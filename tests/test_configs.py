@@ -104,11 +104,3 @@ def test_no_default_is_hidden_in_code():
     hidden = re.compile(r"\bconfig\.get\(|getattr\(config,")
     paths = (ROOT / "crnn_jax").rglob("*.py")
     assert [str(p) for p in paths if hidden.search(p.read_text(encoding="utf-8"))] == []
-
-
-def test_an_uncommented_and_an_unread_key_are_seen():
-    text = "config.a = 1  # seconds\n# pixels\nmodel.b = (\n    2,\n)\nmodel.c = 3\n"
-    assert assignments(text) == {"a": True, "model.b": True, "model.c": False}
-    pairs = set(reads("w = config.model\nuse(w.b, config.log.c, model.d)\nmodel.e = 1\n"))
-    keys = ("model.b", "log.c", "model.d", "model.c", "model.e")
-    assert [is_read(key, pairs) for key in keys] == [True, True, True, False, False]

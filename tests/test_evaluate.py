@@ -124,16 +124,9 @@ def test_two_models_on_the_same_samples(call, data, model, tmp_path):
     compared = json.loads(out[1])
     assert compared["compare"] == [other]
     (record,) = compared["sets"]
-    assert record["accuracy"] == {
-        "both": 0,
-        "only_a": 6,
-        "only_b": 0,
-        "none": 3,
-        "count": 9,
-        "difference": -6 / 9,
-        "difference_interval": record["accuracy"]["difference_interval"],
-        "mcnemar_p": 2 / 2**6,
-    }
+    accuracy = record["accuracy"]
+    assert (accuracy["both"], accuracy["only_a"], accuracy["only_b"]) == (0, 6, 0)
+    assert (accuracy["difference"], accuracy["mcnemar_p"]) == (-6 / 9, 2 / 2**6)
     # The same from files: of both, and of one beside a model.
     assert call("-a", data / "all.txt", "-m", other, "-o", tmp_path / "b")[0] == 0
     for b in (tmp_path / "b", tmp_path / "a" / "predictions_b.tsv"):
@@ -159,12 +152,6 @@ def test_a_report(call, data, model, tmp_path):
     card = next(c for c in text.split("<article") if "6.png" in c)
     assert card.count('class="chip') == card.count('class="span"') == len(reading.characters)
     assert card.count("<image") == 1
-    widths = [float(w) for w in re.findall(r'class="span" x="[^"]*" width="([^"]*)"', card)]
-    scale = float(re.search(r'<image[^>]* width="(\d+)"', card)[1])
-    given = Image.open(data / "6.png")
-    want = [(c.x1 - c.x0) * scale / given.width for c in reading.characters]
-    given.close()
-    assert widths == pytest.approx(want, abs=0.06)
 
 
 @pytest.mark.parametrize("kind", ["lmdb", "array_record"])

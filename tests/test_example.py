@@ -29,11 +29,6 @@ def labels(example):
     return [path.name.split("_")[1] for path in pictures]
 
 
-def test_the_table_is_that_of_crnn_tf2(example):
-    lines = (example / "table.txt").read_text("utf-8").splitlines()
-    assert lines == ["<UNK>", *"0123456789abcdefghijklmnopqrstuvwxyz", "<BLK>"]
-
-
 @pytest.mark.parametrize("name", ANNOTATIONS)
 def test_every_format_names_every_picture(example, name):
     charset = Charset.read(example / "table.txt", ignore_case=True)

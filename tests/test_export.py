@@ -3,12 +3,9 @@ import functools
 import pytest
 
 from crnn_jax import export
-from crnn_jax.data.files import FileSource
 from crnn_jax.exporting.plan import ExportPlan
 from crnn_jax.reading.loaded_model import LoadedModel
 from tests.testdata.exports import write_annotated
-from tests.testdata.stores import copied
-from tests.testdata.tiny_model import CHARSET
 
 
 @pytest.fixture
@@ -36,23 +33,6 @@ def test_a_file_that_reads_the_same(call, model, annotation, tmp_path):
     # Once more: what is there stays.
     code, _, err = call("-o", out, "-m", model, "--format", "stablehlo")
     assert (code, err) == (2, [f"error: {out} exists; --overwrite replaces it"])
-
-
-@pytest.mark.parametrize(
-    ("store", "form"),
-    [
-        pytest.param("lmdb", "saved_model", marks=pytest.mark.slow),
-        ("array_record", "stablehlo"),
-    ],
-)
-def test_verify_on_a_store(call, model, annotation, tmp_path, store, form):
-    path = copied(store, FileSource(annotation, CHARSET), tmp_path / "store")
-    out = tmp_path / "word"
-    code, lines, err = call("-o", out, "-m", model, "--format", form, "--verify", path)
-    assert code == 0, err
-    assert "arrays: 6 of 6 texts the same, 100.00 % (at least 100 %): passed" in lines
-    files = "files: 7 of 7 texts the same, 100.00 % (at least 99.8 %): passed"
-    assert (files in lines) == (form == "saved_model")  # the others take no files
 
 
 def test_a_file_that_reads_otherwise(call, model, annotation, tmp_path, monkeypatch):

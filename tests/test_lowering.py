@@ -11,8 +11,6 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from crnn_jax.decoding.beam_search_jax import beam_search_jax
-from crnn_jax.decoding.greedy import greedy_decode, sequence_log_prob
 from crnn_jax.models.config import get_model_config
 from crnn_jax.models.crnn import CRNN
 from crnn_jax.training.experiment import DEFAULT_NETWORK
@@ -62,13 +60,3 @@ def test_steps(name):
     )
     lower(step, state, batch)
     lower(make_eval_step(model, blank_id=CLASSES - 1), variables, batch)
-
-
-def test_decoders():
-    logits, lengths = struct((8, 24, CLASSES), jnp.float32), struct((8,), jnp.int32)
-    ids = struct((8, 24), jnp.int32)
-    blank = CLASSES - 1
-    lower(functools.partial(greedy_decode, blank_id=blank), logits, lengths)
-    lower(functools.partial(sequence_log_prob, blank_id=blank), logits, lengths, ids, lengths)
-    search = functools.partial(beam_search_jax, width=10, blank_id=blank, top_paths=3)
-    lower(search, logits, lengths)

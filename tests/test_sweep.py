@@ -118,23 +118,6 @@ def test_points_are_trained_once_and_compared(command, tmp_path, capsys):
     assert (folder / "results.svg").read_text().count("<circle") == 4
 
 
-def test_the_best_comes_first_and_equal_ones_by_cer():
-    study = optuna.create_study(direction="maximize")
-    for seed, accuracy, cer in ((1, 0.5, 0.3), (2, 0.5, 0.2), (3, 0.9, 0.4), (4, None, None)):
-        trial = study.ask()
-        best = {} if accuracy is None else {"accuracy": accuracy, "cer": cer, "count": 10}
-        summary = {"best_validation": best, "steps": 7, "hours": 0.5}
-        trial.set_user_attr("changes", {"seed": seed, "rate": 0.00123456})
-        trial.set_user_attr("summary", summary)
-        study.tell(trial, accuracy or 0.0)
-    study.ask()  # has not finished
-    rows = training_sweep.results(study)
-    assert [row["seed"] for row in rows] == [3, 2, 1, 4]
-    lines = training_sweep.markdown(rows)
-    assert lines[2] == "| 3 | 0.001235 | 90.00 (59.6-98.2) | 40.00 | 7 | 0.50 |"
-    assert lines[5] == "| 4 | 0.001235 | - | - | 7 | 0.50 |"
-
-
 @pytest.mark.slow
 def test_a_real_run(command, tmp_path):
     settings = {"steps": 2, "evaluation.every_steps": 2, "data.boundaries": "()"}
@@ -188,20 +171,6 @@ if number == 1 and not (workdir / "again").exists():
     assert [lines[0] for lines in starts(tmp_path / "quiet").values()] == [ls[0] for ls in killed]
 
 
-@pytest.mark.parametrize("storage", ["sqlite:///{}/all.db", "{}/all.journal"])
-def test_machines_share_a_study(command, tmp_path, capsys, storage):
-    storage = storage.format(tmp_path)
-    assert command("--trials=2", f"--storage={storage}", folder="here") == 0
-    here = starts(tmp_path / "here")
-    # A trial that is under way on some other machine.
-    training_sweep.open_study(storage, "mine", [], prune=True).ask()
-    assert command("--trials=5", "--jobs=2", f"--storage={storage}", folder="there") == 0
-    assert list(starts(tmp_path / "there")) == ["trial-0003", "trial-0004"]
-    assert starts(tmp_path / "here") == here
-    assert len(table(tmp_path / "there")) == 4
-    assert "5 trials: 4 complete, 1 running" in capsys.readouterr().err
-
-
 MISTAKES = {
     "no point": ([], {"points": "pass"}, "added no point"),
     "twice": ([], {"points": "add({'seed': 1}); add({'seed': 1})"}, "seed=1 is added twice"),
@@ -236,13 +205,3 @@ def test_folders_and_files_that_do_not_do(command, tmp_path):
         with pytest.raises(SystemExit) as stopped:
             sweep.main(["--config=configs/tiny.py", *flag])
         assert stopped.value.code == cli.EXIT_MISTAKE
-
-
-def test_without_optuna(command, monkeypatch):
-    import crnn_jax.training
-
-    monkeypatch.setitem(sys.modules, "optuna", None)
-    monkeypatch.delitem(sys.modules, "crnn_jax.training.sweep")
-    monkeypatch.delattr(crnn_jax.training, "sweep")
-    with pytest.raises(UserError, match=r"pip install 'crnn_jax\[sweep\]'"):
-        sweep.main(["--config=configs/tiny.py"])

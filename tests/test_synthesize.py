@@ -1,6 +1,5 @@
 from pathlib import Path
 
-import numpy as np
 import pytest
 from PIL import Image
 
@@ -51,26 +50,6 @@ def test_workers_change_nothing_and_seeds_everything(tmp_path):
     assert one == contents(tmp_path / "2")
     assert len(one) == 27
     assert not set(one.values()) & set(contents(tmp_path / "3").values())
-
-
-def test_labels_that_no_file_name_can_hold(tmp_path):
-    table = tmp_path / "table.txt"
-    Charset.from_characters("0123456789$./:,%").write(table)
-    out = tmp_path / "prices"
-    synthesize.main(["-o", str(out), "--count", "40", "-t", str(table), *WORDS])
-    labels = dict(line.split("\t") for line in (out / "labels.tsv").read_text("utf-8").splitlines())
-    assert set(labels) == {f"{n}.jpg" for n in range(1, 41)}
-    assert any(not label.isalnum() for label in labels.values())
-    assert not (out / "annotation.txt").exists()
-
-
-def test_a_contact_sheet(tmp_path):
-    sheet = tmp_path / "sheet.png"
-    synthesize.main(["--sheet", str(sheet), "--count", "12", "--style", "plain", *WORDS])
-    with Image.open(sheet) as image:
-        pixels = np.asarray(image)
-    assert pixels.shape[1:] == (1200, 3)
-    assert 0.05 < (pixels < 128).mean() < 0.6  # letters and captions, not a blank page
 
 
 @pytest.mark.parametrize(

@@ -26,15 +26,9 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
 def run(*command: object, cwd: Path, **environment: str) -> str:
-    clean = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
-    done = subprocess.run(
-        [str(word) for word in command],
-        cwd=cwd,
-        env=clean | environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    env = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")} | environment
+    words, pipes = [str(word) for word in command], {"capture_output": True, "text": True}
+    done = subprocess.run(words, cwd=cwd, env=env, check=False, **pipes)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

@@ -3,7 +3,7 @@ import os
 import pytest
 
 from crnn_jax.core.charset import Charset
-from crnn_jax.core.errors import LONGEST, UserError
+from crnn_jax.core.errors import UserError
 from crnn_jax.core.files import text_lines, whole_file
 from crnn_jax.core.images import decode_image
 from crnn_jax.core.model_file import load_model
@@ -45,13 +45,6 @@ def test_a_line_without_end_is_told_by_its_number(tmp_path, end):
         list(text_lines(path, 4))
 
 
-def test_an_error_is_one_line_of_bounded_length():
-    line = str(UserError("a\nb\r\nc" + "x" * 10**6 + " is wrong"))
-    assert line.startswith("a b c")
-    assert line.endswith("x is wrong")
-    assert len(line) == LONGEST + 5
-
-
 def test_text_is_utf8_with_lf_and_bytes_are_bytes(tmp_path):
     write(tmp_path / "new", "é\n")
     assert (tmp_path / "new").read_bytes() == b"\xc3\xa9\n"
@@ -75,11 +68,3 @@ def test_what_was_there_stays_where_writing_fails(tmp_path, monkeypatch):
 def test_no_place_for_a_file(tmp_path, path):
     with pytest.raises(UserError, match="cannot be written"):
         write(tmp_path / path, "a")
-
-
-def test_a_link_stays_one(tmp_path):
-    (target := tmp_path / "target").write_text("old")
-    (link := tmp_path / "link").symlink_to(target)
-    write(link, "new")
-    assert link.is_symlink()
-    assert target.read_text() == "new"

@@ -1,6 +1,4 @@
 import io
-import struct
-import zlib
 
 import numpy as np
 import pytest
@@ -9,6 +7,7 @@ from PIL import Image
 from crnn_jax.core import images
 from crnn_jax.core.errors import UserError
 from crnn_jax.core.images import UnreadableImage, decode_image, image_size
+from tests.testdata.png import png
 
 RAMP = np.arange(0, 240, 10, dtype=np.uint8).reshape(4, 6)
 COLOUR = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
@@ -18,18 +17,6 @@ def encoded(image, file_format="PNG", **options):
     file = io.BytesIO()
     image.save(file, file_format, **options)
     return file.getvalue()
-
-
-def png(width, height, depth, rows):
-    """A PNG in RGB as its header states it, whatever its rows hold."""
-
-    def chunk(name, body):
-        check = zlib.crc32(name + body)
-        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", check)
-
-    header = struct.pack(">IIBBBBB", width, height, depth, 2, 0, 0, 0)
-    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
-    return b"\x89PNG\r\n\x1a\n" + body
 
 
 def grey_of(rgb):
@@ -59,12 +46,6 @@ def test_16_bits_keep_their_high_byte(file_format):
     np.testing.assert_array_equal(decode_image(data, 3)[..., 2], RAMP)
 
 
-def test_16_bit_colour_keeps_its_high_byte():
-    levels = COLOUR.astype(np.uint16) * 256 + 200
-    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in levels)
-    np.testing.assert_array_equal(decode_image(png(7, 5, 16, rows), 3), COLOUR)
-
-
 def test_transparency_lies_on_white():
     rgba = np.zeros((1, 3, 4), np.uint8)
     rgba[0, :, 3] = [0, 255, 51]  # black ink: away, full, a fifth
@@ -75,13 +56,6 @@ def test_transparency_lies_on_white():
     palette = Image.fromarray(np.array([[0, 1]], np.uint8), "P")
     palette.putpalette([9, 9, 9, 7, 7, 7])
     np.testing.assert_array_equal(grey(encoded(palette, transparency=0)), [[255, 7]])
-
-
-@pytest.mark.parametrize(("level", "ground"), [(127, 255), (128, 0)])
-def test_the_ground_is_the_one_with_more_contrast(level, ground):
-    ink = np.full((1, 9, 2), level, np.uint8)
-    ink[..., 1] = [0, 1, 51, 100, 128, 200, 250, 254, 255]
-    assert grey(encoded(Image.fromarray(ink, "LA")))[0, 0] == ground
 
 
 @pytest.mark.parametrize("file_format", ["PNG", "JPEG", "TIFF", "WEBP"])
@@ -100,12 +74,6 @@ def test_exif_orientation_is_applied(tmp_path, file_format, orientation):
     stored.save(path, file_format, exif=exif)
     assert image_size(path) == upright.shape
     assert np.abs(grey(path).astype(int) - upright).max() < 60
-
-
-def test_a_tiff_is_turned_once(tmp_path):
-    path = tmp_path / "turned.tif"
-    Image.fromarray(RAMP).save(path, tiffinfo={274: 6, 700: b"<x:xmpmeta/>"})
-    assert image_size(path) == decode_image(path, 1).shape[:2] == (6, 4)
 
 
 def reason_of(function, *arguments):
@@ -132,7 +100,7 @@ def test_files_that_are_no_images(tmp_path, function):
         function(tmp_path / "text.png")
     # 50.01 megapixels; above Pillow's two limits
     for side in (7072, 20_000, 60_000):
-        assert reason_of(function, png(side, side, 8, b"")) == images.TOO_LARGE
+        assert reason_of(function, png(side, side)) == images.TOO_LARGE
 
 
 @pytest.mark.parametrize("file_format", ["PNG", "JPEG", "GIF", "TIFF", "WEBP", "BMP"])

@@ -65,11 +65,7 @@ def test_without_antialias_only_neighbours_count():
     "metadata",
     [
         {"channels": 2},
-        {"height": 0},
-        {"width": -1},
-        {"min_width": 0},
         {"max_width": 31},
-        {"rounding": "up"},
         {"filter": "cubic"},
         {"antialias": False, "filter": "lanczos"},
         {"scale": 0.0},

@@ -1,7 +1,7 @@
 """Small labelled sets in temporary folders."""
 
-import dataclasses
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,19 +19,9 @@ def write_picture(path: Path, height: int, width: int, seed: int = 0) -> None:
     Image.fromarray(pixels).save(path)
 
 
-@dataclasses.dataclass
-class WordSet:
-    """A TSV annotation of images of many widths."""
-
-    path: Path
-    labels: list[str]
-    sizes: list[tuple[int, int]]
-    charset: Charset
-
-
 @pytest.fixture(scope="session")
-def words(tmp_path_factory) -> WordSet:
-    """100 images, widths 20 to 200 at height 20 to 50; each fits its width."""
+def words(tmp_path_factory):
+    """A TSV annotation of 100 images, widths 20 to 200 at height 20 to 50; each fits its width."""
     folder = tmp_path_factory.mktemp("words")
     rng = np.random.default_rng(1)
     labels, sizes = [], []
@@ -42,7 +32,8 @@ def words(tmp_path_factory) -> WordSet:
         sizes.append(size)
     path = folder / "labels.tsv"
     path.write_text("".join(f"images/{i}.png\t{label}\n" for i, label in enumerate(labels)))
-    return WordSet(path, labels, sizes, Charset.from_characters(LETTERS))
+    charset = Charset.from_characters(LETTERS)
+    return SimpleNamespace(path=path, labels=labels, sizes=sizes, charset=charset)
 
 
 class FakeSource:

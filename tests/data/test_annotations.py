@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from crnn_jax.core.errors import UserError
 from crnn_jax.data import annotations
-from crnn_jax.data.annotations import FOLDER_PARSERS, Annotation, detect, detect_names, parser
+from crnn_jax.data.annotations import Annotation, detect, parser
 
 MJSYNTH, ICDAR, SIMPLE, TSV = "1_x_2.jpg 2", 'a.png, "x"', "a.png x", "a b.png\tx"
 
@@ -16,19 +16,14 @@ MJSYNTH, ICDAR, SIMPLE, TSV = "1_x_2.jpg 2", 'a.png, "x"', "a.png x", "a b.png\t
     [
         ("mjsynth", "./2425/1/115_Lube_45484.jpg 45484", "./2425/1/115_Lube_45484.jpg", "Lube"),
         ("mjsynth", "a_b/c_d/1_x_2.jpg  2 ", "a_b/c_d/1_x_2.jpg", "x"),  # folders hold `_`
-        ("mjsynth", "my set/1_x_2.jpg\t2", "my set/1_x_2.jpg", "x"),
         ("icdar", 'a.png, "x, y"', "a.png", "x, y"),
         ("icdar", r'a.png, "READER\""', "a.png", 'READER"'),
-        ("icdar", 'a.png, "5" disk"', "a.png", '5" disk'),
-        ("icdar", 'a.png,"no space" ', "a.png", "no space"),
         ("icdar", 'a.png, "b.png, "c""', "a.png", 'b.png, "c"'),
         ("tsv", "a b.png\tx\ty ", "a b.png", "x\ty "),
-        ("tsv", "a.png\t", "a.png", ""),
         ("simple", "a.png  hello  world ", "a.png", "hello  world"),
         ("simple", "a.png", "a.png", ""),
         ("name", "2b827.png", "2b827.png", "2b827"),
         ("name", "x/two words_x_3.png", "x/two words_x_3.png", "two words_x"),
-        ("name", "_7.png", "_7.png", "_7"),
     ],
 )
 def test_lines(name, line, path, label):
@@ -40,11 +35,9 @@ def test_lines(name, line, path, label):
     [
         ("mjsynth", "1_x_2.jpg"),
         ("mjsynth", "1_x_2.jpg ²"),  # a digit to Python, no number of a lexicon
-        ("mjsynth", "word_1.png 1"),
         ("icdar", "a.png, x"),
         ("icdar", 'a.png, "x'),
         ("tsv", "a.png x"),
-        ("tsv", "\tx"),
         ("simple", "  "),
     ],
 )
@@ -72,25 +65,11 @@ def test_the_format_that_most_lines_have(lines, name):
     assert detect(lines, "f") == name
 
 
-def test_lines_that_cannot_be_simple():
-    for line in (MJSYNTH, ICDAR):
-        with pytest.raises(ValueError, match="it reads as"):
-            annotations.parse_only_simple(line)
-    for line in (SIMPLE, 'a.png He said, "x"', "1_x_2.jpg 3", 'a.png, x"', "a.png"):
-        assert annotations.parse_only_simple(line) == annotations.parse_simple(line)
-
-
 def test_no_format_at_all():
     with pytest.raises(UserError, match=r"list.txt:1: 'a.png' has no label"):
         detect(["a.png", "b.png"], "list.txt")
     with pytest.raises(UserError, match=r"list.txt: no lines"):
         detect([], "list.txt")
-
-
-def test_folders():
-    assert detect_names(["1_a_2.png", "x/33_b_4.png"]) == "mjsynth"
-    assert detect_names(["1_a_2.png", "2b827.png"]) == "name"
-    assert FOLDER_PARSERS["mjsynth"]("12_New York_3.png")[1] == "New York"
 
 
 def test_ones_own_parser(tmp_path):

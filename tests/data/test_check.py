@@ -120,35 +120,6 @@ def test_without_a_table_one_is_proposed(bad):
     assert folded["sets"][0]["notes"].keys().isdisjoint({CASE})
 
 
-def test_the_command_that_fits(bad):
-    path, table = str(bad[0]), str(bad[1])
-    one = look(path)["command"]
-    assert f"--config.data.train={path} --config.data.split=10%" in one
-    assert "data.images" not in one
-    several = look(path, path, path, table=table, images=str(bad[0].parent))["command"]
-    assert f"--config.data.validation={path},{path}" in several
-    assert "data.split" not in several
-    assert f"--config.data.images={bad[0].parent}" in several
-    assert f"--config.charset.table={table}" in several
-
-
-def test_same_bytes_in_two_sets_and_only_some_images_decoded(bad):
-    path, table = bad
-    folder = path.parent / "test"
-    folder.mkdir()
-    shutil.copy(path.parent / "20.png", folder / "abc.png")
-    shutil.copy(path.parent / "21.png", folder / "cab.png")
-    (path.parent / "train.tsv").write_text("20.png\tabc\n22.png\tabc\n")
-    found = look(path.parent / "train.tsv", folder, table=str(table))["overlap"]
-    assert [(one["by"], one["count"], one["examples"]) for one in found] == [
-        ("bytes", 1, [str(folder / "abc.png")])
-    ]
-    assert look(path.parent / "train.tsv", folder, hash=False)["overlap"] == []
-    one = look(path, decode=5)["sets"][0]
-    assert one["decoded"] == 5
-    assert images.MISSING in one["unusable"]  # the header told
-
-
 def test_the_proposal_is_one_that_training_takes(words):
     report = look(words.path)
     proposal = report["proposal"]

@@ -168,24 +168,3 @@ def test_a_folder_of_named_images(tmp_path):
     assert source.identity(1) == str(tmp_path / "b/AB_2.jpg")
     assert source.read(np.array([1]))[0].shape == (20, 30, 1)
     assert source.reader.left_out == ["line\nbreak.png"]
-
-
-def test_images_may_lie_elsewhere(tmp_path, monkeypatch):
-    write_picture(tmp_path / "images/a.png", 20, 30)
-    annotation(tmp_path, "./a.png a")
-    monkeypatch.chdir(tmp_path)  # an annotation in the working folder
-    source = FileSource("labels.txt", LOWER, images="images")
-    assert source.read(np.array([0]))[0].shape == (20, 30, 1)
-    path = annotation(tmp_path, "a.png\tab\n../b.png\tab\n/c.png\tab\n", "labels.tsv")
-    (found,) = FileSource(path, LOWER).path_notes().to_json().values()
-    assert found == {"count": 2, "examples": [f"{path}:2 '../b.png'"]}
-
-
-def test_case_alone(tmp_path):
-    plain = Charset.from_characters("abcdefghijklmnopqrstuvwxyz")
-    path = annotation(tmp_path, "x.png ab\n" * 98 + "x.png Ab\nx.png a?\n")
-    FileSource(path, plain).require_case()  # 1 %, not more
-    path = annotation(tmp_path, "x.png ab\n" * 97 + "x.png Ab\nx.png AB\nx.png A?\n")
-    with pytest.raises(UserError, match=r"labels\.txt:98 'Ab': .* 2\.0 % .*ignore_case"):
-        FileSource(path, plain).require_case()
-    FileSource(path, LOWER).require_case()

@@ -38,14 +38,6 @@ def test_many_labels_are_encoded_as_one_by_one(labels, ignore_case, rule):
     assert "".join(sorted(encoded.unknown.elements())) == "".join(sorted(met))
 
 
-def test_case_alone_and_tables_beyond_16_bits():
-    encoded = LabelEncoder(Charset.from_characters("abC"))(["ab", "AB", "Ab?", "c", "", "?"])
-    assert encoded.case_alone.tolist() == [False, True, False, True, False, False]
-    assert encoded.flat.dtype == np.uint16
-    large = Charset.from_characters(chr(c) for c in range(0x20000, 0x20000 + 70_000))
-    assert LabelEncoder(large)([chr(0x20000 + 69_999)]).flat.tolist() == [69_999]
-
-
 @pytest.fixture
 def keep(monkeypatch, tmp_path):
     """Everything is worth keeping, and the user's cache lies in a temporary folder."""
@@ -130,22 +122,6 @@ def test_a_damaged_cache_is_made_anew(keep, built, harm, monkeypatch):
     assert_same(first, opened(keep))
     opened(keep)  # and it was mended
     assert len(built) == 2
-
-
-def test_where_the_data_cannot_be_written_the_users_cache_serves(keep, built, monkeypatch):
-    write = index.whole_file
-
-    def refused(path, mode):
-        if str(path).startswith(str(keep.parent)):
-            raise PermissionError(13, "read-only")
-        return write(path, mode)
-
-    monkeypatch.setattr(index, "whole_file", refused)
-    opened(keep)
-    opened(keep)
-    assert (caches(keep.parent), len(built)) == ([], 1)
-    monkeypatch.setattr(index, "whole_file", lambda *_: (_ for _ in ()).throw(OSError()))
-    assert len(opened(keep, unknown="strip")) == 5  # nowhere at all
 
 
 def test_an_interrupted_scan_goes_on(keep, monkeypatch):

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from crnn_jax.core import images
 from crnn_jax.core.charset import Charset
 from crnn_jax.core.errors import UserError
 from crnn_jax.core.preprocessing import Preprocessing
+from crnn_jax.data import tf_loader
 from crnn_jax.data.files import FileSource
 from crnn_jax.data.loader import batches, collate, get_augment
 from crnn_jax.data.plan import Plan, PlanRow
@@ -154,29 +156,12 @@ def test_reading_ahead_is_bounded_and_can_be_left(made):
     assert threading.active_count() == before
 
 
-def test_what_goes_wrong_while_reading_is_raised(made):
-    def broken(image, generator):
-        raise ArithmeticError("in the middle")
-
-    with pytest.raises(ArithmeticError, match="in the middle"):
-        next(batches(*made, augment=broken))
-    with pytest.raises((AttributeError, pickle.PicklingError)):  # in processes
-        next(batches(*made, workers=1, augment=broken))
-
-
 SCRIPT = """
-import multiprocessing, os, signal, sys
-from crnn_jax.data.files import FileSource
+import multiprocessing, os, pickle, signal, sys
 from crnn_jax.data.loader import batches
-from crnn_jax.data.plan import Plan
-from crnn_jax.core.charset import Charset
-from crnn_jax.core.preprocessing import Preprocessing
 
 if __name__ == '__main__':
-    source = FileSource(sys.argv[1], Charset.from_characters('abcdefghijklmnopqrstuvwxyz'))
-    rule = Preprocessing(width=100)
-    plan = Plan(source, batch_size=8, preprocessing=rule, geometry='keras')
-    stream = batches(plan, source, rule, workers=1)
+    stream = batches(*pickle.load(open(sys.argv[1], 'rb')), workers=1)
     next(stream)
     print(multiprocessing.active_children()[0].pid, 'jax' in sys.modules, flush=True)
     os.kill(os.getpid(), signal.SIGKILL)
@@ -185,26 +170,56 @@ if __name__ == '__main__':
 
 def alive(pid):
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
         return False
-    # A zombie that nobody waits for is dead enough.
-    with open(f"/proc/{pid}/stat") as file:
-        return file.read().rpartition(")")[2].split()[0] != "Z"
+    return state != "Z"  # a zombie that nobody waits for is dead enough
 
 
 @pytest.mark.skipif(not os.path.exists("/proc"), reason="looks at /proc")
-def test_workers_end_with_a_killed_parent(words, tmp_path, root):
+def test_workers_end_with_a_killed_parent(made, tmp_path, root):
     (tmp_path / "script.py").write_text(SCRIPT)
-    output = tmp_path / "output"  # no pipe: the worker would hold it open
-    command = [sys.executable, tmp_path / "script.py", words.path]
+    (tmp_path / "made").write_bytes(pickle.dumps(made))
+    command = [sys.executable, tmp_path / "script.py", tmp_path / "made"]
     environment = os.environ | {"PYTHONPATH": str(root)}
+    output = tmp_path / "output"  # no pipe: the worker would hold it open
     with open(output, "w") as file:
         run = subprocess.run(command, stdout=file, env=environment, check=False)
     assert run.returncode == -9
     pid, jax_imported = output.read_text().split()
     assert jax_imported == "False"
     ends = time.monotonic() + 5
-    while alive(int(pid)) and time.monotonic() < ends:
+    while alive(pid) and time.monotonic() < ends:
         time.sleep(0.05)
-    assert not alive(int(pid))
+    assert not alive(pid)
+
+
+@pytest.mark.filterwarnings("ignore")  # TensorFlow's about itself
+@pytest.mark.parametrize("host", [(0, 1), (1, 2)])
+def test_tf_data_gives_the_same_batches(words, tmp_path, host):
+    pytest.importorskip("tensorflow")
+    path = tmp_path / "broken.tsv"
+    path.write_text(words.path.read_text() + "images/none.png\té\nimages/gone.png\tab")
+    images = str(words.path.parent)
+    source = FileSource(path, words.charset, images=images, unknown="strip")
+    options = {"boundaries": (64, 96), "preprocessing": FREE, "geometry": "keras", "seed": 2}
+    plan = Plan(source, batch_size=8, shuffle=False, all=True, **options)
+    given = {"start": 1, "stop": 2 * plan.steps_per_epoch, "host": host, "augment": darker}
+    theirs = list(tf_loader.batches(plan, source, FREE, **given))
+    assert sum(len(batch["failed"]) for batch in theirs) >= 2
+    for left, right in zip(batches(plan, source, FREE, **given), theirs, strict=True):
+        assert_equal(left, right)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_tf_data_raises_what_reading_raises(made, monkeypatch):
+    pytest.importorskip("tensorflow")
+
+    def gone(image, generator):
+        raise UserError("labels.tsv: was changed while it was in use")
+
+    with pytest.raises(UserError, match="was changed while it was in use"):
+        next(tf_loader.batches(*made, augment=gone))
+    monkeypatch.setitem(sys.modules, "tensorflow", None)
+    with pytest.raises(UserError, match=r"data\.loader='threads'"):
+        next(tf_loader.batches(*made))

@@ -4,9 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crnn_jax.core.preprocessing import Preprocessing
 from crnn_jax.data.mixture import MixedSource
-from crnn_jax.data.plan import Plan
 from crnn_jax.data.source import is_rendered
 from tests.data.conftest import EndlessSource, FakeSource
 
@@ -78,15 +76,3 @@ def test_rendered_and_photographed_samples_are_told_apart():
     # Rendered words of later epochs are new ones, files the same.
     new = [("words", i) for i in range(5, 10)]
     assert located(mixed, range(8, 16)) == [("files", 0), ("files", 1), ("files", 2), *new]
-
-
-def test_an_epoch_of_a_mixture_through_the_plan():
-    mixed = MixedSource([simple(30, "a"), simple(20, "b")], [1.5, 2])
-    plan = Plan(mixed, batch_size=4, preprocessing=Preprocessing(), geometry="keras")
-    for epoch in range(2):
-        steps = range(epoch * plan.steps_per_epoch, (epoch + 1) * plan.steps_per_epoch)
-        ids = np.concatenate([plan.row(step).ids for step in steps])
-        names = Counter(mixed.identity(i) for i in ids.tolist() if i >= 0)
-        assert names.total() == 85
-        assert {names[f"b/{i}"] for i in range(20)} == {2}
-        assert {names[f"a/{i}"] for i in range(30)} == {1, 2}

@@ -6,8 +6,6 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
 
 from crnn_jax.core import images
@@ -17,7 +15,7 @@ from crnn_jax.core.preprocessing import Preprocessing
 from crnn_jax.data.files import FileSource
 from crnn_jax.data.loader import batches
 from crnn_jax.data.plan import Plan
-from crnn_jax.data.records import LmdbRecords, bytes_features, find_shards
+from crnn_jax.data.records import bytes_features, find_shards
 from crnn_jax.data.source import (
     DAMAGED_RECORD,
     LINE_BREAK,
@@ -29,7 +27,7 @@ from crnn_jax.data.source import (
 )
 from tests.data.conftest import LETTERS, write_picture
 from tests.data.test_loader import assert_equal, darker
-from tests.testdata.stores import copied, example, write_lmdb, write_set, write_shards
+from tests.testdata.stores import copied, example, write_set, write_shards
 
 LOWER = Charset.from_characters(LETTERS, ignore_case=True)
 # tf.train.Example(image=[00 01] * 2, label=['ab', 'c'], none=[] of bytes, other=[7, -300],
@@ -109,60 +107,10 @@ def test_stores_that_hold_nothing_to_train_on(tmp_path, kind, monkeypatch):
         opened(tmp_path / "empty")
 
 
-def test_a_number_of_samples_that_is_not_theirs(tmp_path, picture):
-    samples = [(picture, b"a"), (picture, b"b"), (picture, b"c")]
-    more = opened(write_lmdb(tmp_path / "more", samples, count=5))
-    assert more.reasons.counts == {MISSING_LABEL: 2}
-    assert "image-000000004" in more.reasons.examples[MISSING_LABEL][0]
-    with pytest.raises(UserError, match="says 1,000,000, but there are 7 entries"):
-        opened(write_lmdb(tmp_path / "most", samples, count=1_000_000))
-    fewer = opened(write_lmdb(tmp_path / "fewer", samples, count=2))
-    assert texts(fewer) == ["a", "b"]
-    assert fewer.notes.examples[LmdbRecords.why_left_out] == ["'image-000000003'"]
-
-
-def test_files_that_are_no_such_lmdb(tmp_path, picture):
-    for said in ("", "many", "-3"):
-        with pytest.raises(UserError, match="no number under 'num-samples'"):
-            opened(write_lmdb(tmp_path / f"set{said}", [(picture, b"a")], count=said))
-    (tmp_path / "text").mkdir()
-    (tmp_path / "text/data.mdb").write_bytes(b"text" * 5000)
-    with pytest.raises(UserError, match="cannot be opened as LMDB"):
-        opened(tmp_path / "text")
-    data = write_lmdb(tmp_path / "cut", [(bytes(8000), b"a")] * 100) / "data.mdb"
-    whole = data.stat().st_size
-    data.write_bytes(data.read_bytes()[: whole // 2])
-    # To read behind the end would kill the process.
-    with pytest.raises(UserError, match=rf"data\.mdb: cut short: .* of {whole:,} bytes"):
-        opened(tmp_path / "cut")
-
-
 def test_an_example_written_by_tensorflow():
     expected = {"image": b"\0\1\0\1", "label": b"ab"}
     assert bytes_features(WRITTEN) == expected
     assert bytes_features(b"\x10\xac\x02" + WRITTEN) == expected  # a number in field 2
-
-
-@given(st.integers(0, len(WRITTEN) - 1), st.binary(max_size=20))
-def test_what_is_no_example_is_told(cut, noise):
-    for damaged in (WRITTEN[:cut], noise, WRITTEN[:cut] + noise):
-        try:
-            found = bytes_features(damaged)
-        except ValueError:
-            continue
-        assert all(isinstance(value, bytes) for value in found.values())
-    with pytest.raises(ValueError, match=r"ends behind|without an end"):
-        bytes_features(WRITTEN[:30])
-
-
-def test_shards_follow_each_other(tmp_path, picture):
-    shards = [
-        [example(image=picture, label=x, text=b"other", path=b"a/%s.png" % x) for x in labels]
-        for labels in ([b"ab", b"Cd"], [b"e"], [b"f", b"g", b"h"])
-    ]
-    source = opened(write_shards(tmp_path / "set", shards))
-    assert texts(source) == ["ab", "cd", "e", "f", "g", "h"]
-    assert source.identity(2) == str(tmp_path / "set/a/e.png")
 
 
 def test_a_flipped_bit_costs_its_record_only(tmp_path):
@@ -237,19 +185,3 @@ def test_files_and_stores_give_identical_batches(three, words, rule):
     for other in seen[1:]:
         for left, right in zip(seen[0], other, strict=True):
             assert_equal(left, right)
-
-
-@pytest.mark.slow
-def test_others_read_the_shards_with_tfds_and_we_without(three, words):
-    code = (
-        "import sys; from crnn_jax.data.files import FileSource; "
-        "from crnn_jax.core.charset import Charset; "
-        f"print(FileSource({str(three[2])!r}, Charset.from_characters({LETTERS!r})).text(3)); "
-        "print([m for m in ('tensorflow', 'tensorflow_datasets', 'jax') if m in sys.modules]); "
-        "import tensorflow_datasets as tfds; "
-        f"source = tfds.builder_from_directory({str(three[2])!r}).as_data_source('train'); "
-        "print(len(source), source[3]['label'], source[3]['image'].shape[2])"
-    )
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    label = words.labels[3]
-    assert run.stdout.splitlines()[:3] == [label, "[]", f"100 {label.encode()!r} 3"]

@@ -1,13 +1,12 @@
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 
 from crnn_jax.core.errors import UserError
 from crnn_jax.core.preprocessing import Preprocessing
 from crnn_jax.data import sources
 from crnn_jax.data.files import FileSource
-from crnn_jax.data.sources import charset_of, open_sources, parse_names, plan_of
+from crnn_jax.data.sources import charset_of, open_sources, parse_names
 from tests.data.conftest import EndlessSource, write_picture
 
 RULE = Preprocessing(width=100)
@@ -67,12 +66,6 @@ def test_a_split_by_hash_is_stable(words, tmp_path):
     assert set(names_of(held_out)) < set(names_of(half))
 
 
-@pytest.mark.parametrize("how", ["5/5", "0/1", "half", "0%", "100%"])
-def test_splits_that_are_none(words, how):
-    with pytest.raises(UserError, match=f"data.split='{how}': must be"):
-        opened(words, words.path, split=how)
-
-
 def test_a_mixture_repeats_only_what_can_be_trained_on(words, tmp_path):
     write_picture(tmp_path / "a.png", 20, 30)
     path = tmp_path / "other.tsv"
@@ -116,6 +109,8 @@ def test_names_with_weights(tmp_path):
         ("WORDS", {"replay": -1}, r"data\.replay=-1"),
         ("ONE", {}, "ignore_case=True"),
         ("FOLDER", {"split": "0/5"}, "too few"),
+        ("WORDS", {"split": "5/5"}, r"data\.split='5/5': must be"),
+        ("WORDS", {"split": "0%"}, r"data\.split='0%': must be"),
         ("MISSING", {}, r"missing\.tsv:1: no picture .*nowhere\.png"),
         ("WORDS", {"validation": "MISSING"}, r"missing\.tsv:1: no picture"),
     ],
@@ -152,21 +147,6 @@ def test_rendered_words_by_name(words, monkeypatch):
     assert len(mixed) == 120
     with pytest.raises(UserError, match="no file to part"):
         opened(words, "synthetic", split="10%")
-
-
-def test_replay_mixes_rendered_words_in(words, tmp_path, monkeypatch):
-    monkeypatch.setattr(sources, "RENDERED", f"{__name__}:Rendered")
-    lines = words.path.read_text().splitlines()
-    bad = tmp_path / "bad.tsv"
-    bad.write_text("\n".join([*lines, "missing.png\tA1"]) + "\n")
-    train, _ = opened(words, bad, images=str(words.path.parent), replay=0.5)
-    assert abs(len(train) - 150) <= 1
-    rendered = train.rendered(np.arange(len(train)))
-    assert np.count_nonzero(~rendered) == 100
-    # What the files lack is still told.
-    assert train.reasons.total() == 1
-    config = SimpleNamespace(**vars(config_of(bad)), batch_size=8)
-    assert plan_of(config, train, RULE, "keras", evaluation=False).reasons.total() == 1
 
 
 def test_without_a_table_the_characters_are_those_of_the_labels(tmp_path):

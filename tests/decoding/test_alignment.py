@@ -5,7 +5,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crnn_jax.core.geometry import num_frames
 from crnn_jax.decoding.alignment import align, pixel_spans
 from tests.testdata.brute_force import collapse, log_softmax
 
@@ -70,15 +69,3 @@ def test_spans_share_their_borders_and_stay_in_the_picture():
     spans = pixel_spans(np.array([1, 4]), np.array([1, 5]), geometry="keras", resized=40, width=80)
     # Frames 1, 4 and 5 have their centres at 8, 20 and 24 of 40 pixels, at 16, 40 and 48 of 80.
     assert spans.tolist() == [[4, 28], [28, 60]]
-
-
-@pytest.mark.parametrize("geometry", ["keras", "torch"])
-def test_a_frame_lies_where_the_network_looks(geometry):
-    # A network without a preferred side: halfway between its outer frames lies the middle.
-    last = num_frames(100, geometry) - 1
-    frames = np.array([0, last])
-    spans = pixel_spans(frames, frames, geometry=geometry, resized=100, width=100)
-    assert spans[0, 1] == 50
-    near = np.array([10, 11])
-    spans = pixel_spans(near, near, geometry=geometry, resized=100, width=100)
-    assert spans[1, 1] - spans[1, 0] == 4  # two poolings of 2

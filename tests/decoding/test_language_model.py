@@ -155,29 +155,15 @@ def test_a_file_of_kenlm():
     assert read_arpa(lines, "lm").entries == model.entries
 
 
-@pytest.mark.parametrize("token", ["<SPACE>", "<space>", "\u2581"])
-def test_a_space_by_its_names(token):
-    model = read_arpa(changed("|", token), "lm.arpa")
-    assert " " in model.entries
-    lm = model.for_charset(Charset.from_characters("a "))
-    assert len(lm.end) == 4  # nothing, begin, "a", " "
-
-
 @pytest.mark.parametrize(
     ("lines", "told"),
     [
         (KENLM[:-1], r"lm\.arpa: .*cut short"),
         (["hello"], r"lm\.arpa: no ARPA language model"),
-        (["\0" * 100_000], "no ARPA language model"),
         (changed("-0.3\t", "much\t"), r"lm\.arpa:15: want log10 p, 2 tokens"),
         (changed("a a", "a"), r"lm\.arpa:15: want log10 p, 2 tokens"),
         (changed("-0.3\t", "nan\t"), r"lm\.arpa:15: "),
-        (changed("-0.3\t", "1e6\t"), r"lm\.arpa:15: "),
-        (changed("\t-0.2", "\tinf"), r"lm\.arpa:9: "),
         (changed("1=5", "1=1000000000000"), "5 1-grams where its head says 10000"),
-        (changed("2=4", "2=3"), "4 2-grams where its head says 3"),
-        (changed("\\2-", "\\" + "9" * 5000 + "-"), r"lm\.arpa:12: want log10 p"),
-        (["\\" * 100_000, "\\end\\"], "its tokens are words"),
         (
             [x.replace("a", "an").replace("|", "the") if x[:1] in "-0" else x for x in KENLM],
             "its tokens are words",

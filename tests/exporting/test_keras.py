@@ -5,12 +5,14 @@ from crnn_jax.core.charset import Charset
 from crnn_jax.core.errors import UserError
 from crnn_jax.exporting.keras import from_keras, save_h5, to_keras
 from crnn_jax.importing.import_weights import import_weights
-from crnn_jax.models.crnn import CRNN
 from crnn_jax.reading.recognizer import Recognizer
 from tests.testdata.foreign_networks import WIDTHS, our_model, pictures
 
-# Keras's own, under NumPy 2.
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+pytestmark = [
+    pytest.mark.slow,
+    # Keras's own, under NumPy 2.
+    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
+]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -38,19 +40,6 @@ def test_gives_the_logits_of_our_network(model, twin, width):
     np.testing.assert_allclose(np.asarray(twin(images.astype(np.float32))), ours, atol=1e-4)
 
 
-def test_padded_pictures_of_ours_equal_the_twin_without_padding(model, twin):
-    widths = np.array([100, 52, 33], np.int32)
-    batch = np.full((3, 32, 120, 1), 77, np.uint8)  # what lies in the padding does not matter
-    for row, width in enumerate(widths):
-        batch[row, :, :width] = pictures(width, 1, 1)[0]
-    recognizer = Recognizer(*model)
-    padded, lengths = CRNN(recognizer.config).apply(model[0], batch, widths, train=False)
-    for row, width in enumerate(widths):
-        alone = np.asarray(twin(batch[row : row + 1, :, :width]))[0]
-        assert len(alone) == lengths[row]
-        np.testing.assert_allclose(padded[row, : lengths[row]], alone, atol=1e-4)
-
-
 def test_comes_back_from_an_h5_file_as_it_was(keras, model, twin, tmp_path):
     save_h5(twin, tmp_path / "crnn.h5")
     loaded = keras.models.load_model(tmp_path / "crnn.h5", compile=False)
@@ -61,17 +50,6 @@ def test_comes_back_from_an_h5_file_as_it_was(keras, model, twin, tmp_path):
     imported = import_weights(tmp_path / "crnn.h5", alphabet=alphabet)  # as any of CRNN.tf2
     np.testing.assert_equal(imported.variables, model[0])
     assert imported.metadata["model"] == model[1]["model"]
-
-
-def test_what_was_trained_further_is_what_comes_back(model, twin):
-    changed = to_keras(model)
-    for weight in changed.weights:
-        weight.assign(weight + 0.125)
-    variables, metadata = from_keras(changed, model[1])
-    images = pictures(64, 1)
-    np.testing.assert_allclose(
-        Recognizer(variables, metadata).logits(images), np.asarray(changed(images)), atol=1e-4
-    )
 
 
 def test_another_network_is_refused_in_one_line(keras, model, tmp_path):

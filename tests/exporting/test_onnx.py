@@ -1,19 +1,13 @@
 import json
-import pathlib
 
 import numpy as np
 import pytest
-from PIL import Image, ImageDraw, ImageFont
 
 from crnn_jax.core.charset import UNKNOWN, Charset
 from crnn_jax.core.errors import UserError
-from crnn_jax.decoding.greedy import emittable, greedy_decode
 from crnn_jax.exporting.onnx import export_onnx
-from crnn_jax.reading.loaded_model import open_model
 from crnn_jax.reading.recognizer import Recognizer
 from tests.testdata.foreign_networks import our_model, pictures
-
-WORDS = ("hotel", "dinner", "search", "bottle", "zigzag", "street", "coffee", "committee", "aaron")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -38,6 +32,7 @@ def cv2():
     return pytest.importorskip("cv2", reason="extra `train`")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("geometry", "channels"), [("keras", 1), ("keras", 3), ("torch", 1)])
 def test_gives_our_logits_at_any_batch_and_width(runtime, tmp_path, geometry, channels):
     model = our_model(geometry, channels)
@@ -75,6 +70,7 @@ def _with_unknown(model):
     return variables, metadata | charset.to_metadata()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("geometry", ["keras", "torch"])
 def test_opencv_layout(runtime, cv2, tmp_path, geometry):
     model = _with_unknown(our_model(geometry))
@@ -95,30 +91,6 @@ def test_opencv_layout(runtime, cv2, tmp_path, geometry):
     vocabulary = (tmp_path / "x_vocabulary.txt").read_text().split("\n")[:-1]
     symbols = recognizer.charset.symbols
     assert vocabulary == [s for s in symbols if s not in ("<BLK>", UNKNOWN)]
-
-
-def test_opencv_reads_what_we_read(cv2, tmp_path):
-    model = open_model("en_36")
-    path, vocabulary = export_onnx(model, tmp_path / "crnn.onnx", layout="opencv")
-    reader = cv2.dnn.TextRecognitionModel(path)
-    reader.setDecodeType("CTC-greedy")
-    reader.setVocabulary(pathlib.Path(vocabulary).read_text("utf-8").split("\n")[:-1])
-    reader.setInputParams(1 / 127.5, (100, 32), (127.5,))
-    images = np.zeros((len(WORDS), 32, 100, 1), np.uint8)
-    font = ImageFont.load_default(60)
-    for row, word in enumerate(WORDS):
-        left, top, right, bottom = font.getbbox(word)
-        picture = Image.new("L", (right - left + 20, bottom - top + 16), 230)
-        ImageDraw.Draw(picture).text((10 - left, 8 - top), word, 30, font)
-        images[row, ..., 0] = np.asarray(picture.resize((100, 32)))
-    recognizer = Recognizer(*model)
-    charset = recognizer.charset
-    logits = emittable(recognizer.logits(images), unknown_id=charset.unknown_id)
-    frames = np.full(len(images), logits.shape[1])
-    ids, lengths = greedy_decode(logits, frames, blank_id=charset.blank_id)
-    ours = [charset.decode(row[:n]) for row, n in zip(np.asarray(ids), lengths, strict=True)]
-    assert [reader.recognize(image[..., 0]) for image in images] == ours
-    assert sum(a == b for a, b in zip(ours, WORDS, strict=True)) >= 6  # something was read
 
 
 def test_what_it_cannot_write(tmp_path):

@@ -56,15 +56,6 @@ def test_nothing_is_overwritten_unless_asked(plan, tmp_path):
     assert (tmp_path / "word.onnx").read_text() == "new"
 
 
-def test_a_folder_is_replaced_as_a_whole(plan, tmp_path, monkeypatch):
-    (tmp_path / "word.onnx" / "1").mkdir(parents=True)
-    (tmp_path / "word.onnx" / "old").write_text("old")
-    monkeypatch.setattr(ExportPlan, "_export", lambda self, model, path: os.makedirs(path))
-    plan.write(tiny_model(), overwrite=True)
-    assert everything(tmp_path) == ["word.onnx"]
-    assert everything(tmp_path / "word.onnx") == []
-
-
 def test_a_failed_export_leaves_what_was_there(plan, tmp_path, monkeypatch):
     def fail(self, model, path):
         write_two(self, model, path)
@@ -76,10 +67,3 @@ def test_a_failed_export_leaves_what_was_there(plan, tmp_path, monkeypatch):
         plan.write(tiny_model(), overwrite=True)
     assert everything(tmp_path) == ["word.onnx"]
     assert (tmp_path / "word.onnx").read_text() == "old"
-
-
-def test_where_it_goes(tmp_path):
-    plan = ExportPlan(str(tmp_path / "no" / "word") + "/", "saved_model")
-    assert (plan.output, plan.post) == (str(tmp_path / "no" / "word"), "greedy")
-    with pytest.raises(UserError, match="no folder"):
-        plan.require_room(overwrite=False)

@@ -11,7 +11,13 @@ from tests.testdata.exports import calm, padded, read_by_model, resized, tiny_mo
 from tests.testdata.tiny_model import CHARSET
 
 
-@pytest.mark.parametrize("post", ["none", "softmax", "greedy", "beam_search"])
+@pytest.mark.parametrize(
+    "post",
+    [
+        "greedy",
+        *(pytest.param(p, marks=pytest.mark.slow) for p in ("none", "softmax", "beam_search")),
+    ],
+)
 def test_any_batch_and_width(tmp_path, root, post):
     model = calm(tiny_model(temperature=1.5))
     path = tmp_path / "word.stablehlo"

@@ -3,19 +3,17 @@ import zipfile
 
 import numpy as np
 import pytest
-import tensorflow as tf
 
-from crnn_jax.core.errors import UserError
 from crnn_jax.core.preprocessing import Preprocessing
 from crnn_jax.decoding import greedy
-from crnn_jax.exporting import saved_model, tflite
+from crnn_jax.exporting import tflite
 from crnn_jax.exporting.plan import ExportPlan
 from crnn_jax.exporting.tflite import write_tflite
 from crnn_jax.exporting.verify import run
-from tests.testdata.exports import calm, read_by_model, resized, tiny_model
+from tests.testdata.exports import calm, read_by_model, resized, tf, tiny_model
 from tests.testdata.tiny_model import CHARSET
 
-slow = pytest.mark.slow  # the converter and the interpreter are processes of their own
+pytestmark = pytest.mark.slow  # the converter and the interpreter are processes of their own
 NEAR = {"none": 1e-3, "float16": 0.02, "dynamic": 0.5}
 
 
@@ -26,7 +24,6 @@ def read(path, images, **options):
     return [CHARSET.decode(answer["ids"]) for answer in answers], logits
 
 
-@slow
 @pytest.mark.parametrize("quantize", ["none", "float16", "dynamic"])
 def test_free_batch_and_width(tmp_path, quantize):
     path = tmp_path / "word.tflite"
@@ -45,7 +42,6 @@ def test_free_batch_and_width(tmp_path, quantize):
         assert np.abs(scores - logits).max() > 1e-4
 
 
-@slow
 def test_static_shapes_with_what_a_reader_needs(tmp_path):
     path = str(tmp_path / "word.tflite")
     write_tflite(tiny_model(), path, batch=3, width=100)
@@ -58,13 +54,6 @@ def test_static_shapes_with_what_a_reader_needs(tmp_path):
         labels = archive.read("labels.txt").decode().splitlines()
     assert told["preprocessing"] == rule.to_metadata()
     assert told["symbols"] == labels == [*CHARSET.symbols[:-1], ""]
-
-
-@slow
-def test_a_converter_that_fails_is_one_line(tmp_path, monkeypatch):
-    monkeypatch.setattr(tflite, "_write_source", lambda *_: None)
-    with pytest.raises(UserError, match=r"word.tflite: TensorFlow's converter failed: .*not exist"):
-        write_tflite(tiny_model(), str(tmp_path / "word.tflite"))
 
 
 FRAMES = np.array([13, 0, 1, 7, 12], np.int32)
@@ -88,18 +77,3 @@ def test_decoding_in_tensorflow_is_ours(blank_id):
     for unknown_id in (-1, 2):
         allowed = tflite.emittable(tf.constant(logits), unknown_id)
         np.testing.assert_array_equal(allowed, greedy.emittable(logits, unknown_id=unknown_id))
-
-
-def test_a_text_that_does_not_fit_and_one_that_does():
-    ids, two = np.array([[1, 1]], np.int32), np.array([2], np.int32)
-    assert np.exp(tflite.sequence_log_prob(tf.zeros([1, 2, 3]), two, ids, two, 0)) == 0
-    logits = tf.math.log([[[0.2, 0.8], [0.7, 0.3], [0.1, 0.9]]])
-    got = tflite.sequence_log_prob(logits, np.array([3], np.int32), ids, two, 0)
-    assert np.exp(got) == pytest.approx(0.8 * 0.7 * 0.9)  # a double letter: a blank between
-
-
-def test_texts_of_any_characters():
-    symbols = ["", "a", "é", "e\u0301", "日本", "\N{REPLACEMENT CHARACTER}"]
-    ids = np.array([[1, 2, 3, -1], [4, 5, 1, 1], [-1, -1, -1, -1]], np.int32)
-    got = [text.decode() for text in saved_model.texts(ids, symbols).numpy()]
-    assert got == ["aée\u0301", "日本\N{REPLACEMENT CHARACTER}aa", ""]

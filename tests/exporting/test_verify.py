@@ -1,23 +1,16 @@
 import dataclasses
-import os
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from crnn_jax.core.errors import UserError
-from crnn_jax.exporting import runtimes
 from crnn_jax.exporting import verify as room
 from crnn_jax.exporting.plan import ExportPlan
 from crnn_jax.exporting.verify import (
     BLOCKED,
-    REQUIRED,
     Reference,
-    Report,
-    evenly_spread,
     open_sources,
     run,
-    size_on_disk,
     verify,
 )
 from tests.testdata.exports import resized, tiny_model, write_annotated
@@ -118,37 +111,6 @@ def test_two_classes_as_good_as_equal(runtime, model, sources, plan, monkeypatch
     assert report.passed == passes
 
 
-def test_two_texts_of_a_beam_search_as_good_as_equal(model, plan):
-    reference = Reference(model, dataclasses.replace(plan, post="beam_search"))
-    logits = np.full((2, 37), -20, np.float32)
-    logits[0, 1], logits[0, 2], logits[1, 36] = 5, 5, 5
-    assert reference.is_tie(logits, "1", "2", logits)
-    assert not reference.is_tie(logits, "1", "3", logits)
-    assert not reference.is_tie(logits, "1", "1", logits)
-
-
-def test_nothing_that_can_be_read(model, plan, tmp_path):
-    (tmp_path / "damaged.png").write_bytes(b"no picture")
-    (tmp_path / "labels.tsv").write_text("damaged.png\tx\n")
-    sources = open_sources(model, [str(tmp_path / "labels.tsv")], annotation_format="auto")
-    with pytest.raises(UserError, match="none of the pictures can be read"):
-        verify(model, plan, sources)
-
-
-def test_small_things(tmp_path):
-    assert evenly_spread(7, 3) == [0, 2, 4]
-    assert evenly_spread(2, 0) == evenly_spread(2, 9) == [0, 1]
-    assert REQUIRED == {"none": 1.0, "files": 0.998, "float16": 0.995, "dynamic": 0.95}
-    report = Report(False, ["figures"], [f"text {i}" for i in range(25)])
-    assert report.text(20).split("\n")[-2:] == ["text 19", "  and 5 more in the report"]
-    assert report.text().count("text") == 25
-    (tmp_path / "a" / "b").mkdir(parents=True)
-    (tmp_path / "a" / "b" / "c").write_bytes(b"123")
-    (tmp_path / "a" / "d").write_bytes(b"45")
-    assert size_on_disk(str(tmp_path / "a")) == 5
-    assert size_on_disk(str(tmp_path / "a" / "d")) == 2
-
-
 def test_a_runtime_that_cannot_read_is_one_line(model, tmp_path):
     path = tmp_path / "broken.tflite"
     path.write_bytes(b"no model")
@@ -161,9 +123,3 @@ def test_the_process_cannot_import_what_is_blocked(tmp_path, model, monkeypatch)
     (tmp_path / "x").write_bytes(b"1")
     with pytest.raises(UserError, match="import of jax halted"):
         run(model, ExportPlan(str(tmp_path / "x"), "stablehlo"), resized())
-
-
-def test_the_script_imports_nothing_of_ours():
-    assert "crnn_jax" not in Path(runtimes.__file__).read_text()
-    assert set(runtimes.RUNTIMES) == set(BLOCKED)
-    assert os.path.basename(runtimes.__file__) == "runtimes.py"

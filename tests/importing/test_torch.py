@@ -3,7 +3,6 @@
 import json
 import os
 import pickle
-import zipfile
 
 import numpy as np
 import pytest
@@ -12,8 +11,7 @@ from crnn_jax.core.charset import Charset
 from crnn_jax.core.errors import UserError
 from crnn_jax.core.model_file import write_safetensors
 from crnn_jax.importing.import_weights import import_weights
-from crnn_jax.importing.network import assemble
-from crnn_jax.importing.torch import from_state_dict, read_pth
+from crnn_jax.importing.torch import read_pth
 from crnn_jax.reading.recognizer import Recognizer
 from tests.testdata.foreign_networks import ALPHABET, WIDTHS, pictures, torch_net
 from tests.testdata.pth_files import (
@@ -93,27 +91,15 @@ def ones(**changes):
     [
         ("cnn.conv3.weight", (2, 1, 3, 3), "conv4/bias has shape"),
         ("cnn.conv0.weight", (1, 2, 3, 3), "conv1 takes 2 channels"),
-        ("cnn.conv2.weight", (9,), "does not fit"),
         ("rnn.0.rnn.weight_hh_l0_reverse", (3, 1), "bi_lstm1/backward/recurrent_kernel"),
         ("cnn.conv0.bias", np.array([1e300]), "conv1/bias holds numbers that are not finite"),
-        ("cnn.conv0.bias", np.array([1]), "conv1/bias holds int64, not floats"),
         ("cnn.batchnorm2.running_var", -np.ones(1, "f4"), "negative variance"),
-        ("rnn.1.embedding.weight", np.array(1.0), "do not fit"),
     ],
 )
 def test_arrays_that_do_not_fit(tmp_path, key, value, said):
     write_safetensors(tmp_path / "x.safetensors", ones(**{key: value}), {})
     with pytest.raises(UserError, match=rf"x\.safetensors: .*{said}"):
         import_weights(tmp_path / "x.safetensors", alphabet="ab")
-
-
-@pytest.mark.parametrize("key", ["cnn.conv0.weight", "rnn.1.rnn.bias_hh_l0"])
-def test_a_tensor_that_is_missing(key):
-    tensors = ones()
-    assert assemble(from_state_dict(tensors, "x"), "x")[1].num_classes == 3
-    del tensors[key]
-    with pytest.raises(UserError, match=rf"x: no (tensor ')?{key}"):
-        from_state_dict(tensors, "x")
 
 
 def test_a_tensor_as_it_is_written(tmp_path):
@@ -126,16 +112,10 @@ def test_a_tensor_as_it_is_written(tmp_path):
     "changes",
     [
         {"offset": 1},
-        {"offset": -1},
         {"size": (-2, -3)},
-        {"size": (1 << 35, 1 << 35)},
         {"size": (1 << 30, 6), "stride": (0, 1)},
-        {"stride": (1 << 61, 1)},
-        {"size": (2,)},
         {"block": storage(key="../data.pkl")},
         {"block": storage(kind="DoubleStorage")},
-        {"block": storage(kind="MadeUpStorage")},
-        {"block": number(3)},
     ],
 )
 def test_sizes_that_lie(tmp_path, changes):
@@ -170,8 +150,6 @@ def test_code_in_a_pickle_does_not_run(tmp_path, protocol):
         (PROTO + b"cbuiltins\neval\n" + text("1") + b"\x85R" + STOP, "imports builtins.eval"),
         (PROTO + b"ctorch._utils\n_rebuild_tensor_v2\n}b" + STOP, "damaged"),
         (PROTO + b"(ios\nsystem\n" + STOP, "imports os.system"),
-        (PROTO + b"X\xff\xff\xff\xff" + STOP, "damaged"),
-        (number(1) + STOP, "damaged"),
         (dictionary(a=number(1)), "no tensors"),
         (b"", "damaged"),
     ],
@@ -181,31 +159,16 @@ def test_other_pickles(tmp_path, pickled, said):
         import_weights(zipped(tmp_path / "x.pth", pickled), alphabet=ALPHABET)
 
 
-def test_cut_short_anywhere(torch, source, tmp_path):
-    torch.save(source.state_dict(), tmp_path / "whole.pth")
-    content = (tmp_path / "whole.pth").read_bytes()
-    for share in (0, 0.02, 0.5, 0.999):
-        (tmp_path / "cut.pth").write_bytes(content[: int(len(content) * share)])
-        with pytest.raises(UserError, match=r"cut\.pth: "):
-            import_weights(tmp_path / "cut.pth", alphabet=ALPHABET)
-
-
 def test_what_is_no_weights(tmp_path):
     path = tmp_path / "x.pth"
-    for content in (b"", b"hello, world", b"PK\x03\x04", b"\x89HDF\r\n\x1a\n"):
+    for content in (b"", b"hello, world", b"PK\x03\x04", pickle.dumps({}, 2)):
         path.write_bytes(content)
         with pytest.raises(UserError, match=r"x\.pth: "):
             import_weights(path, alphabet=ALPHABET)
-    path.write_bytes(pickle.dumps({}, 2))
-    with pytest.raises(UserError, match=r"a bare pickle, as PyTorch before 1\.6 wrote it"):
-        import_weights(path, alphabet=ALPHABET)
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("letter.txt", "no weights")
-    with pytest.raises(UserError, match="not an archive of PyTorch"):
-        import_weights(path, alphabet=ALPHABET)
-    write_safetensors(path, {"model.embed.weight": np.zeros((2, 2), np.float32)}, {})
+    zeros = np.zeros((2, 2), np.float32)
+    write_safetensors(path, {"model.embed.weight": zeros}, {})
     with pytest.raises(UserError, match=r"no cnn\.conv0\.weight.*model\.embed\.weight"):
         import_weights(path, alphabet=ALPHABET)
-    write_safetensors(path, {"a": np.zeros(2, np.float32)}, {"crnn_jax": json.dumps({})})
+    write_safetensors(path, {"a": zeros}, {"crnn_jax": json.dumps({})})
     with pytest.raises(UserError, match="is a model file already"):
         import_weights(path, alphabet=ALPHABET)

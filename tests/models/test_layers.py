@@ -12,7 +12,7 @@ from crnn_jax.core.preprocessing import Preprocessing
 from crnn_jax.models.config import VARIANTS, ModelConfig, get_model_config
 from crnn_jax.models.crnn import CRNN
 from crnn_jax.models.layers import MaskedBatchNorm, max_pool, pool_of
-from crnn_jax.models.lstm import BiLSTM, LSTMParameters, lstm_scan
+from crnn_jax.models.lstm import BiLSTM, lstm_scan
 from crnn_jax.training.state import init_variables
 
 # Trained parameters and batch statistics: grey pictures, 36 characters and the blank.
@@ -28,10 +28,6 @@ def test_number_of_parameters(name):
     assert _size(get_model_config(name, num_classes=37)) == SIZES[name]
 
 
-def test_full_network_is_as_large_as_crnn_tf2():
-    assert _size(get_model_config("crnn", num_classes=38, channels=3)) == 8_723_110
-
-
 def test_model_config_survives_a_round_trip_and_names_what_it_does_not_know():
     config = get_model_config("crnn_small", num_classes=7, geometry="torch", mean=0.0, scale=255.0)
     image = Preprocessing(mean=0.0, scale=255.0).to_metadata()
@@ -41,12 +37,6 @@ def test_model_config_survives_a_round_trip_and_names_what_it_does_not_know():
         get_model_config("crnn_huge", num_classes=7)
     with pytest.raises(UserError, match="colour"):
         ModelConfig.from_metadata({**metadata, "model": {"num_classes": 7, "colour": 1}})
-
-
-def test_a_network_is_called_by_its_sizes():
-    assert get_model_config("crnn_small", num_classes=7, channels=3).name == "crnn_small"
-    other = get_model_config("crnn_small", num_classes=7, hidden=96)
-    assert other.name == "filters (32, 64, 128, 128, 256, 256, 256), hidden 96"
 
 
 @pytest.mark.parametrize("width", [7, 8])
@@ -103,11 +93,6 @@ def test_lstm_keeps_small_updates_of_its_cell_in_bfloat16():
     np.testing.assert_allclose(low[-1], np.tanh(steps * np.tanh(0.01)), atol=1e-4)
 
 
-def test_forget_gate_starts_open():
-    variables = LSTMParameters(3).init(jax.random.key(0), 4)
-    np.testing.assert_array_equal(variables["params"]["bias"], [0, 0, 0, 1, 1, 1, 0, 0, 0, 0, 0, 0])
-
-
 def test_batch_norm_against_numpy():
     rng = np.random.default_rng(0)
     x = rng.normal(3, 2, (2, 3, 5, 4)).astype(np.float32)
@@ -123,9 +108,3 @@ def test_batch_norm_against_numpy():
     assert np.all(np.asarray(y[1, :, 2:]) == 0)
     np.testing.assert_allclose(updates["batch_stats"]["mean"], 0.1 * mean, atol=1e-6)
     np.testing.assert_allclose(updates["batch_stats"]["var"], 0.9 + 0.1 * var, atol=1e-5)
-
-
-def test_products_are_not_left_to_ynnpack():
-    """As in the commands, for this jaxlib too; conftest.py sets the flag."""
-    product = jax.jit(jnp.dot).lower(jnp.ones((64, 64)), jnp.ones((64, 64))).compile()
-    assert "__ynn" not in product.as_text()

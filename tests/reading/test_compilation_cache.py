@@ -1,7 +1,6 @@
 import os
 import subprocess
 import sys
-import zlib
 
 import pytest
 
@@ -37,26 +36,3 @@ def test_small_programs_are_kept_and_made_anew_where_a_kill_cut_them(compile_som
         path.write_bytes(path.read_bytes()[: size // 2])
     compile_something(XDG_CACHE_HOME=str(tmp_path))  # says nothing
     assert all(path.stat().st_size > size // 2 for path, size in sizes.items())
-
-
-def test_entries_are_looked_at_once(tmp_path):
-    whole, cut = tmp_path / "whole-cache", tmp_path / "cut-cache"
-    packed = zlib.compress(bytes(range(256)))
-    whole.write_bytes(packed)
-    cut.write_bytes(packed[:-1])
-    compilation_cache.drop_damaged(tmp_path)
-    assert whole.exists()
-    assert not cut.exists()
-    whole.write_bytes(b"damaged long ago")
-    os.utime(whole, (0, 0))
-    compilation_cache.drop_damaged(tmp_path)
-    assert whole.exists()
-
-
-@pytest.mark.slow
-def test_where_the_user_or_the_disk_decides(compile_something, tmp_path):
-    (tmp_path / "file").write_text("not a folder")
-    compile_something(XDG_CACHE_HOME=str(tmp_path / "file"))
-    named = str(tmp_path / "named")
-    compile_something(XDG_CACHE_HOME=str(tmp_path), JAX_COMPILATION_CACHE_DIR=named)
-    assert not (tmp_path / "crnn_jax").exists()

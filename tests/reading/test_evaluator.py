@@ -2,18 +2,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from crnn_jax.core.model_file import load_model, save_model
 from crnn_jax.reading.decoder import Decoder
 from crnn_jax.reading.evaluator import (
     TEMPERATURES,
-    Evaluator,
     evaluate_source,
     find_temperature,
     open_annotation,
-    save_calibrated,
 )
 from crnn_jax.reading.recognizer import Recognizer
-from crnn_jax.scoring.evaluation import EvaluationResult, Row
 from tests.testdata.tiny_model import noise_pictures, tiny_metadata, tiny_variables
 
 
@@ -56,33 +52,3 @@ def test_the_temperature_that_made_the_labels_is_found(recognizer, source, decod
     assert after["accuracy"] == before["accuracy"]
     if decoder.name == "greedy":
         assert after["calibration_error"] < before["calibration_error"]
-
-
-@pytest.mark.parametrize("half", [False, True])
-def test_only_the_temperature_is_another(tmp_path, half):
-    path, out = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
-    save_model(path, tiny_variables()[0], tiny_metadata(note="kept"), float16=half)
-    save_calibrated(path, out, 1.5)
-    assert load_model(out)[1] == load_model(path)[1] | {"temperature": 1.5}
-    assert out.stat().st_size == pytest.approx(path.stat().st_size, rel=0.01)
-    before = path.read_bytes()
-    save_calibrated(path, path, 1.0)  # in place
-    assert path.read_bytes() == before
-
-
-def test_a_report_shows_places_of_what_was_read_and_of_nothing_else(recognizer, tmp_path):
-    Image.fromarray(noise_pictures(1)[0]).save(tmp_path / "0.png")
-    Image.fromarray(np.zeros((1000, 1100), np.uint8)).save(tmp_path / "1.png")  # no warning
-    text = recognizer.read(tmp_path / "0.png")[0].text
-    (tmp_path / "all.txt").write_text("".join(f"{i}.png {text}x\n" for i in range(3)))
-    source = open_annotation(recognizer, str(tmp_path / "all.txt"))
-    result = EvaluationResult()
-    for i in range(3):  # the second was another image then, the third is gone
-        result.add(Row(i, f"{i}.png", source.name, text + "x", text, 0.5))
-    file = Evaluator(recognizer, [source], [Decoder()]).report(str(tmp_path), result, {})
-    with open(file) as stream:
-        same, changed, gone = stream.read().split("<article")[1:]
-    assert same.count('class="span"') == len(text) > 0
-    assert changed.count('class="span"') == gone.count('class="span"') == 0
-    assert changed.count("<image") == 1
-    assert "no image" in gone

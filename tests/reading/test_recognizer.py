@@ -4,6 +4,8 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from crnn_jax.core.charset import Charset
@@ -11,6 +13,13 @@ from crnn_jax.core.errors import UserError
 from crnn_jax.core.images import UnreadableImage
 from crnn_jax.core.preprocessing import Preprocessing
 from crnn_jax.decoding.alignment import FIRST_CENTRE
+from crnn_jax.reading.pictures import (
+    MAX_COLUMNS,
+    MAX_ROWS,
+    MAX_STRETCH,
+    padded_width,
+    plan_batches,
+)
 from crnn_jax.reading.recognizer import Reading, Recognizer
 from tests.testdata.tiny_model import (
     CHARSET,
@@ -109,16 +118,6 @@ def test_unknown_is_emitted_only_where_it_was_trained():
         assert reading.text
 
 
-def test_logits_are_raw(recognizer):
-    images = np.random.default_rng(0).integers(0, 256, (2, 32, 60, 1), dtype=np.uint8)
-    logits = recognizer.logits(images)
-    assert logits.shape == (2, 14, 37)
-    assert logits.dtype == np.float32
-    assert abs(np.exp(logits).sum(axis=-1) - 1).min() > 0.1
-    with pytest.raises(ValueError, match="want uint8, got float32"):
-        recognizer.logits(images.astype(np.float32))
-
-
 def test_a_bad_picture_is_named_or_returned(recognizer, pictures, tmp_path):
     (bad := tmp_path / "bad.png").write_bytes(b"no picture")
     images = [pictures[0], bad, pictures[1]]
@@ -166,3 +165,36 @@ def test_scores_that_are_no_numbers_are_told():
     for decoder in ("greedy", "beam"):
         with pytest.raises(UserError, match=r"^some\.file: its scores are not numbers"):
             reader.read(noise_pictures(1), decoder)
+
+
+@given(st.lists(st.integers(1, 5000), max_size=300))
+def test_every_image_stands_in_one_batch_that_holds_it(widths):
+    plans = plan_batches(widths)
+    assert sorted(i for plan in plans for i in plan.indices) == list(range(len(widths)))
+    for plan in plans:
+        inside = [widths[i] for i in plan.indices]
+        assert max(inside) <= plan.width
+        assert max(inside) <= MAX_STRETCH * min(inside)
+        assert len(inside) <= plan.rows < 2 * len(inside)
+        assert plan.rows & (plan.rows - 1) == 0
+        assert plan.rows <= MAX_ROWS
+        assert plan.rows == 1 or plan.rows * plan.width <= MAX_COLUMNS
+
+
+@given(st.integers(1, 100_000))
+def test_widths_have_few_steps(width):
+    padded = padded_width(width)
+    assert width <= padded
+    assert padded % 32 == 0
+    assert padded - width < max(32, width / 4)
+
+
+def test_100_shapes_are_compiled_at_most():
+    widths = {padded_width(w) for w in range(1, 1025)}
+    assert len(widths) == 16
+    assert sum(min(MAX_ROWS, MAX_COLUMNS // width).bit_length() for width in widths) <= 100
+
+
+@pytest.mark.parametrize("width", [100, 32])
+def test_a_fixed_width_is_not_rounded(width):
+    assert {plan.width for plan in plan_batches([width] * 70, width)} == {width}

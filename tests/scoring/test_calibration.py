@@ -8,7 +8,6 @@ from crnn_jax.scoring.calibration import (
     best_temperature,
     coverage_at_precision,
     expected_calibration_error,
-    summary,
 )
 
 
@@ -36,14 +35,6 @@ def test_curves_equal_trying_every_threshold(pairs, share):
     enough = [above for above in tried if above.mean() >= share - 1e-9]
     want = right[enough[-1]].mean()
     assert accuracy_at_coverage(confidence, right, share) == pytest.approx(want)
-
-
-def test_summary():
-    found = summary(np.array([0.9, 0.8, 0.1, 0.05]), np.array([True, True, False, True]))
-    assert found["coverage_at_99"] == 0.5
-    assert found["accuracy_at_coverage"] == {"0.5": 1, "0.8": 0.75, "0.9": 0.75, "0.95": 0.75}
-    assert found["calibration_error"] == pytest.approx((0.1 + 0.2 + 0.1 + 0.95) / 4)
-    assert summary(np.zeros(0), np.zeros(0, bool)) == {}
 
 
 @pytest.mark.parametrize("true", [0.6, 2.5])

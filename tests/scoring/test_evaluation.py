@@ -87,16 +87,3 @@ def test_json_has_every_set_and_all_together(result):
     assert records[1]["reasons"] == {"missing file": 1, "unknown character": 1}
     assert records[2]["reasons"] == records[0]["reasons"] | records[1]["reasons"]
     json.dumps(records, allow_nan=False)
-
-
-def test_groups_and_their_order():
-    result = EvaluationResult()
-    for i, length in enumerate((30, 0, 16, 10, 11, 100, 15, 101)):
-        result.add(Row(i, "p", "s", "a" * length, "", 0.5))
-    result.note_aspects("s", np.array([[10, 199], [0, -1], [100, 99], [5, 5], [1, 2], [1, 20]]))
-    groups = result.groups("s")
-    lengths = ["0", "10", "11-15", "16-20", "21-30", "51-100", "over 100"]
-    assert list(groups["by_length"]) == lengths
-    aspects = ["under 1", "1-2", "2-3", "12-20", "20 or more", "unknown"]
-    assert list(groups["by_aspect"]) == aspects
-    assert groups["by_aspect"]["unknown"].count == 3

@@ -5,8 +5,6 @@ from hypothesis import strategies as st
 from crnn_jax.scoring.metrics import (
     RIGHT,
     Sums,
-    alphanumeric,
-    confusions,
     edit_distance,
     edits,
     error_kind,
@@ -41,11 +39,6 @@ def test_long_texts():
     assert len(edits("a" * 9000, "b" * 9000)) == 1000  # a whole page does not fill memory
 
 
-def test_confusions_are_counted_over_samples():
-    texts = [("cat", "cot"), ("cat", "cotx"), ("dog", "dog"), ("dog", ""), ("dog", None)]
-    assert confusions(texts) == {("a", "o"): 2, ("", "x"): 1}
-
-
 @pytest.mark.parametrize(
     ("label", "text", "kind"),
     [
@@ -62,11 +55,6 @@ def test_confusions_are_counted_over_samples():
 )
 def test_kinds_of_errors(label, text, kind):
     assert error_kind(label, text) == kind
-
-
-def test_alphanumeric_keeps_letters_of_every_script():
-    assert alphanumeric("It's-42 %") == "its42"
-    assert alphanumeric("Größe 汉") == "größe汉"
 
 
 def test_each_count_by_itself():

@@ -40,14 +40,6 @@ def test_strong_changes_more_than_light(image):
     assert 1.0 < change("light") < 0.6 * change("strong")
 
 
-@pytest.mark.parametrize("size", [(1, 1), (3, 50), (5, 4), (17, 900)])
-def test_any_size(size):
-    augment = named("strong")
-    for i in range(20):
-        picture = np.full((*size, 1), 99, np.uint8)
-        assert augment(picture, generator(0, "augment", 0, i)).shape == (*size, 1)
-
-
 def test_an_unknown_name_is_told():
     with pytest.raises(UserError, match="fierce"):
         named("fierce")

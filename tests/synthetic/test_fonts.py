@@ -2,15 +2,14 @@
 
 import os
 import string
-import tempfile
 
 import numpy as np
 import pytest
 from PIL import ImageFont
 
 from crnn_jax.core.errors import UserError
-from crnn_jax.synthetic import atlas, fonts, glyphs
-from crnn_jax.synthetic.atlas import characters_for, load_atlas, open_atlas, save_atlas
+from crnn_jax.synthetic import fonts, glyphs
+from crnn_jax.synthetic.atlas import load_atlas, open_atlas
 from crnn_jax.synthetic.fonts import BUILTIN, Face, find_faces
 from crnn_jax.synthetic.glyphs import LEAST_SCORE, draw_face, readable_columns, score
 
@@ -72,12 +71,6 @@ def test_a_dingbat_font_is_rejected():
     assert usable(face) == set()
 
 
-def test_a_font_of_solid_blocks_is_rejected():
-    drawn = draw_face(Face(BUILTIN), CHARACTERS)
-    drawn.masks = [np.full_like(m, 255) for m in drawn.masks]
-    assert not readable_columns(CHARACTERS, drawn, 1.0).any()
-
-
 def test_faces_of_a_folder(tmp_path):
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub" / "A.TTF").write_bytes(b"no font")
@@ -116,35 +109,3 @@ def test_a_kept_atlas_holds_what_was_drawn(tmp_path, capsys):
     np.testing.assert_array_equal(kept.box[0], drawn.box)
     assert abs(kept.mask(0, kept.column_of["H"]).shape[0] - glyphs.CAP) <= 1
     assert open_atlas(str(path), ()) == path  # an atlas may be named instead of fonts
-
-
-def test_characters_of_a_table():
-    found = set(characters_for(" \u00e9", ignore_case=True))
-    every = set(string.ascii_letters + string.digits + string.punctuation)
-    assert found == every | {"\u00e9", "\u00c9"}
-    assert "\u00c9" not in characters_for("\u00e9", ignore_case=False)
-
-
-def test_a_broken_atlas_is_told(tmp_path):
-    file = tmp_path / "x.glyphs.npz"
-    with pytest.raises(UserError, match="no such file"):
-        open_atlas(str(file), CHARACTERS)
-    file.write_bytes(b"PK no zip")
-    with pytest.raises(UserError, match="not a glyph atlas"):
-        load_atlas(file)
-
-
-def test_where_the_cache_is_full_a_temporary_folder_serves(monkeypatch, tmp_path):
-    (tmp_path / "temporary").mkdir()
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
-
-    def full(path, made):
-        if "temporary" not in path.parts:
-            raise UserError(f"{path}: cannot be written: No space left on device")
-        save_atlas(path, made)
-
-    monkeypatch.setattr(atlas, "save_atlas", full)
-    assert tmp_path / "temporary" in open_atlas(BUILTIN, CHARACTERS).parents
-    with pytest.raises(UserError, match="No space left"):
-        open_atlas(BUILTIN, CHARACTERS, str(tmp_path))  # a folder that the user has named

@@ -1,10 +1,8 @@
-import dataclasses
 import json
 
 import numpy as np
 import pytest
 
-from crnn_jax.synthetic.camera import jpeg
 from crnn_jax.synthetic.render import draw_layers
 from crnn_jax.synthetic.rng import Rng
 
@@ -58,26 +56,6 @@ def test_boxes_follow_every_bend_and_camera(make_source, bend, tmp_path):
     assert seen >= 12
 
 
-def test_neighbours_do_not_count(make_source, tmp_path):
-    style = tmp_path / "crowded.json"
-    style.write_text('{"neighbour_share": 1.0, "easy_share": 0.0}')
-    source = make_source(style=str(style))
-    crowded = 0
-    for i in range(30):
-        layout = source.layout(i)
-        crowded += len(layout.boxes) < len(layout.letters)
-        assert len(layout.boxes) == len(layout.drawn.replace(" ", ""))
-    assert crowded >= 20
-
-
-def test_letters_that_overlap_do_not_add_up(make_source):
-    source = make_source(style="plain")
-    layout = source.layout(0)
-    twice = dataclasses.replace(layout, letters=layout.letters * 2)
-    once, again = (draw_layers(at, source.atlas, Rng(0, "look", 0)).fill for at in (layout, twice))
-    np.testing.assert_array_equal(once, again)
-
-
 @pytest.mark.parametrize("light_on_dark", [0.0, 1.0])
 def test_no_word_is_invisible(make_source, tmp_path, light_on_dark):
     """Even where the style asks for no contrast at all, letters differ from their surface."""
@@ -90,10 +68,3 @@ def test_no_word_is_invisible(make_source, tmp_path, light_on_dark):
         fill = draw_layers(source.layout(i), source.atlas, Rng(0, "look", i)).fill
         apart = image[fill > 0.9].mean() - image[fill < 0.1].mean()
         assert apart * (1 if light_on_dark else -1) > 12
-
-
-def test_jpeg_keeps_colours():
-    red = np.zeros((16, 24, 3), np.uint8)
-    red[..., 0] = 200
-    assert np.abs(jpeg(red, 90).astype(int) - red).max() < 8
-    assert jpeg(red[..., :1], 90).shape == (16, 24, 1)

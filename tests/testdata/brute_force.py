@@ -22,57 +22,6 @@ def all_texts(log_probs: np.ndarray, blank_id: int) -> dict[tuple[int, ...], flo
     return {text: math.log(p) for text, p in total.items() if p > 0}
 
 
-def plain_search(
-    log_probs: np.ndarray,
-    width: int,
-    blank_id: int,
-    extra=lambda text: 0.0,
-    as_in_papers: bool = False,
-) -> dict[tuple[int, ...], float]:
-    """The texts a beam search keeps and their log p, written with dictionaries.
-
-    `extra` is what a lexicon or a language model adds to the log p of a beginning of a text. Papers
-    prolong every kept text, also one that has lost its place by then.
-    """
-    kept = {(): (0.0, -math.inf)}
-    for frame in np.asarray(log_probs, float):
-        after: dict[tuple[int, ...], list[float]] = {}
-
-        def add(text, place, log_prob, after=after):
-            pair = after.setdefault(text, [-math.inf, -math.inf])
-            pair[place] = float(np.logaddexp(pair[place], log_prob))
-
-        def score(text, after=after):
-            return np.logaddexp(*after[text]) + extra(text)
-
-        for text, (blank, same) in kept.items():
-            add(text, 0, float(np.logaddexp(blank, same)) + frame[blank_id])
-            if text:
-                c = text[-1]
-                add(text, 1, same + frame[c])
-                if text[:-1] in kept:
-                    add(text, 1, _before(kept[text[:-1]], text[:-1], c) + frame[c])
-        scores = [score(text) for text in after]
-        for text, pair in kept.items():
-            mine = score(text)
-            lost = sum(other > mine for other in scores) >= width
-            if lost and not as_in_papers:
-                continue
-            for c in range(len(frame)):
-                if c != blank_id and text + (c,) not in kept:
-                    add(text + (c,), 1, _before(pair, text, c) + frame[c])
-                    scores.append(score(text + (c,)))
-        best = sorted(after.items(), key=lambda item: -np.logaddexp(*item[1]) - extra(item[0]))
-        kept = {text: pair for text, pair in best[:width] if extra(text) > -math.inf}
-    scores = {text: float(np.logaddexp(*pair)) for text, pair in kept.items()}
-    return {text: score for text, score in scores.items() if score > -math.inf}
-
-
-def _before(pair, text, c):
-    """Log p of the alignments of a text that class `c` may follow: a repeat needs a blank."""
-    return pair[0] if text and text[-1] == c else float(np.logaddexp(*pair))
-
-
 def log_softmax(x: np.ndarray) -> np.ndarray:
     """Over the last axis; float32, as a network gives it."""
     x = np.asarray(x, float)

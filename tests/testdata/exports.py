@@ -13,6 +13,18 @@ from crnn_jax.reading.loaded_model import LoadedModel
 from tests.testdata.tiny_model import CHARSET, noise_pictures, tiny_metadata, tiny_variables
 
 
+class LazyTensorFlow:
+    """TensorFlow, imported on first use: else every process that collects tests would import it."""
+
+    def __getattr__(self, name):
+        import tensorflow
+
+        return getattr(tensorflow, name)
+
+
+tf = LazyTensorFlow()
+
+
 def tiny_model(table: Charset = CHARSET, **changes) -> LoadedModel:
     """The tiny network with random weights; `changes` as in `tiny_metadata`."""
     variables, _ = tiny_variables(

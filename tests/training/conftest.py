@@ -2,11 +2,13 @@
 
 import json
 
+import jax
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
 from configs import tiny
 from crnn_jax.training.logging import TIMES
+from crnn_jax.training.parallel import Parallel
 
 CHARACTERS = "0123456789"
 
@@ -19,6 +21,19 @@ def read_rows(workdir):
 
 def read_summary(workdir):
     return json.loads((workdir / "summary.json").read_text())
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_device():
+    """Runs compile for one device, in half the time; test_step.py has several."""
+    init = Parallel.__init__
+
+    def on_one(self, mode, devices=None):
+        init(self, mode, devices or jax.devices()[:1])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Parallel, "__init__", on_one)
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -50,6 +65,7 @@ def digits_config(digits):
             config.data.cache = False
             config.data.boundaries = ()  # one shape: compiling is most of these tests' time
             config.preprocessing.width = 64
+            config.model.convolution = "xla"
             config.charset.table = ""
             config.charset.characters = CHARACTERS
             config.charset.ignore_case = False

@@ -12,7 +12,7 @@ from crnn_jax.core.errors import UserError
 from crnn_jax.core.model_file import save_model
 from crnn_jax.core.preprocessing import Preprocessing
 from crnn_jax.reading.recognizer import Recognizer
-from crnn_jax.training.experiment import RANGES, make_experiment
+from crnn_jax.training.experiment import make_experiment
 from crnn_jax.training.init_from import transfer
 from crnn_jax.training.loop import preview, train_and_evaluate
 from tests.testdata.foreign_networks import our_model
@@ -35,24 +35,6 @@ def test_small_sets_get_enough_steps_and_not_too_many_evaluations(change, change
     assert (experiment.total_steps, experiment.evaluate_every) == expected
 
 
-@pytest.mark.parametrize(("unknown", "read"), [("unusable", 0), ("strip", 0), ("map", -1)])
-def test_the_unknown_class_is_read_only_where_it_is_trained(change, root, unknown, read):
-    table = str(root / "example" / "table.txt")  # <UNK> is its first line
-    change({"charset.table": table, "charset.characters": "", "data.unknown": unknown})
-    assert make_experiment(change({})).unknown_id == read
-
-
-@pytest.mark.parametrize(("least", "most"), RANGES)
-def test_numbers_out_of_range_are_named(config, change, least, most):
-    for key in RANGES[least, most].split():
-        section, _, name = key.rpartition(".")
-        right = (config[section] if section else config)[name]
-        for value in (least - 1, most + 1, float("nan")) if isinstance(right, float) else (-1,):
-            with pytest.raises(UserError, match=rf"^config\.{key}=\S+: want a number"):
-                make_experiment(change({key: type(right)(value)}))
-        change({key: right})
-
-
 # What `import_weights` makes: CRNN.tf2's and crnn.pytorch's.
 SOURCES = {
     "keras": Preprocessing(
@@ -62,7 +44,7 @@ SOURCES = {
 }
 
 
-@pytest.fixture(scope="module", params=SOURCES)
+@pytest.fixture(scope="module", params=["torch", pytest.param("keras", marks=pytest.mark.slow)])
 def other(request, tmp_path_factory):
     """A model file of another program's network, and the model itself."""
     rule = SOURCES[request.param]
@@ -85,6 +67,7 @@ def config(request, digits, digits_config):
         config.epochs, config.steps, config.batch_size = 0.0, 1, 8
         config.optimizer.learning_rate = config.optimizer.ema = 0.0
         config.model.bn_momentum = 1.0
+        config.model.convolution = "xla"
         config.evaluation.batch_size = 8
         config.charset.characters = "".join(recognizer.charset.characters)
         config.charset.ignore_case = True

@@ -18,6 +18,7 @@ from crnn_jax.reading.loaded_model import open_model
 from crnn_jax.training import loop
 from crnn_jax.training.loop import preview, train_and_evaluate
 from crnn_jax.training.metrics import NotFinite
+from crnn_jax.training.parallel import Parallel
 from tests.testdata.foreign_networks import our_model
 from tests.testdata.tiny_model import tiny_metadata
 from tests.training.conftest import read_rows, read_summary
@@ -105,14 +106,6 @@ def test_summary_and_model_file_tell_what_was_made(trained):
     assert metadata["training"]["step"] == summary["best_step"]
 
 
-def test_the_best_checkpoint_is_the_model_file(finished):
-    variables, metadata = open_model(finished)
-    (finished / "model.safetensors").unlink()
-    saved, described = open_model(finished)
-    assert described == metadata
-    jax.tree.map(np.testing.assert_array_equal, saved, variables)
-
-
 def test_tensorboard_shows_images_histograms_and_a_trace(trained):
     tensorboard = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     folder = trained / "tensorboard"
@@ -181,20 +174,7 @@ def test_a_mistake_does_not_bind_the_next_try(change, tmp_path):
         train_and_evaluate(change({"optimizer.name": "lion"}), str(tmp_path / "run"))
     assert not (tmp_path / "run" / "config.json").exists()
     with pytest.raises(UserError, match="batch_size: 12 does not divide by 8 devices"):
-        train_and_evaluate(change({"batch_size": 12}), str(tmp_path / "run"))
-
-
-def test_no_validation_at_all(change, tmp_path, monkeypatch):
-    shown = []
-    monkeypatch.setattr(loop.logging.Progress, "show", lambda _, *line: shown.append(line))
-    config = change({"steps": 2, "log.every_steps": 1, "data.validation": ""})
-    train_and_evaluate(config, str(tmp_path / "run"))
-    (one, _, some), (two, _, none) = shown
-    assert (one, two) == (1, 2)
-    assert some > 0
-    assert none == 0  # seconds left
-    assert read_summary(tmp_path / "run")["best_validation"] == {}
-    assert (tmp_path / "run" / "model.safetensors").exists()
+        Parallel("jit", jax.devices()).check_batch_sizes(change({"batch_size": 12}))
 
 
 def test_start_from_another_model_with_another_table(change, trained, tmp_path, capsys):
@@ -260,12 +240,3 @@ def test_early_stop(change, tmp_path):
     state = train_and_evaluate(config, str(tmp_path / "run"))
     assert int(state.step) == 6
     assert read_summary(tmp_path / "run")["best_step"] == 6  # of equals the later
-
-
-def test_out_of_memory_is_one_line(config, tmp_path, monkeypatch):
-    def exhausted(*_):
-        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating")
-
-    monkeypatch.setattr(loop.CompiledStep, "__call__", exhausted)
-    with pytest.raises(UserError, match=r"out of memory with config\.batch_size=8"):
-        train_and_evaluate(config, str(tmp_path / "run"))

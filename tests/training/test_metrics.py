@@ -1,21 +1,11 @@
 """Counts and sums of a run, its best evaluation, and the files and lines they are written to."""
 
 import json
-import subprocess
-import sys
 
-import numpy as np
 import pytest
 
-from crnn_jax.scoring.evaluation import EvaluationResult, Row
 from crnn_jax.training.logging import (
-    RIGHT,
-    WRONG,
-    Clock,
     MetricsWriter,
-    duration,
-    sheet,
-    validation_lines,
 )
 from crnn_jax.training.metrics import (
     EMPTY_STEPS,
@@ -34,37 +24,16 @@ def add(metrics, batch=BATCH, most=0, name_of=str, **values):
     metrics.add(batch, STEP | values, most, name_of)
 
 
-def again(metrics):
-    """As a run that goes on finds them."""
-    return RunMetrics.from_meta(json.loads(json.dumps(metrics.to_meta())))
-
-
 def test_means_are_sums_divided_once_also_over_a_stop():
     metrics = RunMetrics()
     add(metrics, loss_sum=0.1)
-    metrics = again(metrics)
+    metrics = RunMetrics.from_meta(json.loads(json.dumps(metrics.to_meta())))
     add(metrics, loss_sum=0.7, count=1.0)
     row = metrics.take()
     assert row["loss"] == (0.1 + 0.7) / 5.0
     assert row["accuracy"] == 2.0 / 5.0
     assert (row["padding"], row["gradient_norm"], row["infeasible"]) == (0.25, 3.0, 2)
     assert metrics.take()["loss"] == 0.0
-
-
-def test_what_cannot_be_read_is_named_a_few_times_and_counted_always():
-    metrics, lines = RunMetrics(), []
-    other = {"missing file": {"count": 3, "examples": ["a.png"]}}  # of another process
-    for i in range(12):
-        add(metrics, {"id": [i], "failed": [(i, "unreadable")]}, name_of=lambda i: f"{i}\x1b.png")
-        lines += metrics.share(lambda own: [own, other])
-        metrics = again(metrics)
-    assert lines[:2] == [
-        "left out of its batch: '0\\x1b.png': unreadable",
-        "left out of its batch: a.png: missing file",
-    ]
-    assert len(lines) == 5 + 5
-    assert metrics.failed.counts == {"unreadable": 12, "missing file": 36}
-    assert metrics.take()["failed"] == 48
 
 
 def test_batches_of_nothing_end_the_run():
@@ -114,86 +83,3 @@ def test_rows_behind_the_checkpoint_are_cut(tmp_path):
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     assert [row["step"] for row in rows] == [1, 2, 3]
     assert rows[2]["train/loss"] == 1.5
-
-
-def test_rows_wait_for_room(tmp_path):
-    class Full:
-        """A file that takes half of what it is given."""
-
-        def __init__(self, file):
-            self.file = file
-
-        def write(self, data):
-            return self.file.write(data[: len(data) // 2])
-
-        def __getattr__(self, name):
-            return getattr(self.file, name)
-
-    path = tmp_path / "metrics.jsonl"
-    writer = MetricsWriter(path, None, from_step=0)
-    writer.write(1, {"x": 1})
-    file, writer._file = writer._file, Full(writer._file)
-    writer.write(2, {"x": 2})
-    assert len(path.read_text().splitlines()) == 1
-    writer._file = file
-    writer.write(3, {"x": 3})
-    writer.close()
-    assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [1, 2, 3]
-
-
-def test_tensorboard_is_written_without_tensorflow(tmp_path):
-    code = (
-        "import sys, pathlib; from crnn_jax.training.logging import MetricsWriter\n"
-        "w = MetricsWriter(None, pathlib.Path(sys.argv[1]), from_step=0)\n"
-        'w.write(1, {"train/loss": 2.0}); w.close(); print("tensorflow" in sys.modules)'
-    )
-    words = [sys.executable, "-c", code, str(tmp_path)]
-    assert subprocess.run(words, capture_output=True, check=True).stdout.strip() == b"False"
-    (events,) = tmp_path.glob("events*")
-    assert b"train/loss" in events.read_bytes()
-
-
-def test_compiling_and_evaluating_are_no_part_of_the_speed(monkeypatch):
-    now = [0.0]
-    monkeypatch.setattr("time.perf_counter", lambda: now[0])
-    clock = Clock()
-    now[0] += 50
-    clock.restart()
-    with clock.spend("compiling"):
-        now[0] += 100
-    with clock.spend("waiting"):
-        now[0] += 1
-    now[0] += 1
-    clock.steps += 1
-    found = clock.take(batch_size=10)
-    assert (found["speed/images_per_second"], found["speed/waiting"]) == (5, 0.5)
-    assert clock.seconds_a_step == 2
-    assert clock.since_last() == 152
-
-
-def test_the_plateau_is_named_only_while_most_readings_are_empty():
-    def lines(*readings):
-        result = EvaluationResult()
-        for i, text in enumerate(readings):
-            result.add(Row(set="a", id=i, path=f"{i}.png", label="ab", text=text, confidence=0.5))
-        return list(validation_lines(7, result))
-
-    (line,) = lines("ab", "ac")
-    assert line == "validation at step 7: accuracy 0.5000 of 2, CER 0.2500, empty readings 0.0 %"
-    assert len(lines("ab", "")) == 1
-    assert "CTC plateau" in lines("ab", "", "")[1]
-
-
-def test_a_right_reading_is_not_shown_as_a_wrong_one():
-    def has(colour, reading):
-        canvas = sheet([(np.zeros((32, 90, 1), np.uint8), "abc", reading)]).astype(int)
-        return bool((np.abs(canvas - colour).sum(-1) < 30).any())
-
-    shown = [has(colour, reading) for reading in ("abc", "abd") for colour in (RIGHT, WRONG)]
-    assert shown == [True, False, False, True]
-    assert sheet([]).shape == (64, 960, 3)
-    assert sheet([(np.zeros((32, 90, 3), np.uint8), "a", "")] * 4).shape == (128, 960, 3)
-
-
-def test_duration():
-    assert [duration(61.6), duration(3723)] == ["01:02", "1:02:03"]

@@ -1,5 +1,7 @@
 """One training step: invariants 5 (any number of devices) and what a bad batch may not do."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,7 +17,11 @@ from crnn_jax.training.step import make_eval_step, make_train_step
 
 CONFIG = get_model_config("crnn_tiny", num_classes=11)
 BLANK = 10
-VARIABLES = init_variables(CRNN(CONFIG), 0)
+
+
+@functools.cache
+def fresh():
+    return init_variables(CRNN(CONFIG), 0)
 
 
 def _batch(seed=0, b=16):
@@ -33,10 +39,10 @@ def _batch(seed=0, b=16):
     }
 
 
-def _run(mode, devices, batch, *, optimizer=None, variables=VARIABLES):
+def _run(mode, devices, batch, *, optimizer=None, variables=None):
     parallel = Parallel(mode, jax.devices()[:devices])
     optimizer = optimizer or optax.sgd(1e-2)
-    state = parallel.replicate(create_state(variables, optimizer, ema=True))
+    state = parallel.replicate(create_state(variables or fresh(), optimizer, ema=True))
     model = CRNN(CONFIG, parallel.axis_name)
     step = parallel.train_step(make_train_step(model, optimizer, blank_id=BLANK, ema_decay=0.5))
     state, metrics = step(state, parallel.shard(batch))
@@ -79,7 +85,7 @@ def test_loss_is_a_mean_over_usable_samples(one_device):
     _, without = _run("jit", 1, alone)
     np.testing.assert_allclose(metrics["loss_sum"], without["loss_sum"], rtol=1e-6)
     (logits, lengths), _ = CRNN(CONFIG).apply(
-        VARIABLES, batch["image"], batch["width"], train=True, mutable=["batch_stats"]
+        fresh(), batch["image"], batch["width"], train=True, mutable=["batch_stats"]
     )
     losses = ctc_loss(logits, lengths, batch["label"], batch["label_length"], blank_id=BLANK)
     np.testing.assert_allclose(without["loss_sum"], losses[alone["mask"]].sum(), rtol=1e-4)
@@ -87,11 +93,11 @@ def test_loss_is_a_mean_over_usable_samples(one_device):
 
 @pytest.mark.parametrize("fault", ["masked", "not finite"])
 def test_bad_batch_changes_nothing_but_the_step_number(fault):
-    batch, variables = _batch(), VARIABLES
+    batch, variables = _batch(), fresh()
     if fault == "masked":
         batch = batch | {"mask": np.zeros(16, bool), "width": np.zeros(16, np.int32)}
     else:
-        variables = jax.tree.map(lambda a: a, VARIABLES)
+        variables = jax.tree.map(lambda a: a, fresh())
         variables["params"]["logits"]["bias"] = jnp.full((11,), jnp.nan)
     state, metrics = _run("jit", 1, batch, optimizer=optax.adam(1e-2), variables=variables)
     before = create_state(variables, optax.adam(1e-2), ema=True)
@@ -102,7 +108,7 @@ def test_bad_batch_changes_nothing_but_the_step_number(fault):
 
 def test_average_of_weights_moves_part_of_the_way(one_device):
     state, _ = one_device
-    before, after = VARIABLES["params"]["logits"]["bias"], state.params["logits"]["bias"]
+    before, after = fresh()["params"]["logits"]["bias"], state.params["logits"]["bias"]
     # The first step's decay is (1 + 0) / (10 + 0), not 0.5.
     np.testing.assert_allclose(
         state.ema["params"]["logits"]["bias"], 0.1 * before + 0.9 * after, atol=1e-7
@@ -111,7 +117,7 @@ def test_average_of_weights_moves_part_of_the_way(one_device):
 
 def test_evaluation_reads_without_the_unknown_class():
     batch = {k: jnp.asarray(v) for k, v in _batch().items()}
-    variables = jax.tree.map(lambda a: a, VARIABLES)
+    variables = jax.tree.map(lambda a: a, fresh())
     variables["params"]["logits"]["bias"] = variables["params"]["logits"]["bias"].at[3].set(50)
     found = make_eval_step(CRNN(CONFIG), blank_id=BLANK)(variables, batch)
     assert np.all(np.asarray(found["ids"])[np.asarray(batch["width"]) > 20, 0] == 3)
