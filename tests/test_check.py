@@ -54,7 +54,7 @@ def test_json_to_a_file(folder, tmp_path, capsys):
         (["-a", "FOLDER", "--images", "nowhere"], "data.images='nowhere'"),
         (["-a", "FOLDER", "--format", "csv"], "data.format='csv'"),
         (["-a", "FOLDER", "--min-width", "0"], "preprocessing.min_width=0"),
-        (["-a", "FOLDER", "--buckets", "0"], "--buckets 0"),
+        (["-a", "FOLDER", "--buckets", "0"], "--buckets: 0: must be"),
         (["-a"], "expected at least one argument"),
         (["-a", "FOLDER", "--tabel", "x"], "--tabel"),
     ],

@@ -100,7 +100,7 @@ def test_a_file_that_reads_otherwise(call, model, annotation, tmp_path, monkeypa
         (["--format", "tflite", "--post", "beam_search"], "error: --post beam_search: "),
         (["--format", "pickle"], "crnn-jax export: argument --format: invalid choice"),
         (["-m", "nowhere.safetensors"], "error: nowhere.safetensors: "),
-        (["--beam_width", "0"], "crnn-jax export: --batch, --width and --limit are at least 0"),
+        (["--beam_width", "0"], "crnn-jax export: argument --beam_width: 0: must be"),
     ],
 )
 def test_mistakes_are_one_line(call, tmp_path, words, complaint):
@@ -112,4 +112,4 @@ def test_mistakes_are_one_line(call, tmp_path, words, complaint):
 
 def test_flags_of_crnn_tf2(call, model, tmp_path):
     _, _, err = call("-o", tmp_path / "x", "-t", "table.txt", "--format", "onnx", "-m", model)
-    assert err[0] == "note: -t is not needed: the model file holds its characters"
+    assert err[0] == "note: -t is not needed: the model file holds it"

@@ -134,7 +134,7 @@ def test_mistakes_get_one_line_and_code_2(call, weights, tmp_path):
         ((weights, "--alphabet", "aa"), "'a' stands twice"),
         ((weights,), "which characters?"),
         ((weights, *alphabet, "--table", short), "which characters?"),
-        ((weights, *alphabet, "--width", -3), "--width -3"),
+        ((weights, *alphabet, "--width", -3), "preprocessing.width=-3"),
         ((tmp_path / "none.h5", *alphabet), "none.h5: cannot be read"),
         ((tmp_path, *alphabet), "Is a directory"),
         ((cut, *alphabet), "cut.h5: damaged or cut short"),

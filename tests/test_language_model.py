@@ -46,8 +46,8 @@ def test_lines_and_the_models_case(call, text, tmp_path):
         (lambda t, o: [t], "--output"),
         (lambda t, o: [t, "-o", o / "no" / "lm"], "cannot be written"),
         (lambda t, o: [o / "none.txt", "-o", o / "lm"], "none.txt: cannot be read"),
-        (lambda t, o: [t, "-o", o / "lm", "--order", "0"], "--order 0"),
-        (lambda t, o: [t, "-o", o / "lm", "--unit", "page"], "--unit page"),
+        (lambda t, o: [t, "-o", o / "lm", "--order", "0"], "--order: 0: must be"),
+        (lambda t, o: [t, "-o", o / "lm", "--unit", "page"], "--unit: invalid choice"),
         (lambda t, o: [o / "empty.txt", "-o", o / "lm"], "texts without characters"),
     ],
 )

@@ -77,7 +77,7 @@ def test_a_contact_sheet(tmp_path):
     ("flags", "message"),
     [
         ([], "nothing to make"),
-        (["-o", "OUT", "--count", "0"], "--count 0"),
+        (["-o", "OUT", "--count", "0"], "--count: 0: must be"),
         (["-o", "OUT", "--heights", "40-32"], "--heights 40-32"),
         (["-o", "OUT", "--style", "baroque"], "baroque"),
         (["-o", "OUT", "--words", "no/words.txt"], "no/words.txt"),
