@@ -84,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _line(path: str, reading: Any) -> str:
     texts = [] if reading.greedy is None else [f"greedy: {reading.greedy}"]
-    name = {"greedy": "greedy", "beam": "beam search"}[reading.decoder]
+    name = {"beam": "beam search"}.get(reading.decoder, reading.decoder)
     texts.append(f"{name}: {reading.text}")
     # A file's name may hold what would change the terminal, or end the line.
     shown = path if path.isprintable() else repr(path)

@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "pixels every picture was stretched to, 0 for free width (default: the source's; 100 for "
         "CRNN.tf2 before its version 0.1)"
     )
-    parser.add_argument("-w", "--width", "--img_width", type=int, help=about)
+    parser.add_argument("-w", "--width", "--img_width", type=cli.number(0), help=about)
     about = "labels were folded to one case (default: yes where the characters have only one)"
     parser.add_argument("--ignore_case", choices=("yes", "no"), help=about)
     parser.add_argument("--float16", action="store_true", help="half the size, 3 digits a weight")

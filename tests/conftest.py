@@ -6,12 +6,13 @@ test that is about one says `jax.devices()[:1]`.
 """
 
 import os
+import sys
 from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's advice on CPU flags, each start
 
-from crnn_jax import cpu_settings
+from crnn_jax import cli, cpu_settings
 from crnn_jax.reading import compilation_cache
 
 cpu_settings.turn_off_ynnpack()  # as the commands do
@@ -54,6 +55,30 @@ hypothesis.settings.load_profile("crnn_jax")
 def root() -> Path:
     """The repository's top folder."""
     return ROOT
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory) -> str:
+    """The path of a tiny model file; tests leave it as it is."""
+    from tests.testdata.tiny_model import write_tiny_model
+
+    return write_tiny_model(tmp_path_factory.mktemp("model") / "tiny.safetensors")
+
+
+@pytest.fixture
+def run(capsys, monkeypatch):
+    """Runs a command's `main`: (exit code, lines of stdout, lines of stderr)."""
+    monkeypatch.setattr("crnn_jax.cpu_settings.apply", lambda: None)  # JAX runs already
+    monkeypatch.setattr("sys.path", [*sys.path])  # configs put their folder there
+    monkeypatch.setattr("sys.argv", ["crnn-jax"])
+
+    def run(command, *words):
+        with pytest.raises(SystemExit) as stopped:
+            cli.run(command.main, [str(word) for word in words])
+        out, err = capsys.readouterr()
+        return stopped.value.code, out.splitlines(), err.splitlines()
+
+    return run
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,6 +1,8 @@
+import functools
 import json
 import os
 import pathlib
+import re
 import resource
 import subprocess
 import sys
@@ -10,20 +12,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from crnn_jax import cli, demo, language_model
+from crnn_jax import demo, language_model
 from crnn_jax.core.model_file import save_model
 from crnn_jax.data.files import FileSource
 from crnn_jax.models.config import get_model_config
 from crnn_jax.models.crnn import CRNN
 from crnn_jax.reading.recognizer import Recognizer
-from tests.testdata.tiny_model import noise_pictures, tiny_metadata, write_tiny_model
+from tests.testdata.tiny_model import noise_pictures, tiny_metadata
 
 ROOT = pathlib.Path(__file__).parents[1]
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return write_tiny_model(tmp_path_factory.mktemp("model") / "tiny.safetensors")
 
 
 @pytest.fixture(scope="module")
@@ -37,18 +34,8 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture
-def call(capsys, monkeypatch):
-    # It is for processes of a command's own; here JAX runs already.
-    monkeypatch.setattr("crnn_jax.cpu_settings.apply", lambda: None)
-
-    def call(*argv):
-        """(exit code, lines of stdout, lines of stderr) of the command."""
-        with pytest.raises(SystemExit) as stopped:
-            cli.run(demo.main, [str(word) for word in argv])
-        out, err = capsys.readouterr()
-        return stopped.value.code, out.splitlines(), err.splitlines()
-
-    return call
+def call(run):
+    return functools.partial(run, demo)
 
 
 def test_a_line_a_picture_in_the_order_of_names(call, folder, model):
@@ -90,20 +77,15 @@ def test_json_lines_in_a_file(call, folder, model, tmp_path):
     assert len(first["alternatives"]) == 2
 
 
-def test_words_and_a_language_model(call, folder, model, tmp_path):
+def test_words_and_a_language_model(call, run, folder, model, tmp_path):
+    read = (folder / "b.png", "-m", model, "--decoder", "beam")
     (text,) = (r.text for r in Recognizer.load(model).read(folder / "b.png"))
     (tmp_path / "words.txt").write_text(f"{text.upper()}x\nother\n")
-    _, (line,), _ = call(
-        folder / "b.png", "-m", model, "--decoder", "beam", "--lexicon", tmp_path / "words.txt"
-    )
+    _, (line,), _ = call(*read, "--lexicon", tmp_path / "words.txt")
     assert f"beam search: {text}x, " in line or "beam search: other, " in line
-    with pytest.raises(SystemExit):
-        cli.run(language_model.main, [str(tmp_path / "words.txt"), "-o", str(tmp_path / "lm")])
-    plain = call(folder / "b.png", "-m", model)[1]
-    helped = call(
-        folder / "b.png", "-m", model, "--lm", tmp_path / "lm", "--lm_weight", 9, "--length_bonus=3"
-    )[1]
-    assert helped != plain
+    assert run(language_model, tmp_path / "words.txt", "-o", tmp_path / "lm")[0] == 0
+    helped = call(*read, "--lm", tmp_path / "lm", "--lm_weight", 9, "--length_bonus=3")[1]
+    assert helped != call(*read)[1]
 
 
 def test_the_rest_is_read_beside_bad_pictures(call, folder, model, tmp_path):
@@ -122,54 +104,30 @@ def test_flags_of_crnn_tf2(call, folder, model):
     assert [line.split(" is ")[0] for line in err] == ["note: -t", "note: -w", "note: -b"]
 
 
-def test_a_whole_photo_gets_a_warning(call, model, tmp_path):
-    Image.fromarray(np.zeros((1500, 2000), np.uint8)).save(tmp_path / "photo.png")
-    code, out, err = call(tmp_path / "photo.png", "-m", model)
-    assert (code, len(out)) == (0, 1)
-    (line,) = err
-    assert line.startswith(f"warning: {tmp_path / 'photo.png'}: 2000 x 1500 pixels")
-
-
-def make_cut(tmp_path, model):
-    content = pathlib.Path(model).read_bytes()
-    (tmp_path / "cut.safetensors").write_bytes(content[: len(content) // 2])
-    return tmp_path / "cut.safetensors"
-
-
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
-        (lambda f, m, t: [], "which pictures"),
-        (lambda f, m, t: [f / "b.png", "-m", t / "none"], "none: cannot be read"),
-        (lambda f, m, t: [f / "b.png", "-m", f], "a folder without checkpoints"),
-        (lambda f, m, t: [f / "b.png", "-m", f / "notes.txt"], "notes.txt: no safetensors file"),
-        (
-            lambda f, m, t: [f / "b.png", "-m", make_cut(t, m)],
-            "cut.safetensors: no safetensors file",
-        ),
-        (lambda f, m, t: [t, "-m", m], "no pictures in this folder"),
-        (lambda f, m, t: [f / "b.png", "-m", m, "--nonsense"], "--nonsense"),
-        (lambda f, m, t: [f, "-m", m, "--write_annotations", f / "notes.txt"], "is there already"),
-        (lambda f, m, t: [f / "b.png", "-m", m, "--decoder", "magic"], "greedy, beam, both"),
-        (lambda f, m, t: [f / "b.png", "-m", m, "--top_paths", 11], "--top_paths 11"),
-        (lambda f, m, t: [f / "b.png", "-m", m, "--lexicon", t / "no"], "no: cannot be read"),
-        (lambda f, m, t: [f / "b.png", "-m", m, "-o", t / "no" / "x"], "cannot be written"),
-        (lambda f, m, t: [f / "b.png", "-m", m, "--min_confidence", 0.9], "--write_annotations"),
-        (
-            lambda f, m, t: [f / "b.png", "-m", m, "--write_annotations", t / "no" / "x"],
-            "cannot be written",
-        ),
-        (
-            lambda f, m, t: [f, "-m", m, "--write_annotations", t / "x", "--min_confidence", 95],
-            "want 0 to 1",
-        ),
+        ("", "which pictures"),
+        ("F/b.png -m T/none", "none: cannot be read"),
+        ("F/b.png -m F", "a folder without checkpoints"),
+        ("F/b.png -m F/notes.txt", "notes.txt: no safetensors file"),
+        ("T -m M", "no pictures in this folder"),
+        ("F/b.png -m M --nonsense", "--nonsense"),
+        ("F -m M --write_annotations F/notes.txt", "is there already"),
+        ("F/b.png -m M --decoder magic", "greedy, beam, both"),
+        ("F/b.png -m M --top_paths 11", "--top_paths 11"),
+        ("F/b.png -m M --lexicon T/no", "no: cannot be read"),
+        ("F/b.png -m M -o T/no/x", "cannot be written"),
+        ("F/b.png -m M --min_confidence 0.9", "--write_annotations"),
+        ("F -m M --write_annotations T/x --min_confidence 95", "want 0 to 1"),
     ],
 )
-def test_a_mistake_gets_one_line_and_exit_code_2(call, folder, model, tmp_path, words, told):
-    code, out, err = call(*words(folder, model, tmp_path))
+def test_a_mistake_gets_one_line_and_exit_code_2(call, folder, model, tmp_path, words, message):
+    names = {"F": str(folder), "M": model, "T": str(tmp_path)}
+    words = [re.sub(r"^[FMT]\b", lambda m: names[m[0]], word) for word in words.split()]
+    code, out, (line,) = call(*words)
     assert (code, out) == (2, [])
-    (line,) = err
-    assert told in line
+    assert message in line
 
 
 @pytest.mark.slow

@@ -63,6 +63,7 @@ def test_the_pictures_are_what_the_command_draws(example, tmp_path, monkeypatch)
         assert apart.max() <= 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "change"), [("en_36", str.lower), ("en_94", str)])
 def test_the_models_that_ship_read_every_picture(example, name, change):
     readings = Recognizer.load(name).read(sorted((example / "images").iterdir()))

@@ -16,34 +16,21 @@ from tests.testdata.full_disk import room
 FULL = "cannot be written: File too large"
 
 
-def test_a_picture_is_not_cut_short_in_silence(tmp_path):
+def test_an_image_is_not_cut_short_in_silence(tmp_path):
     noise = np.random.default_rng(0).integers(0, 256, (32, 64, 1), np.uint8)
     with room(300), pytest.raises(UserError, match=FULL):
         save_image(tmp_path / "a.jpg", noise)
 
 
-def test_shards(tmp_path):
+@pytest.mark.slow
+def test_shards_and_a_saved_model(tmp_path):
     pytest.importorskip("tensorflow_datasets")
+    from crnn_jax.exporting.saved_model import write_saved_model
+
     Image.new("L", (60, 20)).save(tmp_path / "word.png")
     (labels := tmp_path / "labels.tsv").write_text("word.png\tword\n" * 40)
     with room(100), pytest.raises(UserError, match=FULL):
         shards.main(["-a", str(labels), "-o", str(tmp_path / "shards")])
-
-
-def test_a_saved_model(tmp_path):
-    from crnn_jax.exporting.saved_model import write_saved_model
-
     model = tiny_model()
     with room(100), pytest.raises(UserError, match=FULL):
         write_saved_model(model, str(tmp_path / "word"), post="none")
-
-
-@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras's own
-def test_a_keras_file(tmp_path):
-    pytest.importorskip("keras")
-    from crnn_jax.exporting.keras import save_h5, to_keras
-
-    model = tiny_model()
-    keras_model = to_keras((model.variables, model.metadata))
-    with room(100), pytest.raises(UserError, match=FULL):
-        save_h5(keras_model, tmp_path / "word.h5")

@@ -1,20 +1,15 @@
+import functools
+
 import pytest
 
-from crnn_jax import cli, language_model
+from crnn_jax import language_model
 from crnn_jax.decoding.language_model import NGram
 from crnn_jax.reading.decoder import read_language_model
-from tests.testdata.tiny_model import write_tiny_model
 
 
 @pytest.fixture
-def call(capsys):
-    def call(*argv):
-        with pytest.raises(SystemExit) as stopped:
-            cli.run(language_model.main, [str(word) for word in argv])
-        out, err = capsys.readouterr()
-        return stopped.value.code, out.splitlines(), err.splitlines()
-
-    return call
+def call(run):
+    return functools.partial(run, language_model)
 
 
 @pytest.fixture
@@ -33,27 +28,25 @@ def test_the_words_of_a_text(call, text, tmp_path):
     assert err == [f"{tmp_path / 'lm.arpa'}: {len(want.entries)} n-grams of 10 texts"]
 
 
-def test_lines_and_the_models_case(call, text, tmp_path):
-    model = write_tiny_model(tmp_path / "m.safetensors")
+def test_lines_and_the_models_case(call, model, text, tmp_path):
     call(text, "-o", tmp_path / "lm.arpa", "-m", model, "--unit", "line")
     want = NGram.estimate(["the cat", "", "the dog sat"], 6)
     assert read_language_model(tmp_path / "lm.arpa").entries.keys() == want.entries.keys()
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
-        (lambda t, o: [t], "--output"),
-        (lambda t, o: [t, "-o", o / "no" / "lm"], "cannot be written"),
-        (lambda t, o: [o / "none.txt", "-o", o / "lm"], "none.txt: cannot be read"),
-        (lambda t, o: [t, "-o", o / "lm", "--order", "0"], "--order: 0: must be"),
-        (lambda t, o: [t, "-o", o / "lm", "--unit", "page"], "--unit: invalid choice"),
-        (lambda t, o: [o / "empty.txt", "-o", o / "lm"], "texts without characters"),
+        (["text.txt"], "--output"),
+        (["text.txt", "-o", "no/lm"], "cannot be written"),
+        (["none.txt", "-o", "lm"], "none.txt: cannot be read"),
+        (["text.txt", "-o", "lm", "--order", "0"], "--order: 0: must be"),
+        (["empty.txt", "-o", "lm"], "texts without characters"),
     ],
 )
-def test_a_mistake_gets_one_line_and_exit_code_2(call, text, tmp_path, words, told):
-    (tmp_path / "empty.txt").write_text("\n")
-    code, out, err = call(*words(text, tmp_path))
+def test_a_mistake_gets_one_line_and_exit_code_2(call, text, monkeypatch, words, message):
+    monkeypatch.chdir(text.parent)
+    (text.parent / "empty.txt").write_text("\n")
+    code, out, (line,) = call(*words)
     assert (code, out) == (2, [])
-    (line,) = err
-    assert told in line
+    assert message in line

@@ -22,6 +22,7 @@ def cells(root):
     return ["".join(c["source"]) for c in notebook["cells"] if c["cell_type"] == "code"]
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
 def test_every_cell_runs(cells, root, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(root / "example")

@@ -103,6 +103,7 @@ def python(wheel, tmp_path_factory) -> Path:
     return found
 
 
+@pytest.mark.slow
 def test_the_wheel_holds_every_file_of_the_package(wheel):
     here = {
         str(path.relative_to(ROOT))
@@ -113,6 +114,7 @@ def test_the_wheel_holds_every_file_of_the_package(wheel):
     assert inside == here
 
 
+@pytest.mark.slow
 def test_the_wheel_reads_a_picture(python, tmp_path):
     picture = min((ROOT / "example" / "images").iterdir())
     shutil.copy(picture, tmp_path)

@@ -19,6 +19,7 @@ from crnn_jax.core.errors import UserError
 
 SUMS = "sha256.json"
 META = "meta.json"
+WORKDIR_MODEL = "model.safetensors"  # of the best evaluation so far
 
 
 def read_variables(workdir: str | os.PathLike) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -23,7 +23,6 @@ from crnn_jax.core.preprocessing import Preprocessing
 from crnn_jax.models.config import DTYPES, ModelConfig
 from crnn_jax.models.crnn import NORMALISED
 
-WORKDIR_MODEL = "model.safetensors"  # of the best evaluation so far
 WEIGHTS = Path(__file__).resolve().parents[1] / "weights"
 SHIPPED = str(WEIGHTS / "en_36.safetensors")  # what is read with where no model is named
 
@@ -39,6 +38,8 @@ def open_model(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, 
         return load_model(shipped)
     if not os.path.isdir(path):
         return load_model(path)
+    from crnn_jax.reading.checkpoint import WORKDIR_MODEL, read_variables
+
     best = os.path.join(path, WORKDIR_MODEL)
     if os.path.exists(best):
         return load_model(best)
@@ -47,8 +48,6 @@ def open_model(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, 
             f"{os.fspath(path)}: a folder without checkpoints; a model is a .safetensors file or "
             "the workdir of a training run"
         )
-    from crnn_jax.reading.checkpoint import read_variables
-
     return read_variables(path)
 
 

@@ -226,7 +226,7 @@ class Recognizer:
                     for i, n in enumerate(decoded.id_lengths[row].tolist())
                     if i > 0 and n >= 0
                 ),
-                decoder="greedy" if decoder.name == "greedy" else "beam",
+                decoder="beam" if decoder.name == "both" else decoder.name,
                 greedy=greedy,
             )
 

@@ -18,7 +18,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from crnn_jax.core.charset import Charset
-from crnn_jax.scoring import calibration
 from crnn_jax.scoring.metrics import SHARES, Sums, wilson
 
 MEANS = (*SHARES, "cer", "ned")  # what is averaged over sets
@@ -142,6 +141,8 @@ class EvaluationResult:
 
     def to_json(self) -> Iterator[dict[str, Any]]:
         """A record a set and, of several, one of all together: metrics, intervals, groups."""
+        from crnn_jax.scoring import calibration  # training logs metrics() alone
+
         for name, sums in self.with_combined():
             record: dict[str, Any] = {"set": name} | _with_intervals(sums)
             record |= calibration.summary(*self.confidences(name))

@@ -24,8 +24,7 @@ import numpy as np
 
 from crnn_jax.core.errors import UserError
 from crnn_jax.core.files import whole_file
-from crnn_jax.reading.checkpoint import META, SUMS, damage, steps, sums
-from crnn_jax.reading.loaded_model import WORKDIR_MODEL
+from crnn_jax.reading.checkpoint import META, SUMS, WORKDIR_MODEL, damage, steps, sums
 from crnn_jax.training.parallel import is_first, wait_for_all
 
 MARGIN = 1.2  # a checkpoint is a little larger than its arrays

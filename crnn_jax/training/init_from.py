@@ -11,7 +11,6 @@ from crnn_jax.core.charset import Charset
 from crnn_jax.core.errors import UserError
 from crnn_jax.core.preprocessing import Preprocessing
 from crnn_jax.models.config import ModelConfig
-from crnn_jax.reading.loaded_model import open_model
 from crnn_jax.training.checkpoints import Workdir
 from crnn_jax.training.state import Variables
 
@@ -57,6 +56,8 @@ def load_pretrained(config: Any, workdir: Workdir) -> Pretrained | None:
     if metadata is None:
         if not config.init_from:
             return None
+        from crnn_jax.reading.loaded_model import open_model
+
         name = config.init_from
         variables, metadata = open_model(name)
     try:

@@ -96,12 +96,6 @@ def test_encoding_and_decoding_are_inverse(alphabet, data):
         assert charset.blank_id not in ids
 
 
-@given(st.text(), st.booleans())
-def test_normalizing_twice_changes_nothing(text, ignore_case):
-    once = Charset.from_characters("abCDé", ignore_case).normalize(text)
-    assert Charset.from_characters("abCDé", ignore_case).normalize(once) == once
-
-
 def test_case_is_folded_to_what_the_table_has():
     charset = Charset.from_characters("abCDeE", ignore_case=True)
     assert charset.decode(charset.encode("AbcDE")[0]) == charset.normalize("AbcDE") == "abCDe"
@@ -121,12 +115,6 @@ def test_unknown_characters_by_rule(tmp_path):
         charset.encode("a", "drop")
     with pytest.raises(UserError, match="no line <UNK>"):
         Charset.from_characters("a").encode("a", "map")
-
-
-def test_decoding_leaves_padding_and_blanks_out():
-    charset = Charset.from_characters("ab")
-    assert charset.decode(np.array([0, 2, 1, -1, -1])) == "ab"
-    assert charset.decode([]) == ""
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,4 @@
 import os
-import threading
 
 import pytest
 
@@ -46,12 +45,6 @@ def test_a_line_without_end_is_told_by_its_number(tmp_path, end):
         list(text_lines(path, 4))
 
 
-def test_bytes_that_are_no_text(tmp_path):
-    (path := tmp_path / "x").write_bytes(b"a\n\xff\n")
-    with pytest.raises(UserError, match=r"x:2: not UTF-8"):
-        list(text_lines(path, 8))
-
-
 def test_an_error_is_one_line_of_bounded_length():
     line = str(UserError("a\nb\r\nc" + "x" * 10**6 + " is wrong"))
     assert line.startswith("a b c")
@@ -90,14 +83,3 @@ def test_a_link_stays_one(tmp_path):
     write(link, "new")
     assert link.is_symlink()
     assert target.read_text() == "new"
-
-
-def test_a_pipe_is_written_as_it_is(tmp_path):
-    os.mkfifo(pipe := tmp_path / "pipe")
-    read = []
-    reader = threading.Thread(target=lambda: read.append(pipe.read_text()))
-    reader.start()
-    write(pipe, "words\n")
-    reader.join()
-    assert read == ["words\n"]
-    assert pipe.is_fifo()

@@ -25,14 +25,6 @@ def test_frames_by_the_closed_forms(name, closed_form, smallest):
     assert [geometry.num_frames(w, name) for w in range(smallest)] == [0] * smallest
 
 
-def test_layers_of_a_101_px_image():
-    widths = geometry.layer_widths(101, "keras")
-    assert [widths[name] for name in ("pool1", "pool2", "pool4", "conv7")] == [51, 26, 26, 25]
-    widths = geometry.layer_widths(101, "torch")
-    names = ("pool1", "pool2", "pool3", "pool4", "conv7")
-    assert [widths[name] for name in names] == [50, 25, 26, 27, 26]
-
-
 def test_an_unknown_geometry():
     with pytest.raises(UserError, match=r"keras \| torch"):
         geometry.num_frames(100, "caffe")

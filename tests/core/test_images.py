@@ -65,22 +65,6 @@ def test_16_bit_colour_keeps_its_high_byte():
     np.testing.assert_array_equal(decode_image(png(7, 5, 16, rows), 3), COLOUR)
 
 
-@pytest.mark.parametrize("factor", [1 / 255, 1])
-def test_floating_point_images(factor):
-    data = encoded(Image.fromarray(RAMP.astype(np.float32) * np.float32(factor)), "TIFF")
-    np.testing.assert_array_equal(grey(data), RAMP)
-
-
-def test_palette_cmyk_and_one_bit():
-    for image, file_format in (
-        (Image.fromarray(COLOUR).quantize(256), "PNG"),
-        (Image.fromarray(COLOUR).convert("CMYK"), "TIFF"),
-        (Image.fromarray(np.array([[True, False, True]])), "PNG"),
-    ):
-        data = encoded(image, file_format)
-        np.testing.assert_array_equal(decode_image(data, 3), np.asarray(image.convert("RGB")))
-
-
 def test_transparency_lies_on_white():
     rgba = np.zeros((1, 3, 4), np.uint8)
     rgba[0, :, 3] = [0, 255, 51]  # black ink: away, full, a fifth
@@ -98,28 +82,6 @@ def test_the_ground_is_the_one_with_more_contrast(level, ground):
     ink = np.full((1, 9, 2), level, np.uint8)
     ink[..., 1] = [0, 1, 51, 100, 128, 200, 250, 254, 255]
     assert grey(encoded(Image.fromarray(ink, "LA")))[0, 0] == ground
-
-
-def test_bright_ink_on_nothing_lies_on_black():
-    rgba = np.zeros((2, 3, 4), np.uint8)
-    rgba[..., :3] = 250, 255, 240  # where it is clear, too, as drawing programs leave it
-    rgba[0, :, 3] = [0, 255, 51]
-    image = Image.fromarray(rgba)
-    expected = np.asarray(Image.alpha_composite(Image.new("RGBA", (3, 2), "black"), image))
-    np.testing.assert_array_equal(decode_image(encoded(image), 3), expected[..., :3])
-
-
-@pytest.mark.parametrize("level", [0, 255])
-def test_an_alpha_channel_that_is_full_changes_nothing(level):
-    rgba = np.full((4, 6, 4), 255, np.uint8)
-    rgba[..., :3] = np.where(COLOUR[:4, :6] > 99, level, COLOUR[:4, :6])
-    np.testing.assert_array_equal(decode_image(encoded(Image.fromarray(rgba)), 3), rgba[..., :3])
-
-
-def test_an_animation_gives_its_first_frame():
-    frames = [Image.fromarray(np.full((3, 3), level, np.uint8)) for level in (10, 200)]
-    data = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
-    assert grey(data).max() == 10
 
 
 @pytest.mark.parametrize("file_format", ["PNG", "JPEG", "TIFF", "WEBP"])
@@ -144,14 +106,6 @@ def test_a_tiff_is_turned_once(tmp_path):
     path = tmp_path / "turned.tif"
     Image.fromarray(RAMP).save(path, tiffinfo={274: 6, 700: b"<x:xmpmeta/>"})
     assert image_size(path) == decode_image(path, 1).shape[:2] == (6, 4)
-
-
-@pytest.mark.filterwarnings("ignore:Corrupt EXIF")
-def test_a_damaged_exif_block_loses_nothing():
-    exif = b"Exif\0\0MM\0*\0\0\0\x08\xff\xff" + b"\x01\x12" * 9
-    data = encoded(Image.fromarray(RAMP), "JPEG", exif=exif)
-    assert decode_image(data, 1).shape == (4, 6, 1)
-    assert image_size(data) == (4, 6)
 
 
 def reason_of(function, *arguments):
@@ -186,11 +140,6 @@ def test_truncated_images(file_format):
     data = encoded(Image.fromarray(np.tile(COLOUR, (20, 20, 1))), file_format)
     reason = reason_of(decode_image, data[: len(data) // 2])
     assert reason in (images.DAMAGED, images.NO_PICTURE)
-
-
-def test_postscript_is_not_run():
-    eps = encoded(Image.fromarray(COLOUR), "EPS")
-    assert reason_of(decode_image, eps) == images.NO_PICTURE
 
 
 def test_arrays_and_pillow_images():

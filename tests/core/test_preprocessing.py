@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from crnn_jax.core.errors import UserError
-from crnn_jax.core.preprocessing import MAX_WIDTH, Preprocessing
+from crnn_jax.core.preprocessing import Preprocessing
 
 
 def noise(height, width, channels=3):
@@ -31,12 +31,6 @@ def test_rounding(rounding, expected):
     assert Preprocessing(rounding=rounding).target_width(64, 101) == expected  # 50.5
 
 
-def test_large_sides_do_not_overflow():
-    rule = Preprocessing(max_width=MAX_WIDTH)
-    sides = np.array([2**31 - 1], np.int32)
-    assert rule.target_width(np.array([1], np.int32), sides).tolist() == [MAX_WIDTH]
-
-
 def test_fixed_width_stretches_and_squeezes():
     rule = Preprocessing(width=100)
     assert rule.target_width(10, 1000) == 100
@@ -55,13 +49,6 @@ def test_resizing_is_pillows_bilinear(shape, channels):
     expected = Image.fromarray(image).convert(mode).resize((width, 32), Image.Resampling.BILINEAR)
     assert resized.dtype == np.uint8
     np.testing.assert_array_equal(resized, np.asarray(expected).reshape(32, width, channels))
-
-
-def test_grey_and_colour_of_each_other():
-    grey = noise(32, 50, 1)
-    colour = Preprocessing(channels=3).resize(grey)
-    np.testing.assert_array_equal(colour, np.repeat(grey, 3, axis=2))
-    np.testing.assert_array_equal(Preprocessing().resize(colour), grey)
 
 
 def test_without_antialias_only_neighbours_count():

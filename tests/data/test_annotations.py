@@ -104,19 +104,6 @@ def test_ones_own_parser(tmp_path):
         list(Annotation(str(path), "builtins:len").blocks())
 
 
-paths = st.text(st.characters(exclude_categories=["Cs", "Cc", "Z"]), min_size=1, max_size=12)
-labels = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=12)
-
-
-@given(paths.map(lambda p: p.replace(",", ".")), labels)
-def test_what_is_written_is_read(path, label):
-    quoted = label.replace('"', '\\"')
-    if '\\"' not in label and not label.endswith("\\"):
-        assert annotations.parse_icdar(f'{path}, "{quoted}"') == (path, label)
-    assert annotations.parse_tsv(f"{path}\t{label}") == (path, label)
-    assert annotations.parse_simple(f"{path} {label}") == (path, label.strip())
-
-
 @pytest.mark.parametrize("content", [b"a.png " + b"x" * 70_000, b"\0" * 200_000])
 def test_no_line_is_endless(tmp_path, monkeypatch, content):
     monkeypatch.setattr(annotations, "BLOCK_BYTES", 100_000)

@@ -4,10 +4,8 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from crnn_jax.core import images
-from crnn_jax.core.errors import UserError
 from crnn_jax.core.preprocessing import Preprocessing
 from crnn_jax.data.check import (
     CASE,
@@ -149,44 +147,6 @@ def test_same_bytes_in_two_sets_and_only_some_images_decoded(bad):
     one = look(path, decode=5)["sets"][0]
     assert one["decoded"] == 5
     assert images.MISSING in one["unusable"]  # the header told
-
-
-def test_tightest_samples_and_histograms(bad):
-    path, table = bad
-    report = look(path, table=str(table))
-    one = report["sets"][0]
-    tightest = one["tightest"][0]
-    assert tightest["text"] == "abc" * 6
-    with Image.open(path.parent / "16.png") as picture:
-        width = picture.width
-    assert (tightest["frames"], tightest["needed"]) == (-(-width // 4) - 1, 18)
-    assert sum(one["label_lengths"].values()) == one["trainable"] == sum(one["widths"].values())
-    assert max(line.count("#") for line in text_of(report)) == 40
-
-
-def test_sets_that_nothing_can_be_learnt_from(tmp_path):
-    path = tmp_path / "labels.tsv"
-    path.write_text("a.png\t\n")
-    with pytest.raises(UserError, match="no label has any character"):
-        look(path)
-    path.write_text("a.png\tx\n")
-    report = look(path)
-    assert counts(report["sets"][0]["unusable"]) == {images.MISSING: 1}
-    assert report["proposal"] == {}
-    assert "to train on it" in "\n".join(text_of(report))
-
-
-def test_overlap_needs_all_pairs(tmp_path):
-    for name, numbers in (("a", (1, 2)), ("b", (2, 3)), ("c", (3, 1))):
-        lines = "".join(f"{n}.png\tx\n" for n in numbers)
-        (tmp_path / f"{name}.tsv").write_text(lines)
-    found = look(*(tmp_path / f"{name}.tsv" for name in "abc"))["overlap"]
-    pairs = [(*(name[-5:] for name in one["sets"]), one["examples"]) for one in found]
-    assert pairs == [
-        ("a.tsv", "b.tsv", [str(tmp_path / "2.png")]),
-        ("a.tsv", "c.tsv", [str(tmp_path / "1.png")]),
-        ("b.tsv", "c.tsv", [str(tmp_path / "3.png")]),
-    ]
 
 
 def test_the_proposal_is_one_that_training_takes(words):

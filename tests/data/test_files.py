@@ -102,31 +102,6 @@ def test_the_line_that_differs_is_named(tmp_path, text, line, what):
     assert what in str(error.value)
 
 
-def test_parts_of_parts(words):
-    source = FileSource(words.path, words.charset)
-    part = source.part(np.arange(50)).part(np.array([7, 3]), "few")
-    assert (part.name, len(part), part.text(1)) == ("few", 2, words.labels[3])
-    assert part.sizes(np.array([0])).tolist() == [list(words.sizes[7])]
-    assert part.read(np.array([1]))[0].shape == (*words.sizes[3], 1)
-    assert labels_of(part)[0] == [ord(c) - 97 for c in words.labels[7]]
-    assert part.reasons.total() == part.notes.total() == 0
-
-
-@pytest.mark.parametrize("block_bytes", [1, 7, 40])
-def test_small_blocks_change_nothing(tmp_path, monkeypatch, block_bytes):
-    table = Charset.from_characters("abéß")
-    lines = ["ä.png\té", "ö.png\tAB", "", "b.png\tßa", "ü ü.png\tÉ", "c.png\tb\r", "d.png\tab"]
-    path = annotation(tmp_path, "\ufeff" + "\n".join(lines))
-    whole = FileSource(path, table)
-    assert [whole.text(i) for i in range(len(whole))] == ["é", "AB", "ßa", "É", "b", "ab"]
-    assert whole.case_note() == f"{path}:2 'AB'"
-    monkeypatch.setattr(annotations, "BLOCK_BYTES", block_bytes)
-    parts = FileSource(path, table)
-    assert labels_of(parts) == labels_of(whole)
-    assert parts.index.places.tolist() == whole.index.places.tolist()
-    assert (parts.index.counts, parts.index.unknown) == (whole.index.counts, whole.index.unknown)
-
-
 def test_memory_of_a_large_file(tmp_path, monkeypatch):
     count = 60_000
     lines = (f"./{i // 300}/{i % 300}_Recognisers_{i % 9999}.jpg {i % 9999}" for i in range(count))

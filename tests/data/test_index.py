@@ -11,7 +11,7 @@ from crnn_jax.core.charset import BLANK, UNKNOWN, Charset
 from crnn_jax.data import index
 from crnn_jax.data.files import FileSource
 from crnn_jax.data.index import LabelEncoder
-from crnn_jax.data.source import NO_LABEL, STATUS, UNKNOWN_CHARACTER, USABLE, progress_bar
+from crnn_jax.data.source import NO_LABEL, STATUS, UNKNOWN_CHARACTER, USABLE
 from tests.data.conftest import write_picture
 
 LOWER = Charset.from_characters("abc", ignore_case=True)
@@ -148,26 +148,6 @@ def test_where_the_data_cannot_be_written_the_users_cache_serves(keep, built, mo
     assert len(opened(keep, unknown="strip")) == 5  # nowhere at all
 
 
-def parse(line):
-    path, _, label = line.partition("\t")
-    return path, label
-
-
-def test_what_is_not_kept(keep, monkeypatch):
-    opened(keep, format=f"{__name__}:parse").sizes(np.arange(5))  # a parser of one's own
-    FileSource(keep, LOWER).sizes(np.arange(5))  # without being asked
-    monkeypatch.setattr(index, "WORTH_SECONDS", 60.0)
-    opened(keep).sizes(np.arange(5))  # short work
-    assert caches(keep.parent) == []
-
-
-def test_unreadable_images_are_tried_again(keep):
-    (keep.parent / "3.png").unlink()
-    assert opened(keep).sizes(np.arange(5))[3, 0] == 0
-    write_picture(keep.parent / "3.png", 20, 99)
-    assert opened(keep).sizes(np.arange(5))[3].tolist() == [20, 99]
-
-
 def test_an_interrupted_scan_goes_on(keep, monkeypatch):
     monkeypatch.setattr(index, "TOGETHER", 1)
     monkeypatch.setattr(index, "THREADS", 1)
@@ -187,18 +167,3 @@ def test_an_interrupted_scan_goes_on(keep, monkeypatch):
     asked[:] = ["", "", "", ""]  # no further interruption
     assert opened(keep).sizes(np.arange(5)).tolist() == [[20 + i, 30 + i] for i in range(5)]
     assert not first & set(asked)
-
-
-def test_many_headers_in_parallel(tmp_path):
-    for i in range(200):
-        write_picture(tmp_path / f"{i:03}.png", 5 + i % 7, 1 + i)
-    source = FileSource(tmp_path, LOWER)
-    ids = np.random.default_rng(0).permutation(200)
-    assert source.sizes(ids).tolist() == [[5 + i % 7, 1 + i] for i in ids.tolist()]
-    assert source.sizes(np.array([3, 3, 0])).tolist() == [[8, 4], [8, 4], [5, 1]]
-
-
-def test_short_work_passes_in_silence(capsys):
-    with progress_bar("headers", 2) as bar:
-        bar.update(2)
-    assert capsys.readouterr().err == ""

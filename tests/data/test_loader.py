@@ -72,12 +72,6 @@ def test_images_that_cannot_be_read_are_masked_and_named(tmp_path):
     assert batch["text"] == ["x", "y", "z", "w"]  # an evaluation counts them as wrong
 
 
-def test_a_label_that_cannot_be_trained_on_fits_no_alignment(words):
-    source = FileSource(words.path, words.charset)
-    batch = collate(row_of([1, 2], usable=[True, False]), source, FREE)
-    assert batch["label_length"].tolist() == [len(words.labels[1]), 40]
-
-
 def test_augmentation_is_a_function_of_seed_epoch_and_sample(words):
     source = FileSource(words.path, words.charset)
 

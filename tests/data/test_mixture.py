@@ -1,13 +1,12 @@
 from collections import Counter
 
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crnn_jax.core.preprocessing import Preprocessing
 from crnn_jax.data.mixture import MixedSource
-from crnn_jax.data.plan import RENDERED_BATCHES, Plan
+from crnn_jax.data.plan import Plan
 from crnn_jax.data.source import is_rendered
 from tests.data.conftest import EndlessSource, FakeSource
 
@@ -81,13 +80,6 @@ def test_rendered_and_photographed_samples_are_told_apart():
     assert located(mixed, range(8, 16)) == [("files", 0), ("files", 1), ("files", 2), *new]
 
 
-@pytest.mark.parametrize(("other", "short"), [(FakeSource, False), (EndlessSource, True)])
-def test_windows_are_short_only_where_words_are_rendered(other, short):
-    mixed = MixedSource([simple(1000, "a"), simple(10, "b", other)], [0.5, 1])
-    plan = Plan(mixed, batch_size=2, preprocessing=Preprocessing(), geometry="keras")
-    assert (plan._window_batches == RENDERED_BATCHES) == short
-
-
 def test_an_epoch_of_a_mixture_through_the_plan():
     mixed = MixedSource([simple(30, "a"), simple(20, "b")], [1.5, 2])
     plan = Plan(mixed, batch_size=4, preprocessing=Preprocessing(), geometry="keras")
@@ -98,10 +90,3 @@ def test_an_epoch_of_a_mixture_through_the_plan():
         assert names.total() == 85
         assert {names[f"b/{i}"] for i in range(20)} == {2}
         assert {names[f"a/{i}"] for i in range(30)} == {1, 2}
-
-
-def test_reasons_are_added_up():
-    a = FakeSource([[1]] * 4, [(32, 40)] * 4, [True, False, True, False])
-    mixed = MixedSource([a, a], [1, 1])
-    assert mixed.reasons.counts == {"marked": 4}
-    assert mixed.usable.tolist() == [True, False] * 4

@@ -7,7 +7,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crnn_jax.core.errors import UserError
-from crnn_jax.core.geometry import num_frames
 from crnn_jax.core.preprocessing import Preprocessing
 from crnn_jax.data import plan as plan_module
 from crnn_jax.data.mixture import MixedSource
@@ -92,12 +91,6 @@ def test_epochs_and_seeds_differ(samples):
     assert len(groups[0] & groups[1]) < 3
 
 
-def test_without_shuffling_the_order_is_that_of_the_source(samples):
-    plan = make_plan(samples, 1, shuffle=False, all=True, boundaries=())
-    for epoch in range(2):
-        assert epoch_ids(plan, epoch)[0].tolist() == list(range(300))
-
-
 def test_leftovers_are_sorted_by_width():
     source = FakeSource([[0]] * 9, [(32, w) for w in (40, 70, 150, 41, 71, 151, 42, 72, 152)])
     plan = make_plan(source, 3, shuffle=False)
@@ -152,20 +145,6 @@ def test_labels_that_do_not_fit_are_counted_by_reason():
     assert [plan.row(i).ids.tolist() for i in range(plan.num_samples)] == [[0], [2]]
 
 
-def test_samples_are_looked_at_in_pieces(monkeypatch):
-    widths = np.sort(np.random.default_rng(0).integers(10, 300, 100))  # every piece has its own
-    source = FakeSource([[1] * (i % 9) for i in range(100)], [(32, w) for w in widths])
-    whole = make_plan(source)
-    shapes, print_ = whole.shapes, whole.fingerprint()
-    monkeypatch.setattr("crnn_jax.data.source.CHUNK", 7)
-    monkeypatch.setattr(plan_module, "CHUNK", 7)
-    pieces = make_plan(source)
-    assert pieces.reasons.counts == whole.reasons.counts
-    assert pieces.shapes == shapes
-    np.testing.assert_array_equal(epoch_ids(pieces, 1)[0], epoch_ids(whole, 1)[0])
-    assert len(print_) == 64
-
-
 def test_a_fixed_width_opens_no_header():
     source = FakeSource([[1]] * 9, [(32, 32)] * 9)
     source.sizes = lambda ids: pytest.fail("asked for sizes")
@@ -173,25 +152,6 @@ def test_a_fixed_width_opens_no_header():
     assert len(epoch_ids(plan, 0)[1]) == 5
     assert plan.shapes == ((100, 24),)
     assert plan.padding_share() == pytest.approx(0.1)  # one row of ten is filler
-
-
-@pytest.mark.parametrize(
-    ("shape", "limit", "all_", "expected"),
-    [(100, 0, False, 24), (100, 10, False, 10), (100, 10, True, 24), (100, 99, False, 24)],
-)
-def test_the_label_axis_is_fixed_by_the_width(shape, limit, all_, expected):
-    source = FakeSource([[1]], [(32, 32)])
-    plan = make_plan(
-        source, 1, Preprocessing(width=shape), boundaries=(), max_label_length=limit, all=all_
-    )
-    assert plan.row(0).label_axis == expected
-    assert num_frames(shape, "keras") == 24
-
-
-def test_shapes_are_those_that_occur(samples):
-    assert make_plan(samples).shapes == ((48, 11), (80, 19), (160, 39))
-    narrow = FakeSource([[1]] * 3, [(32, 32), (32, 79), (32, 40)])
-    assert [width for width, _ in make_plan(narrow).shapes] == [48, 80]
 
 
 def test_parts_of_hosts_are_the_whole(samples):
@@ -274,16 +234,6 @@ def test_proposed_boundaries_are_the_best(widths, count):
         if chosen[-1] >= max(widths)
     )
     assert total(widths, boundaries) == best
-
-
-def test_widths_all_over_the_place_cost_little():
-    widths = np.arange(1, 200_000, 9)
-    boundaries = propose_boundaries(widths, 5)
-    assert len(boundaries) == 5
-    assert 199_990 <= boundaries[-1] <= 200_064
-    # evenly spread widths want evenly spread boundaries
-    np.testing.assert_allclose(np.diff(boundaries), 40_000, rtol=0.01)
-    assert propose_boundaries(np.array([8, 160_000]), 5) == (8, 160_000)
 
 
 def test_a_proposed_max_width_squeezes_few():

@@ -14,8 +14,6 @@ from crnn_jax.core import images
 from crnn_jax.core.charset import Charset
 from crnn_jax.core.errors import UserError
 from crnn_jax.core.preprocessing import Preprocessing
-from crnn_jax.data import index
-from crnn_jax.data.check import SAME_BYTES
 from crnn_jax.data.files import FileSource
 from crnn_jax.data.loader import batches
 from crnn_jax.data.plan import Plan
@@ -30,7 +28,6 @@ from crnn_jax.data.source import (
     UNKNOWN_CHARACTER,
 )
 from tests.data.conftest import LETTERS, write_picture
-from tests.data.test_check import look
 from tests.data.test_loader import assert_equal, darker
 from tests.testdata.stores import copied, example, write_lmdb, write_set, write_shards
 
@@ -101,36 +98,6 @@ def test_everything_that_cannot_be_used_is_counted(tmp_path, picture, kind):
 
 
 @both
-def test_blocks_change_nothing_and_a_second_start_reads_nothing(
-    tmp_path, picture, monkeypatch, kind
-):
-    monkeypatch.setattr(index, "WORTH_SECONDS", -1.0)
-    labels = (b"ab", b"c", b"\xff", b"", b"xyz", None, b"a?", b"C", b"D")
-    folder = write_set(kind, tmp_path / "set", [(picture, label) for label in labels])
-    plain = Charset.from_characters(LETTERS)
-    whole = opened(folder, plain, cache=True)
-    sizes = whole.sizes(np.arange(9))
-    assert whole.case_note().endswith("'C'")
-    monkeypatch.setattr(type(whole.reader), "together", 2)
-    parts = opened(folder, plain)
-    monkeypatch.setattr(type(whole.reader), "blocks", None)
-    monkeypatch.setattr(type(whole.reader), "content", None)
-    again = opened(folder, plain, cache=True)
-    for other in (parts, again):
-        for name in ("flat", "label_offsets", "status", "places"):
-            np.testing.assert_array_equal(getattr(other.index, name), getattr(whole.index, name))
-        assert (other.index.counts, other.index.unknown) == (
-            whole.index.counts,
-            whole.index.unknown,
-        )
-    np.testing.assert_array_equal(again.sizes(np.arange(9)), sizes)
-    monkeypatch.undo()
-    del whole, parts, again, other  # a process may open a file only once
-    write_set(kind, folder, [(picture, b"xyz")])  # another set under the same name
-    assert texts(opened(folder, cache=True))[0] == "xyz"
-
-
-@both
 def test_stores_that_hold_nothing_to_train_on(tmp_path, kind, monkeypatch):
     with pytest.raises(UserError, match=f"no samples in this {kind} set"):
         opened(write_set(kind, tmp_path / "empty", []))
@@ -154,15 +121,6 @@ def test_a_number_of_samples_that_is_not_theirs(tmp_path, picture):
     assert fewer.notes.examples[LmdbRecords.why_left_out] == ["'image-000000003'"]
 
 
-def test_keys_that_count_from_zero(tmp_path, picture):
-    samples = [(picture, b"a"), (picture, b"b")]
-    zero = opened(write_lmdb(tmp_path / "zero", samples, first=0))
-    assert texts(zero) == ["a", "b"]
-    assert zero.identity(1).endswith("image-000000001")
-    stray = opened(write_lmdb(tmp_path / "stray", samples, more=[(b"label-000000000", b"z")]))
-    assert texts(stray) == ["a", "b"]
-
-
 def test_files_that_are_no_such_lmdb(tmp_path, picture):
     for said in ("", "many", "-3"):
         with pytest.raises(UserError, match="no number under 'num-samples'"):
@@ -179,26 +137,10 @@ def test_files_that_are_no_such_lmdb(tmp_path, picture):
         opened(tmp_path / "cut")
 
 
-def test_an_lmdb_is_opened_once_and_left_alone(tmp_path, picture):
-    folder = write_lmdb(tmp_path / "set", [(picture, b"ab")])
-    (folder / "lock.mdb").unlink()
-    before = (folder / "data.mdb").read_bytes()
-    one, other = opened(folder), opened(folder)
-    assert one.reader._file is other.reader._file
-    one.read(np.array([0]))
-    assert [p.name for p in folder.iterdir()] == ["data.mdb"]
-    assert (folder / "data.mdb").read_bytes() == before
-
-
 def test_an_example_written_by_tensorflow():
     expected = {"image": b"\0\1\0\1", "label": b"ab"}
     assert bytes_features(WRITTEN) == expected
     assert bytes_features(b"\x10\xac\x02" + WRITTEN) == expected  # a number in field 2
-
-
-@given(st.dictionaries(st.text(max_size=9), st.binary(max_size=400), max_size=4))
-def test_examples_are_read_back(features):
-    assert bytes_features(example(**features)) == features
 
 
 @given(st.integers(0, len(WRITTEN) - 1), st.binary(max_size=20))
@@ -253,23 +195,6 @@ def test_splits_and_missing_shards(tmp_path, picture):
         opened(folder / "train")
 
 
-@pytest.mark.parametrize(
-    ("record", "what"),
-    [
-        (example(label=b"a"), "holds label; want the features 'image'"),
-        (b"\xff", r"holds no tf\.train\.Example"),
-        (None, "cannot be opened as ArrayRecord"),
-    ],
-)
-def test_shards_that_are_none(tmp_path, record, what):
-    folder = write_shards(tmp_path / "set", [[record or example(image=b"x" * 99, label=b"a")]])
-    (shard,) = folder.iterdir()
-    if record is None:
-        shard.write_bytes(shard.read_bytes()[:70_000])
-    with pytest.raises(UserError, match=what):
-        opened(folder)
-
-
 @pytest.fixture(scope="module")
 def three(words, tmp_path_factory, root):
     """(files, LMDB, ArrayRecord): one broken image and one label outside the table among them."""
@@ -312,39 +237,6 @@ def test_files_and_stores_give_identical_batches(three, words, rule):
     for other in seen[1:]:
         for left, right in zip(seen[0], other, strict=True):
             assert_equal(left, right)
-
-
-@pytest.mark.parametrize("how", ["20%", "1/5"])
-@pytest.mark.parametrize("which", [0, 1, 2])
-def test_a_split_is_that_of_the_files_and_kept(three, words, monkeypatch, tmp_path, which, how):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(index, "WORTH_SECONDS", -1.0)
-    first = FileSource(three[which], words.charset, cache=True).split(how)
-    if which != 1:  # paths are the files', which an LMDB does not hold
-        for part, other in zip(first, FileSource(three[0], words.charset).split(how), strict=True):
-            assert texts(part) == texts(other)
-    again = FileSource(three[which], words.charset, cache=True)
-    monkeypatch.setattr(FileSource, "_paths", None)
-    for old, new in zip(first, again.split(how), strict=True):
-        np.testing.assert_array_equal(old.index.places, new.index.places)
-    with pytest.raises(TypeError):  # nothing is kept where nothing is to be kept
-        FileSource(three[which], words.charset).split(how)
-
-
-def test_check_looks_at_all_three(three, tmp_path, words):
-    files, *stores = (look(path)["sets"][0] for path in three)
-    for found in stores:
-        for key in ("samples", "trainable", "decoded", "label_lengths", "widths"):
-            assert found[key] == files[key]
-        assert {r: e["count"] for r, e in found["unusable"].items()} == {
-            r: e["count"] for r, e in files["unusable"].items()
-        }
-    (tmp_path / "labels.tsv").write_text(f"{words.path.parent}/images/0.png\ta\n" * 2)
-    annotation = tmp_path / "labels.tsv"
-    folder = copied("lmdb", FileSource(annotation, words.charset), tmp_path / "lmdb")
-    report = look(annotation, folder)
-    assert report["sets"][1]["notes"][SAME_BYTES]["count"] == 1
-    assert [(one["by"], one["count"]) for one in report["overlap"]] == [("bytes", 2)]
 
 
 @pytest.mark.slow

@@ -66,16 +66,6 @@ def test_equals_the_best_of_all_paths(seed, rows):
         assert (got.first[i, n:] == -1).all()
 
 
-def test_nothing_is_aligned_where_nothing_is_possible():
-    log_probs = np.log(np.full((2, 3, 3), 1 / 3))
-    log_probs[0, 2] = -np.inf  # the last frame is nothing at all
-    with np.errstate(all="raise"):
-        got = align(log_probs, np.array([3, 3]), np.array([[1], [1]]), np.array([1, 1]), blank_id=0)
-    assert got.first.tolist()[0] == got.last.tolist()[0] == [-1]
-    assert got.confidence[0] == 0
-    assert got.confidence[1] == pytest.approx(1 / 3)
-
-
 def test_spans_share_their_borders_and_stay_in_the_picture():
     spans = pixel_spans(np.array([1, 4]), np.array([1, 5]), geometry="keras", resized=40, width=80)
     # Frames 1, 4 and 5 have their centres at 8, 20 and 24 of 40 pixels, at 16, 40 and 48 of 80.
@@ -92,10 +82,3 @@ def test_a_frame_lies_where_the_network_looks(geometry):
     near = np.array([10, 11])
     spans = pixel_spans(near, near, geometry=geometry, resized=100, width=100)
     assert spans[1, 1] - spans[1, 0] == 4  # two poolings of 2
-
-
-def test_one_character_has_the_whole_picture_and_none_nothing():
-    one = pixel_spans(np.array([3]), np.array([3]), geometry="keras", resized=64, width=32)
-    assert one.tolist() == [[0, 32]]
-    none = pixel_spans(np.array([]), np.array([]), geometry="keras", resized=64, width=32)
-    assert none.shape == (0, 2)

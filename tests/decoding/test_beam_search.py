@@ -3,24 +3,21 @@ import os
 import pathlib
 import subprocess
 import sys
-import threading
 from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crnn_jax.core.charset import BLANK, Charset
 from crnn_jax.core.errors import UserError
 from crnn_jax.decoding import beam_search as module
-from crnn_jax.decoding.beam_kernel import CANDIDATE, _offer, _sort
-from crnn_jax.decoding.beam_search import PRUNE, beam_search, in_threads
+from crnn_jax.decoding.beam_search import PRUNE, beam_search
 from crnn_jax.decoding.greedy import sequence_log_prob
 from crnn_jax.decoding.language_model import BEGIN, END, NGram
 from crnn_jax.decoding.lexicon import Lexicon
 from tests.testdata.brute_force import all_texts, log_softmax, peaked, plain_search, runner_up
-from tests.testdata.full_disk import room
 
 ROOT = pathlib.Path(__file__).parents[2]
 FULL = 4**6  # more texts than 6 frames of 4 classes can spell
@@ -132,19 +129,6 @@ def test_walking_from_the_best_loses_nothing(seed, width, aid):
     assert got == pytest.approx(aid.allowed(kept), abs=1e-5)
 
 
-@settings(max_examples=40)
-@given(seeds, st.integers(1, 20), st.integers(2, 12), st.integers(1, 24))
-@example(seed=0, t=30, k=40, width=20)
-def test_walking_many_classes_loses_nothing(seed, t, k, width):
-    log_probs = peaked(seed, 1, t, k, k - 1)
-    want = plain_search(log_probs[0], width, k - 1)
-    (found,) = beam_search(
-        log_probs, np.array([t]), width=width, blank_id=k - 1, top_paths=width, prune=0
-    )
-    got = {tuple(h.ids.tolist()): h.log_prob for h in found}
-    assert got == pytest.approx(want, abs=1e-9, rel=1e-9)
-
-
 def test_it_finds_the_more_probable_text_more_often_than_the_search_of_the_papers():
     better = worse = 0
     for log_probs in log_softmax(np.random.default_rng(0).normal(size=(150, 14, 8)) * 1.5):
@@ -194,23 +178,6 @@ def test_rows_know_nothing_of_each_other_nor_of_padding(seed, lengths):
         assert_same(alone, together[i : i + 1])
 
 
-def test_many_rows_on_many_threads(monkeypatch):
-    log_probs, lengths = peaked(3, 101, 20, 9, 8), np.arange(101) % 21
-    want = beam_search(log_probs, lengths, width=7, blank_id=8)
-    for cores in (1, 3, 200):
-        monkeypatch.setattr(module, "_cores", lambda cores=cores: cores)
-        assert_same(beam_search(log_probs, lengths, width=7, blank_id=8), want)
-        for count in (0, 1, 2, 100):
-            lock, seen = threading.Lock(), []
-
-            def visit(start, stop, lock=lock, seen=seen):
-                with lock:
-                    seen.extend(range(start, stop))
-
-            in_threads(visit, count)
-            assert sorted(seen) == list(range(count))
-
-
 def test_nothing_to_search_and_no_nan_where_nothing_is_possible():
     assert beam_search(np.zeros((0, 5, 3)), np.zeros(0, int), width=4, blank_id=0) == []
     (row,) = beam_search(np.zeros((1, 4, 3)), np.zeros(1, int), width=4, blank_id=0, top_paths=3)
@@ -231,19 +198,6 @@ def test_nothing_to_search_and_no_nan_where_nothing_is_possible():
     assert len(third) == min(20, len(want))
     nan = beam_search(np.full((1, 4, 3), np.nan), np.array([4]), width=3, blank_id=0)
     assert nan[0][0].log_prob == -math.inf
-
-
-def test_pruning_forbids_new_characters_only():
-    log_probs = np.full((1, 3, 3), math.log(1e-3))
-    log_probs[0, 0, 1] = log_probs[0, 1, 0] = log_probs[0, 2, 0] = math.log(0.998)
-    ((best, *others),) = beam_search(
-        log_probs, np.array([3]), width=9, blank_id=0, top_paths=9, prune=0.01
-    )
-    # Class 2 is never written; the rare paths of class 1 still count.
-    assert [best.ids.tolist()] + [h.ids.tolist() for h in others] == [[1], []]
-    truth = all_texts(log_probs[0], 0)
-    assert best.log_prob == pytest.approx(truth[1,], abs=1e-6)
-    assert others[0].log_prob == pytest.approx(truth[()], abs=1e-6)
 
 
 GOOD = {"log_probs": np.zeros((2, 3, 4)), "lengths": np.array([3, 3]), "width": 2, "blank_id": 0}
@@ -279,18 +233,6 @@ def test_without_numba_the_search_in_jax_serves(monkeypatch):
         beam_search(log_probs, lengths, width=8, blank_id=4, lexicon=object())
 
 
-@settings(max_examples=80)
-@given(st.lists(st.integers(-9, 9).map(float), max_size=40), st.integers(0, 12))
-def test_the_best_of_many_in_order(candidates, limit):
-    heap, size = np.zeros(limit, CANDIDATE), 0
-    for i, score in enumerate(candidates):
-        size = _offer(heap, size, score, i)
-    _sort(heap, size)
-    assert heap["score"][:size].tolist() == sorted(candidates, reverse=True)[:limit]
-    assert [candidates[i] for i in heap["item"][:size]] == heap["score"][:size].tolist()
-    assert len(set(heap["item"][:size].tolist())) == size
-
-
 CODE = """
 import sys, numpy as np
 from crnn_jax.decoding.beam_search import beam_search
@@ -313,13 +255,3 @@ def test_compiled_once_and_kept(tmp_path):
         assert done.stderr.splitlines() == told
         kept = sorted(path.stat().st_mtime for path in tmp_path.rglob("*.nbc"))
         assert kept == [kept[0]]
-
-
-def test_a_full_disk_is_told(monkeypatch, tmp_path):
-    def search(*_):
-        with room(100):
-            (tmp_path / "kept").write_bytes(bytes(1000))
-
-    monkeypatch.setattr(module, "_kernel", lambda: search)
-    with pytest.raises(UserError, match="no room for the compiled beam search: File too large"):
-        beam_search(**GOOD)

@@ -1,4 +1,3 @@
-import jax
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -63,37 +62,3 @@ def test_a_repeat_does_not_hide_the_second_class():
     )
     assert ids[0, 0, : lengths[0, 0]].tolist() == [1, 2]
     assert np.exp(log_prob[0, 0]) == pytest.approx(0.4)
-
-
-def test_no_nan_where_nothing_is_possible():
-    log_probs = log_softmax(np.zeros((B, T, K)))
-    log_probs[0] = -np.inf
-    log_probs[1, 3] = -np.inf
-    log_probs[2, :, 1:] = -np.inf
-    ids, lengths, log_prob = (
-        np.asarray(x)
-        for x in beam_search_jax(
-            log_probs, np.full(B, T, np.int32), width=4, blank_id=0, top_paths=2
-        )
-    )
-    assert (log_prob[:2] == -np.inf).all()
-    assert log_prob[2].tolist() == [pytest.approx(-T * np.log(3), abs=1e-4), -np.inf]
-    assert (ids == -1).all()
-    assert (lengths == 0).all()
-
-
-def test_shapes_without_rows_or_frames():
-    for b, t in ((0, 5), (3, 0)):
-        ids, lengths, log_prob = beam_search_jax(
-            np.zeros((b, t, K), np.float32), np.zeros(b, np.int32), width=4, blank_id=0, top_paths=2
-        )
-        assert ids.shape == (b, 2, t)
-        assert lengths.tolist() == [[0, 0]] * b
-        assert log_prob.tolist() == [[0, -np.inf]] * b
-
-
-@pytest.mark.parametrize("platform", ["cpu", "cuda", "tpu"])
-def test_lowers_for_every_platform(platform):
-    shapes = (jax.ShapeDtypeStruct((2, 12, 37), np.float32), jax.ShapeDtypeStruct((2,), np.int32))
-    traced = beam_search_jax.trace(*shapes, width=10, blank_id=36, top_paths=3)
-    assert traced.lower(lowering_platforms=(platform,)).as_text()

@@ -39,29 +39,3 @@ def test_empty_text_is_the_product_of_the_blanks():
         )
         blanks = log_softmax(logits)[..., 3]
         np.testing.assert_allclose(got, [blanks[0].sum(), blanks[1, :2].sum()], rtol=1e-5)
-
-
-def test_no_nan_where_nothing_is_possible():
-    logits = np.full((2, 4, 3), -1e9, np.float32)
-    logits[:, :, 0] = 0  # certain blanks
-    ids = np.array([[1, 1, 1, -1], [-1] * 4], np.int32)
-    got = np.asarray(
-        sequence_log_prob(
-            logits, np.array([4, 4], np.int32), ids, np.array([3, 0], np.int32), blank_id=0
-        )
-    )
-    assert got[0] == -np.inf  # three equal characters need five frames
-    assert got[1] == 0
-
-
-def test_never_above_one():
-    logits = np.full((64, 30, 5), -30.0, np.float32)
-    random = np.random.default_rng(0)
-    best = np.sort(random.integers(0, 5, (64, 30)), axis=1)
-    np.put_along_axis(logits, best[..., None], 0.0, axis=2)
-    ids = np.tile(np.array([1, 2, 3, 4], np.int32), (64, 1))
-    log_prob = sequence_log_prob(
-        logits, np.full(64, 30, np.int32), ids, np.full(64, 4, np.int32), blank_id=0
-    )
-    assert log_prob.max() <= 0
-    assert log_prob.max() > -1e-3

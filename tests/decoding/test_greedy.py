@@ -29,15 +29,6 @@ def test_equals_collapsing_the_best_path(paths, lengths, blank_id):
         assert id_lengths[i] == len(want)
 
 
-def test_shapes_without_rows_or_frames():
-    for b, t in ((0, 5), (3, 0)):
-        ids, lengths = greedy_decode(
-            np.zeros((b, t, K), np.float32), np.zeros(b, np.int32), blank_id=0
-        )
-        assert ids.shape == (b, t)
-        assert lengths.tolist() == [0] * b
-
-
 def test_unknown_is_never_emitted():
     logits = logits_of(np.array([[1, 1, 2, 1]]))
     logits[..., 3] = 1  # what is read where class 1 may not be

@@ -1,4 +1,3 @@
-import contextlib
 import itertools
 import math
 
@@ -9,11 +8,9 @@ from hypothesis import strategies as st
 
 from crnn_jax.core.charset import Charset
 from crnn_jax.core.errors import UserError
-from crnn_jax.decoding import language_model
 from crnn_jax.decoding.language_model import (
     BEGIN,
     END,
-    NEVER,
     UNKNOWN,
     Automaton,
     NGram,
@@ -103,13 +100,6 @@ def test_the_automaton_is_the_same_model(texts, order, text):
     assert walk(automaton, ids) == pytest.approx(model.log_prob(text), rel=1e-5)
 
 
-def test_texts_beyond_what_is_counted_at_once(monkeypatch):
-    words = ["ab", "ba", "ab", "b", "ab", "ba"]
-    want = NGram.estimate(words, 3).entries
-    monkeypatch.setattr(language_model, "AT_ONCE", 2)
-    assert NGram.estimate(iter(words), 3).entries == want
-
-
 def test_what_was_never_seen():
     model = NGram.estimate(["ab", "ba"], 2)
     lm = model.for_charset(TABLE)  # the model has not seen "c"
@@ -173,13 +163,6 @@ def test_a_space_by_its_names(token):
     assert len(lm.end) == 4  # nothing, begin, "a", " "
 
 
-def test_words_among_the_characters_are_left_out():
-    model = read_arpa(changed("|", "word"), "lm")
-    want = [g for g in read_arpa(KENLM, "lm").entries if "|" not in g]
-    assert sorted(model.entries) == sorted(want)
-    assert BEGIN + "a" in model.entries
-
-
 @pytest.mark.parametrize(
     ("lines", "told"),
     [
@@ -211,28 +194,3 @@ def test_words_among_the_characters_are_left_out():
 def test_a_file_that_is_none_is_told(lines, told):
     with pytest.raises(UserError, match=told):
         read_arpa(lines, "lm.arpa")
-
-
-def test_minus_infinity_is_impossible_and_no_mistake():
-    lm = read_arpa(changed("-0.3\t", "-inf\t"), "lm").for_charset(Charset.from_characters("a|"))
-    assert_sound(lm, 3)
-    assert lm.log_prob.min() == np.float32(NEVER)
-
-
-cells = st.sampled_from(
-    ["-1", "0", "nan", "-inf", "1e400", "a", "b", "ab", "<s>", "</s>", "<unk>", "\u2581", "\t", ""]
-)
-odd_lines = st.sampled_from(
-    ["\\data\\", "ngram 1=2", "\\1-grams:", "\\2-grams:", "\\3-grams:", "\\end\\", "\\", ""]
-) | st.lists(cells, max_size=5).map(" ".join)
-
-
-@settings(max_examples=60)
-@given(st.data())
-def test_any_lines_are_a_model_or_told(data):
-    lines = list(KENLM)
-    for _ in range(data.draw(st.integers(1, 4))):
-        place = data.draw(st.integers(0, len(lines)))
-        lines[place : place + data.draw(st.integers(0, 2))] = [data.draw(odd_lines)]
-    with contextlib.suppress(UserError):
-        assert_sound(read_arpa(lines, "lm").for_charset(Charset.from_characters("ab ")), 4)

@@ -9,7 +9,6 @@ from crnn_jax.core.charset import Charset
 from crnn_jax.core.errors import UserError
 from crnn_jax.decoding.beam_search import beam_search
 from crnn_jax.decoding.lexicon import Lexicon
-from tests.testdata.brute_force import log_softmax
 
 TABLE = Charset.from_characters("abc")  # the blank is class 3
 words = st.lists(st.text("abc", min_size=1, max_size=5), min_size=1, max_size=8)
@@ -52,13 +51,6 @@ def test_the_prior_of_a_word_is_seen_from_its_first_character():
     lexicon = Lexicon.from_words(["aa", "ba", "a"], TABLE, np.log([1e-6, 1.0, 1e-6]))
     ((best,),) = beam_search(log_probs, np.array([2]), width=1, blank_id=3, lexicon=lexicon)
     assert TABLE.decode(best.ids) == "ba"
-
-
-def test_without_a_word_that_fits_the_list_is_empty():
-    lexicon = Lexicon.from_words(["aaa"], TABLE)  # wants five frames
-    log_probs = log_softmax(np.zeros((2, 5, 4)))
-    rows = beam_search(log_probs, np.array([4, 5]), width=9, blank_id=3, lexicon=lexicon)
-    assert [[TABLE.decode(h.ids) for h in row] for row in rows] == [[], ["aaa"]]
 
 
 def test_a_list_without_a_word_is_told():

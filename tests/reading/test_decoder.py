@@ -1,16 +1,13 @@
-import contextlib
 import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from crnn_jax.core.charset import Charset
 from crnn_jax.core.errors import UserError
 from crnn_jax.decoding.beam_search import beam_search
 from crnn_jax.decoding.language_model import NGram
-from crnn_jax.reading.decoder import Decoder, open_decoder, read_lexicon
+from crnn_jax.reading.decoder import open_decoder, read_lexicon
 from crnn_jax.reading.recognizer import Recognizer
 from tests.decoding.test_lexicon import words_of
 from tests.testdata.brute_force import log_softmax
@@ -53,28 +50,12 @@ def test_beam_search_of_the_networks_output(recognizer, images, beam):
         assert all(p >= h.log_prob - 1e-3 for p, h in zip(found, want, strict=True))
 
 
-def test_alone_as_in_a_batch(recognizer, images, beam):
-    order = np.random.default_rng(0).permutation(len(images))
-    moved = recognizer.read([images[i] for i in order], "beam", top_paths=3)
-    for i, reading in zip(order, moved, strict=True):
-        assert texts_of(reading) == texts_of(beam[i])
-        assert reading.confidence == pytest.approx(beam[i].confidence, rel=1e-3)
-
-
 def test_both_is_beam_search_with_the_greedy_text_beside_it(recognizer, images, beam):
     greedy = recognizer.read(images)
     for g, b, both in zip(greedy, beam, recognizer.read(images, "both"), strict=True):
         assert (both.text, both.decoder) == (b.text, "beam")
         assert both.greedy == both.to_json()["greedy"] == g.text
         assert "greedy" not in b.to_json()
-
-
-def test_temperature_changes_confidences_but_no_text(images, beam):
-    cool = Recognizer(tiny_variables()[0], tiny_metadata(temperature=3.0))
-    for a, b in zip(beam, cool.read(images, "beam", top_paths=3), strict=True):
-        assert texts_of(a) == texts_of(b)
-        assert b.confidence < a.confidence
-        assert b.alternatives[0][1] != pytest.approx(a.alternatives[0][1], rel=0.01)
 
 
 def test_words_and_a_language_model_are_listened_to(recognizer, images, beam):
@@ -117,14 +98,6 @@ def test_what_makes_no_sense_is_told(name, numbers, flag):
         open_decoder(CHARSET, name, **numbers)
 
 
-def test_nothing_to_read(recognizer):
-    assert recognizer.read([], "both") == []
-    logits, lengths = np.zeros((2, 3, 37), np.float32), np.zeros(2, np.int32)
-    decoded = Decoder("both").decode(logits, lengths, 1.0, blank_id=CHARSET.blank_id)
-    assert decoded.id_lengths.tolist() == [[0], [0]]
-    assert decoded.log_prob.tolist() == [[0.0], [0.0]]
-
-
 def test_lists_of_words(tmp_path):
     (path := tmp_path / "words.txt").write_bytes(b"\xef\xbb\xbfCab\r\nba\r\n\r\nxyz\r\nab")
     lexicon = read_lexicon(path, TABLE)
@@ -153,20 +126,3 @@ def test_a_list_that_is_none_is_told(tmp_path, content, where):
     (path := tmp_path / "words.txt").write_bytes(content)
     with pytest.raises(UserError, match=where):
         read_lexicon(path, TABLE)
-
-
-@settings(max_examples=100)
-@given(
-    st.lists(
-        st.tuples(st.text("abcé\0 \r"), st.sampled_from(["", "\t", "\t3", "\tnan", "\t1e-320"])),
-        max_size=4,
-    ),
-    st.binary(max_size=3),
-)
-def test_any_list_is_taken_or_told(tmp_path_factory, lines, behind):
-    path = tmp_path_factory.mktemp("any") / "words.txt"
-    path.write_bytes("\n".join(map("".join, lines)).encode() + behind)
-    with contextlib.suppress(UserError):
-        lexicon = read_lexicon(path, TABLE)
-        assert len(lexicon) > 0
-        assert lexicon.trie.best[0] <= 1e-6

@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from crnn_jax.core.errors import UserError
 from crnn_jax.core.model_file import load_model, save_model
 from crnn_jax.reading.decoder import Decoder
 from crnn_jax.reading.evaluator import (
@@ -69,14 +68,6 @@ def test_only_the_temperature_is_another(tmp_path, half):
     before = path.read_bytes()
     save_calibrated(path, path, 1.0)  # in place
     assert path.read_bytes() == before
-
-
-def test_no_image(recognizer, tmp_path):
-    (tmp_path / "broken.png").write_bytes(b"no picture")
-    (tmp_path / "all.txt").write_text("broken.png abc\n")
-    source = open_annotation(recognizer, str(tmp_path / "all.txt"))
-    with pytest.raises(UserError, match="no picture to calibrate on"):
-        find_temperature(recognizer, [source])
 
 
 def test_a_report_shows_places_of_what_was_read_and_of_nothing_else(recognizer, tmp_path):

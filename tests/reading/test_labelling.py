@@ -1,6 +1,5 @@
 import os
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -46,9 +45,3 @@ def test_every_image_that_is_left_out_is_counted(tmp_path):
     assert labels.lines == [f"{os.path.relpath('a.png', tmp_path)}\tright"]
     assert str(labels).startswith(f"{tmp_path / 'new.tsv'}: 1 of 6; left out: 1 below 0.5, ")
     assert len(labels.left_out) == 5
-
-
-@pytest.mark.parametrize("confidence", [-0.1, 1.1, float("nan")])
-def test_a_confidence_is_a_probability(tmp_path, confidence):
-    with pytest.raises(UserError, match="want 0 to 1"):
-        Labels(str(tmp_path / "new.tsv"), confidence)

@@ -1,14 +1,11 @@
 """Models by file and by workdir; files sound by their checksum that state what cannot be."""
 
-import contextlib
 import copy
 import functools
 
 import jax
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from crnn_jax.core.errors import UserError
 from crnn_jax.core.model_file import flatten
@@ -99,29 +96,6 @@ def test_weights_of_another_network_or_none(path, value, key):
         flatten(variables)[path].reshape(-1)[0] = value
     with pytest.raises(UserError, match=key):
         LoadedModel.of(variables, metadata, "some.file")
-
-
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
-    max_leaves=4,
-)
-
-
-@settings(max_examples=60)
-@given(st.data())
-def test_any_value_in_any_place_is_taken_or_told(data):
-    _, metadata = stated()
-    inside = data.draw(st.sampled_from([metadata, metadata["model"], metadata["preprocessing"]]))
-    inside[data.draw(st.sampled_from(sorted(inside)))] = data.draw(JSON)
-    with contextlib.suppress(UserError):
-        made = LoadedModel.of(tiny_variables()[0], metadata, "some.file")
-        assert made.preprocessing.target_width(48, 100) <= 1 << 16
-
-
-def test_a_folder_that_is_no_workdir_is_told(tmp_path):
-    with pytest.raises(UserError, match="a folder without checkpoints"):
-        open_model(tmp_path)
 
 
 def test_a_workdir_opens_by_its_best_model(tmp_path):

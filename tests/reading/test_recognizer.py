@@ -1,7 +1,6 @@
 import copy
 import io
 import math
-import warnings
 
 import numpy as np
 import pytest
@@ -131,14 +130,6 @@ def test_a_bad_picture_is_named_or_returned(recognizer, pictures, tmp_path):
     assert_same(second, recognizer.read(pictures[1])[0])
 
 
-def test_a_whole_photo_gets_a_warning(recognizer, pictures):
-    with pytest.warns(UserWarning, match="4032 x 3024 pixels look like a whole photo"):
-        recognizer.read(np.zeros((3024, 4032), np.uint8))
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        recognizer.read(np.zeros((300, 4032), np.uint8))
-
-
 def test_a_fixed_width_model(tmp_path):
     fixed = Preprocessing(width=100).to_metadata()
     reader = Recognizer.load(write_tiny_model(tmp_path / "m", preprocessing=fixed))
@@ -175,9 +166,3 @@ def test_scores_that_are_no_numbers_are_told():
     for decoder in ("greedy", "beam"):
         with pytest.raises(UserError, match=r"^some\.file: its scores are not numbers"):
             reader.read(noise_pictures(1), decoder)
-
-
-def test_load_tells_where_no_model_ships(monkeypatch, tmp_path):
-    monkeypatch.setattr("crnn_jax.reading.recognizer.SHIPPED", str(tmp_path / "none"))
-    with pytest.raises(UserError, match="-m MODEL"):
-        Recognizer.load()

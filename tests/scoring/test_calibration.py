@@ -8,7 +8,6 @@ from crnn_jax.scoring.calibration import (
     best_temperature,
     coverage_at_precision,
     expected_calibration_error,
-    reliability,
     summary,
 )
 
@@ -61,18 +60,3 @@ def test_the_temperature_that_made_them_is_found(true):
     assert found == pytest.approx(true, rel=0.06)
     want = -np.where(right, log_prob(true), np.log1p(-np.exp(log_prob(true)))).mean()
     assert loss == pytest.approx(want, abs=1e-3)
-
-
-@pytest.mark.parametrize("log_prob", [0.0, -np.inf])
-def test_certain_and_wrong_costs_much_but_not_all(log_prob):
-    log_probs = np.array([[log_prob, -1.0], [log_prob, -1.0]])
-    found, loss = best_temperature(np.array([1.0, 2.0]), log_probs, np.array([True, False]))
-    assert found > 1.5
-    assert np.isfinite(loss)
-
-
-def test_reliability_counts_every_sample_once():
-    confidence = np.array([0.0, 0.05, 0.1, 0.15, 0.99, 1.0])
-    bins = reliability(confidence, np.array([False, True, False, True, True, True]))
-    assert [(b.low, b.samples, b.right) for b in bins] == [(0.0, 2, 1), (0.1, 2, 1), (0.9, 2, 2)]
-    assert bins[1].confidence == pytest.approx(0.125)

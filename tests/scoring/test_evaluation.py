@@ -3,12 +3,9 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from crnn_jax.core.charset import Charset
 from crnn_jax.scoring.evaluation import EvaluationResult, Prediction, Row, evaluate_batches
-from crnn_jax.scoring.metrics import Sums
 
 CHARSET = Charset.from_characters("abc")
 LABELS = ["ab", "c", "", "abc", "b"]
@@ -56,29 +53,6 @@ def test_every_sample_counts_once():
             evaluate_batches(perfect, batches, ListSource(), CHARSET)
 
 
-def test_a_batch_is_sent_before_the_one_before_is_counted():
-    order = []
-
-    class Late:
-        """An array of a device: it is waited for when it is looked at."""
-
-        def __init__(self, number, array):
-            self.number, self.array = number, array
-
-        def __array__(self, dtype=None, copy=None):
-            order.append(f"wait {self.number}")
-            return self.array
-
-    def predict(batch):
-        number = int(batch["id"][0])
-        order.append(f"send {number}")
-        got = perfect(batch)
-        return Late(number, got.ids), got.id_lengths, got.log_prob
-
-    evaluate_batches(predict, [make_batch([i]) for i in range(3)], ListSource(), CHARSET)
-    assert order == ["send 0", "send 1", "wait 0", "send 2", "wait 1", "wait 2"]
-
-
 @pytest.fixture
 def result():
     result = EvaluationResult()
@@ -113,29 +87,6 @@ def test_json_has_every_set_and_all_together(result):
     assert records[1]["reasons"] == {"missing file": 1, "unknown character": 1}
     assert records[2]["reasons"] == records[0]["reasons"] | records[1]["reasons"]
     json.dumps(records, allow_nan=False)
-
-
-@given(
-    st.lists(
-        st.tuples(
-            st.text("abAB1", max_size=120),
-            st.none() | st.text("abAB1", max_size=12),
-            st.none() | st.floats(0.01, 100),
-        )
-    )
-)
-def test_every_sample_is_in_one_group(found):
-    result, whole = EvaluationResult(), Sums()
-    for i, (label, text, aspect) in enumerate(found):
-        result.add(Row(i, "p", "s", label, text, 0.5 if text is not None else math.nan))
-        whole.add(label, text)
-        if aspect is not None:
-            result.aspects["s", i] = aspect
-    for groups in result.groups("s").values():
-        parts = sum(groups.values(), Sums())
-        assert parts.similarity == pytest.approx(whole.similarity)
-        parts.similarity = whole.similarity
-        assert parts == whole
 
 
 def test_groups_and_their_order():

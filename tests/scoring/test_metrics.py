@@ -1,5 +1,3 @@
-import math
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -41,11 +39,6 @@ def test_long_texts():
     b = a.replace("fox", "cat").replace("the ", "")
     assert edit_distance(a, b) == table_distance(a, b) > 30
     assert len(edits("a" * 9000, "b" * 9000)) == 1000  # a whole page does not fill memory
-
-
-def test_edits_of_a_word():
-    assert edits("cat", "at") == [("c", ""), ("a", "a"), ("t", "t")]
-    assert edits("l0g", "log!") == [("l", "l"), ("0", "o"), ("g", "g"), ("", "!")]
 
 
 def test_confusions_are_counted_over_samples():
@@ -107,16 +100,6 @@ def test_shares(readings, metrics):
     if readings in ([], [("", None)]):  # a share of nothing is left out
         assert "cer" not in sums.metrics()
         assert "accuracy_alphanumeric" not in sums.metrics()
-
-
-def test_parts_add_up_to_the_whole():
-    pairs = [("ab", "ab"), ("cd", "x"), ("ef", None), ("", "q")]
-    whole, parts = Sums(), [Sums(), Sums()]
-    for i, (label, text) in enumerate(pairs):
-        for sums in (whole, parts[i % 2]):
-            sums.add(label, text, loss=i if i else math.nan)
-    parts[0].reasons["a"] = whole.reasons["a"] = 2
-    assert parts[0] + parts[1] == whole
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,8 @@ from crnn_jax.core.errors import UserError
 from crnn_jax.scoring.compare import compare
 from crnn_jax.scoring.evaluation import EvaluationResult, Row
 from crnn_jax.scoring.output import (
-    is_folder,
     markdown_page,
     prediction_lines,
-    predictions_file,
     read_predictions,
     require_writable,
     table,
@@ -70,17 +68,6 @@ def test_tables(result):
     assert any(line.startswith("| 4 | 2 | 50.00 (9.5-90.5) |") for line in lines)
 
 
-def test_endings_tell_what_a_file_holds(tmp_path, result):
-    for name, first in (("r.md", "# Evaluation"), ("r.tsv", "id\t"), ("r.json", '{"id": 0')):
-        write_outputs(str(tmp_path / name), result, {})
-        assert (tmp_path / name).read_text().startswith(first)
-    write_outputs(None, result, {})
-    (tmp_path / "rows").write_text("")
-    folders = {str(tmp_path): True, "new/": True, "new": True, "new.tsv": False}
-    for path, is_one in folders.items() | {(str(tmp_path / "rows"), False)}:
-        assert is_folder(path) == is_one
-
-
 def test_what_cannot_be_written_is_told_before(tmp_path):
     (tmp_path / "file").write_text("kept")
     require_writable(str(tmp_path / "file"), None, str(tmp_path / "new.tsv"), str(tmp_path / "d"))
@@ -126,11 +113,3 @@ def test_another_file_is_told_with_its_line(tmp_path, name, content, where):
         (tmp_path / name).write_bytes(content)
     with pytest.raises(UserError, match=where):
         read_predictions(str(tmp_path / name))
-
-
-def test_predictions_or_a_model(tmp_path):
-    assert predictions_file("x/p.tsv") == "x/p.tsv"
-    assert predictions_file("model.safetensors") is None
-    assert predictions_file(str(tmp_path)) is None  # a workdir
-    (tmp_path / "predictions.tsv").write_text("")
-    assert predictions_file(str(tmp_path)) == str(tmp_path / "predictions.tsv")

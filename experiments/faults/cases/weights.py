@@ -6,15 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from experiments.faults.cases.case import Case, write
-from tests.testdata.pth_files import (
-    crnn,
-    dictionary,
-    legacy,
-    number,
-    storage,
-    tensor,
-    zipped,
-)
+from tests.testdata.pth_files import crnn, dictionary, number, storage, tensor, zipped
 
 
 class Payload:
@@ -36,7 +28,7 @@ def cases(folder: Path) -> Iterator[Case]:
     evil = pickle.dumps({"cnn.conv0.weight": Payload()})
     says = "its pickle imports posix.system"
     yield case("pickle that runs a command", zipped(folder / "evil.pth", evil), says)
-    yield case("the old format", legacy(folder / "old.pth", evil, 6), "a bare pickle")
+    yield case("the old format", write(folder / "old.pth", evil), "a bare pickle")
     content = sound.read_bytes()
     yield case("cut in half", write(folder / "cut.pth", content[: len(content) // 2]), "cut.pth: ")
     for name, changes in (
