@@ -176,10 +176,6 @@ def run(
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """What the file's own runtime reads, in a process where ours cannot be imported.
 
-    Args:
-        images: uint8 [h w c] each, resized.
-        files: paths of encoded images, or the bytes, for formats that take them.
-
     Returns:
         (of each image 'logits' or 'probabilities' [t k], perhaps 'ids' [t] and 'text'; the other
         answers of `runtimes`).

@@ -37,15 +37,10 @@ def import_weights(
     ignore_case: bool | None = None,
     width: int | None = None,
 ) -> Imported:
-    """Reads another program's CRNN.
+    """Reads another program's CRNN; options as of the command.
 
-    Args:
-        path: CRNN.tf2's `.h5` or `.weights.h5`; crnn.pytorch's `.pth` or `.safetensors`.
-        table: CRNN.tf2's table file, one class a line.
-        alphabet: or the characters in the order of their classes, without the blank, which CRNN.tf2
-            has last and crnn.pytorch first.
-        ignore_case: labels were folded to one case; None: true where the characters have only one.
-        width: of the network's input in pixels, 0 for free width; None: as in the source.
+    `alphabet` is without the blank, which CRNN.tf2 has last and crnn.pytorch first. Without
+    `ignore_case` it is true where the characters have only one; without `width` it is the source's.
     """
     name = os.fspath(path)
     if (table is None) == (alphabet is None):

@@ -1,7 +1,6 @@
 """Sweeps: the points of a list, or trials that Optuna draws, each trained in a workdir of its own.
 
-Both are a study of Optuna's, in the sweep's folder or in a database that machines share. A killed
-sweep goes on: what it left unfinished is trained to the end first.
+Both are a study of Optuna's. A killed sweep goes on: what it left unfinished comes first.
 """
 
 import contextlib
@@ -172,14 +171,9 @@ def run(
             yield trial
 
     def begin(trial: optuna.Trial) -> _Run:
-        workdir = folder / _name(trial)
-        how = "goes on" if workdir.exists() else "begun"
-        workdir.mkdir(exist_ok=True)  # from here on it is found again
         if suggest:  # asked once more, a trial suggests the same
             trial.set_user_attr("changes", suggest(trial))
-        changes = trial.user_attrs["changes"]
-        say(f"{workdir.name}: {how}, {' '.join(flags_of(changes))}")
-        return _Run(trial, workdir, [*arguments, *flags_of(changes)])
+        return _Run(trial, folder / _name(trial), arguments)
 
     following, running, failed = todo(), list[_Run](), 0
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # or they would run on
@@ -210,12 +204,16 @@ class _Run:
 
     def __init__(self, trial: optuna.Trial, workdir: Path, arguments: list[str]):
         self.trial, self.workdir, self.stopped = trial, workdir, False
+        changes = flags_of(trial.user_attrs["changes"])
+        how = "goes on" if workdir.exists() else "begun"
+        say(f"{workdir.name}: {how}, {' '.join(changes)}")
+        workdir.mkdir(exist_ok=True)  # from here on it is found again
         # A run that goes on writes some rows again.
         frozen = trial.study.get_trials(deepcopy=False)[trial.number]
         self._step, self._size = max(frozen.intermediate_values, default=0), 0
         with (workdir / ".lock").open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # a run that a killed sweep left behind ends first
-        words = [*TRAIN, *arguments, f"--workdir={workdir}"]
+        words = [*TRAIN, *arguments, *changes, f"--workdir={workdir}"]
         with (workdir / "log.txt").open("ab") as log:
             self.process = subprocess.Popen(words, stdout=log, stderr=log)
 
