@@ -14,6 +14,7 @@ import threading
 from collections.abc import Sequence
 
 from crnn_jax import cli
+from crnn_jax.core.errors import UserError
 
 LARGEST = "20mb"  # of a file that is dropped on the page
 # The pictures of a source tree, where this is one.
@@ -23,25 +24,18 @@ SHIPPED = os.path.join(os.path.dirname(os.path.dirname(__file__)), "example", "i
 def main(argv: Sequence[str] | None = None) -> int:
     """Serves the page until it is stopped; returns the exit code."""
     parser = cli.Parser("app", __doc__)
-    parser.add_argument("-m", "--model", help="model file or workdir (default: the one that ships)")
+    parser.add_model()
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (127.0.0.1)")
-    parser.add_argument("--port", type=int, default=7860, help="port to listen on (7860)")
+    parser.add_argument("--port", type=cli.number(1, 65535), default=7860, help="(7860)")
     parser.add_argument("--examples", default="", help="folder of pictures to offer")
     args = parser.parse_args(argv)
-    if not 0 < args.port < 65536:
-        parser.error(f"--port {args.port}: 1 to 65535")
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 
-    from crnn_jax import cpu_settings
-    from crnn_jax.core.errors import UserError
-
-    cpu_settings.apply()
-    from crnn_jax.reading import compilation_cache
+    cli.set_up_jax()
     from crnn_jax.reading.page import page
     from crnn_jax.reading.pictures import list_images
     from crnn_jax.reading.recognizer import Recognizer
 
-    compilation_cache.enable()
     folder = args.examples or (SHIPPED if os.path.isdir(SHIPPED) else "")
     examples = list_images(folder) if folder else []
     recognizer = Recognizer.load(args.model)

@@ -21,57 +21,35 @@ def main(argv: Sequence[str] | None = None) -> int:
     if any(word.startswith("--config") for word in words):
         return _preview(words)
     parser = cli.Parser("check", __doc__)
-    parser.add_argument(
-        "-a",
-        "--annotation",
-        "--annotation_paths",
-        nargs="+",
-        required=True,
-        metavar="ANNOTATION",
-        help="annotation files, or folders labelled by their file names; the first is for training",
-    )
-    parser.add_argument(
-        "-t", "--table", "--table_path", default="", help="character table (default: proposes one)"
-    )
-    parser.add_argument(
-        "--ignore_case", action="store_true", help="fold labels to the table's case"
-    )
-    parser.add_argument("--images", default="", help="folder at which the paths start")
-    parser.add_argument("--format", default="auto", help="as data.format in training")
+    about = "annotation files, or folders labelled by their file names; the first is for training"
+    parser.add_annotation(about, nargs="+", required=True, metavar="ANNOTATION")
+    about = "character table (default: proposes one)"
+    parser.add_argument("-t", "--table", "--table_path", default="", help=about)
+    parser.add_argument("--ignore_case", action="store_true", help="fold labels to one case")
     parser.add_argument("--geometry", default="keras", help="frames of a width: keras or torch")
     parser.add_argument("--width", type=int, default=0, help="fixed width in pixels; 0 = free")
     parser.add_argument("--min_width", type=int, default=32, help="pixels, with free width")
     parser.add_argument("--max_width", type=int, default=1024, help="pixels, with free width")
-    parser.add_argument(
-        "--max_label_length", type=int, default=0, help="characters; 0 = what the width allows"
-    )
-    parser.add_argument(
-        "--decode",
-        type=int,
-        default=20_000,
-        help="pictures of each set to decode, spread over it; -1 all (default: 20,000)",
-    )
-    parser.add_argument(
-        "--hash", action="store_true", help="find equal files under different names (reads all)"
-    )
-    parser.add_argument("--buckets", type=int, default=12, help="widths to propose, at most")
+    about = "characters; 0 = what the width allows"
+    parser.add_argument("--max_label_length", type=int, default=0, help=about)
+    about = "pictures of each set to decode, spread over it; -1 all (20,000)"
+    parser.add_argument("--decode", type=int, default=20_000, help=about)
+    about = "find equal files under different names (reads all)"
+    parser.add_argument("--hash", action="store_true", help=about)
+    about = "widths to propose, at most (12)"
+    parser.add_argument("--buckets", type=cli.number(1), default=12, help=about)
     parser.add_argument("--json", action="store_true", help="one JSON object instead of text")
     parser.add_argument("-o", "--output", help="write to this file")
     args = parser.parse_args(words)
-    if args.buckets < 1:
-        parser.error(f"--buckets {args.buckets}: at least 1")
 
     from crnn_jax.core.preprocessing import Preprocessing
     from crnn_jax.data.check import inspect, text_of
 
-    widths = {name: getattr(args, name) for name in ("width", "min_width", "max_width")}
-    report = inspect(args.annotation, args, Preprocessing(**widths))
+    rule = Preprocessing(width=args.width, min_width=args.min_width, max_width=args.max_width)
+    report = inspect(args.annotation, args, rule)
     with cli.output(args.output) as stream:
-        if args.json:
-            print(cli.json_line(report), file=stream)
-        else:
-            for line in text_of(report):
-                print(line, file=stream)
+        for line in [cli.json_line(report)] if args.json else text_of(report):
+            print(line, file=stream)
     return 0
 
 

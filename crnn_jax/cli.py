@@ -1,18 +1,9 @@
 """What every command shares: reading flags, reporting mistakes, the `crnn-jax` entry point.
 
-Synopsis:
+    parser = cli.Parser('demo', __doc__)
+    parser.add_argument('--beam_width', type=cli.number(1))  # --beam-width works too
 
-    def main(argv=None):
-        parser = cli.Parser('demo', __doc__)
-        parser.add_argument('--beam_width', type=int, default=10)   # --beam-width works too
-        args = parser.parse_args(argv)
-        from crnn_jax.reading.recognizer import Recognizer           # heavy: after parsing
-        ...
-
-    if __name__ == '__main__':
-        cli.run(main)
-
-Nothing heavy is imported here, so that `--help` answers at once.
+Nothing heavy is imported before flags are read, so that `--help` answers at once.
 """
 
 import argparse
@@ -49,17 +40,42 @@ EXIT_BROKEN_PIPE = 141  # 128 + SIGPIPE: `demo ... | head` ended before us
 class Parser(argparse.ArgumentParser):
     """`argparse.ArgumentParser` whose long flags take '-' and '_' alike, one line per error."""
 
-    def __init__(self, command: str, description: str | None = None, **kwargs: Any) -> None:
-        kwargs.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
-        # Abbreviations would turn every new flag into a possible break of somebody's script.
-        kwargs.setdefault("allow_abbrev", False)
-        super().__init__(prog=f"crnn-jax {command}", description=description, **kwargs)
+    def __init__(self, command: str, description: str | None = None) -> None:
+        super().__init__(
+            prog=f"crnn-jax {command}",
+            description=description,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            # Abbreviations would turn every new flag into a possible break of somebody's script.
+            allow_abbrev=False,
+        )
 
     def add_argument(self, *names: Any, **kwargs: Any) -> argparse.Action:
         """As in argparse; a long flag is stored in its '_' spelling."""
         return super().add_argument(*(_underscored(name) for name in names), **kwargs)
 
-    def add_settled(self, *names: str, answer: str) -> None:
+    def add_model(self) -> None:
+        """Adds `-m`, for `LoadedModel.open` and `Recognizer.load`."""
+        about = "model file or workdir (default: the one that ships)"
+        self.add_argument("-m", "--model", help=about)
+
+    def add_annotation(self, about: str, **kwargs: Any) -> None:
+        """Adds `-a`, and where its paths start and what its lines look like."""
+        self.add_argument("-a", "--annotation", "--annotation_paths", help=about, **kwargs)
+        self.add_argument("--images", default="", help="folder at which the paths start")
+        self.add_argument("--format", default="auto", help="as data.format in training")
+
+    def add_decoder(self, default: str) -> None:
+        """Adds the flags that say how texts are found in the network's output."""
+        about = f"greedy, beam or both (default: {default})"
+        self.add_argument("--decoder", default=default, help=about)
+        self.add_argument("--beam_width", type=int, help="texts kept from frame to frame (10)")
+        self.add_argument("--top_paths", type=int, help="texts a picture: alternatives too (1)")
+        self.add_argument("--lexicon", help="file of words: beam search finds no others")
+        self.add_argument("--lm", help="language model, for beam search: an ARPA file")
+        self.add_argument("--lm_weight", type=float, help="of its log-probabilities")
+        self.add_argument("--length_bonus", type=float, help="nats a character, with --lm")
+
+    def add_settled(self, *names: str, answer: str = "the model file holds it") -> None:
         """Accepts a flag of CRNN.tf2 that is not needed any more, and its value; says why."""
 
         class Answer(argparse.Action):
@@ -67,6 +83,12 @@ class Parser(argparse.ArgumentParser):
                 print(f"note: {args[-1]} is not needed: {answer}", file=sys.stderr)
 
         self.add_argument(*names, action=Answer, help=argparse.SUPPRESS)
+
+    def add_settled_by_model(self) -> None:
+        """Accepts CRNN.tf2's flags about characters and pictures."""
+        self.add_settled("-t", "--table_path", "--table")
+        self.add_settled("-w", "--img_width")
+        self.add_settled("--img_channels")
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """As in argparse; `--beam-width=5` is read as `--beam_width=5` (a value is left alone)."""
@@ -81,23 +103,32 @@ class Parser(argparse.ArgumentParser):
         sys.exit(EXIT_MISTAKE)
 
 
-def add_decoder_flags(parser: Parser, default: str) -> None:
-    """Adds the flags that say how texts are found in the network's output."""
-    parser.add_argument(
-        "--decoder", default=default, help=f"greedy, beam or both (default: {default})"
-    )
-    parser.add_argument("--beam_width", type=int, help="texts kept from frame to frame (10)")
-    parser.add_argument("--top_paths", type=int, help="texts a picture: alternatives too (1)")
-    parser.add_argument("--lexicon", help="file of words: beam search finds no others")
-    parser.add_argument("--lm", help="language model, for beam search: an ARPA file of characters")
-    parser.add_argument("--lm_weight", type=float, help="of its log-probabilities")
-    parser.add_argument("--length_bonus", type=float, help="nats a character, with --lm")
-
-
 def decoder_options(args: argparse.Namespace) -> dict[str, Any]:
-    """What was given of `add_decoder_flags`, as `open_decoder` takes it, without the name."""
+    """What was given of `add_decoder`, as `open_decoder` takes it, without the name."""
     names = ("beam_width", "top_paths", "lexicon", "lm", "lm_weight", "length_bonus")
     return {name: value for name in names if (value := getattr(args, name)) is not None}
+
+
+def number(least: int, most: int = sys.maxsize) -> Callable[[str], int]:
+    """A flag's `type`: a whole number within bounds."""
+
+    def whole_number(text: str) -> int:
+        if not least <= int(text) <= most:
+            bounds = f"at least {least}" if most == sys.maxsize else f"{least} to {most}"
+            raise argparse.ArgumentTypeError(f"{text}: must be {bounds}")
+        return int(text)
+
+    return whole_number
+
+
+def set_up_jax() -> None:
+    """For a command that computes, once its flags are read: the process's and JAX's settings."""
+    from crnn_jax import cpu_settings
+
+    cpu_settings.apply()  # before JAX is imported
+    from crnn_jax.reading import compilation_cache
+
+    compilation_cache.enable()
 
 
 def run(
@@ -105,34 +136,34 @@ def run(
 ) -> NoReturn:
     """Calls a command's `main(argv)` and ends the process with its exit code (None: 0).
 
-    A `UserError` becomes one line on stderr and exit code 2; Ctrl-C one line and 130; a reader
-    of our output that went away (`| head`) nothing at all; a disk that is full one line. Any other
-    exception is a bug and keeps its traceback.
+    A `UserError` or a full disk becomes one line on stderr and exit code 2; Ctrl-C one line and
+    130; a reader of our output that went away (`| head`) nothing. Any other exception is a bug and
+    keeps its traceback.
     """
     for stream in (sys.stdout, sys.stderr):
         # A file name or a text that the terminal cannot show must not end the program.
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
+    message = ""
     try:
         code = main(argv) or 0
         sys.stdout.flush()
     except UserError as error:
-        print(f"error: {_one_line(str(error))}", file=sys.stderr)
-        code = EXIT_MISTAKE
+        code, message = EXIT_MISTAKE, f"error: {error}"
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        code = EXIT_INTERRUPTED
+        code, message = EXIT_INTERRUPTED, "interrupted"
     except OSError as error:
         gone = isinstance(error, BrokenPipeError)
         if not gone and error.errno not in FULL:
             raise
         # Python flushes stdout once more while it ends; give it somewhere to go.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = EXIT_BROKEN_PIPE
+        code = EXIT_BROKEN_PIPE if gone else EXIT_MISTAKE
         if not gone:
             where = error.filename or "the output"
-            print(f"error: {where}: cannot be written: {error.strerror}", file=sys.stderr)
-            code = EXIT_MISTAKE
+            message = f"error: {where}: cannot be written: {error.strerror}"
+    if message:
+        print(_one_line(message), file=sys.stderr)
     sys.exit(code)
 
 

@@ -10,17 +10,14 @@ The library makes none: they hold for the whole process.
 | 0.11.0 | crashes (39257) |
 | 0.12.0.1 | the programs of all three issues give what they should |
 
-This network it computes rightly: its gradients are as near to float64's as XLA's own, 2e-6 and 4e-6
-of their norm on 0.10.2, 0.11.2 and 0.12.0.1 (`experiments/faults/ynnpack.py`), and `en_36` reads
-the same classes, log p within 4e-5 (0.10.2 and 0.12.0.1). The crashes need arrays of 7 axes, and
-the network's have 4. So `Recognizer` in a program of one's own leaves it as it is. But 0.10.2
-trained 10 to 15 % slower with it (an earlier form of the network, 2 x86-64 cores), hence the flag.
+This network, whose arrays have 4 axes where the crashes need 7, it computes rightly
+(`experiments/faults/ynnpack.py`), so `Recognizer` in a program of one's own leaves it as it is. But
+0.10.2 trained 10 to 15 % slower with it (2 x86-64 cores), hence the flag.
 
 **Memory.** XLA asks for the memory of a step anew each time, and glibc gives back to the system
 what is large: 35,000 page faults a step of `crnn_small` in batches of 64, a tenth of its time. So
-memory that was used once is kept. The price is that a process stays as large as it ever was: 2.1
-instead of 1.3 GB in a training of `crnn_small` on eight widths, batches of 32. Reading pictures of
-5,000 widths stays level (0.77 GB).
+memory that was used once is kept, and a process stays as large as it ever was: 2.1 instead of 1.3
+GB in a training of `crnn_small` on eight widths. Reading images of 5,000 widths stays level.
 """
 
 import ctypes

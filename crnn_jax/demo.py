@@ -16,7 +16,7 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
-from crnn_jax import cli, cpu_settings
+from crnn_jax import cli
 from crnn_jax.core.errors import UserError
 
 AT_ONCE = 256  # pictures read together: more are not quicker, and nobody sees a line before
@@ -27,16 +27,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = cli.Parser("demo", __doc__)
     parser.add_argument("image", nargs="*", help="picture, or folder of pictures")
     parser.add_argument("-i", "--images", nargs="+", default=[], help="the same, by a flag")
-    parser.add_argument("-m", "--model", help="model file or workdir (default: the one that ships)")
-    cli.add_decoder_flags(parser, default="both")
+    parser.add_model()
+    parser.add_decoder(default="both")
     parser.add_argument("--json", action="store_true", help="JSON lines")
     parser.add_argument("-o", "--output", help="write there instead of stdout")
     about = "write the last texts as an annotation file too, PATH TAB TEXT"
     parser.add_argument("--write_annotations", metavar="FILE", help=about)
     about = "with --write_annotations: leave out what is read with less (0)"
     parser.add_argument("--min_confidence", type=float, metavar="P", help=about)
-    for settled in (("-t", "--table_path", "--table"), ("-w", "--img_width"), ("--img_channels",)):
-        parser.add_settled(*settled, answer="the model file holds it")
+    parser.add_settled_by_model()
     parser.add_settled("-b", "--batch_size", answer="a reading does not depend on it")
     args = parser.parse_intermixed_args(argv)  # flags may stand between pictures
     if not args.image + args.images:
@@ -44,8 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.min_confidence is not None and args.write_annotations is None:
         parser.error("--min_confidence goes with --write_annotations")
 
-    cpu_settings.apply()
-    from crnn_jax.reading import compilation_cache
+    cli.set_up_jax()
     from crnn_jax.reading.decoder import Decoder, open_decoder
     from crnn_jax.reading.labelling import Labels
     from crnn_jax.reading.pictures import PhotoWarning, list_images
@@ -53,7 +51,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Decoder(args.decoder)  # a wrong name is told before anything is read
     paths = [path for named in args.image + args.images for path in list_images(named)]
-    compilation_cache.enable()
     recognizer = Recognizer.load(args.model)
     decoder = open_decoder(recognizer.charset, args.decoder, **cli.decoder_options(args))
     labels = None
@@ -63,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with cli.output(args.output) as stream, warnings.catch_warnings():
             warnings.filterwarnings("always", category=PhotoWarning)
-            warnings.showwarning = _show_in_one_line
+            warnings.showwarning = lambda message, *_, **__: _say(f"warning: {message}")
             for start in range(0, len(paths), AT_ONCE):
                 some = paths[start : start + AT_ONCE]
                 readings = recognizer.read(some, decoder, errors="return")
@@ -72,14 +69,16 @@ def main(argv: Sequence[str] | None = None) -> int:
                         labels.add(path, reading)
                     if isinstance(reading, UserError):
                         failed = True
-                        print(f"error: {reading}", file=sys.stderr)
-                        continue
-                    line = _record(path, reading) if args.json else _line(path, reading)
-                    print(line, file=stream, flush=True)
+                        _say(f"error: {reading}")
+                    elif args.json:
+                        line = cli.json_line({"path": path, **reading.to_json()})
+                        print(line, file=stream, flush=True)
+                    else:
+                        print(_line(path, reading), file=stream, flush=True)
     finally:
         if labels is not None:  # Ctrl-C, or a reader that goes away, loses nothing that was read
             labels.write()
-            print(labels, file=sys.stderr)
+            _say(str(labels))
     return cli.EXIT_MISTAKE if failed else 0
 
 
@@ -92,12 +91,8 @@ def _line(path: str, reading: Any) -> str:
     return ", ".join([f"Path: {shown}", *texts, f"probability: {reading.confidence:.3f}"])
 
 
-def _record(path: str, reading: Any) -> str:
-    return cli.json_line({"path": path, **reading.to_json()})
-
-
-def _show_in_one_line(message: Warning | str, *_: Any, **__: Any) -> None:
-    print(f"warning: {message}", file=sys.stderr)
+def _say(line: str) -> None:
+    print(line, file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from crnn_jax import cli, cpu_settings
+from crnn_jax import cli
 
 OUTPUT = """FOLDER: result.json, result.md, predictions.tsv; FILE: every sample with its reading
 (of both: beam search's) as TSV, or JSON lines for .json(l); the tables for .md"""
@@ -37,16 +37,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         about = dict(zip("AB", args.compare, strict=True))
         output.write_outputs(args.output, a, about, found, b)
         return 0
-    cpu_settings.apply()
-    from crnn_jax.reading import compilation_cache
+    cli.set_up_jax()
     from crnn_jax.reading.evaluator import Evaluator
     from crnn_jax.scoring import html_report
 
     if args.report:
         html_report.require_libraries()
-    compilation_cache.enable()
-    names = ("decoder", "batch_size", "format", "images", "split")
-    same = {name: getattr(args, name) for name in names} | {"options": cli.decoder_options(args)}
+    same = {k: getattr(args, k) for k in ("decoder", "batch_size", "format", "images", "split")}
+    same["options"] = cli.decoder_options(args)
     evaluator = Evaluator.open(args.model, args.annotation, **same)
     other: Any = None
     if args.compare and output.predictions_file(args.compare[0]) is not None:
@@ -74,33 +72,27 @@ def main(argv: Sequence[str] | None = None) -> int:
         _print_comparison(args, comparison, output.comparison_table(comparison))
     output.write_outputs(args.output, result, about, comparison, other)
     if args.report:
-        print(
-            f"report: {evaluator.report(args.report, result, about, comparison)}", file=sys.stderr
-        )
+        page = evaluator.report(args.report, result, about, comparison)
+        print(f"report: {page}", file=sys.stderr)
     return 0
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = cli.Parser("evaluate", __doc__)
-    names, about = ("-a", "--annotation", "--annotation_paths"), "file, or folder of labelled names"
-    parser.add_argument(*names, nargs="+", metavar="ANNOTATION", help=about)
-    parser.add_argument("-m", "--model", help="model file or workdir (default: the one that ships)")
-    parser.add_argument("--images", default="", help="folder at which the paths start")
-    parser.add_argument("--format", default="auto", help="of the annotation files")
+    parser.add_annotation("file, or folder of labelled names", nargs="+", metavar="ANNOTATION")
+    parser.add_model()
     about = "as data.split in training ('10%%', '0/5'): only what that keeps for validation"
     parser.add_argument("--split", default="", help=about)
-    cli.add_decoder_flags(parser, default="greedy")
-    parser.add_argument("-b", "--batch_size", type=int, default=64, help="pictures at once (64)")
+    parser.add_decoder(default="greedy")
+    about = "pictures at once (64)"
+    parser.add_argument("-b", "--batch_size", type=cli.number(1), default=64, help=about)
     parser.add_argument("--json", action="store_true", help="JSON lines instead of a table")
     parser.add_argument("-o", "--output", help=OUTPUT)
     parser.add_argument("--report", metavar="DIR", help="write an HTML report there")
     parser.add_argument("--compare", nargs="+", default=[], metavar="B", help=COMPARE)
     parser.add_argument("--calibrate", metavar="MODEL", help=CALIBRATE)
-    for settled in (("-t", "--table_path", "--table"), ("-w", "--img_width"), ("--img_channels",)):
-        parser.add_settled(*settled, answer="the model file holds it")
+    parser.add_settled_by_model()
     args = parser.parse_args(argv)
-    if args.batch_size < 1:
-        parser.error(f"-b {args.batch_size}: at least 1")
     if args.annotation is None and len(args.compare) != 2:
         parser.error("which samples? name them by -a/--annotation, or --compare two predictions")
     if args.annotation is None and args.report:

@@ -12,77 +12,49 @@ docs/deployment.md describes every format.
 import sys
 from collections.abc import Sequence
 
-from crnn_jax import cli, cpu_settings
+from crnn_jax import cli
 
-FORMATS = ("saved_model", "tflite", "keras", "stablehlo", "onnx")
+PLAN = ("output", "format", "post", "beam_width", "quantize", "batch", "width", "layout")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exports what the flags name; returns the exit code."""
     parser = cli.Parser("export", __doc__)
     parser.add_argument("-o", "--output", required=True, metavar="OUT", help="file or folder")
-    parser.add_argument("-m", "--model", help="model file or workdir (default: the one that ships)")
-    parser.add_argument("--format", choices=FORMATS, default="saved_model")
-    parser.add_argument(
-        "-p",
-        "--post",
-        choices=("none", "softmax", "greedy", "beam_search"),
-        help="what is made of the network's output inside (greedy; keras and onnx: none)",
-    )
-    parser.add_argument("--beam_width", type=int, default=10, help="of --post beam_search (10)")
-    parser.add_argument(
-        "--quantize",
-        choices=("none", "float16", "dynamic"),
-        default="none",
-        help="tflite: weights as float16, or as 8-bit integers (dynamic)",
-    )
-    parser.add_argument("--batch", type=int, default=0, help="tflite: fixed number of pictures")
-    parser.add_argument("--width", type=int, default=0, help="tflite: fixed width in pixels")
-    parser.add_argument(
-        "--layout",
-        choices=("standard", "opencv"),
-        default="standard",
-        help="onnx: 'opencv' for cv2.dnn.TextRecognitionModel",
-    )
+    parser.add_model()
+    formats = ("saved_model", "tflite", "keras", "stablehlo", "onnx")
+    parser.add_argument("--format", choices=formats, default="saved_model")
+    posts = ("none", "softmax", "greedy", "beam_search")
+    about = "what is made of the network's output inside (greedy; keras and onnx: none)"
+    parser.add_argument("-p", "--post", choices=posts, default="", help=about)
+    about = "of --post beam_search (10)"
+    parser.add_argument("--beam_width", type=cli.number(1), default=10, help=about)
+    kinds, about = ("none", "float16", "dynamic"), "tflite: 16-bit floats, or 8-bit integers"
+    parser.add_argument("--quantize", choices=kinds, default="none", help=about)
+    for flag, about in (
+        ("--batch", "tflite: fixed number of pictures"),
+        ("--width", "tflite: fixed width in pixels"),
+        ("--limit", "--verify: pictures of each annotation file, evenly spread"),
+    ):
+        parser.add_argument(flag, type=cli.number(0), default=0, help=about)
+    layouts, about = ("standard", "opencv"), "onnx: 'opencv' for cv2.dnn.TextRecognitionModel"
+    parser.add_argument("--layout", choices=layouts, default="standard", help=about)
     parser.add_argument("--overwrite", action="store_true", help="replace OUT where it exists")
-    parser.add_argument(
-        "--verify",
-        nargs="+",
-        metavar="ANNOTATION",
-        default=[],
-        help="compare on these annotation files, folders labelled by their file names, LMDB or "
-        "ArrayRecord",
-    )
-    parser.add_argument("--limit", type=int, default=0, help="pictures of each, evenly spread")
+    about = "compare on these annotation files, folders of labelled names, LMDB or ArrayRecord"
+    parser.add_argument("--verify", nargs="+", metavar="ANNOTATION", default=[], help=about)
     parser.add_argument("--images", default="", help="folder at which the annotations' paths start")
     parser.add_argument("--annotation_format", default="auto", help="of the annotation files")
-    answer = "the model file holds its characters"
-    parser.add_settled("-t", "--table_path", "--table", answer=answer)
-    parser.add_settled("-w", "--img_width", answer="the model file knows how to resize")
-    parser.add_settled("--img_channels", answer="the model file knows how many there are")
+    parser.add_settled_by_model()
     args = parser.parse_args(argv)
-    if min(args.batch, args.width, args.limit) < 0 or args.beam_width < 1:
-        parser.error("--batch, --width and --limit are at least 0, --beam_width at least 1")
 
-    cpu_settings.apply()
+    cli.set_up_jax()
     from crnn_jax.core.files import whole_file
     from crnn_jax.exporting.plan import ExportPlan
     from crnn_jax.exporting.verify import open_sources, verify
-    from crnn_jax.reading import compilation_cache
     from crnn_jax.reading.loaded_model import LoadedModel
 
-    plan = ExportPlan(
-        args.output,
-        args.format,
-        post=args.post or "",
-        beam_width=args.beam_width,
-        quantize=args.quantize,
-        batch=args.batch,
-        width=args.width,
-        layout=args.layout,
-    )
+    plan = ExportPlan(**{name: getattr(args, name) for name in PLAN})
     plan.require_room(overwrite=args.overwrite)
-    compilation_cache.enable()
     model = LoadedModel.open(args.model)
     # Before the export: a wrong name is told before half a minute of work.
     sources = open_sources(

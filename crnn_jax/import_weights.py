@@ -11,7 +11,6 @@ free width; crnn.pytorch's 100 x 32, (x / 255 - 0.5) / 0.5.
 
 import sys
 from collections.abc import Sequence
-from typing import Any
 
 from crnn_jax import cli
 
@@ -20,79 +19,51 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Imports what the flags name; returns the exit code."""
     parser = cli.Parser("import_weights", __doc__)
     parser.add_argument("weights", help="file to read")
-    parser.add_argument(
-        "-t", "--table", "--table_path", help="CRNN.tf2's table file: one character a line"
-    )
-    parser.add_argument(
-        "--alphabet",
-        help="instead of a table: the characters in the order of their classes, without the blank",
-    )
+    about = "CRNN.tf2's table file: one character a line"
+    parser.add_argument("-t", "--table", "--table_path", help=about)
+    about = "instead of a table: the characters in the order of their classes, without the blank"
+    parser.add_argument("--alphabet", help=about)
     parser.add_argument("-o", "--output", required=True, help="model file to write (.safetensors)")
-    parser.add_argument(
-        "-w",
-        "--width",
-        "--img_width",
-        type=int,
-        help="pixels every picture was stretched to, 0 for free width (default: the source's; "
-        "100 for CRNN.tf2 before its version 0.1)",
+    about = (
+        "pixels every picture was stretched to, 0 for free width (default: the source's; 100 for "
+        "CRNN.tf2 before its version 0.1)"
     )
-    parser.add_argument(
-        "--ignore_case",
-        choices=("yes", "no"),
-        help="labels were folded to one case (default: yes where the characters have only one)",
-    )
+    parser.add_argument("-w", "--width", "--img_width", type=cli.number(0), help=about)
+    about = "labels were folded to one case (default: yes where the characters have only one)"
+    parser.add_argument("--ignore_case", choices=("yes", "no"), help=about)
     parser.add_argument("--float16", action="store_true", help="half the size, 3 digits a weight")
     parser.add_argument("--json", action="store_true", help="say what was read as one JSON line")
     args = parser.parse_args(argv)
-    if args.width is not None and args.width < 0:
-        parser.error(f"--width {args.width}: pixels, or 0 for free width")
-    ignore_case = None if args.ignore_case is None else args.ignore_case == "yes"
 
     from crnn_jax.core.model_file import save_model
     from crnn_jax.importing.import_weights import import_weights
 
-    imported = import_weights(
+    variables, metadata, network = import_weights(
         args.weights,
         table=args.table,
         alphabet=args.alphabet,
-        ignore_case=ignore_case,
+        ignore_case=None if args.ignore_case is None else args.ignore_case == "yes",
         width=args.width,
     )
-    save_model(args.output, imported.variables, imported.metadata, float16=args.float16)
-    for note in imported.network.notes:
+    save_model(args.output, variables, metadata, float16=args.float16)
+    for note in network.notes:
         print(f"note: {note}", file=sys.stderr)
-    print(cli.json_line(_record(imported, args.output)) if args.json else _text(imported))
-    if not args.json:
-        print(f"written: {args.output}")
-    return 0
-
-
-def _record(imported: Any, output: str) -> dict[str, Any]:
-    network = imported.network
-    return {
-        "path": output,
-        "source": network.source,
-        "used": network.used,
-        "unused": network.unused,
-        "notes": network.notes,
-        "model": imported.metadata["model"],
-        "preprocessing": imported.metadata["preprocessing"],
-    }
-
-
-def _text(imported: Any) -> str:
-    model, image = imported.metadata["model"], imported.metadata["preprocessing"]
-    network = imported.network
+    model, image = metadata["model"], metadata["preprocessing"]
+    if args.json:
+        record = {"path": args.output, "source": network.source, "used": network.used}
+        record |= {"unused": network.unused, "notes": network.notes}
+        print(cli.json_line(record | {"model": model, "preprocessing": image}))
+        return 0
     colour = "grey" if image["channels"] == 1 else "RGB"
     width = f"{image['width']} px wide" if image["width"] else "of free width"
-    scaled = f"(x - {image['mean']:g}) / {image['scale']:g}"
-    lines = [
-        f"a network of {network.source}: {model['num_classes']} classes, {model['hidden']} units",
-        f"reads {colour} pictures {width}, as {scaled}",
-        f"used {len(network.used)} arrays: {', '.join(network.used)}",
-        f"not used {len(network.unused)}: {', '.join(network.unused) or 'none'}",
-    ]
-    return "\n".join(lines)
+    print(
+        f"a network of {network.source}: {model['num_classes']} classes, {model['hidden']} units\n"
+        f"reads {colour} pictures {width}, as (x - {image['mean']:g}) / {image['scale']:g}\n"
+        f"used {len(network.used)} arrays: {', '.join(network.used)}\n"
+        f"not used {len(network.unused)}: {', '.join(network.unused) or 'none'}\n"
+        f"written: {args.output}"
+    )
+    return 0
 
 
 if __name__ == "__main__":

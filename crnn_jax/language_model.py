@@ -22,18 +22,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = cli.Parser("language_model", __doc__)
     parser.add_argument("text", nargs="+", help="text file")
     parser.add_argument("-o", "--output", required=True, help="the ARPA file to write")
-    parser.add_argument(
-        "-m", "--model", help="model file or workdir: texts are folded to its characters' case"
-    )
-    parser.add_argument("--order", type=int, default=6, help="characters of an n-gram (6)")
-    parser.add_argument(
-        "--unit", default="word", help="what a picture shows: a word or a line of the text (word)"
-    )
+    about = "model file or workdir: texts are folded to its characters' case"
+    parser.add_argument("-m", "--model", help=about)
+    about = "characters of an n-gram (6)"
+    parser.add_argument("--order", type=cli.number(1, 10), default=6, help=about)
+    about = "what a picture shows: a word or a line of the text (word)"
+    parser.add_argument("--unit", choices=("word", "line"), default="word", help=about)
     args = parser.parse_args(argv)
-    if not 1 <= args.order <= 10:
-        parser.error(f"--order {args.order}: 1 to 10")
-    if args.unit not in ("word", "line"):
-        parser.error(f"--unit {args.unit}: word or line")
 
     from crnn_jax.core.charset import Charset
     from crnn_jax.core.files import whole_file

@@ -8,7 +8,7 @@ The same command goes on with a run that was stopped; a finished run says so.
 import sys
 from collections.abc import Sequence
 
-from crnn_jax import cli, cpu_settings, settings
+from crnn_jax import cli, settings
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -19,16 +19,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     run = settings.parse(arguments)
 
-    cpu_settings.apply()
-    from crnn_jax.reading import compilation_cache
+    cli.set_up_jax()  # a run that goes on need not compile again
     from crnn_jax.training.loop import train_and_evaluate
     from crnn_jax.training.metrics import NotFinite
     from crnn_jax.training.parallel import join
 
-    distributed, coordinator, processes, process = run.joining
-    if distributed or coordinator:
-        join(coordinator, processes, process)
-    compilation_cache.enable()  # a run that goes on need not compile again
+    if run.joining is not None:
+        join(*run.joining)
     try:
         train_and_evaluate(run.config, run.workdir, with_new_config=run.with_new_config)
     except NotFinite as error:

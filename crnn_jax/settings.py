@@ -17,30 +17,24 @@ from crnn_jax.core.errors import UserError
 
 
 class Run(NamedTuple):
-    """What the flags say.
+    """What the flags say."""
 
-    Attributes:
-        config: the locked config with its changes.
-        workdir: folder of the run.
-        with_new_config: go on although the workdir's run was begun with another config.
-        joining: (distributed, coordinator, processes, process), see `training.parallel.join`.
-    """
-
-    config: Any
+    config: Any  # locked, with its changes
     workdir: str
-    with_new_config: bool
-    joining: tuple[bool, str, int, int]
+    with_new_config: bool  # go on although the workdir's run was begun with another config
+    joining: tuple[str, int, int] | None  # arguments of `training.parallel.join`, or alone
 
 
 def parse(arguments: list[str]) -> Run:
     """Reads the flags; every mistake is a UserError of one line."""
     values = _flags()
     config, file = _config(values, arguments)
+    alone = not values.distributed and not values.coordinator
     return Run(
         config,
         values.workdir or default_workdir(str(file), config.data.train),
         values.resume == "with_new_config",
-        (values.distributed, values.coordinator, values.processes, values.process),
+        None if alone else (values.coordinator, values.processes, values.process),
     )
 
 
@@ -59,29 +53,20 @@ def default_workdir(config_file: str, train: str) -> str:
 
 def _flags() -> flags.FlagValues:
     values = flags.FlagValues()
-    own: dict[str, Any] = {"flag_values": values}
-    config_flags.DEFINE_config_file(
-        "config", None, "Config file; --config.key=value changes it.", **own
+    about = "Config file; --config.key=value changes it."
+    config_flags.DEFINE_config_file("config", None, about, flag_values=values)
+    about = "Go on although the config is not the one that the run was begun with."
+    choices = ["auto", "with_new_config"]
+    flags.DEFINE_enum("resume", "auto", choices, about, flag_values=values)
+    options: tuple[tuple[Any, str, Any, str], ...] = (
+        (flags.DEFINE_string, "workdir", "", "Folder of the run (runs/<config>-<data>)."),
+        (flags.DEFINE_bool, "distributed", False, "One process of many, as Slurm or TPUs tell."),
+        (flags.DEFINE_string, "coordinator", "", "The same by hand: address:port of the first."),
+        (flags.DEFINE_integer, "processes", 0, "How many processes there are."),
+        (flags.DEFINE_integer, "process", -1, "Which of them this is, from 0."),
     )
-    folder = "Folder of the run; runs/<config>-<data> if not given."
-    flags.DEFINE_string("workdir", "", folder, **own)
-    flags.DEFINE_bool(
-        "distributed",
-        False,  # noqa: FBT003
-        "One process of many; Slurm, Open MPI, Cloud TPU or GKE say where the others are.",
-        **own,
-    )
-    by_hand = "The same by hand: address:port of the first; then --processes and --process too."
-    flags.DEFINE_string("coordinator", "", by_hand, **own)
-    flags.DEFINE_integer("processes", 0, "How many processes there are.", **own)
-    flags.DEFINE_integer("process", -1, "Which of them this is, from 0.", **own)
-    flags.DEFINE_enum(
-        "resume",
-        "auto",
-        ["auto", "with_new_config"],
-        "with_new_config: go on although the config is not the one that the run was begun with.",
-        **own,
-    )
+    for define, name, default, about in options:
+        define(name, default, about, flag_values=values)
     return values
 
 

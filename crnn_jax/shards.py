@@ -17,18 +17,12 @@ from crnn_jax.core.errors import UserError
 def main(argv: Sequence[str] | None = None) -> int:
     """Writes as the flags say; returns the exit code."""
     parser = cli.Parser("shards", __doc__)
-    parser.add_argument(
-        "-a", "--annotation", required=True, help="file, or folder labelled by its file names"
-    )
-    parser.add_argument(
-        "-o", "--output", required=True, metavar="DIR", help="the set comes to DIR/words/1.0.0"
-    )
-    parser.add_argument("--images", default="", help="folder at which the paths start")
-    parser.add_argument("--format", default="auto", help="as data.format in training")
-    parser.add_argument("--shards", type=int, default=0, help="files; 0: by size (default)")
+    parser.add_annotation("file, or folder labelled by its file names", required=True)
+    about = "the set comes to DIR/words/1.0.0"
+    parser.add_argument("-o", "--output", required=True, metavar="DIR", help=about)
+    about = "files; 0: by size (default)"
+    parser.add_argument("--shards", type=cli.number(0), default=0, help=about)
     args = parser.parse_args(argv)
-    if args.shards < 0:
-        parser.error(f"--shards {args.shards}: at least 1, or 0 for a number by size")
 
     try:
         from crnn_jax.data.shards import write_shards

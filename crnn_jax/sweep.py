@@ -11,7 +11,6 @@ it was stopped. At the end: results.csv, results.md and results.svg, best first.
 account: pip install 'crnn_jax[sweep]'.
 """
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,27 +23,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = cli.Parser("sweep", __doc__)
     parser.add_argument("--config", required=True, help="config file with sweep(add) or suggest")
     parser.add_argument("--sweep_dir", default="", help="folder of the runs (sweeps/CONFIG)")
-    parser.add_argument("--jobs", type=int, default=1, help="runs at a time (1)")
+    parser.add_argument("--jobs", type=cli.number(1), default=1, help="runs at a time (1)")
     parser.add_argument("--dry_run", action="store_true", help="only list the points")
-    parser.add_argument("--trials", type=int, default=0, help="search: trials of the study in all")
-    parser.add_argument(
-        "--storage",
-        default="",
-        help="of the study: URL of a database, or a journal file that several machines see "
-        "(study.db in the sweep's folder)",
-    )
+    about = "search: trials of the study in all"
+    parser.add_argument("--trials", type=cli.number(0), default=0, help=about)
+    about = "search: a database's URL, or a journal file that several machines see"
+    parser.add_argument("--storage", default="", help=about)
     args, rest = parser.parse_known_args(argv)
     if wrong := [word for word in rest if not word.startswith("--config.")]:
         parser.error(f"unexpected {wrong[0]!r}; a setting of all points is --config.key=value")
-    if args.jobs < 1 or args.trials < 0:
-        parser.error(f"--jobs {args.jobs}, --trials {args.trials}: at least 1")
-    if not args.trials and args.storage:
-        parser.error("--storage is of a search: --trials=N")
-    if args.trials and args.dry_run:
-        parser.error("--dry_run lists points; a search draws its own as it goes")
-    file = Path(args.config.partition(":")[0])
-    if not file.is_file():
-        raise UserError(f"--config={args.config}: no such file")
+    if (args.storage and not args.trials) or (args.trials and args.dry_run):
+        parser.error("--storage is of a search, --trials=N; --dry_run lists points")
 
     from crnn_jax import settings
 
@@ -54,9 +43,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise UserError(f"a sweep needs: pip install 'crnn_jax[sweep]' ({error})") from None
 
     arguments = [f"--config={args.config}", *rest]
-    points = {} if args.trials else sweep.points_of(args.config)
-    suggest = sweep.suggest_of(args.config) if args.trials else None
-    for changes in [sweep.example(suggest)] if suggest else points.values():
+    settings.parse(arguments)
+    suggest, points = None, {}
+    if args.trials:
+        suggest, points["the first"] = sweep.suggest_of(args.config)
+    else:
+        points = sweep.points_of(args.config)
+    for changes in points.values():
         # A mistake in the last point is not to be found tomorrow.
         data = settings.parse([*arguments, *sweep.flags_of(changes)]).config.data
         if suggest and not data.validation and data.split == "none":
@@ -66,22 +59,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.dry_run:
         print("\n".join(points))
         return 0
-    folder = Path(args.sweep_dir or f"sweeps/{file.stem}")
+    name = Path(args.config.partition(":")[0]).stem
+    folder = Path(args.sweep_dir or f"sweeps/{name}")
     with sweep.hold(folder):
         storage = args.storage or f"sqlite:///{folder / 'study.db'}"
-        study = sweep.open_study(storage, file.stem, rest, prune=bool(suggest))
+        study = sweep.open_study(storage, name, rest, prune=bool(suggest))
         trials = args.trials or sweep.add_points(study, points)
-        failed = sweep.run(study, folder, arguments, suggest, trials, args.jobs, _say)
-        _say(sweep.counts(study))
+        failed = sweep.run(study, folder, arguments, suggest, trials, args.jobs)
+        sweep.say(sweep.counts(study))
         if rows := sweep.results(study):
             sweep.write_results(rows, folder)
             print("\n".join(sweep.markdown(rows)))
-            _say(f"written: results.csv, results.md and results.svg in {folder}")
+            sweep.say(f"written: results.csv, results.md and results.svg in {folder}")
     return 1 if failed else 0
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ The folder is laid out as MJSynth's: 1/1/2_Harbour_117.jpg, annotation.txt, labe
 The same seed, fonts and words give the same pictures, with any number of workers.
 """
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,7 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Parses flags and renders."""
     parser = cli.Parser("synthesize", __doc__)
     parser.add_argument("-o", "--output", metavar="DIR", help="new folder for the pictures")
-    parser.add_argument("--count", type=int, default=1000, help="number of pictures (1000)")
+    parser.add_argument("--count", type=cli.number(1), default=1000, help="pictures (1000)")
     parser.add_argument("--sheet", metavar="PNG", help=f"picture of the first {SHEET} samples")
     parser.add_argument("--style", default="scene", help="plain, scene, or a JSON file of changes")
     parser.add_argument("--fonts", default="auto", help="folder or files; auto: the system's")
@@ -35,49 +34,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if not args.output and not args.sheet:
         parser.error("nothing to make: -o DIR, --sheet PNG, or both")
-    if args.count < 1:
-        parser.error(f"--count {args.count}: at least 1 is expected")
-
-    source = _source(args)
-    if args.sheet:
-        from crnn_jax.synthetic.output import contact_sheet, save_image
-
-        save_image(Path(args.sheet), contact_sheet(source, range(min(args.count, SHEET))))
-        print(args.sheet)
-    if args.output:
-        from crnn_jax.synthetic.output import write_folder
-
-        done = 0
-        for done in write_folder(source, Path(args.output), args.count, args.workers):
-            if sys.stderr.isatty():
-                print(f"\r{done:,} of {args.count:,}", end="", file=sys.stderr)
-        if sys.stderr.isatty():
-            print(file=sys.stderr)
-        print(f"{args.output}: {done:,} pictures")
-    return 0
-
-
-def _source(args):
-    from types import SimpleNamespace
 
     from crnn_jax.core.charset import Charset
+    from crnn_jax.data.source import progress_bar
+    from crnn_jax.synthetic.output import contact_sheet, save_image, write_folder
     from crnn_jax.synthetic.source import SyntheticSource
 
     low, _, high = args.heights.partition("-")
-    if not (low.isdigit() and (high or low).isdigit() and 8 <= int(low) <= int(high or low)):
+    high = high or low
+    if not (low.isdigit() and high.isdigit() and 8 <= int(low) <= int(high)):
         raise UserError(f"--heights {args.heights}: H or LOW-HIGH in pixels is expected, from 8 up")
     table = Charset.read(args.table) if args.table else Charset.from_characters(CHARACTERS)
-    config = SimpleNamespace(
-        style=args.style,
-        words=args.words,
-        fonts=args.fonts,
-        count=args.count,
-        heights=(int(low), int(high or low)),
-        max_aspect=16.0,  # a file may be as wide as its word
-        color=args.color,
-        cache="auto",
-    )
-    return SyntheticSource(config, table, args.seed)
+    # The flags have the names of the config's keys; a file may be as wide as its word.
+    args.heights, args.max_aspect, args.cache = (int(low), int(high)), 16.0, "auto"
+    source = SyntheticSource(args, table, args.seed)
+    if args.sheet:
+        save_image(Path(args.sheet), contact_sheet(source, range(min(args.count, SHEET))))
+        print(args.sheet)
+    if args.output:
+        with progress_bar("pictures", args.count) as bar:
+            for done in write_folder(source, Path(args.output), args.count, args.workers):
+                bar.update(done - bar.n)
+        print(f"{args.output}: {args.count:,} pictures")
+    return 0
 
 
 if __name__ == "__main__":

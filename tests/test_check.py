@@ -50,7 +50,7 @@ def test_json_to_a_file(folder, tmp_path, capsys):
         (["-a", "FOLDER", "--table", "nowhere.txt"], "nowhere.txt: cannot be read"),
         (["-a", "FOLDER", "--images", "nowhere"], "data.images='nowhere'"),
         (["-a", "FOLDER", "--format", "csv"], "data.format='csv'"),
-        (["-a", "FOLDER", "--buckets", "0"], "--buckets 0"),
+        (["-a", "FOLDER", "--buckets", "0"], "--buckets: 0: must be"),
         (["-a", "FOLDER", "--tabel", "x"], "--tabel"),
     ],
 )

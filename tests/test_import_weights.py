@@ -74,7 +74,7 @@ def test_a_table_does_as_well_and_json_says_what_was_read(run, weights, tmp_path
         ("W --alphabet aa", "'a' stands twice"),
         ("W", "which characters?"),
         ("W --alphabet ab --table short.txt", "which characters?"),
-        ("W --alphabet ab --width -3", "--width -3"),
+        ("W --alphabet ab --width -3", "--img_width: -3: must be"),
         ("none.h5 --alphabet ab", "none.h5: cannot be read"),
         ("cut.h5 --alphabet ab", "cut.h5: damaged or cut short"),
         ("W --alphabet ab -o no/where.safetensors", "cannot be written"),

@@ -56,7 +56,7 @@ def test_workers_change_nothing_and_seeds_everything(tmp_path):
     ("flags", "message"),
     [
         ([], "nothing to make"),
-        (["-o", "out", "--count", "0"], "--count 0"),
+        (["-o", "out", "--count", "0"], "--count: 0: must be"),
         (["-o", "out", "--heights", "40-32"], "--heights 40-32"),
         (["-o", "out", "--style", "baroque"], "baroque"),
         (["-o", "out", "--words", "no/words.txt"], "no/words.txt"),

@@ -17,7 +17,7 @@ import numpy as np
 from crnn_jax.core.errors import UserError
 from crnn_jax.core.files import whole_file
 from crnn_jax.importing.keras import split_path
-from crnn_jax.importing.network import NORMS, Network, assemble
+from crnn_jax.importing.network import NORMS, Layers, Network, assemble
 from crnn_jax.models.config import ModelConfig
 from crnn_jax.models.crnn import POOLED
 from crnn_jax.reading.loaded_model import LoadedModel
@@ -32,11 +32,10 @@ _POOL_NAMES = {"pool1": "pool1", "pool2": "pool2", "pool3": "pool4", "pool4": "p
 
 
 def to_keras(model: Model, *, softmax: bool = False) -> "keras.Model":
-    """A Keras model with this model's weights; `softmax` for probabilities instead of logits.
+    """A Keras model with this model's weights, which normalises inside.
 
-    Returns:
-        [b height w c] levels 0 to 255 (float32; uint8 is cast) -> raw logits float32 [b t k]. It
-        normalises inside.
+    It maps levels 0 to 255 [b height w c] (float32; uint8 is cast) to raw logits float32 [b t k],
+    or with `softmax` to probabilities.
     """
     try:
         import keras
@@ -113,11 +112,10 @@ def from_keras(keras_model: "keras.Model", metadata: dict[str, Any]) -> Model:
     `metadata` is of the model that it was made from: characters and preprocessing stay.
     """
     name = "the Keras model"
-    layers = {
-        layer.name: {split_path(w.path)[1]: np.asarray(w) for w in layer.weights}
-        for layer in keras_model.layers
-        if layer.weights
-    }
+    layers: Layers = {}
+    for layer in keras_model.layers:
+        if layer.weights:
+            layers[layer.name] = {split_path(w.path)[1]: np.asarray(w) for w in layer.weights}
     old = ModelConfig.from_metadata(metadata)
     epsilon = {n: float(keras_model.get_layer(n).epsilon) for n in NORMS if n in layers}
     if len(epsilon) < len(NORMS):

@@ -35,47 +35,35 @@ Model = tuple[dict[str, Any], dict[str, Any]]  # as `loaded_model.open_model` re
 
 
 def export_onnx(
-    model: Model,
-    path: str | os.PathLike[str],
-    *,
-    layout: str = "standard",
-    post: str = "none",
+    model: Model, path: str | os.PathLike[str], *, layout: str = "standard", post: str = "none"
 ) -> list[str]:
-    """Writes an ONNX file (opset 17).
+    """Writes an ONNX file (opset 17) and returns the files written.
 
     Args:
         model: what `loaded_model.open_model` returns.
-        path: of the file.
+        path: of the file. Its `metadata_props` hold characters (a JSON list by class), blank_id,
+            ignore_case and preprocessing (JSON).
         layout: 'standard': images uint8 [b height w c] -> [b t k], batch and width free, normalised
             inside. 'opencv': [1 1 height width] of (level - 127.5) / 127.5 -> [t 1 k], the blank
             first, no `<UNK>`; width is the model's own or 100. The vocabulary is written beside it
             as `NAME_vocabulary.txt`, one character a line.
         post: 'softmax': output 'probabilities'; 'none': output 'logits'.
-
-    Returns:
-        The files written. `metadata_props` of the first hold characters (a JSON list by class),
-        blank_id, ignore_case and preprocessing (JSON).
     """
     graph = _Graph()
     variables, metadata = model
-    cfg = ModelConfig.from_metadata(metadata)
-    charset = Charset.from_metadata(metadata)
-    opencv = layout == "opencv"
+    cfg, charset = ModelConfig.from_metadata(metadata), Charset.from_metadata(metadata)
+    rule, opencv = metadata["preprocessing"], layout == "opencv"
     if opencv and cfg.channels != 1:
         raise UserError("layout opencv: OpenCV's reader takes grey pictures, this model reads RGB")
-    height = metadata["preprocessing"]["height"]
-    classes = list(range(cfg.num_classes))
     if opencv:
-        # The blank first; `<UNK>`, where it is never read, has no line in the vocabulary.
-        unknown = None if metadata.get("emit_unknown", False) else charset.unknown_id
-        others = [i for i in classes if i not in (charset.blank_id, unknown)]
-        classes = [charset.blank_id, *others]
-        width = metadata["preprocessing"]["width"] or OPENCV_WIDTH
-        x = graph.input("images", np.float32, [1, 1, height, width])
+        classes = opencv_classes(metadata)
+        width = rule["width"] or OPENCV_WIDTH
+        x = graph.input("images", np.float32, [1, 1, rule["height"], width])
         # From OpenCV's scale to levels, and from these to the network's own.
         x = graph.affine(x, OPENCV_SCALE / cfg.scale, (OPENCV_MEAN - cfg.mean) / cfg.scale)
     else:
-        x = graph.input("images", np.uint8, ["b", height, "w", cfg.channels])
+        classes = list(range(cfg.num_classes))
+        x = graph.input("images", np.uint8, ["b", rule["height"], "w", cfg.channels])
         x = graph.node("Cast", x, to=graph.onnx.TensorProto.FLOAT)
         x = graph.affine(x, 1 / cfg.scale, -cfg.mean / cfg.scale)
         x = graph.node("Transpose", x, perm=[0, 3, 1, 2])  # --> [b, c, h, w]
@@ -90,7 +78,7 @@ def export_onnx(
         "characters": json.dumps([charset.symbols[i] for i in classes], ensure_ascii=False),
         "blank_id": str(classes.index(charset.blank_id)),
         "ignore_case": json.dumps(charset.ignore_case),
-        "preprocessing": json.dumps(metadata["preprocessing"]),
+        "preprocessing": json.dumps(rule),
     }
     name = os.fspath(path)
     content = graph.serialize(x, output, [*shape, len(classes)], props)
@@ -102,6 +90,16 @@ def export_onnx(
     with whole_file(vocabulary) as file:
         file.write("".join(f"{charset.symbols[i]}\n" for i in classes[1:]))
     return [name, vocabulary]
+
+
+def opencv_classes(metadata: dict[str, Any]) -> list[int]:
+    """The classes of layout 'opencv': the blank first, without an `<UNK>` that is never read."""
+    charset = Charset.from_metadata(metadata)
+    left_out = {charset.blank_id}
+    if not metadata.get("emit_unknown", False):
+        left_out.add(charset.unknown_id)
+    others = [i for i in range(charset.num_classes) if i not in left_out]
+    return [charset.blank_id, *others]
 
 
 def _network(

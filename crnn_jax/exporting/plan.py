@@ -25,19 +25,9 @@ ENDINGS = {"keras": (".h5", ".hdf5"), "onnx": (".onnx",)}
 OWNERS = {"quantize": "tflite", "batch": "tflite", "width": "tflite", "layout": "onnx"}
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass
 class ExportPlan:
-    """One export.
-
-    Attributes:
-        output: file, or folder of a SavedModel.
-        format: a key of `POSTS`.
-        post: one of the format's; '': its default.
-        beam_width: texts that a beam search keeps from frame to frame.
-        quantize: of TFLite: 'none', 'float16' or 'dynamic'.
-        batch, width: fixed sizes for TFLite; 0: free.
-        layout: of ONNX: 'standard' or 'opencv'.
-    """
+    """One export, as the command's flags describe it; `post` '' is the format's default."""
 
     output: str
     format: str
@@ -50,8 +40,8 @@ class ExportPlan:
 
     def __post_init__(self) -> None:
         posts = POSTS[self.format]
-        object.__setattr__(self, "post", self.post or posts[0])
-        object.__setattr__(self, "output", os.path.normpath(self.output))
+        self.post = self.post or posts[0]
+        self.output = os.path.normpath(self.output)
         if self.post not in posts:
             raise UserError(f"--post {self.post}: --format {self.format} has {', '.join(posts)}")
         for flag, owner in OWNERS.items():
@@ -73,11 +63,7 @@ class ExportPlan:
             raise UserError(f"{self.output} exists; --overwrite replaces it")
 
     def write(self, model: LoadedModel, *, overwrite: bool = False) -> list[str]:
-        """Writes beside the output's place and moves there what is whole.
-
-        Returns:
-            The files and folders written, the output first.
-        """
+        """Writes beside the output and moves what is whole; returns the paths, the output first."""
         self.require_room(overwrite=overwrite)
         parent, name = os.path.split(self.output)
         try:
@@ -109,8 +95,8 @@ class ExportPlan:
             case "tflite":
                 from crnn_jax.exporting.tflite import write_tflite
 
-                options = {name: getattr(self, name) for name in ("quantize", "batch", "width")}
-                write_tflite(model, path, post=self.post, **options)
+                sizes = {"batch": self.batch, "width": self.width}
+                write_tflite(model, path, post=self.post, quantize=self.quantize, **sizes)
             case "stablehlo":
                 from crnn_jax.exporting.stablehlo import write_stablehlo
 

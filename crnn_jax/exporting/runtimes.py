@@ -1,48 +1,51 @@
 """Work in a process that imports none of ours: reading with an exported file, TFLite's converter.
 
-`in_own_process` starts this file as a script in a folder with job.json. To read it finds
-pictures.npz there, batches of pictures of one width each, and writes answers.npz.
+`in_own_process` starts this file as a script, with the job and the answer in a folder of its own.
 """
 
-import json
 import os
 import pathlib
+import pickle
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 ENOUGH = 5.0  # seconds of timing
-AT_ONCE = 16  # files a call
-KEPT = ("logits", "probabilities", "ids", "text")
+AT_ONCE = 16  # images a call
 
-Read = Callable[[Any], dict[str, Any]]  # uint8 [b h w c] -> arrays by name, classes as the model's
-ReadFiles = Callable[[Sequence[str]], list[str]]  # paths of encoded pictures -> texts
+# (its version, images uint8 [b h w c] -> arrays [b ..] by name, classes as the model's)
+Runtime = tuple[str, Callable[[Any], dict[str, Any]]]
 
 
-def saved_model(job: dict[str, Any]) -> tuple[str, Read, ReadFiles]:
-    """TensorFlow alone."""
+def saved_model(job: dict[str, Any]) -> Runtime:
+    """TensorFlow alone. It reads encoded images too: a list of paths or bytes."""
     import tensorflow as tf
 
     model = tf.saved_model.load(os.path.join(job["path"], "1"))
 
-    def texts(out: Any) -> list[str]:
-        return [text.decode() for text in out["text"].numpy()]
-
-    def read(images: Any) -> dict[str, Any]:
-        out = model.signatures["serving_default"](images=tf.constant(images))
-        return {name: texts(out) if name == "text" else out[name].numpy() for name in out}
-
-    def read_files(paths: Sequence[str]) -> list[str]:
+    def encoded(file: str | bytes) -> bytes:
+        if isinstance(file, bytes):
+            return file
         # One that cannot be opened counts as undecodable.
-        contents = [pathlib.Path(p).read_bytes() if os.path.isfile(p) else b"" for p in paths]
-        return texts(model.signatures["serving_bytes"](image_bytes=tf.constant(contents)))
+        return pathlib.Path(file).read_bytes() if os.path.isfile(file) else b""
 
-    return f"TensorFlow {tf.__version__}", read, read_files
+    def read(given: Any) -> dict[str, Any]:
+        if isinstance(given, list):
+            out = model.signatures["serving_bytes"](image_bytes=tf.constant([*map(encoded, given)]))
+        else:
+            out = model.signatures["serving_default"](images=tf.constant(given))
+        found = {name: array.numpy() for name, array in out.items()}
+        if "text" in found:
+            found["text"] = [text.decode() for text in found["text"]]
+        return found
+
+    return f"TensorFlow {tf.__version__}", read
 
 
-def tflite(job: dict[str, Any]) -> tuple[str, Read, None]:
+def tflite(job: dict[str, Any]) -> Runtime:
     """ai-edge-litert, or the interpreter inside TensorFlow."""
     try:
         from ai_edge_litert import interpreter
@@ -53,44 +56,40 @@ def tflite(job: dict[str, Any]) -> tuple[str, Read, None]:
 
         version = "TensorFlow Lite"
     run = interpreter.Interpreter(job["path"], num_threads=2).get_signature_runner()
-    return version, lambda images: run(images=images), None
+    return version, lambda images: run(images=images)
 
 
-def keras(job: dict[str, Any]) -> tuple[str, Read, None]:
+def keras(job: dict[str, Any]) -> Runtime:
     """Keras on TensorFlow."""
     import keras
 
     model = keras.models.load_model(job["path"], compile=False)
-    name = job["output"]
-    return (
-        f"Keras {keras.__version__}",
-        lambda images: {name: model.predict_on_batch(images.astype("float32"))},
-        None,
-    )
+    return f"Keras {keras.__version__}", lambda images: {
+        job["output"]: model.predict_on_batch(images.astype("float32"))
+    }
 
 
-def onnx(job: dict[str, Any]) -> tuple[str, Read, None]:
+def onnx(job: dict[str, Any]) -> Runtime:
     """Onnxruntime alone."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(job["path"], providers=["CPUExecutionProvider"])
-    version = f"onnxruntime {onnxruntime.__version__}"
-    return version, lambda images: {job["output"]: session.run(None, {"images": images})[0]}, None
+    return f"onnxruntime {onnxruntime.__version__}", lambda images: {
+        job["output"]: session.run(None, {"images": images})[0]
+    }
 
 
-def opencv(job: dict[str, Any]) -> tuple[str, Read, None]:
+def opencv(job: dict[str, Any]) -> Runtime:
     """cv2.dnn.TextRecognitionModel alone; NaN as the score of what is never read."""
     import cv2
     import numpy as np
 
-    with open(os.path.splitext(job["path"])[0] + "_vocabulary.txt", encoding="utf-8") as file:
-        vocabulary = file.read().split("\n")[:-1]
+    vocabulary = pathlib.Path(os.path.splitext(job["path"])[0] + "_vocabulary.txt")
     net = cv2.dnn.readNetFromONNX(job["path"])
     reader = cv2.dnn.TextRecognitionModel(job["path"])
     reader.setDecodeType("CTC-greedy")
-    reader.setVocabulary(vocabulary)
-    left_out = (job["blank_id"], job["unknown_id"])
-    classes = [job["blank_id"], *(i for i in range(job["classes"]) if i not in left_out)]
+    reader.setVocabulary(vocabulary.read_text("utf-8").split("\n")[:-1])
+    classes = job["opencv_classes"]
 
     def read(images: Any) -> dict[str, Any]:
         (image,) = images[..., 0]
@@ -102,16 +101,16 @@ def opencv(job: dict[str, Any]) -> tuple[str, Read, None]:
         scores[0, :, classes] = found.T
         return {job["output"]: scores, "text": [reader.recognize(image)]}
 
-    return f"OpenCV {cv2.__version__}", read, None
+    return f"OpenCV {cv2.__version__}", read
 
 
-def stablehlo(job: dict[str, Any]) -> tuple[str, Read, None]:
+def stablehlo(job: dict[str, Any]) -> Runtime:
     """JAX without flax and without this package."""
     import jax
     import numpy as np
 
-    with open(job["path"], "rb") as file:
-        call = jax.jit(jax.export.deserialize(bytearray(file.read())).call)
+    program = pathlib.Path(job["path"]).read_bytes()
+    call = jax.jit(jax.export.deserialize(bytearray(program)).call)
 
     def read(images: Any) -> dict[str, Any]:
         # Every shape compiles: padded to a few of them, as the program knows the real widths.
@@ -123,33 +122,12 @@ def stablehlo(job: dict[str, Any]) -> tuple[str, Read, None]:
         frames = out["frames"][0]
         return {name: array[:b, :frames] for name, array in out.items() if array.ndim > 1}
 
-    return f"JAX {jax.__version__}", read, None
+    return f"JAX {jax.__version__}", read
 
 
-RUNTIMES: dict[str, Callable[..., tuple[str, Read, ReadFiles | None]]] = {
+RUNTIMES: dict[str, Callable[[dict[str, Any]], Runtime]] = {
     f.__name__: f for f in (saved_model, tflite, keras, onnx, opencv, stablehlo)
 }
-
-
-def in_own_process(task: str, job: dict[str, Any], folder: str) -> str:
-    """Starts a function of this file; '' where it went well, else the last line of what it said."""
-    with open(os.path.join(folder, "job.json"), "w", encoding="utf-8") as file:
-        json.dump({"task": task, **job}, file)
-    environment = {"TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": "tensorflow"} | os.environ
-    if "jax" in job.get("blocked", ()):
-        # Flags of JAX's own XLA (`cpu_settings`); TensorFlow's ends at one it does not know.
-        environment.pop("XLA_FLAGS", None)
-    done = subprocess.run(
-        # -P: a script's own folder must not hide installed packages.
-        [sys.executable, "-P", os.path.abspath(__file__)],
-        cwd=folder,
-        env=environment,
-        stderr=subprocess.PIPE,
-        text=True,
-        check=False,
-    )
-    lines = [f"exit code {done.returncode}", *done.stderr.split("\n")]
-    return [line.strip() for line in lines if line.strip()][-1] if done.returncode else ""
 
 
 def convert_to_tflite(job: dict[str, Any]) -> None:
@@ -167,30 +145,21 @@ def convert_to_tflite(job: dict[str, Any]) -> None:
     pathlib.Path(job["path"]).write_bytes(converter.convert())
 
 
-def read_all(job: dict[str, Any]) -> None:
-    """Reads every batch, and the files if the runtime takes them."""
+def read_all(job: dict[str, Any]) -> dict[str, Any]:
+    """The runtime's version; of 'images' and 'files' its answer to each batch, and the speed."""
     sys.modules.update(dict.fromkeys(job["blocked"]))  # None: as if it were not installed
-    import numpy as np
-
-    version, read, read_files = RUNTIMES[job["runtime"]](job)
-    with np.load("pictures.npz") as stored:
-        batches = [stored[name] for name in stored.files]
+    version, read = RUNTIMES[job["runtime"]](job)
     answers: dict[str, Any] = {"version": version}
-    for i, batch in enumerate(batches):
-        found = read(batch)
-        answers |= {f"{i}.{name}": found[name] for name in KEPT if name in found}
-    answers["images_per_second"] = measure(read, batches)
-    if job["files"] and read_files is not None:
-        groups = [job["files"][i : i + AT_ONCE] for i in range(0, len(job["files"]), AT_ONCE)]
-        answers["files"] = [text for group in groups for text in read_files(group)]
-        answers["files_per_second"] = measure(read_files, groups)
+    for name, batches in job["batches"].items():
+        answers[name] = [read(batch) for batch in batches]
+        answers[f"{name}_per_second"] = measure(read, batches)
     if imported := [name for name in job["blocked"] if sys.modules[name] is not None]:
         raise RuntimeError(f"blocked, but imported: {imported}")
-    np.savez("answers.npz", **answers)
+    return answers
 
 
 def measure(read: Callable[[Any], Any], batches: Sequence[Any]) -> float:
-    """Pictures a second of batches that were read before: everything is compiled."""
+    """Images a second of batches that were read before: everything is compiled."""
     count, started = 0, time.perf_counter()
     for batch in batches:
         read(batch)
@@ -200,6 +169,27 @@ def measure(read: Callable[[Any], Any], batches: Sequence[Any]) -> float:
     return count / max(time.perf_counter() - started, 1e-9)
 
 
+def in_own_process(task: Callable[[Any], Any], job: dict[str, Any]) -> Any:
+    """What a function of this file returns; RuntimeError holds the last line that it said."""
+    environment = {"TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": "tensorflow"} | os.environ
+    if "jax" in job.get("blocked", ()):
+        # Flags of JAX's own XLA (`cpu_settings`); TensorFlow's ends at one it does not know.
+        environment.pop("XLA_FLAGS", None)
+    with tempfile.TemporaryDirectory(prefix="crnn_export_") as folder:
+        given, answer = pathlib.Path(folder, "job"), pathlib.Path(folder, "answer")
+        given.write_bytes(pickle.dumps((task.__name__, job)))
+        # -P: a script's own folder must not hide installed packages.
+        words = [sys.executable, "-P", os.path.abspath(__file__), str(given), str(answer)]
+        done = subprocess.run(
+            words, env=environment, stderr=subprocess.PIPE, text=True, check=False
+        )
+        if done.returncode:
+            lines = [f"exit code {done.returncode}", *done.stderr.split("\n")]
+            raise RuntimeError([line.strip() for line in lines if line.strip()][-1])
+        return pickle.loads(answer.read_bytes())  # noqa: S301 - our own process wrote it
+
+
 if __name__ == "__main__":
-    job = json.loads(pathlib.Path("job.json").read_text("utf-8"))
-    {f.__name__: f for f in (read_all, convert_to_tflite)}[job["task"]](job)
+    given, answer = map(pathlib.Path, sys.argv[1:])
+    name, job = pickle.loads(given.read_bytes())  # noqa: S301
+    answer.write_bytes(pickle.dumps(globals()[name](job)))

@@ -6,6 +6,7 @@ program = jax.export.deserialize(bytearray(open('word.stablehlo', 'rb').read()))
 out = program.call(images, widths)   # uint8 [b 32 w c], int32 [b] -> dictionary of arrays
 """
 
+import functools
 import json
 import zipfile
 from collections.abc import Callable, Iterator
@@ -81,20 +82,11 @@ def without_source_paths() -> Iterator[None]:
 def network(config: ModelConfig) -> Callable[..., tuple[jax.Array, jax.Array]]:
     """(variables, images uint8 [b h w c], widths int32 [b]) -> logits [b t k], frames [b]."""
     crnn = CRNN(config, convolution="xla")  # no kernels of this machine: the export runs elsewhere
-
-    def score(variables: Any, images: jax.Array, widths: jax.Array) -> Any:
-        return crnn.apply(variables, images, widths, train=False)
-
-    return score
+    return functools.partial(crnn.apply, train=False)
 
 
 def with_decoder(model: LoadedModel, post: str, beam_width: int = 10) -> Callable[..., Any]:
-    """Network and decoder in JAX alone.
-
-    Args:
-        model: gives class ids and temperature.
-        post: 'none', 'softmax', 'greedy' or 'beam_search'.
-        beam_width: texts that 'beam_search' keeps from frame to frame.
+    """Network and decoder in JAX alone; `post` 'none', 'softmax', 'greedy' or 'beam_search'.
 
     Returns:
         A function (variables, images, widths) -> {'logits' float32 [b t k], 'frames' int32 [b]};

@@ -19,7 +19,7 @@ import tensorflow as tf
 
 from crnn_jax.core.errors import UserError
 from crnn_jax.decoding.greedy import FORBIDDEN
-from crnn_jax.exporting.runtimes import in_own_process
+from crnn_jax.exporting.runtimes import convert_to_tflite, in_own_process
 from crnn_jax.exporting.saved_model import JaxNetwork, full_disk_is_user_error
 from crnn_jax.exporting.stablehlo import METADATA, reader_metadata
 from crnn_jax.reading.loaded_model import LoadedModel
@@ -37,18 +37,18 @@ def write_tflite(
     batch: int = 0,
     width: int = 0,
 ) -> None:
-    """Writes `path`; options as of `ExportPlan`.
-
-    'dynamic' has 8-bit weights and products, activations scaled at run time.
-    """
+    """Writes `path`; options as of `ExportPlan`; 'dynamic' has 8-bit weights and products."""
     with tempfile.TemporaryDirectory(prefix="crnn_jax_tflite_") as folder:
         source = os.path.join(folder, "saved_model")
         with full_disk_is_user_error(path):
             _write_source(model, source, post, batch, width)
         # A process of its own: the converter may crash the one it runs in.
-        job = {"source": source, "path": os.path.abspath(path), "quantize": quantize}
-        if fault := in_own_process("convert_to_tflite", job, folder):
-            raise UserError(f"{path}: TensorFlow's converter failed: {fault}")
+        try:
+            in_own_process(
+                convert_to_tflite, {"source": source, "path": path, "quantize": quantize}
+            )
+        except RuntimeError as error:
+            raise UserError(f"{path}: TensorFlow's converter failed: {error}") from error
     fixed = {"width": width} if width else {}
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr(METADATA, reader_metadata(model, post, **fixed))
@@ -62,7 +62,7 @@ def _write_source(model: LoadedModel, folder: str, post: str, batch: int, width:
 
     def read(images: Any) -> dict[str, Any]:
         size = tf.shape(images)
-        found = network.exactly(images, tf.fill([size[0]], size[2]))
+        found = network(images, tf.fill([size[0]], size[2]))
         logits, frames = found["logits"], found["frames"]
         if post == "none":
             return {"logits": logits}
@@ -76,10 +76,8 @@ def _write_source(model: LoadedModel, folder: str, post: str, batch: int, width:
 
     shape = [batch or None, rule.height, width or None, rule.channels]
     images = tf.TensorSpec(shape, tf.uint8, name="images")
-    module = tf.Module()
-    module.network = network
     signature = tf.function(read, input_signature=[images], autograph=False)
-    tf.saved_model.save(module, folder, signatures={"serving_default": signature})
+    tf.saved_model.save(network, folder, signatures={"serving_default": signature})
 
 
 def emittable(logits: Any, unknown_id: int) -> Any:
@@ -117,8 +115,7 @@ def sequence_log_prob(logits: Any, frames: Any, ids: Any, lengths: Any, blank_id
     # A character may follow the one before it without a blank if the two differ.
     two_before = tf.concat([tf.fill([b, 2], blank_id), states[:, :-2]], axis=1)[:, : 2 * n + 1]
     may_skip = (states != blank_id) & (states != two_before)
-    start = tf.tile(tf.expand_dims(tf.range(2 * n + 1) == 0, 0), [b, 1])
-    alpha = tf.where(start, 0.0, IMPOSSIBLE)
+    alpha = tf.where(tf.tile(tf.expand_dims(tf.range(2 * n + 1) == 0, 0), [b, 1]), 0.0, IMPOSSIBLE)
     outside = tf.fill([b, 2], IMPOSSIBLE)
 
     def step(index: Any, alpha: Any) -> tuple[Any, Any]:

@@ -1,15 +1,13 @@
-"""Checks that an exported file reads what the model reads: by its own runtime, on real pictures.
+"""Checks that an exported file reads what the model reads: by its own runtime, on real images.
 
-sources = open_sources(model, ['test.txt'])
+sources = open_sources(model, ['test.txt'], annotation_format='auto')
 report = verify(model, plan, sources)
-print(report.text())
-report.passed
+report.passed, report.text()
 """
 
 import dataclasses
 import os
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,9 +21,9 @@ from crnn_jax.core.images import UnreadableImage
 from crnn_jax.data.files import FileSource
 from crnn_jax.data.source import progress_bar
 from crnn_jax.decoding.greedy import FORBIDDEN, emittable, sequence_log_prob
-from crnn_jax.exporting.onnx import OPENCV_WIDTH
+from crnn_jax.exporting.onnx import OPENCV_WIDTH, opencv_classes
 from crnn_jax.exporting.plan import ExportPlan
-from crnn_jax.exporting.runtimes import in_own_process
+from crnn_jax.exporting.runtimes import AT_ONCE, in_own_process, read_all
 from crnn_jax.exporting.stablehlo import network
 from crnn_jax.reading.decoder import Decoder
 from crnn_jax.reading.loaded_model import LoadedModel
@@ -33,7 +31,7 @@ from crnn_jax.reading.pictures import plan_batches
 
 TIE = 1e-4  # difference of two classes' scores, or of two texts' log p, that rounding decides
 TINY = 1e-37  # the smallest float32, in place of a probability of 0
-# Smallest share of pictures with the same text. 8-bit weights change logits by hundredths to
+# Smallest share of images with the same text. 8-bit weights change logits by hundredths to
 # tenths, so that a few close calls fall the other way.
 REQUIRED = {"none": 1.0, "files": 0.998, "float16": 0.995, "dynamic": 0.95}
 OURS = ("crnn_jax", "jax", "jaxlib", "flax", "optax", "orbax", "ml_collections")
@@ -80,15 +78,13 @@ def open_sources(
 def verify(
     model: LoadedModel, plan: ExportPlan, sources: Sequence[Any], *, limit: int = 0
 ) -> Report:
-    """Reads pictures with what `plan.write` has written and with the model, and compares.
+    """Reads images with what `plan.write` has written and with the model, and compares.
 
-    `limit` is of pictures of each source, evenly spread; 0: all.
+    `limit` is of images of each source, evenly spread; 0: all.
     """
     rule = model.preprocessing
-    if plan.layout == "opencv":
-        rule = dataclasses.replace(rule, width=rule.width or OPENCV_WIDTH)
-    elif plan.width:
-        rule = dataclasses.replace(rule, width=plan.width)
+    default = OPENCV_WIDTH if plan.layout == "opencv" else 0
+    rule = dataclasses.replace(rule, width=plan.width or rule.width or default)
     takes_files = plan.format == "saved_model" and plan.post in ("greedy", "beam_search")
     places = [(source, i) for source in sources for i in evenly_spread(len(source), limit)]
     images, readable, files = [], [], []
@@ -117,56 +113,52 @@ def verify(
     # What is never read has no score in OpenCV's layout: NaN.
     gaps = [np.nan_to_num(np.abs(a - b)).max(initial=0) for a, b in zip(scores, ours, strict=True)]
     if "text" in answers[0]:
-        theirs = [str(answer["text"]) for answer in answers]
+        theirs = [answer["text"] for answer in answers]
     elif "ids" in answers[0]:
         theirs = [model.charset.decode(answer["ids"]) for answer in answers]
     else:  # what its scores give by our decoder; logs of probabilities are logits
         theirs = reference.texts([np.log(x + TINY) if softmax else x for x in scores])
-    rows = zip(logits, texts, theirs, scores, strict=True)
-    ties = {i for i, row in zip(readable, rows, strict=True) if reference.is_tie(*row)}
+    rows = zip(readable, logits, texts, theirs, scores, strict=True)
+    ties = {place for place, *row in rows if reference.is_tie(*row)}
 
     precision = "float32" if plan.quantize == "none" else plan.quantize
-    report = Report(passed=True, figures=[], differences=[])
-    report.figures.append(
-        f"{os.path.basename(plan.output)}: {_runtime(plan)}, post {plan.post}, {precision}, "
-        f"{size_on_disk(plan.output) / 1e6:.2f} MB, {summary['version']}, {len(places):,} pictures"
-    )
+    head = f"{os.path.basename(plan.output)}: {_runtime(plan)}, post {plan.post}, {precision}"
+    size = f"{size_on_disk(plan.output) / 1e6:.2f} MB"
+    figures = [f"{head}, {size}, {summary['version']}, {len(places):,} pictures"]
     if missing := len(places) - len(images):
-        report.figures.append(f"{missing:,} pictures cannot be read and count as wrong")
+        figures.append(f"{missing:,} pictures cannot be read and count as wrong")
+    report = Report(passed=True, figures=figures, differences=[])
     labels = [source.text(i) for source, i in places]
     own = dict.fromkeys(range(len(places)), "") | dict(zip(readable, texts, strict=True))
 
-    def compare(name: str, theirs: dict[int, str], required: float, speed: Any) -> None:
-        n = len(theirs)
-        wrong = [i for i in theirs if theirs[i] != own[i]]
-        excused = ties if name == "arrays" else set()
-        passed = 1 - len(set(wrong) - excused) / n >= required
+    def compare(found: dict[int, str], name: str, speed: str, least: float, ties: set[int]) -> None:
+        n, wrong = len(found), [i for i in found if found[i] != own[i]]
+        passed = 1 - len(set(wrong) - ties) / n >= least
         report.passed &= passed
         right, own_right = (
-            100 * sum(found[i] == labels[i] for i in readable) / len(labels)
-            for found in (theirs, own)
+            sum(read[i] == labels[i] for i in readable) / len(labels) for read in (found, own)
         )
-        same, share = n - len(wrong), 100 * (1 - len(wrong) / n)
-        report.figures.append(
-            f"{name}: {same:,} of {n:,} texts the same, {share:.2f} % (at least "
-            f"{100 * required:g} %): {'passed' if passed else 'FAILED'}"
+        figures.append(
+            f"{name}: {n - len(wrong):,} of {n:,} texts the same, {100 * (1 - len(wrong) / n):.2f} "
+            f"% (at least {100 * least:g} %): {'passed' if passed else 'FAILED'}"
         )
-        report.figures.append(
-            f"  right: {right:.2f} %, the model itself {own_right:.2f} %; {speed:,.0f} images/s"
+        figures.append(
+            f"  right: {100 * right:.2f} %, the model itself {100 * own_right:.2f} %; "
+            f"{summary[speed]:,.0f} images/s"
         )
         for i in wrong:
             source, sample = places[i]
             report.differences.append(
-                f"  {source.identity(sample)}: {theirs[i]!r}, the model {own[i]!r}, "
-                f"label {labels[i]!r}{', rounding decides' if i in excused else ''}"
+                f"  {source.identity(sample)}: {found[i]!r}, the model {own[i]!r}, "
+                f"label {labels[i]!r}{', rounding decides' if i in ties else ''}"
             )
 
     by_place = dict(zip(readable, theirs, strict=True))
-    compare("arrays", by_place, REQUIRED[plan.quantize], summary["images_per_second"])
-    report.figures.append(f"  largest difference of a score: {max(gaps):.2g}")
+    compare(by_place, "arrays", "images_per_second", REQUIRED[plan.quantize], ties)
+    figures.append(f"  largest difference of a score: {max(gaps):.2g}")
     if "files" in summary:
-        by_file = dict(enumerate(map(str, summary["files"])))
-        compare("files", by_file, REQUIRED["files"], summary["files_per_second"])
+        by_file = dict(enumerate(summary["files"]))
+        compare(by_file, "files", "files_per_second", REQUIRED["files"], set())
     return report
 
 
@@ -184,50 +176,39 @@ def run(
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """What the file's own runtime reads, in a process where ours cannot be imported.
 
-    Args:
-        images: uint8 [h w c] each, resized.
-        files: paths of encoded pictures, or the bytes, for formats that take them.
-
     Returns:
         (of each image 'logits' or 'probabilities' [t k], perhaps 'ids' [t] and 'text'; the other
         answers of `runtimes`).
     """
     runtime = _runtime(plan)
-    most = 1 if runtime == "opencv" else plan.batch or 16
+    most = 1 if runtime == "opencv" else plan.batch or AT_ONCE
     of_width: dict[int, list[int]] = {}
     for i, image in enumerate(images):
         of_width.setdefault(image.shape[1], []).append(i)
     batches = [g[i : i + most] for g in of_width.values() for i in range(0, len(g), most)]
     for batch in batches if plan.batch else ():
         batch += batch[-1:] * (most - len(batch))
-    with tempfile.TemporaryDirectory(prefix="crnn_jax_verify_") as folder:
-        paths = [os.path.join(folder, f"{i}") for i in range(len(files))]
-        for i, file in enumerate(files):
-            if isinstance(file, str):
-                paths[i] = os.path.abspath(file)
-            else:
-                Path(paths[i]).write_bytes(file)
-        job = {
-            "runtime": runtime,
-            "blocked": BLOCKED[runtime],
-            "path": os.path.abspath(plan.output),
-            "files": paths,
-            "output": "probabilities" if plan.post == "softmax" else "logits",
-            "classes": model.charset.num_classes,
-            "blank_id": model.charset.blank_id,
-            "unknown_id": model.unknown_id,
-        }
-        arrays = [np.stack([images[i] for i in batch]) for batch in batches]
-        np.savez(os.path.join(folder, "pictures.npz"), *arrays)
-        if fault := in_own_process("read_all", job, folder):
-            raise UserError(f"{plan.output}: its runtime cannot read with it: {fault}")
-        with np.load(os.path.join(folder, "answers.npz")) as stored:
-            summary = dict(stored)
+    arrays = [np.stack([images[i] for i in batch]) for batch in batches]
+    groups = [list(files[i : i + AT_ONCE]) for i in range(0, len(files), AT_ONCE)]
+    job = {
+        "runtime": runtime,
+        "blocked": BLOCKED[runtime],
+        "path": os.path.abspath(plan.output),
+        "output": "probabilities" if plan.post == "softmax" else "logits",
+        "classes": model.charset.num_classes,
+        "opencv_classes": opencv_classes(model.metadata),
+        "batches": {"images": arrays} | ({"files": groups} if files else {}),
+    }
+    try:
+        summary = in_own_process(read_all, job)
+    except RuntimeError as error:
+        raise UserError(f"{plan.output}: its runtime cannot read with it: {error}") from error
     answers: list[dict[str, Any]] = [{} for _ in images]
-    for key in [key for key in summary if "." in key]:
-        number, _, name = key.partition(".")
-        for i, value in zip(batches[int(number)], summary.pop(key), strict=True):
-            answers[i][name] = value
+    for batch, found in zip(batches, summary.pop("images"), strict=True):
+        for i, *values in zip(batch, *found.values(), strict=True):
+            answers[i] = dict(zip(found, values, strict=True))
+    if files:
+        summary["files"] = [text for found in summary["files"] for text in found["text"]]
     return answers, summary
 
 
@@ -242,40 +223,39 @@ def size_on_disk(path: str) -> int:
 
 
 class Reference:
-    """Reads pictures with the model itself, by XLA and by the plan's decoder."""
+    """Reads images with the model itself, by XLA and by the plan's decoder."""
 
     def __init__(self, model: LoadedModel, plan: ExportPlan) -> None:
-        self._model = model
+        self._model, self._blank_id = model, model.charset.blank_id
         self._score = jax.jit(network(model.config))
         self._beam = plan.post == "beam_search"
         self._decoder = Decoder("beam" if self._beam else "greedy", beam_width=plan.beam_width)
 
     def read(self, images: Sequence[np.ndarray]) -> tuple[list[np.ndarray], list[str]]:
-        """(logits float32 [t k] of each, text of each) of uint8 pictures [h w c]."""
+        """(logits float32 [t k] of each, text of each) of uint8 images [h w c]."""
         logits: list[np.ndarray] = [np.zeros(0)] * len(images)
         widths = [image.shape[1] for image in images]
         fixed = widths[0] if len(set(widths)) == 1 else 0
         for batch in plan_batches(widths, fixed):
-            h, _, c = images[batch.indices[0]].shape
+            h, _, c = images[0].shape
             padded = np.zeros((batch.rows, h, batch.width, c), np.uint8)
             width = np.zeros(batch.rows, np.int32)
             for row, i in enumerate(batch.indices):
-                padded[row, :, : widths[i]] = images[i]
                 width[row] = widths[i]
+                padded[row, :, : widths[i]] = images[i]
             scores, frames = map(np.asarray, self._score(self._model.variables, padded, width))
             for row, i in enumerate(batch.indices):
                 logits[i] = scores[row, : frames[row]]
         return logits, self.texts(logits)
 
     def texts(self, logits: Sequence[np.ndarray]) -> list[str]:
-        """What the decoder makes of raw logits [t k] of each picture."""
+        """What the decoder makes of raw logits [t k] of each image."""
         frames = np.array([len(x) for x in logits], np.int32)
         padded = np.zeros((len(logits), max(frames), logits[0].shape[1]), np.float32)
         for row, x in zip(padded, logits, strict=True):
             row[: len(x)] = x
-        found = self._decoder.decode(
-            self._allowed(padded), jnp.asarray(frames), 1.0, blank_id=self._model.charset.blank_id
-        )
+        allowed = self._allowed(padded)
+        found = self._decoder.decode(allowed, jnp.asarray(frames), 1.0, blank_id=self._blank_id)
         both = zip(found.ids[:, 0], found.id_lengths[:, 0], strict=True)
         return [self._model.charset.decode(ids[: max(n, 0)]) for ids, n in both]
 
@@ -297,8 +277,8 @@ class Reference:
         return emittable(jnp.asarray(logits), unknown_id=self._model.unknown_id)
 
     def _log_prob(self, logits: np.ndarray, text: str) -> float:
-        """log p(text | picture)."""
+        """log p(text | image)."""
         ids, _ = self._model.charset.encode(text, "strip")
         frames, count = jnp.array([[len(logits)], [len(ids)]], jnp.int32)
         given = self._allowed(logits[None]), frames, jnp.asarray(ids[None]), count
-        return float(sequence_log_prob(*given, blank_id=self._model.charset.blank_id)[0])
+        return float(sequence_log_prob(*given, blank_id=self._blank_id)[0])

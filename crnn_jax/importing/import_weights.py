@@ -8,7 +8,7 @@ The format is found from the content. Reading runs no code of the file.
 
 import dataclasses
 import os
-from typing import Any
+from typing import Any, NamedTuple
 
 from crnn_jax.core.charset import BLANK, Charset
 from crnn_jax.core.errors import UserError
@@ -21,8 +21,7 @@ from crnn_jax.importing.network import Network, assemble
 from crnn_jax.reading.loaded_model import LoadedModel
 
 
-@dataclasses.dataclass(frozen=True)
-class Imported:
+class Imported(NamedTuple):
     """A model: what `core.model_file.save_model` takes, and the network it was made from."""
 
     variables: dict[str, Any]
@@ -38,49 +37,51 @@ def import_weights(
     ignore_case: bool | None = None,
     width: int | None = None,
 ) -> Imported:
-    """Reads another program's CRNN.
+    """Reads another program's CRNN; options as of the command.
 
-    Args:
-        path: CRNN.tf2's `.h5` or `.weights.h5`; crnn.pytorch's `.pth` or `.safetensors`.
-        table: CRNN.tf2's table file, one class a line.
-        alphabet: or the characters in the order of their classes, without the blank, which CRNN.tf2
-            has last and crnn.pytorch first.
-        ignore_case: labels were folded to one case; None: true where the characters have only one.
-        width: of the network's input in pixels, 0 for free width; None: as in the source.
+    `alphabet` is without the blank, which CRNN.tf2 has last and crnn.pytorch first. Without
+    `ignore_case` it is true where the characters have only one; without `width` it is the source's.
     """
     name = os.fspath(path)
     if (table is None) == (alphabet is None):
         raise UserError("which characters? give a table file (--table) or an --alphabet")
     network = read_network(name)
+    is_torch = network.source == "crnn.pytorch"
     variables, config = assemble(network, name)
-    charset = _charset(table, alphabet, network.source, ignore_case)
+    if table is not None:
+        charset = Charset.read(table)
+    elif is_torch:
+        charset = Charset((BLANK, *(alphabet or "")), 0)
+    else:
+        charset = Charset.from_characters(alphabet or "")
+    where = os.fspath(table or "the alphabet")
     if charset.num_classes != config.num_classes:
-        where = os.fspath(table) if table is not None else "the alphabet"
         raise UserError(
             f"{where}: {charset.num_classes} classes with the blank; the network of {name} has "
             f"{config.num_classes}"
         )
-    if network.source == "crnn.pytorch" and charset.blank_id != 0:
+    if is_torch and charset.blank_id != 0:
         raise UserError(
-            f"{table}: the blank is class {charset.blank_id}, crnn.pytorch's is 0: move its line "
+            f"{where}: the blank is class {charset.blank_id}, crnn.pytorch's is 0: move its line "
             "to the top"
         )
-    if config.channels not in (1, 3):
-        raise UserError(f"{name}: conv1 takes {config.channels} channels; an image has 1 or 3")
-    # tf.image.resize samples the nearest pixels only; CRNN.tf2 rounds the width down.
-    resizing = {} if network.source == "crnn.pytorch" else {"rounding": "floor", "antialias": False}
-    preprocessing = Preprocessing(
-        channels=config.channels,
-        width=network.width if width is None else width,
-        min_width=min_image_width(config.geometry),
-        mean=config.mean,
-        scale=config.scale,
-        **resizing,  # type: ignore[arg-type]
-    )
+    if ignore_case is None:
+        cased = "".join(c for c in charset.characters if c.lower() != c.upper())
+        ignore_case = cased.islower() or cased.isupper()
+    charset = dataclasses.replace(charset, ignore_case=ignore_case)
+    preprocessing = Preprocessing().to_metadata() | {
+        "channels": config.channels,
+        "width": network.width if width is None else width,
+        "min_width": min_image_width(config.geometry),
+        "mean": config.mean,
+        "scale": config.scale,
+    }
+    if not is_torch:  # tf.image.resize samples the nearest pixels only; CRNN.tf2 rounds down
+        preprocessing |= {"rounding": "floor", "antialias": False}
     metadata = {
         "model": config.to_dict(),
         **charset.to_metadata(),
-        "preprocessing": preprocessing.to_metadata(),
+        "preprocessing": preprocessing,
         "temperature": 1.0,
         "emit_unknown": False,
         "training": {"imported_from": os.path.basename(name), "source": network.source},
@@ -109,21 +110,3 @@ def read_network(path: str | os.PathLike[str]) -> Network:
             "torch.save(torch.load(FILE), NEW_FILE)"
         )
     raise UserError(f"{name}: neither .h5, .pth nor .safetensors")
-
-
-def _charset(
-    table: str | os.PathLike[str] | None,
-    alphabet: str | None,
-    source: str,
-    ignore_case: bool | None,
-) -> Charset:
-    if table is not None:
-        charset = Charset.read(table)
-    elif source == "crnn.pytorch":
-        charset = Charset((BLANK, *(alphabet or "")), 0)
-    else:
-        charset = Charset.from_characters(alphabet or "")
-    if ignore_case is None:
-        cased = "".join(c for c in charset.characters if c.lower() != c.upper())
-        ignore_case = cased.islower() or cased.isupper()
-    return dataclasses.replace(charset, ignore_case=ignore_case)

@@ -7,6 +7,7 @@ same group at the top), and Keras 3's `.weights.h5` (`layers/<class>/vars/0`). L
 of CRNN.tf2, or Keras's own (conv2d_3), which are matched by kind and order.
 """
 
+import collections
 import json
 import os
 import re
@@ -18,6 +19,7 @@ import numpy as np
 from crnn_jax.core.errors import UserError
 from crnn_jax.importing.network import CONVOLUTIONS, NORMS, Layers, Network
 
+LSTM = ("LSTM", "tanh", "sigmoid")  # class, activation, recurrent activation
 EPSILON = 1e-3  # of Keras's batch norm, where the file does not say
 _ROLES = {"kernel", "recurrent_kernel", "bias", "gamma", "beta", "moving_mean", "moving_variance"}
 # Keras 3 numbers a layer's variables; their roles, by how many there are.
@@ -32,9 +34,8 @@ _KINDS: dict[str, tuple[str, ...]] = {
     "convolution": CONVOLUTIONS,
     "batch norm": NORMS,
     "bidirectional LSTM": ("bi_lstm1", "bi_lstm2"),
-    "dense layer": ("logits",),
+    "dense layer": ("projection", "logits"),  # the first is of our own geometry 'torch' only
 }
-_WITH_PROJECTION = ("projection", "logits")  # of our own geometry 'torch'
 
 Weights = list[tuple[str, np.ndarray]]
 
@@ -57,11 +58,10 @@ def read_h5(path: str | os.PathLike[str]) -> Network:
     facts = _facts(config, name)
     if config is None and "projection" in names:
         raise UserError(f"{name}: weights of a layer `projection`; give the whole model's .h5")
-    layers = {ours: found[theirs] for ours, theirs in names.items()}
-    used = [f"{theirs}/{role}" for theirs in names.values() for role in found[theirs]]
-    paths = {f"{layer}/{role}" for layer, roles in found.items() for role in roles}
-    unused = sorted(paths - set(used)) + unused
-    return Network("CRNN.tf2", layers, **facts, used=used, unused=unused)
+    layers = {ours: found.pop(theirs) for ours, theirs in names.items()}
+    used = [f"{theirs}/{role}" for ours, theirs in names.items() for role in layers[ours]]
+    rest = sorted(f"{layer}/{role}" for layer, roles in found.items() for role in roles)
+    return Network("CRNN.tf2", layers, **facts, used=used, unused=rest + unused)
 
 
 def split_path(path: str) -> tuple[str, str]:
@@ -135,13 +135,12 @@ def _match_layers(layers: Layers, name: str) -> dict[str, str]:
     """{our name: the file's name} of a CRNN's layers."""
     if all(ours in layers for ours in (*CONVOLUTIONS, *NORMS)):
         # Named by hand; further layers are not part of the network.
-        known = (*CONVOLUTIONS, *NORMS, "bi_lstm1", "bi_lstm2", "projection", "logits")
-        return {ours: ours for ours in known if ours in layers}
+        return {ours: ours for kind in _KINDS.values() for ours in kind if ours in layers}
     found: dict[str, str] = {}
     for kind, ours in _KINDS.items():
         theirs = [layer for layer, roles in layers.items() if _kind(roles) == kind]
-        if kind == "dense layer" and len(theirs) == 2:
-            ours = _WITH_PROJECTION
+        if kind == "dense layer" and len(theirs) == 1:
+            ours = ("logits",)
         if len(theirs) != len(ours):
             raise UserError(
                 f"{name}: {len(theirs)} of kind {kind} where a CRNN has {len(ours)}; "
@@ -167,56 +166,52 @@ def _facts(config: Any, name: str) -> dict[str, Any]:
         "epsilon": dict.fromkeys(NORMS, EPSILON),
         "mean": 0.0,
         "scale": 255.0,
-        "width": 0,
         "notes": ["assumed: pictures are normalised as in CRNN.tf2, x / 255"],
     }
     if config is None:
         facts["notes"].append(f"assumed: batch norm's epsilon is {EPSILON}, Keras's default")
         return facts
-    pools, epsilons, padded = [], [], False
+    of: dict[str, list[Any]] = collections.defaultdict(list)  # class -> configs of its layers
     try:
         for kind, layer in _config_layers(config):
-            at = f"{name}: layer {layer.get('name')}"
-            if kind == "InputLayer":
-                shape = layer.get("batch_shape") or layer["batch_input_shape"]
-                if shape[1] != 32:
-                    raise UserError(f"{at}: pictures of height {shape[1]}; a CRNN's are 32")
-                facts["width"] = shape[2] or 0
-            elif kind == "Rescaling":
-                factor, offset = float(layer["scale"]), float(layer["offset"])
-                if factor > 0.1:  # for values 0 to 1, or none at all
-                    raise UserError(f"{at}: scales by {factor}; levels 0 to 255 are expected")
-                # Nine digits: the inverse of a rounded 1 / 255 is 255 again.
-                mean, scale = round(-offset / factor, 9) + 0.0, round(1 / factor, 9)
-                facts |= {"mean": mean, "scale": scale, "notes": []}
-            elif kind == "BatchNormalization":
-                epsilons.append(float(layer["epsilon"]))
-            elif kind in ("MaxPooling2D", "MaxPool2D"):
-                pools.append((list(layer["pool_size"]), list(layer["strides"]), layer["padding"]))
-            elif kind == "ZeroPadding2D":
-                padded = True
-            elif kind == "Bidirectional":
-                if layer["layer"]["class_name"] != "LSTM":
-                    raise UserError(f"{at}: holds no LSTM, but {layer['layer']['class_name']}")
-                inner = layer["layer"]["config"]
-                # Keras before 2.3 computed gates by 'hard_sigmoid' by default.
-                for key, want in (("activation", "tanh"), ("recurrent_activation", "sigmoid")):
-                    if inner.get(key, want) != want:
-                        raise UserError(f"{at}: {key} is {inner[key]!r}, ours is {want!r}")
-            elif kind in ("LeakyReLU", "PReLU", "ELU") or (
-                kind in ("Conv2D", "Activation") and layer["activation"] not in ("linear", "relu")
-            ):
-                raise UserError(f"{at}: activation {layer.get('activation', kind)}; ours is relu")
+            of[kind].append(layer)
+        for layer in of["Rescaling"]:
+            factor, offset = float(layer["scale"]), float(layer["offset"])
+            # Nine digits: the inverse of a rounded 1 / 255 is 255 again.
+            mean, scale = round(-offset / factor, 9) + 0.0, round(1 / factor, 9)
+            facts |= {"mean": mean, "scale": scale, "notes": []}
+        heights = {32}
+        for layer in of["InputLayer"]:
+            _, height, width, _ = layer.get("batch_shape") or layer["batch_input_shape"]
+            heights.add(height)
+            facts["width"] = width or 0
+        epsilons = [float(layer["epsilon"]) for layer in of["BatchNormalization"]]
+        pools = [
+            (*layer["pool_size"], *layer["strides"], layer["padding"])
+            for layer in of["MaxPooling2D"] + of["MaxPool2D"]
+        ]
+        activations = {layer["activation"] for layer in of["Conv2D"] + of["Activation"]}
+        activations |= {kind for kind in ("LeakyReLU", "PReLU", "ELU") if of[kind]}
+        gates = {LSTM}
+        for layer in (layer["layer"] for layer in of["Bidirectional"]):
+            # Keras before 2.3 computed gates by 'hard_sigmoid' by default.
+            by = (("activation", "tanh"), ("recurrent_activation", "sigmoid"))
+            gates.add((layer["class_name"], *(layer["config"].get(*pair) for pair in by)))
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise UserError(f"{name}: its model_config cannot be used: {error!r}") from error
-    wanted = [([2, 2], [2, stride], "valid" if padded else "same") for stride in (2, 2, 1, 1)]
-    if pools != wanted:
-        raise UserError(
-            f"{name}: pools (window, stride, padding) are {pools}, a CRNN's are {wanted}"
-        )
-    if len(epsilons) != len(NORMS):
-        raise UserError(f"{name}: {len(epsilons)} batch norms, a CRNN has {len(NORMS)}")
-    geometry = "torch" if padded else "keras"
+    padding = "valid" if of["ZeroPadding2D"] else "same"
+    for what, found, wanted in (
+        ("pictures of height", heights, {32}),
+        # Of values 0 to 1, or of none at all, the factor is larger.
+        ("a scale of grey levels 0 to 255", facts["scale"] >= 10, True),
+        ("pools (window, stride, padding)", pools, [(2, 2, 2, s, padding) for s in (2, 2, 1, 1)]),
+        ("activations", activations | {"linear", "relu"}, {"linear", "relu"}),
+        ("recurrent layers", gates, {LSTM}),
+        ("batch norms", len(epsilons), len(NORMS)),
+    ):
+        if found != wanted:
+            raise UserError(f"{name}: {what}: {found}; a CRNN has {wanted}")
+    geometry = "torch" if of["ZeroPadding2D"] else "keras"
     return facts | {"geometry": geometry, "epsilon": dict(zip(NORMS, epsilons, strict=True))}
 
 

@@ -22,27 +22,20 @@ NORMS = tuple(f"bn{i + 1}" for i in NORMALISED)
 
 @dataclasses.dataclass(frozen=True)
 class Network:
-    """Weights under our layers' names, in Keras's layout, and what is known about them.
-
-    Attributes:
-        layers: conv1..7 {kernel [h w in out], bias [out], optional before a batch norm}; bn3, bn5,
-            bn7 {gamma, beta, moving_mean, moving_variance}; bi_lstm1, bi_lstm2 {forward/kernel
-            [in 4h], forward/recurrent_kernel [h 4h], forward/bias [4h], gates i f g o; backward/..
-            the same}; projection (geometry 'torch' only) and logits {kernel [in out], bias}.
-        epsilon: of each batch norm.
-        mean, scale: the network was trained on (levels 0..255 - mean) / scale.
-        width: fixed input width in pixels; 0: free.
-        used, unused: names of the file's arrays.
-        notes: what the file does not say, and the value assumed.
-    """
+    """Weights under our layers' names, in Keras's layout, and what is known about them."""
 
     source: str  # 'CRNN.tf2' or 'crnn.pytorch'
+    # conv1..7 {kernel [h w in out], bias [out], optional before a batch norm}; bn3, bn5, bn7
+    # {gamma, beta, moving_mean, moving_variance}; bi_lstm1, bi_lstm2 {forward/kernel [in 4h],
+    # forward/recurrent_kernel [h 4h], forward/bias [4h], gates i f g o; backward/.. the same};
+    # projection (geometry 'torch' only) and logits {kernel [in out], bias}.
     layers: Layers
     geometry: str
-    epsilon: dict[str, float]
+    epsilon: dict[str, float]  # of each batch norm
     mean: float
-    scale: float
-    width: int = 0
+    scale: float  # it was trained on (levels 0..255 - mean) / scale
+    width: int = 0  # fixed input width in pixels; 0: free
+    # Names of the file's arrays; what the file does not say, and the value assumed.
     used: list[str] = dataclasses.field(default_factory=list)
     unused: list[str] = dataclasses.field(default_factory=list)
     notes: list[str] = dataclasses.field(default_factory=list)

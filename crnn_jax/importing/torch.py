@@ -8,6 +8,7 @@ that tensors need, so loading runs no code of the file.
 """
 
 import collections
+import functools
 import io
 import math
 import os
@@ -46,13 +47,9 @@ class _Tensor(NamedTuple):
     stride: tuple[int, ...]
 
 
-def _rebuild_tensor(*arguments: Any) -> _Tensor:
-    return _Tensor(*arguments[:4])
-
-
 _ALLOWED: dict[str, Any] = {
     "collections.OrderedDict": collections.OrderedDict,
-    "torch._utils._rebuild_tensor_v2": _rebuild_tensor,
+    "torch._utils._rebuild_tensor_v2": lambda *arguments: _Tensor(*arguments[:4]),
     **{f"torch.{name}": dtype for name, dtype in _DTYPES.items()},
 }
 
@@ -121,61 +118,61 @@ def _array(tensor: _Tensor, storages: dict[str, bytes]) -> np.ndarray:
 
 
 _FIRST = "cnn.conv0.weight"
-# Ours -> PyTorch's roles of a batch norm.
-_NORM = {
-    "gamma": "weight",
-    "beta": "bias",
-    "moving_mean": "running_mean",
-    "moving_variance": "running_var",
+_AXES = {2: (1, 0), 4: (2, 3, 1, 0)}  # rank -> ours of PyTorch's, which has outputs first
+# Role of ours -> the tensors whose sum it is.
+_Roles = dict[str, tuple[str, ...]]
+_WEIGHTS: _Roles = {"kernel": ("weight",), "bias": ("bias",)}
+_NORM: _Roles = {
+    "gamma": ("weight",),
+    "beta": ("bias",),
+    "moving_mean": ("running_mean",),
+    "moving_variance": ("running_var",),
 }
-_LSTM = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+_LSTM: _Roles = {
+    f"{direction}/{role}": tuple(f"{name}_{end}" for name in names)
+    for direction, end in (("forward", "l0"), ("backward", "l0_reverse"))
+    for role, names in (
+        ("kernel", ("weight_ih",)),
+        ("recurrent_kernel", ("weight_hh",)),
+        ("bias", ("bias_ih", "bias_hh")),
+    )
+}
+# Layer of ours -> (crnn.pytorch's, roles).
+_LAYERS: dict[str, tuple[str, _Roles]] = {
+    **{name: (f"cnn.conv{i}", _WEIGHTS) for i, name in enumerate(CONVOLUTIONS)},
+    **{name: (f"cnn.batchnorm{int(name[2:]) - 1}", _NORM) for name in NORMS},
+    **{f"bi_lstm{i + 1}": (f"rnn.{i}.rnn", _LSTM) for i in range(2)},
+    "projection": ("rnn.0.embedding", _WEIGHTS),
+    "logits": ("rnn.1.embedding", _WEIGHTS),
+}
 
 
 def from_state_dict(tensors: dict[str, np.ndarray], name: str) -> Network:
     """Puts crnn.pytorch's tensors of the file `name` under our layers' names.
 
-    PyTorch has the output axis first, and two biases for an LSTM, which are added. A common prefix
-    ('module.', 'state_dict/') is ignored.
+    A common prefix ('module.', 'state_dict/') is ignored.
     """
     starts = [key.removesuffix(_FIRST) for key in tensors if key.endswith(_FIRST)]
     if not starts:
         some = ", ".join(list(tensors)[:3]) or "no tensors"
         raise UserError(f"{name}: no {_FIRST}; a crnn.pytorch state_dict has it (found: {some})")
     prefix = min(starts, key=len)  # a copy, such as an optimizer's, has a longer one
-    used: list[str] = []
-
-    def take(key: str) -> np.ndarray:
-        used.append(prefix + key)
-        return tensors[prefix + key]
-
     layers: Layers = {}
+    used: list[str] = []
     try:
-        for i, conv in enumerate(CONVOLUTIONS):
-            kernel = take(f"cnn.conv{i}.weight").transpose(2, 3, 1, 0)
-            layers[conv] = {"kernel": kernel, "bias": take(f"cnn.conv{i}.bias")}
-            if (norm := f"bn{i + 1}") in NORMS:
-                layers[norm] = {r: take(f"cnn.batchnorm{i}.{key}") for r, key in _NORM.items()}
-        for i, dense in enumerate(("projection", "logits")):
-            kernel = take(f"rnn.{i}.embedding.weight").T
-            layers[dense] = {"kernel": kernel, "bias": take(f"rnn.{i}.embedding.bias")}
-            lstm = layers[f"bi_lstm{i + 1}"] = {}
-            for direction, end in (("forward", "l0"), ("backward", "l0_reverse")):
-                own = {k: take(f"rnn.{i}.rnn.{k}_{end}") for k in _LSTM}
-                lstm[f"{direction}/kernel"] = own["weight_ih"].T
-                lstm[f"{direction}/recurrent_kernel"] = own["weight_hh"].T
-                lstm[f"{direction}/bias"] = own["bias_ih"] + own["bias_hh"]
+        for layer, (theirs, roles) in _LAYERS.items():
+            layers[layer] = {}
+            for role, names in roles.items():
+                keys = [f"{prefix}{theirs}.{key}" for key in names]
+                used += keys
+                array = functools.reduce(np.add, [tensors[key] for key in keys])
+                layers[layer][role] = array.transpose(_AXES.get(array.ndim))
     except KeyError as error:
         raise UserError(f"{name}: no tensor {error}; this is another network") from error
-    except ValueError as error:  # a kernel of other axes, biases of two lengths
+    except ValueError as error:  # biases of two lengths
         raise UserError(f"{name}: {used[-1]} has a shape that does not fit: {error}") from error
+    unused = sorted(set(tensors) - set(used))
+    epsilon = dict.fromkeys(NORMS, EPSILON)
     return Network(
-        "crnn.pytorch",
-        layers,
-        "torch",
-        dict.fromkeys(NORMS, EPSILON),
-        mean=127.5,
-        scale=127.5,
-        width=WIDTH,
-        used=used,
-        unused=sorted(set(tensors) - set(used)),
+        "crnn.pytorch", layers, "torch", epsilon, 127.5, 127.5, WIDTH, used=used, unused=unused
     )

@@ -1,7 +1,6 @@
 """Sweeps: the points of a list, or trials that Optuna draws, each trained in a workdir of its own.
 
-Both are a study of Optuna's, in the sweep's folder or in a database that machines share. A killed
-sweep goes on: what it left unfinished is trained to the end first.
+Both are a study of Optuna's. A killed sweep goes on: what it left unfinished comes first.
 """
 
 import contextlib
@@ -37,6 +36,8 @@ BEGUN = (TrialState.RUNNING, TrialState.COMPLETE, TrialState.PRUNED, TrialState.
 OWN = {"point", "accuracy", "low", "high", "cer", "count", "steps", "hours"}
 ROW, LEFT, WIDTH = 26, 330, 420  # pixels of the plot: a point, its name, 0 to 100 %
 
+optuna.logging.set_verbosity(optuna.logging.WARNING)  # it reports each trial, and so do we
+
 Changes = dict[str, Any]  # config key -> value
 Suggest = Callable[[optuna.Trial], Changes]
 
@@ -53,25 +54,28 @@ def points_of(config_file: str) -> dict[str, Changes]:
             raise UserError(f"{config_file}: the point {name} is added twice")
         points[name] = plain
 
-    _function(config_file, "sweep(add)", "it calls add({'optimizer.ema': 0.99}) a point")(add)
+    _function(config_file, "sweep(add)")(add)
     if not points:
         raise UserError(f"{config_file}: sweep(add) added no point")
     return points
 
 
-def suggest_of(config_file: str) -> Suggest:
-    """The function `suggest(trial)` of a config file."""
-    example = "it returns {'optimizer.ema': trial.suggest_float('ema', 0.9, 0.999)}"
-    suggest = _function(config_file, "suggest(trial)", example)
-    return lambda trial: _plain(suggest(trial), config_file)
+def suggest_of(config_file: str) -> tuple[Suggest, Changes]:
+    """The function `suggest(trial)` of a config file, and what a first trial would change."""
+    function = _function(config_file, "suggest(trial)")
+
+    def suggest(trial: optuna.Trial) -> Changes:
+        return _plain(function(trial), config_file)
+
+    return suggest, suggest(optuna.create_study(sampler=_sampler(0)).ask())
 
 
-def _function(config_file: str, call: str, what: str) -> Callable[..., Any]:
+def _function(config_file: str, call: str) -> Callable[..., Any]:
     path = Path(config_file.partition(":")[0])
     sys.path.insert(0, str(path.resolve().parent.parent))  # configs import each other
     found = runpy.run_path(str(path)).get(call.partition("(")[0])
     if found is None:
-        raise UserError(f"{path}: no function {call}; {what}")
+        raise UserError(f"{path}: no function {call}; see crnn_jax.sweep --help")
     return found
 
 
@@ -82,15 +86,14 @@ def _plain(changes: Any, config_file: str) -> Changes:
     return {k: v if isinstance(v, str | int | float) else str(v) for k, v in changes.items()}
 
 
-def example(suggest: Suggest) -> Changes:
-    """What a first trial would change: mistakes are to be found before anything is written."""
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    return suggest(optuna.create_study(sampler=_sampler(0)).ask())
-
-
 def flags_of(changes: Changes) -> list[str]:
     """The changes as arguments of crnn_jax.main."""
     return [f"--config.{key}={value}" for key, value in changes.items()]
+
+
+def say(line: str) -> None:
+    """Progress, for people."""
+    print(line, file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager
@@ -111,7 +114,6 @@ def hold(folder: Path) -> Iterator[None]:
 
 def open_study(storage: str, name: str, settings: list[str], *, prune: bool) -> optuna.Study:
     """Opens a study, or makes it; `storage` is a database's URL or a journal file's path."""
-    optuna.logging.set_verbosity(optuna.logging.WARNING)  # it reports each trial, and so do we
     try:
         journal = None if "://" in storage else JournalStorage(JournalFileBackend(storage))
         study = optuna.create_study(
@@ -151,18 +153,11 @@ def run(
     suggest: Suggest | None,
     trials: int,
     jobs: int,
-    say: Callable[[str], None],
 ) -> int:
-    """Trains trials, first those that were left unfinished here; returns how many failed.
+    """Trains trials until the study has `trials`, first those that were left unfinished here.
 
-    Args:
-        study: see `open_study`.
-        folder: of the sweep, held by this process; a workdir is a folder in it.
-        arguments: of crnn_jax.main, the same for all trials.
-        suggest: trial -> changes; None where the study holds points.
-        trials: of the study in all, whichever machine runs them.
-        jobs: processes at a time.
-        say: prints a line.
+    `arguments` of crnn_jax.main are those of all trials; `jobs` run at a time, each in a workdir in
+    `folder`. A point is in the study already, without `suggest`. Returns how many failed.
     """
 
     def todo() -> Iterator[optuna.Trial]:
@@ -176,14 +171,9 @@ def run(
             yield trial
 
     def begin(trial: optuna.Trial) -> _Run:
-        workdir = folder / _name(trial)
-        how = "goes on" if workdir.exists() else "begun"
-        workdir.mkdir(exist_ok=True)  # from here on it is found again
         if suggest:  # asked once more, a trial suggests the same
             trial.set_user_attr("changes", suggest(trial))
-        changes = trial.user_attrs["changes"]
-        say(f"{workdir.name}: {how}, {' '.join(flags_of(changes))}")
-        return _Run(trial, workdir, [*arguments, *flags_of(changes)])
+        return _Run(trial, folder / _name(trial), arguments)
 
     following, running, failed = todo(), list[_Run](), 0
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # or they would run on
@@ -197,7 +187,7 @@ def run(
             for one in list(running):
                 if one.process.poll() is not None:
                     running.remove(one)
-                    failed += one.end(say)
+                    failed += one.end()
                 elif not one.stopped and one.lags():
                     one.process.terminate()  # it saves
                     one.stopped = True
@@ -214,12 +204,16 @@ class _Run:
 
     def __init__(self, trial: optuna.Trial, workdir: Path, arguments: list[str]):
         self.trial, self.workdir, self.stopped = trial, workdir, False
+        changes = flags_of(trial.user_attrs["changes"])
+        how = "goes on" if workdir.exists() else "begun"
+        say(f"{workdir.name}: {how}, {' '.join(changes)}")
+        workdir.mkdir(exist_ok=True)  # from here on it is found again
         # A run that goes on writes some rows again.
         frozen = trial.study.get_trials(deepcopy=False)[trial.number]
         self._step, self._size = max(frozen.intermediate_values, default=0), 0
         with (workdir / ".lock").open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # a run that a killed sweep left behind ends first
-        words = [*TRAIN, *arguments, f"--workdir={workdir}"]
+        words = [*TRAIN, *arguments, *changes, f"--workdir={workdir}"]
         with (workdir / "log.txt").open("ab") as log:
             self.process = subprocess.Popen(words, stdout=log, stderr=log)
 
@@ -236,26 +230,22 @@ class _Run:
                     self.trial.report(row["validation/accuracy"], row["step"])
         return self._step > before and self.trial.should_prune()
 
-    def end(self, say: Callable[[str], None]) -> bool:
+    def end(self) -> bool:
         """Ends the trial in the study; whether it failed."""
         self.lags()  # others are compared with the last rows too
         study, name = self.trial.study, self.workdir.name
-        try:
-            summary = json.loads((self.workdir / "summary.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            summary = None
-        if summary is not None and self.process.returncode == 0:
+        path, code = self.workdir / "summary.json", self.process.returncode
+        if code == 0 and path.exists():
+            summary = json.loads(path.read_text(encoding="utf-8"))
             best = summary["best_validation"]
             kept = {key: summary[key] for key in ("best_validation", "steps", "hours")}
             self.trial.set_user_attr("summary", kept)
             study.tell(self.trial, best.get("accuracy", 0.0))
-            text = f"accuracy {best['accuracy']:.4f}" if best else "finished, no validation"
-            say(f"{name}: {text}")
+            say(f"{name}: accuracy {best['accuracy']:.4f}" if best else f"{name}: finished")
             return False
         study.tell(self.trial, state=TrialState.PRUNED if self.stopped else TrialState.FAIL)
         lines = (self.workdir / "log.txt").read_text(encoding="utf-8", errors="replace").split("\n")
         last = next(filter(None, reversed(lines)), "")
-        code = self.process.returncode
         say(f"{name}: stopped" if self.stopped else f"{name}: exit code {code}: {last}")
         return not self.stopped
 

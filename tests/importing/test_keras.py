@@ -116,8 +116,8 @@ def _change(config, kind, **changes):
     [
         ("MaxPooling2D", {"pool_size": [2, 1]}, "pools"),
         ("Bidirectional", {"recurrent_activation": "hard_sigmoid"}, "hard_sigmoid"),
-        ("Conv2D", {"activation": "elu"}, "activation elu"),
-        ("InputLayer", {"batch_input_shape": [None, 48, None, 3]}, "height 48"),
+        ("Conv2D", {"activation": "elu"}, "activations.*elu"),
+        ("InputLayer", {"batch_input_shape": [None, 48, None, 3]}, "height.*48"),
     ],
 )
 def test_a_network_that_computes_something_else_is_refused(keras, kind, changes, said, tmp_path):

@@ -90,7 +90,7 @@ def ones(**changes):
     ("key", "value", "said"),
     [
         ("cnn.conv3.weight", (2, 1, 3, 3), "conv4/bias has shape"),
-        ("cnn.conv0.weight", (1, 2, 3, 3), "conv1 takes 2 channels"),
+        ("cnn.conv0.weight", (1, 2, 3, 3), "preprocessing.channels=2"),
         ("rnn.0.rnn.weight_hh_l0_reverse", (3, 1), "bi_lstm1/backward/recurrent_kernel"),
         ("cnn.conv0.bias", np.array([1e300]), "conv1/bias holds numbers that are not finite"),
         ("cnn.batchnorm2.running_var", -np.ones(1, "f4"), "negative variance"),
