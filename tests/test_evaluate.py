@@ -4,12 +4,12 @@ import re
 
 import pytest
 from PIL import Image
+from tests.data.test_shards import to_array_record, to_lmdb
 
 from crnn_jax import cli, evaluate
 from crnn_jax.core.charset import Charset
 from crnn_jax.data.files import FileSource
 from crnn_jax.reading.recognizer import Recognizer
-from tests.data.test_shards import to_array_record, to_lmdb
 from tests.testdata.tiny_model import CHARSET, noise_pictures, write_tiny_model
 
 

@@ -6,8 +6,8 @@ from crnn_jax.core.errors import UserError
 from crnn_jax.core.preprocessing import Preprocessing
 from crnn_jax.data import loader
 from crnn_jax.data.files import FileSource
+from crnn_jax.data.loader import tf_batches as batches
 from crnn_jax.data.plan import Plan
-from crnn_jax.data.tf_loader import batches
 from tests.data.test_loader import assert_equal, darker
 
 FREE = Preprocessing(max_width=160)
