@@ -92,8 +92,16 @@ def collate(
             label_length[i] = label_ids.size
         else:
             label_length[i] = n + 1
-    arrays = {"image": image, "width": width, "label": label, "label_length": label_length}
-    return Batch(**arrays, mask=width > 0, id=row.ids.astype(np.int64), text=text, failed=failed)
+    return {
+        "image": image,
+        "width": width,
+        "label": label,
+        "label_length": label_length,
+        "mask": width > 0,
+        "id": row.ids.astype(np.int64),
+        "text": text,
+        "failed": failed,
+    }
 
 
 def get_augment(augment: Augment | str | None) -> Augment | None:
@@ -121,13 +129,10 @@ def batches(
 
     Args:
         stop: step after the last; None goes on for ever.
-        workers: processes to spawn, to which source and augmentation are pickled; 0 reads with
-            threads, which are enough while decoding (Pillow lets other threads run) is most of
-            the work.
+        workers: processes to spawn; 0 reads with threads, enough while decoding is most of it.
         host: (index, count): only this host's rows of each batch.
-        augment: of photographed images: a function as `collate` takes it, or its name in
-            `data.augment` ('none', 'light', 'strong').
-        seed: of the augmentation.
+        augment: of photographed images: a function, or its name in `data.augment`.
+        seed: of the augmentation, which is a function of (seed, epoch, id).
     """
     read = functools.partial(
         collate, source=source, preprocessing=preprocessing, augment=get_augment(augment), seed=seed

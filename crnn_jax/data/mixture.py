@@ -14,13 +14,8 @@ class MixedSource:
 
     In an epoch source k gives round(weight * len) samples: whole copies, and for the rest a stretch
     of a seeded permutation that goes on from epoch to epoch, so that all its samples come equally
-    often. Ids of a mixture tell the epoch where that matters (`windowed`): where any source is
-    windowed or has a fractional weight. Such a mixture should be given samples that can all be
-    trained on.
-
-    Attributes:
-        streaming: labels and sizes are rendered, not looked up, so that windows of the
-            plan are short.
+    often. It is `windowed` where any source is or has a fractional weight, and should then be given
+    samples that can all be trained on.
     """
 
     def __init__(self, sources: Sequence[Source], weights: Sequence[float], seed: int = 0) -> None:
@@ -35,6 +30,7 @@ class MixedSource:
         self.windowed = any(s.windowed for s in sources) or any(
             count % max(1, len(s)) for s, count in zip(sources, self._counts, strict=True)
         )
+        # Labels and sizes are rendered, not looked up: windows of the plan are short.
         self.streaming = any(s.windowed for s in sources)
 
     def __len__(self) -> int:
@@ -113,19 +109,15 @@ class MixedSource:
                 answer[i] = image
         return answer
 
-    def _locate(self, index: int) -> tuple[Source, int]:
-        ((_, source, local),) = self._parts(np.array([index]))
-        return source, int(local[0])
-
     def text(self, index: int) -> str:
         """The label, normalized."""
-        source, local = self._locate(index)
-        return source.text(local)
+        ((_, source, local),) = self._parts(np.array([index]))
+        return source.text(int(local[0]))
 
     def identity(self, index: int) -> str:
         """The sample's name for people."""
-        source, local = self._locate(index)
-        return source.identity(local)
+        ((_, source, local),) = self._parts(np.array([index]))
+        return source.identity(int(local[0]))
 
 
 @functools.lru_cache(maxsize=8)

@@ -150,6 +150,7 @@ class LmdbRecords(Records):
         return f"{kind}-{number + self._first:09d}"
 
     def records(self, numbers: Sequence[int]) -> list[Record]:
+        """These records, without their images."""
         labels = self._get(*(self._key("label", i) for i in numbers))
         return [_record_of(x, self._key("image", i)) for x, i in zip(labels, numbers, strict=True)]
 
@@ -241,6 +242,7 @@ class ArrayRecords(Records):
         return _record_of(features.get(self._label), name)
 
     def records(self, numbers: Sequence[int]) -> list[Record]:
+        """These records, without their images."""
         return [self._recent.get(i) or self._record(i, self._features(i)) for i in numbers]
 
     def content(self, place: int) -> bytes:

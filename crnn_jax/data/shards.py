@@ -1,9 +1,5 @@
 """Any annotation file as a TFDS data set in ArrayRecord shards: a few large files to copy and read.
 
-    path, written, left_out = write_shards('labels.txt', 'shards')   # shards/words/1.0.0
-    tfds.builder_from_directory(path).as_data_source('train')        # for others
-    config.data.train = path                                         # for us
-
 Records keep the annotation's order, its labels as they are written and the images' bytes: reading
 them gives the batches that the files give. TFDS is imported with this module, TensorFlow never.
 """
