@@ -1,10 +1,5 @@
 """An evaluation for people and for files: tables, predictions, and what `-o` asks for.
 
-    print(table(result))
-    write_outputs('results', result, {'model': 'my.safetensors'})
-    # results/result.json, results/result.md, results/predictions.tsv
-    result = read_predictions('results')  # all that two models are compared by
-
 A table is a list of lines of cells, its headings first; shares are in percent.
 """
 
@@ -62,14 +57,9 @@ def comparison_cells(comparison: Comparison) -> list[list[str]]:
             record = pairs.to_json()
             low, high = record["difference_interval"]
             p = record["mcnemar_p"]
-            lines.append(
-                [
-                    *(name, SHARES[metric], *map(str, pairs)),
-                    f"{100 * pairs.difference:+.2f}",
-                    f"{100 * low:+.1f} to {100 * high:+.1f}",
-                    "< 0.0001" if p < 0.0001 else f"{p:.4f}",
-                ]
-            )
+            difference = f"{100 * pairs.difference:+.2f}", f"{100 * low:+.1f} to {100 * high:+.1f}"
+            chance = "< 0.0001" if p < 0.0001 else f"{p:.4f}"
+            lines.append([name, SHARES[metric], *map(str, pairs), *difference, chance])
     return lines
 
 
@@ -263,11 +253,7 @@ def predictions_file(path: str) -> str | None:
 
 
 def read_predictions(path: str) -> EvaluationResult:
-    """What `prediction_lines` wrote, in a file or folder; losses are not in it.
-
-    Raises:
-        UserError: naming file and line, where it is no such file.
-    """
+    """What `prediction_lines` wrote, in a file or folder; losses are not in it."""
     path = predictions_file(path) or path
     result = EvaluationResult()
     try:

@@ -7,8 +7,6 @@ atlas takes some microseconds. Every face is drawn at the size where its H is CA
     mask = atlas.mask(face, column)     # uint8 [h w]
 """
 
-from __future__ import annotations
-
 import atexit
 import contextlib
 import functools
@@ -27,8 +25,17 @@ import PIL
 
 from crnn_jax.core.errors import UserError
 from crnn_jax.core.files import whole_file
-from crnn_jax.synthetic.fonts import BUILTIN, Face, find_faces
-from crnn_jax.synthetic.glyphs import CAP, COMPARED, Glyphs, draw_face, readable_columns, score
+from crnn_jax.synthetic.fonts import (
+    BUILTIN,
+    CAP,
+    COMPARED,
+    Face,
+    Glyphs,
+    draw_face,
+    find_faces,
+    readable_columns,
+    score,
+)
 
 SUFFIX = ".glyphs.npz"
 VERSION = 4  # of drawing and check: another number, and atlases are made anew
@@ -87,16 +94,10 @@ def characters_for(symbols: Iterable[str], ignore_case: bool) -> tuple[str, ...]
 
 
 def open_atlas(fonts: str, characters: tuple[str, ...], cache: str = "auto") -> Path:
-    """The file with the atlas of these fonts, made where it is missing.
+    """The file with the atlas of these fonts (or an atlas file itself), made where it is missing.
 
-    Args:
-        fonts: see `find_faces`; or an atlas file made before.
-        characters: what the faces should draw.
-        cache: folder for the atlas; 'auto': crnn_jax in the user's cache, or where that cannot be
-            written a temporary folder, for this process.
-
-    Raises:
-        UserError: no font, no such atlas, or it cannot be written.
+    `cache` is its folder; 'auto': crnn_jax in the user's cache, or where that cannot be written a
+    temporary folder, for this process.
     """
     if fonts.endswith(SUFFIX):
         if not Path(fonts).is_file():
@@ -134,11 +135,7 @@ def open_atlas(fonts: str, characters: tuple[str, ...], cache: str = "auto") -> 
 
 
 def build_atlas(faces: list[Face], characters: tuple[str, ...]) -> Atlas:
-    """Draws and checks every face; those that draw nothing readably are left out.
-
-    Raises:
-        UserError: none is left.
-    """
+    """Draws and checks every face; those that draw nothing readably are left out."""
     kept: dict[bytes, tuple[Face, Glyphs, np.ndarray, float]] = {}
     compared = [n for n, symbol in enumerate(characters) if symbol in COMPARED]
     for face in faces:
@@ -184,11 +181,7 @@ def save_atlas(path: Path, atlas: Atlas) -> None:
 
 
 def load_atlas(path: Path) -> Atlas:
-    """Opens an atlas; the ink stays on the disk and is shared by all processes that map it.
-
-    Raises:
-        UserError: it is no atlas.
-    """
+    """Opens an atlas; the ink stays on the disk and is shared by all processes that map it."""
     try:
         with np.load(path) as file:
             parts = {name: file[name] for name in _ARRAYS if name != "ink"}

@@ -9,8 +9,6 @@ than the layout itself.
         angle = rng.normal(0.0, 3.0)
 """
 
-from __future__ import annotations
-
 import math
 from bisect import bisect_right
 from collections.abc import Sequence
