@@ -1,7 +1,8 @@
 """Several sources as one, each with a weight: `a.txt,b.txt*2`."""
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -58,12 +59,15 @@ class MixedSource:
             local[j] = _permutation(self._seed, k, turn, size)[at]
         return local
 
+    def _filled(self, ids: np.ndarray, answer: np.ndarray, ask: Callable[..., Any]) -> np.ndarray:
+        """The answers of the sources to `ask(source, ids there)`, in the order of `ids`."""
+        for at, source, local in self._parts(ids):
+            answer[at] = ask(source, local)
+        return answer
+
     def rendered(self, ids: np.ndarray) -> np.ndarray:
         """bool [m]: which samples are rendered rather than photographed."""
-        answer = np.zeros(len(ids), bool)
-        for at, source, local in self._parts(ids):
-            answer[at] = is_rendered(source, local)
-        return answer
+        return self._filled(ids, np.zeros(len(ids), bool), is_rendered)
 
     def labels_of(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(class ids of these samples' labels, int64 offsets [m + 1])."""
@@ -78,11 +82,8 @@ class MixedSource:
     @property
     def usable(self) -> np.ndarray:
         """bool [n], of the first epoch."""
-        answer = np.ones(len(self), bool)
-        for at, source, local in self._parts(np.arange(len(self))):
-            if not source.windowed:
-                answer[at] = source.usable[local]
-        return answer
+        ids, answer = np.arange(len(self)), np.ones(len(self), bool)
+        return self._filled(ids, answer, lambda s, own: s.windowed or s.usable[own])
 
     @functools.cached_property
     def reasons(self) -> Reasons:
@@ -97,9 +98,7 @@ class MixedSource:
     def sizes(self, ids: np.ndarray) -> np.ndarray:
         """int32 [m, 2]: heights and widths in pixels."""
         answer = np.zeros((len(ids), 2), np.int32)
-        for at, source, local in self._parts(ids):
-            answer[at] = source.sizes(local)
-        return answer
+        return self._filled(ids, answer, lambda source, own: source.sizes(own))
 
     def read(self, ids: np.ndarray) -> list[np.ndarray | str]:
         """uint8 [h w c] for each sample, or the reason why it cannot be read."""

@@ -2,9 +2,6 @@
 
 Opening a font and drawing eight letters takes Pillow about a millisecond; taking them from an
 atlas takes some microseconds. Every face is drawn at the size where its H is CAP pixels high.
-
-    atlas = load_atlas(open_atlas("auto", characters, cache="auto"))
-    mask = atlas.mask(face, column)     # uint8 [h w]
 """
 
 import atexit

@@ -1,10 +1,7 @@
 """Small changes to real images, so that a small set teaches more than its own images.
 
-What an augmentation does depends on its generator alone; `data` makes one from (seed, epoch,
-sample), so that a resumed run sees the same images. Sizes stay, or plans would change.
-
-    augment = named("light")             # 'light' or 'strong'
-    changed = augment(image, generator)  # uint8 [h w c], as large as before
+What an augmentation does to an image, uint8 [h w c], depends on its generator alone: a resumed run
+sees the same images. Sizes stay, or plans would change.
 """
 
 import functools

@@ -1,8 +1,4 @@
-"""A layout to an image: letters to coverage masks, then colours, background, light and camera.
-
-layers = draw_layers(layout, atlas, rng)     # Rng(seed, "look", index)
-image = paint(layers, layout.boxes, style, rng, channels=1)
-"""
+"""A layout to an image: letters to coverage masks, then colours, background, light and camera."""
 
 import colorsys
 from collections.abc import Callable
@@ -111,10 +107,8 @@ def _rule(strip: np.ndarray, layout: Layout, left: int, top: int, rng: Rng) -> N
 
 def _dots(strip: np.ndarray, rng: Rng) -> np.ndarray:
     """Letters as a grid of lamps sees them."""
-    step = rng.uniform(3.0, 4.5)
-    height, width = strip.shape
-    y = np.cos(np.arange(height, dtype=np.float32) * np.float32(2 * np.pi / step))
-    x = np.cos(np.arange(width, dtype=np.float32) * np.float32(2 * np.pi / step))
+    rate = np.float32(2 * np.pi / rng.uniform(3.0, 4.5))
+    y, x = (np.cos(np.arange(size, dtype=np.float32) * rate) for size in strip.shape)
     lamps = np.clip(0.75 + 0.5 * (y[:, None] + x[None, :]), 0.0, 1.0)
     return (cv2.blur(strip, (3, 3)) * lamps).astype(np.uint8)
 

@@ -3,11 +3,6 @@
 A sample has no file: its text, its size and its pixels are functions of the seed and of its
 number, so that every process renders the same sample for itself, and numbers never run out. An
 'epoch' is only a count; sample i of epoch e is number e * count + i.
-
-    source = SyntheticSource(config.synthetic, charset, seed=0)
-    flat, offsets = source.labels_of(ids)    # class ids, from the text alone
-    sizes = source.sizes(ids)                # int32 [m 2], from the layout alone
-    images = source.read(ids)                # uint8 [h w c] each
 """
 
 import functools

@@ -2,9 +2,6 @@
 
 They differ where the table lacks what is drawn: a table of 0-9a-z labels `Don't!` as `dont`, the
 way scene-text models for lower case are scored.
-
-    texts = Texts(word_list("auto"), style, charset)
-    drawn, label = texts.write(seed=0, index=17)
 """
 
 import hashlib

@@ -117,7 +117,7 @@ def test_predictions_that_were_written_are_read(tmp_path_factory, found, as_json
         ("p.jsonl", b"[1]\n", "p.jsonl:1"),
         ("p.jsonl", b'{"id": 1}\n', "p.jsonl:1"),
         ("p.jsonl", b"nonsense\n", "p.jsonl:1"),
-        ("p.tsv", b"\xff\xfe", "p.tsv: no predictions"),
+        ("p.tsv", b"\xff\xfe", "p.tsv:1: not UTF-8"),
         ("p.tsv", None, "p.tsv: cannot be read"),
     ],
 )
