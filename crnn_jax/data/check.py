@@ -268,7 +268,15 @@ def text_of(report: dict[str, Any]) -> Iterator[str]:
     """The report line by line."""
     for one in report["sets"]:
         yield from _set_lines(one)
-    yield from _character_lines(report["characters"])
+    characters = report["characters"]
+    counts, met = characters["counts"], [f"{c!r} {n:,}" for c, n in characters["unknown"].items()]
+    yield f"{len(counts)} different characters in {sum(counts.values()):,}"
+    if met:
+        more = f" and {len(met) - 20} more" if len(met) > 20 else ""
+        yield f"  not in {characters['table']}: " + ", ".join(met[:20]) + more
+    if characters["never"]:
+        yield "  in the table, but never in a label: " + " ".join(map(repr, characters["never"]))
+    yield f"  a table of all of them: {characters['proposed']!r}"
     for shared in report["overlap"]:
         one, other = shared["sets"]
         yield f"{shared['count']:,} pictures of {other} stand in {one} too, by {shared['by']}:"
@@ -317,15 +325,3 @@ def _histogram_lines(title: str, histogram: dict[str, int]) -> Iterator[str]:
         span = f"{low}" if high == low + 1 else f"{low}-{high - 1}"
         bar = "#" * -(-BARS * count // sums.max())
         yield f"    {span:>9} {count:>9,} {bar}".rstrip()
-
-
-def _character_lines(characters: dict[str, Any]) -> Iterator[str]:
-    counts = characters["counts"]
-    yield f"{len(counts)} different characters in {sum(counts.values()):,}"
-    if characters["unknown"]:
-        met = [f"{c!r} {n:,}" for c, n in characters["unknown"].items()]
-        more = f" and {len(met) - 20} more" if len(met) > 20 else ""
-        yield f"  not in {characters['table']}: " + ", ".join(met[:20]) + more
-    if characters["never"]:
-        yield "  in the table, but never in a label: " + " ".join(map(repr, characters["never"]))
-    yield f"  a table of all of them: {characters['proposed']!r}"

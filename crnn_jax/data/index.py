@@ -65,7 +65,8 @@ def build_index(reader: Any, encode: "LabelEncoder", what: str) -> Index:
         for block in reader.blocks():
             encoded = encode(block.labels)
             given = np.array(block.status, np.uint8)
-            counts["not NFC"] += sum(map(_changed_by_nfc, block.labels))
+            beyond = (label for label in block.labels if not label.isascii())
+            counts["not NFC"] += sum(not unicodedata.is_normalized("NFC", x) for x in beyond)
             counts["unknown"] += int(encoded.has_unknown.sum())
             for key, marked in (("case", encoded.case_alone), ("outside", block.outside)):
                 if found := np.flatnonzero(marked).tolist():
@@ -95,10 +96,6 @@ def cached_index(paths: list[str], stamp: Any, build: Callable[[], Index]) -> In
     arrays = cached(paths, stamp, make)
     counts, unknown = json.loads(arrays.pop("counts").item())
     return Index(**arrays, counts=Counter(counts), unknown=Counter(unknown))
-
-
-def _changed_by_nfc(label: str) -> bool:
-    return not (label.isascii() or unicodedata.is_normalized("NFC", label))
 
 
 class Encoded(NamedTuple):

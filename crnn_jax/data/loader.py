@@ -181,30 +181,24 @@ def tf_batches(*args: Any, **options: Any) -> Iterator[Batch]:
         tf.config.set_visible_devices([], "GPU")
     raised: list[Exception] = []  # TensorFlow makes an error of its own of it
 
+    beside: collections.deque[dict[str, Any]] = collections.deque()  # what TensorFlow need not hold
+    types = {"image": tf.uint8, "mask": tf.bool, "id": tf.int64}
+    types |= dict.fromkeys(("width", "label", "label_length"), tf.int32)
+
     def elements() -> Iterator[dict[str, Any]]:
         try:
             for batch in batches(*args, **options):
-                element: dict[str, Any] = dict(batch)
-                failed = element.pop("failed")
-                element["text"] = np.array(element["text"], object)
-                element["failed_id"] = np.array([i for i, _ in failed], np.int64)
-                element["failed_reason"] = np.array([reason for _, reason in failed], object)
-                yield element
+                beside.append({"text": batch["text"], "failed": batch["failed"]})
+                yield {name: array for name, array in batch.items() if name in types}
         except Exception as error:
             raised.append(error)
             raise
 
-    types = dict.fromkeys(("width", "label", "label_length"), tf.int32)
-    types |= {"image": tf.uint8, "mask": tf.bool, "id": tf.int64, "failed_id": tf.int64}
-    types |= {"text": tf.string, "failed_reason": tf.string}
     specs = {name: tf.TensorSpec(None, dtype) for name, dtype in types.items()}
     try:
         dataset = tf.data.Dataset.from_generator(elements, output_signature=specs)
         for element in dataset.as_numpy_iterator():
-            failed = zip(element.pop("failed_id"), element.pop("failed_reason"), strict=True)
-            element["failed"] = [(int(i), reason.decode()) for i, reason in failed]
-            element["text"] = [text.decode() for text in element["text"]]
-            yield element
+            yield element | beside.popleft()
     except tf.errors.OpError:
         if raised:
             raise raised[0] from None

@@ -13,6 +13,7 @@ them needs neither TensorFlow nor TFDS. Shards of several splits are named FOLDE
 """
 
 import abc
+import importlib
 import os
 import re
 import weakref
@@ -97,6 +98,15 @@ class Records(abc.ABC):
         return os.path.join(self.path, self.line(place)[0])
 
 
+def _import(path: str, what: str, name: str) -> Any:
+    package = name.partition(".")[0]
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        install = f"pip install {package}, or crnn_jax[{package}]"
+        raise UserError(f"{path}: {what} needs the package {package}: {install}") from None
+
+
 def _record_of(label: bytes | None, name: str) -> Record:
     if label is None:
         return Record("", MISSING_LABEL, name)
@@ -168,12 +178,7 @@ _lmdb_files: "weakref.WeakValueDictionary[tuple[int, int], Any]" = weakref.WeakV
 
 def _open_lmdb(path: str) -> Any:
     """The LMDB of a folder; a process may open each file only once."""
-    try:
-        import lmdb
-    except ImportError:
-        raise UserError(
-            f"{path}: LMDB needs the package lmdb: pip install lmdb, or crnn_jax[lmdb]"
-        ) from None
+    lmdb = _import(path, "LMDB", "lmdb")
     data = os.path.join(path, LMDB_FILE)
     status = os.stat(data)
     key = status.st_dev, status.st_ino
@@ -204,15 +209,9 @@ class ArrayRecords(Records):
         super().__init__(path, shards)
         self._recent: dict[int, Record] = {}
         _require_one_split(path, shards)
+        module = _import(path, "ArrayRecord", "array_record.python.array_record_data_source")
         try:
-            from array_record.python.array_record_data_source import ArrayRecordDataSource
-        except ImportError:
-            raise UserError(
-                f"{path}: ArrayRecord needs the package array_record: pip install array_record, "
-                f"or crnn_jax[array_record]"
-            ) from None
-        try:
-            self._data = ArrayRecordDataSource(shards)
+            self._data = module.ArrayRecordDataSource(shards)
         except DAMAGED_ERRORS as error:
             raise UserError(f"{path}: cannot be opened as ArrayRecord: {error}") from None
         self.total = len(self._data)

@@ -23,14 +23,12 @@ ANY = Charset.from_characters("\U0010fffd")  # labels are copied, not encoded
 
 
 class Words(tfds.core.GeneratorBasedBuilder):
-    """Images of words or text lines, labelled; without a source only to be read."""
+    """Images of words or text lines, labelled."""
 
     VERSION = tfds.core.Version("1.0.0")
 
-    def __init__(self, source: FileSource | None = None, **options: Any) -> None:
-        self._source = source
-        self.written = 0
-        self.left_out = Reasons()
+    def __init__(self, source: FileSource, **options: Any) -> None:
+        self._source, self.written, self.left_out = source, 0, Reasons()
         super().__init__(**options)
 
     def _info(self) -> tfds.core.DatasetInfo:
@@ -52,7 +50,6 @@ class Words(tfds.core.GeneratorBasedBuilder):
 
     def _generate_examples(self) -> Iterator[tuple[int, dict[str, Any]]]:
         source = self._source
-        assert source is not None
         with progress_bar("pictures read", len(source)) as bar:
             for number in range(len(source)):
                 path, label = source.line(number)

@@ -153,13 +153,12 @@ def _confusions(result: EvaluationResult) -> dict[str, Any]:
 
 def visible(character: str) -> str:
     """A character as what can be seen of it alone."""
-    category = unicodedata.category(character)
+    kind = unicodedata.category(character)[0]
     if character == " ":
         return "␣"
-    if category[0] in "CZ":
+    if kind in "CZ":
         return f"U+{ord(character):04X}"
-    # A mark would sit on what stands before it.
-    return f"◌{character}" if category[0] == "M" else character
+    return f"◌{character}" if kind == "M" else character  # a mark would sit on what is before it
 
 
 def mistakes(rows: Iterable[Row]) -> Iterator[Mistake]:
@@ -169,9 +168,8 @@ def mistakes(rows: Iterable[Row]) -> Iterator[Mistake]:
         if row.text is None:
             yield Mistake(row, kind, 1.0, 0.0)
         elif kind != metrics.RIGHT:
-            distance = metrics.edit_distance(row.label, row.text)
-            longer = max(len(row.label), len(row.text))
-            yield Mistake(row, kind, distance / longer, row.confidence)
+            share = metrics.edit_distance(row.label, row.text) / max(len(row.label), len(row.text))
+            yield Mistake(row, kind, share, row.confidence)
 
 
 def choose(found: Iterable[Mistake], limit: int = LIMIT) -> list[Mistake]:

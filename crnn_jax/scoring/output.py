@@ -29,7 +29,12 @@ HEADINGS = ("count", *SHARES.values(), "CER %", "1-NED %", "empty", "unreadable"
 
 def table(result: EvaluationResult) -> str:
     """The result for people: a line a set, shares in percent with their 95 % intervals."""
-    notes = [*reason_notes(result), *_mean_note(result), *_confidence_notes(result)]
+    notes = [*reason_notes(result)]
+    if len(result.sets) > 1:
+        names = SHARES | {"cer": "CER", "ned": "1-NED"}
+        means = [f"{names[metric]} {percent(v)}" for metric, v in result.set_mean().items()]
+        notes.append(f"mean of the {len(result.sets)} sets, in %: {', '.join(means)}")
+    notes += _confidence_notes(result)
     return "\n".join([*_aligned(result_cells(result, mean=False)), *notes])
 
 
@@ -90,13 +95,6 @@ def _confidence_notes(result: EvaluationResult) -> Iterator[str]:
             )
 
 
-def _mean_note(result: EvaluationResult) -> Iterator[str]:
-    if len(result.sets) > 1:
-        names = SHARES | {"cer": "CER", "ned": "1-NED"}
-        means = [f"{names[metric]} {percent(v)}" for metric, v in result.set_mean().items()]
-        yield f"mean of the {len(result.sets)} sets, in %: {', '.join(means)}"
-
-
 def _groups_cells(heading: str, groups: Iterable[tuple[str, Sums]]) -> list[list[str]]:
     """A line a group, '-' where there is nothing to take a share of."""
     lines = [[heading, *HEADINGS]]
@@ -135,14 +133,11 @@ def _aligned(lines: Sequence[Sequence[str]]) -> Iterator[str]:
 def markdown(lines: Iterable[Sequence[str]]) -> Iterator[str]:
     """A Markdown table."""
     for number, line in enumerate(lines):
-        yield f"| {' | '.join(map(_markdown_cell, line))} |"
+        # A set may be called anything: nothing in its name may end the cell or become markup.
+        texts = (re.sub(r"([\\|`*_])", r"\\\1", cell).replace("<", "&lt;") for cell in line)
+        yield f"| {' | '.join(' '.join(text.split()) for text in texts)} |"
         if number == 0:
             yield "|---" + "|---:" * (len(line) - 1) + "|"
-
-
-def _markdown_cell(text: str) -> str:
-    """A set may be called anything: nothing in its name may end the cell or become markup."""
-    return " ".join(re.sub(r"([\\|`*_])", r"\\\1", text).replace("<", "&lt;").split())
 
 
 def markdown_page(
@@ -283,8 +278,6 @@ def _row(line: str, *, as_json: bool) -> Row:
 
 def _cell(value: Any) -> str:
     """A value of one cell: no TAB and no line end may stay in it."""
-    if value is None:
-        return ""
     if isinstance(value, float):
         return f"{value:.6g}"
-    return str(value).translate(ESCAPES)
+    return "" if value is None else str(value).translate(ESCAPES)

@@ -52,11 +52,15 @@ def write_folder(source: SyntheticSource, out: Path, count: int, workers: int = 
     chunks = [tasks[at : at + CHUNK] for at in range(0, count, CHUNK)]
     yield from accumulate(_render(source, chunks, workers))
     # last: a folder without it was never finished
-    _write(out / "labels.tsv", map("\t".join, zip(names, labels, strict=True)))
+    files: dict[str, Iterable[str]] = {}
     if "_" in names[0]:
-        _write(out / "lexicon.txt", sorted({label.lower() for label in labels}))
-        lines = (f"./{n} {n.rsplit('_', 1)[1].removesuffix('.jpg')}" for n in names)
-        _write(out / "annotation.txt", lines)
+        files["lexicon.txt"] = sorted({label.lower() for label in labels})
+        numbers = (n.rsplit("_", 1)[1].removesuffix(".jpg") for n in names)
+        files["annotation.txt"] = map("./{} {}".format, names, numbers)
+    files["labels.tsv"] = map("\t".join, zip(names, labels, strict=True))
+    for name, lines in files.items():
+        with whole_file(out / name) as file:
+            file.writelines(f"{line}\n" for line in lines)
 
 
 def _names(labels: list[str]) -> list[str]:
@@ -69,11 +73,6 @@ def _names(labels: list[str]) -> list[str]:
             place = str(i + 1)
         names.append(f"{place}_{label}_{line_of[label.lower()]}.jpg" if plain else f"{place}.jpg")
     return names
-
-
-def _write(path: Path, lines: Iterable[str]) -> None:
-    with whole_file(path) as file:
-        file.writelines(f"{line}\n" for line in lines)
 
 
 _received: list[SyntheticSource] = []  # a worker's own copy
