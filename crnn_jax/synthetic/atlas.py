@@ -14,8 +14,9 @@ import string
 import sys
 import tempfile
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import PIL
@@ -37,7 +38,6 @@ from crnn_jax.synthetic.fonts import (
 SUFFIX = ".glyphs.npz"
 VERSION = 4  # of drawing and check: another number, and atlases are made anew
 MANY = 20  # faces from which on people are told that this takes a while
-_ARRAYS = ("family", "score", "usable", "box", "advance", "start", "ink")
 
 
 @dataclass
@@ -169,24 +169,19 @@ def build_atlas(faces: list[Face], characters: tuple[str, ...]) -> Atlas:
 def save_atlas(path: Path, atlas: Atlas) -> None:
     """Writes an uncompressed .npz, whole, so that no reader sees half a file."""
     with whole_file(path, "wb") as file:
-        np.savez(
-            file,
-            characters=np.array(atlas.characters),
-            faces=np.array(atlas.faces),
-            **{name: getattr(atlas, name) for name in _ARRAYS},
-        )
+        arrays: dict[str, Any] = {f.name: getattr(atlas, f.name) for f in fields(atlas)}
+        np.savez(file, **arrays)
 
 
 def load_atlas(path: Path) -> Atlas:
     """Opens an atlas; the ink stays on the disk and is shared by all processes that map it."""
     try:
         with np.load(path) as file:
-            parts = {name: file[name] for name in _ARRAYS if name != "ink"}
-            characters, faces = tuple(file["characters"].tolist()), tuple(file["faces"].tolist())
-            ink = _map_member(path, file.zip.getinfo("ink.npy").header_offset)
+            parts = {f.name: file[f.name] for f in fields(Atlas) if f.name != "ink"}
+            parts |= {name: tuple(parts[name].tolist()) for name in ("characters", "faces")}
+            return Atlas(**parts, ink=_map_member(path, file.zip.getinfo("ink.npy").header_offset))
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"{path}: not a glyph atlas ({error})") from error
-    return Atlas(characters, faces, **parts, ink=ink)
 
 
 def _map_member(path: Path, offset: int) -> np.ndarray:
