@@ -132,14 +132,11 @@ def _format_of(line: str) -> str:
 
 
 def detect(lines: Sequence[str], where: str) -> str:
-    """The format that most of these lines of a file have.
-
-    Most, not all: one broken line must be reported as such when the file is parsed, and not turn
-    an MJSynth file into one whose labels are numbers. Any line with a label is simple, so it
-    counts as simple only where it has no stricter format.
-    """
+    """The format that most of these lines of a file have."""
     if not lines:
         raise UserError(f"{where}: no lines in the annotation file")
+    # Most, not all: one broken line must be reported as such when the file is parsed, and not turn
+    # an MJSynth file into one whose labels are numbers.
     counts = Counter(map(_format_of, lines))
     # In a tie the first: simple before tsv, whose lines it mostly reads alike.
     found = max(("mjsynth", "icdar", "simple", "tsv"), key=counts.__getitem__)
@@ -163,11 +160,8 @@ def parser(name: str, known: dict[str, Parser] = PARSERS) -> Parser:
 
 
 def resolve(name: str, key: str, wanted: str = "package.module:function") -> Any:
-    """The function that `package.module:function` under this config key names.
-
-    Rooms above this one (rendered words, augmentation) are reached this way too: by name, so that
-    nothing of them is imported here. `wanted` says in messages what would be right.
-    """
+    """The function that `package.module:function` under this config key names."""
+    # Rooms above this one (rendered words, augmentation) are reached this way too, without imports.
     module, _, attribute = name.partition(":")
     try:
         found = getattr(importlib.import_module(module), attribute)
@@ -182,9 +176,8 @@ def resolve(name: str, key: str, wanted: str = "package.module:function") -> Any
 class Annotation:
     """The lines of an annotation file, or the names in a folder, by the byte where each begins.
 
-    Millions of paths and labels would take gigabytes as Python strings, so only the offsets are
-    kept and a line is read again whenever it is asked for. A file that changes while it is in use
-    would give other lines for the same offsets: that is an error.
+    Millions of paths and labels would take gigabytes as Python strings: a line is read again
+    whenever it is asked for, and a file that changes while it is in use is an error.
 
     Args:
         path: of the annotation file, or of a folder whose file names are the labels.
@@ -216,7 +209,8 @@ class Annotation:
         head = self._read(0, BLOCK_BYTES)
         # LF ends a line (the CR of a CRLF is removed), or CR in a file without any LF.
         self._end = b"\r" if b"\r" in head and b"\n" not in head else b"\n"
-        lines = [line for _, line in itertools.islice(self._lines(), DETECT_LINES)]
+        every = itertools.chain.from_iterable(itertools.starmap(self._lines, self._raw_blocks()))
+        lines = [line for _, line in itertools.islice(every, DETECT_LINES)]
         if self._names is not None:
             self.format = detect_names(lines) if format == "auto" else format
             self.parse = parser(self.format, FOLDER_PARSERS)
@@ -269,11 +263,8 @@ class Annotation:
             yield at, block
             at += len(block)
 
-    def _lines(self) -> Iterator[tuple[int, str]]:
-        """(byte at which it begins, text) of all lines that are not blank."""
-        return itertools.chain.from_iterable(itertools.starmap(self._lines_of, self._raw_blocks()))
-
-    def _lines_of(self, at: int, block: bytes) -> Iterator[tuple[int, str]]:
+    def _lines(self, at: int, block: bytes) -> Iterator[tuple[int, str]]:
+        """(byte at which it begins, text) of a block's lines that are not blank."""
         # Bytes are counted before decoding, lines split after it: UTF-8 has no line end inside.
         sizes = map(len, block.split(self._end))
         texts = self._decode(block, at).split(self._end.decode())
@@ -301,7 +292,7 @@ class Annotation:
         """All samples in order. Raises UserError, naming the line that does not fit."""
         for begin, raw in self._raw_blocks():
             block = Block([], [], [], [], [], begin + len(raw))
-            for at, line in self._lines_of(begin, raw):
+            for at, line in self._lines(begin, raw):
                 try:
                     path, label = self.parse(line)
                     if "\n" in label:
@@ -313,9 +304,8 @@ class Annotation:
                 block.places.append(at)
                 block.paths.append(path)
                 block.labels.append(label)
-                block.outside.append(
-                    path.startswith("/") or (".." in path and normpath(path).startswith(".."))
-                )
+                outside = ".." in path and normpath(path).startswith("..")
+                block.outside.append(outside or path.startswith("/"))
                 block.status.append(0)
             yield block
 
@@ -342,11 +332,10 @@ class Annotation:
 
 
 def list_pictures(folder: str) -> tuple[bytes, list[str]]:
-    """Names of all pictures in a folder and the folders below it, hidden ones left out.
+    """Relative paths of all pictures below a folder, sorted, one a line; and what is left out.
 
-    Returns:
-        (paths relative to the folder, sorted, UTF-8, one a line; what is left out: names that are
-        not UTF-8 or hold a line break, folders that are a link or cannot be listed).
+    Hidden ones are passed over; left out are names that are not UTF-8 or hold a line break, and
+    folders that are a link or cannot be listed.
     """
     names: list[str] = []
     left_out: list[str] = []

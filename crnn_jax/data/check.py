@@ -9,6 +9,7 @@ import re
 import shlex
 import unicodedata
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -51,13 +52,7 @@ _ODD_SPACE = re.compile(r"^\s|\s$|\s\s|[^\S ]|[\x00-\x1f\x7f-\x9f\xad\u200b-\u20
 
 
 def inspect(annotations: Sequence[str], options: Any, rule: Preprocessing) -> dict[str, Any]:
-    """Looks at sets (what `FileSource` opens), the first of which is to be trained on.
-
-    Args:
-        annotations: names of the sets.
-        options: the flags of `crnn_jax.check`: table, ignore_case, images, format, geometry,
-            max_label_length, decode, hash and buckets.
-        rule: for resizing.
+    """Looks at sets (what `FileSource` opens), the first to be trained on, as `check`'s flags say.
 
     Returns:
         JSON-ready: 'sets' (one each), 'characters', 'overlap', 'proposal' and 'command'.
@@ -88,14 +83,7 @@ def inspect(annotations: Sequence[str], options: Any, rule: Preprocessing) -> di
 
 
 class _Set:
-    """A set and what is found in it.
-
-    Attributes:
-        usable: bool [n].
-        widths: int64 [n], natural widths in pixels; 0 where not usable.
-        paths: uint64 [n], a hash of each image's place in the file system.
-        contents: uint64 [n], a hash of each image's bytes; 0 where it was not read.
-    """
+    """A set and what is found in it; arrays are [n]."""
 
     def __init__(self, name: str, charset: Charset, options: Any, rule: Preprocessing) -> None:
         self.options, self.rule = options, rule
@@ -107,25 +95,23 @@ class _Set:
         )
         self.decoded = self._decode()
         n = len(source)
+        # Natural widths in pixels, frames that the label needs; 0 where not usable.
         self.widths, self.needed = np.zeros(n, np.int64), np.zeros(n, np.int32)
         for begin in range(0, n, CHUNK):
             ids = begin + np.flatnonzero(self.usable[begin : begin + CHUNK])
-            sizes = source.sizes(ids).astype(np.int64)
-            self.widths[ids] = rule.natural_width(sizes[:, 0], sizes[:, 1])
+            self.widths[ids] = rule.natural_width(*source.sizes(ids).T)
             self.needed[ids] = frames_needed_flat(*source.labels_of(ids))
         self.label_lengths = np.diff(source.labels[1])[self.usable]
         self.notes = Reasons()
+        # Hashes of each image's place in the file system, and of its bytes; 0: it was not read.
         self.paths, self.contents = np.zeros(n, np.uint64), np.zeros(n, np.uint64)
         self._survey()
         self.notes.add(CASE, [source.case_note()], source.index.counts["case"])
         self.notes.update(source.path_notes())
-        if rule.free_width:
-            self._note(SQUEEZED, self.usable & (self.widths > rule.max_width))
-            self._note(STRETCHED, self.usable & (self.widths < rule.min_width))
-
-    def _note(self, reason: str, marked: np.ndarray) -> None:
-        ids = np.flatnonzero(marked).tolist()
-        self.notes.add(reason, (described(self.source, i) for i in ids), len(ids))
+        squeezed, stretched = self.widths > rule.max_width, self.widths < rule.min_width
+        for reason, marked in ((SQUEEZED, squeezed), (STRETCHED, stretched & self.usable)):
+            ids = np.flatnonzero(marked & rule.free_width)
+            self.notes.add(reason, (described(source, i) for i in ids.tolist()), ids.size)
 
     def _decode(self) -> int:
         """Decodes images; those that cannot be are no more `usable`. Returns how many."""
@@ -136,8 +122,8 @@ class _Set:
             progress_bar(f"{self.source.name}: pictures decoded", ids.size) as bar,
             concurrent.futures.ThreadPoolExecutor(os.cpu_count() or 1) as pool,
         ):
-            read = pool.map(lambda i: self.source.read(np.array([i]))[0], ids.tolist())
-            for i, image in zip(ids.tolist(), read, strict=True):
+            read = pool.map(self.source.read, ids[:, None])
+            for i, (image,) in zip(ids.tolist(), read, strict=True):
                 if isinstance(image, str):
                     self.usable[i] = False
                     self.reasons.add(image, [described(self.source, i)])
@@ -158,28 +144,25 @@ class _Set:
             if _ODD_SPACE.search(label):
                 notes.add(ODD_SPACE, [source.where(i)])
         first = _first_equal(self.paths)
-        is_first = first == np.arange(len(source))
-        for i in np.flatnonzero(~is_first).tolist():
+        again = first != np.arange(len(source))
+        for i in np.flatnonzero(again).tolist():
             same = source.text(i) == source.text(int(first[i]))
             notes.add(SAME_PATH if same else OTHER_LABEL, [source.where(i)])
-        read = np.flatnonzero(is_first & (self.contents != 0))
-        for i, j in zip(read.tolist(), read[_first_equal(self.contents[read])], strict=True):
+        read = np.flatnonzero(~again & (self.contents != 0))
+        for i, j in np.stack([read, read[_first_equal(self.contents[read])]], 1).tolist():
             if i != j:
-                both = [shown_path(source.identity(k)) for k in (i, int(j))]
+                both = (shown_path(source.identity(k)) for k in (i, j))
                 notes.add(SAME_BYTES, [" = ".join(both)])
 
     def _tightest(self) -> Iterator[dict[str, Any]]:
         """The usable samples with the fewest frames for what their label needs."""
-        rule, source = self.rule, self.source
-        fitted = np.clip(self.widths, rule.min_width, rule.max_width)
-        width = fitted if rule.free_width else np.full(fitted.size, rule.width)
-        frames = num_frames(width, self.options.geometry)
-        held = self.usable & (self.needed > 0)
-        share = np.where(held, frames / np.maximum(self.needed, 1), np.inf)
-        for i in np.argsort(share, kind="stable")[:TIGHTEST].tolist():
-            if held[i]:
-                sample = {"path": source.identity(i), "text": source.text(i)}
-                yield sample | {"frames": int(frames[i]), "needed": int(self.needed[i])}
+        rule, ids = self.rule, np.flatnonzero(self.needed > 0)
+        fitted = np.clip(self.widths[ids], rule.min_width, rule.max_width)
+        width = fitted if rule.free_width else np.full(ids.size, rule.width)
+        frames, needed = num_frames(width, self.options.geometry), self.needed[ids]
+        for k in np.argsort(frames / needed, kind="stable")[:TIGHTEST].tolist():
+            sample = {"path": self.source.identity(ids[k]), "text": self.source.text(ids[k])}
+            yield sample | {"frames": int(frames[k]), "needed": int(needed[k])}
 
     def report(self) -> dict[str, Any]:
         """JSON-ready."""
@@ -235,10 +218,7 @@ def _hash(data: bytes) -> int:
 def _hash_of_content(source: FileSource, index: int) -> int:
     try:
         content = source.content(index)
-        if isinstance(content, bytes):
-            return _hash(content)
-        with open(content, "rb") as file:
-            return _hash(file.read())
+        return _hash(content if isinstance(content, bytes) else Path(content).read_bytes())
     except (OSError, ValueError, UnreadableImage):
         return 0
 
@@ -288,7 +268,15 @@ def text_of(report: dict[str, Any]) -> Iterator[str]:
     """The report line by line."""
     for one in report["sets"]:
         yield from _set_lines(one)
-    yield from _character_lines(report["characters"])
+    characters = report["characters"]
+    counts, met = characters["counts"], [f"{c!r} {n:,}" for c, n in characters["unknown"].items()]
+    yield f"{len(counts)} different characters in {sum(counts.values()):,}"
+    if met:
+        more = f" and {len(met) - 20} more" if len(met) > 20 else ""
+        yield f"  not in {characters['table']}: " + ", ".join(met[:20]) + more
+    if characters["never"]:
+        yield "  in the table, but never in a label: " + " ".join(map(repr, characters["never"]))
+    yield f"  a table of all of them: {characters['proposed']!r}"
     for shared in report["overlap"]:
         one, other = shared["sets"]
         yield f"{shared['count']:,} pictures of {other} stand in {one} too, by {shared['by']}:"
@@ -337,15 +325,3 @@ def _histogram_lines(title: str, histogram: dict[str, int]) -> Iterator[str]:
         span = f"{low}" if high == low + 1 else f"{low}-{high - 1}"
         bar = "#" * -(-BARS * count // sums.max())
         yield f"    {span:>9} {count:>9,} {bar}".rstrip()
-
-
-def _character_lines(characters: dict[str, Any]) -> Iterator[str]:
-    counts = characters["counts"]
-    yield f"{len(counts)} different characters in {sum(counts.values()):,}"
-    if characters["unknown"]:
-        met = [f"{c!r} {n:,}" for c, n in characters["unknown"].items()]
-        more = f" and {len(met) - 20} more" if len(met) > 20 else ""
-        yield f"  not in {characters['table']}: " + ", ".join(met[:20]) + more
-    if characters["never"]:
-        yield "  in the table, but never in a label: " + " ".join(map(repr, characters["never"]))
-    yield f"  a table of all of them: {characters['proposed']!r}"

@@ -40,9 +40,7 @@ class FileSource:
     Args:
         path: of the annotation file, of a folder whose file names are the labels, of an LMDB or of
             ArrayRecord shards; FOLDER/SPLIT for shards of several splits.
-        charset: turns labels into class ids.
-        format: a name of `annotations.PARSERS`, `package.module:function`, or 'auto'.
-        images: folder at which the paths start; '' is the annotation file's own.
+        format, images: as `Annotation`'s.
         unknown: what becomes of characters outside the table (`Charset.encode`).
         channels: of the images that `read` returns, 1 or 3.
         cache: keep what is found out about the set on disk where it took long.
@@ -67,9 +65,7 @@ class FileSource:
         reader = open_records(self.name) or Annotation(self.name, format, images)
         self.reader = reader
         self.format = reader.format
-        self.charset = charset
-        self.unknown = unknown
-        self.channels = channels
+        self.charset, self.unknown, self.channels = charset, unknown, channels
         # A parser of one's own may change without its name changing: nothing is kept.
         self._cache = cache and ":" not in self.format
         encode = LabelEncoder(charset, unknown)
@@ -89,24 +85,21 @@ class FileSource:
         """The samples `ids`, numbered anew; `reasons` why others were left out, to be reported."""
         part = copy.copy(self)
         part.name = name or self.name
-        part.index = self.index.part(ids)
-        part._ids = self._in_whole(ids)
-        part.reasons = part._count_reasons() if reasons is None else reasons
+        part.index, part._ids = self.index.part(ids), self._in_whole(ids)
+        vars(part).pop("reasons", None)
+        if reasons is not None:
+            part.reasons = reasons
         return part
 
     def _in_whole(self, ids: np.ndarray) -> np.ndarray:
         return ids if self._ids is None else self._ids[ids]
 
     def split(self, how: str) -> tuple["FileSource", "FileSource"]:
-        """Divides the samples in two.
+        """The samples in two parts, for training and for validation.
 
-        Args:
-            how: '10%': a tenth (or another share) of the paths as written, chosen by their hash,
-                so that an image stays on its side when others are added; 'hash' is '10%'; 'k/n':
-                sorted by file name every n-th from the k-th on.
-
-        Returns:
-            (for training, for validation).
+        '10%' holds out a tenth (or another share) of the paths as written, by their hash, so that
+        an image stays on its side when others are added; 'hash' is '10%'; 'k/n' holds out, sorted
+        by file name, every n-th from the k-th on.
         """
         share = re.fullmatch(r"([0-9]+)%", HASH_SHARE if how == "hash" else how)
         fold = re.fullmatch(r"([0-9]+)/([0-9]+)", how)
@@ -159,9 +152,6 @@ class FileSource:
     @functools.cached_property
     def reasons(self) -> Reasons:
         """Why the others cannot be used."""
-        return self._count_reasons()
-
-    def _count_reasons(self) -> Reasons:
         reasons = Reasons()
         for k, reason in enumerate(STATUS[1:], 1):
             ids = np.flatnonzero(self.index.status == k)
@@ -173,17 +163,15 @@ class FileSource:
         """Labels that are trained on, but not as they are written; paths that are odd."""
         notes, counts = self.path_notes(), self.index.counts
         notes.add(COMPOSED, count=counts["not NFC"])
-        changed = {"strip": STRIPPED, "map": MAPPED}.get(self.unknown)
-        if changed is not None:
-            notes.add(changed, count=counts["unknown"])
+        if self.unknown != "unusable":
+            notes.add({"strip": STRIPPED, "map": MAPPED}[self.unknown], count=counts["unknown"])
         return notes
 
     def path_notes(self) -> Reasons:
         """Paths that lead out of the folder, names in it that were left out."""
         notes, counts, reader = Reasons(), self.index.counts, self.reader
         if counts["outside"]:
-            first = counts["first outside"]
-            example = f"{reader.where(first)} {shown(reader.line(first)[0])}"
+            example = self._where(counts["first outside"], 0)
             notes.add(OUTSIDE, [example], counts["outside"])
         notes.add(reader.why_left_out, map(shown, reader.left_out), len(reader.left_out))
         return notes
@@ -193,15 +181,15 @@ class FileSource:
         counts = self.index.counts
         return self._where(counts["first case"]) if counts["case"] else ""
 
-    def _place(self, index: int) -> int:
-        return int(self.index.places[index])
-
     def where(self, index: int) -> str:
         """`file:line 'label'` of a sample, for lists of what was left out."""
         return self._where(self._place(index))
 
-    def _where(self, place: int) -> str:
-        return f"{self.reader.where(place)} {shown(self.reader.line(place)[1])}"
+    def _place(self, index: int) -> int:
+        return int(self.index.places[index])
+
+    def _where(self, place: int, column: int = 1) -> str:
+        return f"{self.reader.where(place)} {shown(self.reader.line(place)[column])}"
 
     def line(self, index: int) -> tuple[str, str]:
         """(path, label) of a sample as the annotation writes them."""
@@ -246,12 +234,11 @@ class FileSource:
         for i in range(min(FIRST_PICTURES, len(self))):
             try:
                 content = self.content(i)
+                if isinstance(content, bytes) or os.path.exists(content):
+                    return
             except UnreadableImage as error:
-                if error.reason == MISSING:
-                    continue
-                return
-            if isinstance(content, bytes) or os.path.exists(content):
-                return
+                if error.reason != MISSING:
+                    return
         where, path = self.reader.where(self._place(0)), shown_path(self.identity(0))
         raise UserError(f"{where}: no picture {path}{self.reader.no_picture}")
 

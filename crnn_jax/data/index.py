@@ -29,29 +29,23 @@ SAVE_SECONDS = 15.0  # between caching the sizes known so far
 UNKNOWN = -1  # height of an image whose header has not been read
 THREADS = 16  # opening a file is mostly waiting where files are far away
 TOGETHER = 64  # headers that a thread reads at a time
+# What the encoder's table holds for characters that have no class.
+OUTSIDE, OTHER_CASE, END = -1, -2, -3
 
 
 @dataclasses.dataclass
 class Index:
-    """What is kept of n samples: about 20 bytes each, and 2 per character.
+    """What is kept of n samples: about 20 bytes each, and 2 per character."""
 
-    Attributes:
-        places: int64 [n], byte at which each line begins, or the number of each record.
-        flat: class ids of all labels, concatenated; uint16, or int32 for tables beyond its range.
-        label_offsets: int64 [n + 1].
-        status: uint8 [n], index into `STATUS`.
-        counts: 'not NFC', 'unknown' (labels with a character outside the table), 'case' (labels
-            that fail on case alone), 'outside' (paths that leave the folder), where there are
-            any; 'first case' and 'first outside' are the places of the first such samples.
-        unknown: character -> how often it occurs in the labels.
-    """
-
-    places: np.ndarray
-    flat: np.ndarray
-    label_offsets: np.ndarray
-    status: np.ndarray
+    places: np.ndarray  # int64 [n], byte at which a line begins, or the number of a record
+    flat: np.ndarray  # class ids of all labels, concatenated; uint16, or int32 for large tables
+    label_offsets: np.ndarray  # int64 [n + 1]
+    status: np.ndarray  # uint8 [n], index into `STATUS`
+    # 'not NFC', 'unknown' (labels with a character outside the table), 'case' (labels that fail on
+    # case alone), 'outside' (paths that leave the folder), where there are any; 'first case' and
+    # 'first outside' are the places of the first such samples.
     counts: Counter[str]
-    unknown: Counter[str]
+    unknown: Counter[str]  # character outside the table -> how often it occurs
 
     def __len__(self) -> int:
         return len(self.places)
@@ -71,15 +65,13 @@ def build_index(reader: Any, encode: "LabelEncoder", what: str) -> Index:
         for block in reader.blocks():
             encoded = encode(block.labels)
             given = np.array(block.status, np.uint8)
-            counts["not NFC"] += sum(map(_changed_by_nfc, block.labels))
+            beyond = (label for label in block.labels if not label.isascii())
+            counts["not NFC"] += sum(not unicodedata.is_normalized("NFC", x) for x in beyond)
             counts["unknown"] += int(encoded.has_unknown.sum())
-            for key, marked in (
-                ("case", encoded.case_alone),
-                ("outside", np.array(block.outside, bool)),
-            ):
-                if marked.any():
-                    counts.setdefault(f"first {key}", block.places[int(marked.argmax())])
-                    counts[key] += int(marked.sum())
+            for key, marked in (("case", encoded.case_alone), ("outside", block.outside)):
+                if found := np.flatnonzero(marked).tolist():
+                    counts.setdefault(f"first {key}", block.places[found[0]])
+                    counts[key] += len(found)
             unknown.update(encoded.unknown)
             parts["places"].append(np.array(block.places, np.int64))
             parts["flat"].append(encoded.flat)
@@ -106,10 +98,6 @@ def cached_index(paths: list[str], stamp: Any, build: Callable[[], Index]) -> In
     return Index(**arrays, counts=Counter(counts), unknown=Counter(unknown))
 
 
-def _changed_by_nfc(label: str) -> bool:
-    return not (label.isascii() or unicodedata.is_normalized("NFC", label))
-
-
 class Encoded(NamedTuple):
     """Class ids of n labels; `flat`, `status` and `unknown` as in `Index`."""
 
@@ -126,13 +114,15 @@ class LabelEncoder:
 
     def __init__(self, charset: Charset, unknown: str = "unusable") -> None:
         charset.check_rule(unknown)
-        self.charset = charset
-        self.unknown = unknown
+        self.charset, self.unknown = charset, unknown
         self.dtype = np.dtype(np.uint16 if charset.num_classes <= 1 << 16 else np.int32)
-        self._table = np.full(sys.maxunicode + 1, -1, np.int32)
+        self._table = np.full(sys.maxunicode + 1, OUTSIDE, np.int32)
+        others = [c.swapcase() for c in charset.characters]
+        self._table[[ord(c) for c in others if len(c) == 1]] = OTHER_CASE
         for index, symbol in enumerate(charset.symbols):
             if index not in (charset.blank_id, charset.unknown_id):
                 self._table[ord(symbol)] = index
+        self._table[ord("\n")] = END
 
     def __call__(self, labels: Sequence[str]) -> Encoded:
         """Encodes labels without line breaks."""
@@ -140,59 +130,46 @@ class LabelEncoder:
         # labels is normalizing each of them.
         joined = self.charset.normalize("\n".join([*labels, ""]))
         codes = np.frombuffer(joined.encode("utf-32-le", "surrogatepass"), np.uint32)
-        ends = np.flatnonzero(codes == ord("\n"))
-        assert ends.size == len(labels), "a label holds a line break"
         ids = self._table[codes]
-        keep = np.ones(codes.size, bool)
-        keep[ends] = False
-        strange = (ids < 0) & keep
-        counts = _per_label(strange, ends)
-        has_unknown = counts > 0
-        unknown: Counter[str] = Counter()
-        case_alone = np.zeros(len(labels), bool)
-        if has_unknown.any():
-            met, inverse, times = np.unique(codes[strange], return_inverse=True, return_counts=True)
-            characters = [chr(code) for code in met]
-            unknown.update(dict(zip(characters, times.tolist(), strict=True)))
-            other_case = np.zeros(codes.size, bool)
-            other_case[strange] = np.array(list(map(self._has_other_case, characters)))[inverse]
-            case_alone = has_unknown & (_per_label(other_case, ends) == counts)
+        ends = np.flatnonzero(ids == END)
+        assert ends.size == len(labels), "a label holds a line break"
+
+        def count(marks: np.ndarray) -> np.ndarray:  # of the marked positions, in each label
+            return np.diff(np.cumsum(marks, dtype=np.int64)[ends], prepend=0)
+
+        strange = (ids == OUTSIDE) | (ids == OTHER_CASE)
+        has_unknown = count(strange) > 0
+        met, times = np.unique(codes[strange], return_counts=True)
+        unknown = Counter(dict(zip(map(chr, met), times.tolist(), strict=True)))
+        case_alone = has_unknown & (count(ids == OUTSIDE) == 0)
+        keep = ids != END
         if self.unknown == "unusable":
             keep &= np.repeat(~has_unknown, np.diff(ends, prepend=-1))
         elif self.unknown == "strip":
             keep &= ~strange
         else:
-            ids = np.where(strange, self.charset.unknown_id, ids)
-        lengths = _per_label(keep, ends)
+            ids[strange] = self.charset.unknown_id
+        lengths = count(keep)
         status = np.where(lengths == 0, STATUS.index(NO_LABEL), 0).astype(np.uint8)
         if self.unknown == "unusable":
             status[has_unknown] = STATUS.index(UNKNOWN_CHARACTER)
         flat = ids[keep].astype(self.dtype)
         return Encoded(flat, lengths, status, has_unknown, case_alone, unknown)
 
-    def _has_other_case(self, character: str) -> bool:
-        other = character.swapcase()
-        return len(other) == 1 and other != character and self._table[ord(other)] >= 0
-
-
-def _per_label(marks: np.ndarray, ends: np.ndarray) -> np.ndarray:
-    """How many positions of each label are marked; `ends` are the labels' last positions."""
-    return np.diff(np.cumsum(marks, dtype=np.int64)[ends], prepend=0)
-
 
 def cache_paths(data: str, kind: str, key: dict[str, Any]) -> list[str]:
     """Where a cache of this kind may lie: beside the data, or else in the user's cache folder."""
+
+    def digest(value: Any) -> str:
+        return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12]
+
     whole = os.path.abspath(data)
     folder, name = (whole, "pictures") if os.path.isdir(whole) else os.path.split(whole)
     user = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
     return [
-        os.path.join(folder, f".{name}.{_digest(key)}.crnn-{kind}"),
-        os.path.join(user, "crnn_jax", f"{name}.{_digest([whole, key])}.crnn-{kind}"),
+        os.path.join(folder, f".{name}.{digest(key)}.crnn-{kind}"),
+        os.path.join(user, "crnn_jax", f"{name}.{digest([whole, key])}.crnn-{kind}"),
     ]
-
-
-def _digest(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def cached(
@@ -235,11 +212,8 @@ def load(paths: list[str], stamp: Any) -> dict[str, np.ndarray] | None:
 class PictureSizes:
     """Heights and widths of n images out of their headers: in parallel, and only once.
 
-    What is known is written down every few seconds and when the reading is interrupted, so that
-    the next start goes on from there. Images that could not be read are tried again at each
-    start: somebody may have mended them.
-
-    An image that cannot be read has height 0 and width -k, k its place in `core.images.REASONS`.
+    They are cached every few seconds and when the reading is interrupted. An image that cannot be
+    read has height 0 and width -k, k its place in `core.images.REASONS`, until the next start.
     """
 
     def __init__(self, reader: Any, index: Index, cache: list[str]) -> None:
@@ -258,7 +232,7 @@ class PictureSizes:
         if self._sizes is None:
             unknown = np.full((len(self._places), 2), UNKNOWN, np.int32)
             self._sizes = (load(self._cache, self._stamp) or {"sizes": unknown})["sizes"]
-            self._sizes[self._sizes[:, 0] == 0] = UNKNOWN
+            self._sizes[self._sizes[:, 0] == 0] = UNKNOWN  # somebody may have mended them
         ids = np.asarray(ids, np.int64)
         missing = ids[self._sizes[ids, 0] == UNKNOWN]
         if missing.size:

@@ -1,8 +1,4 @@
-"""Batches of arrays in the order of the plan, read ahead by threads or by spawned processes.
-
-for batch in batches(plan, source, preprocessing, start=step, workers=4):
-    ...
-"""
+"""Batches of arrays in the order of the plan, read ahead by threads or by spawned processes."""
 
 import collections
 import concurrent.futures
@@ -15,10 +11,11 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures.process import BrokenProcessPool
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import numpy as np
 
+from crnn_jax.core.errors import UserError
 from crnn_jax.core.preprocessing import Preprocessing
 from crnn_jax.data.annotations import resolve
 from crnn_jax.data.plan import Plan, PlanRow, generator
@@ -59,14 +56,9 @@ def collate(
     augment: Augment | None = None,
     seed: int = 0,
 ) -> Batch:
-    """Reads, resizes and pads the images of one row; nobody else holds the batch's arrays.
-
-    `augment` changes decoded images, but never rendered ones; its randomness is a function of
-    (seed, epoch, id).
-    """
+    """Reads, augments (unless rendered), resizes and pads the images of one row."""
     b, n = len(row.ids), row.label_axis
-    shape = (b, preprocessing.height, row.width, preprocessing.channels)
-    image = np.zeros(shape, np.uint8)
+    image = np.zeros((b, preprocessing.height, row.width, preprocessing.channels), np.uint8)
     width = np.zeros(b, np.int32)
     label = np.zeros((b, n), np.int32)
     label_length = np.zeros(b, np.int32)
@@ -100,16 +92,16 @@ def collate(
             label_length[i] = label_ids.size
         else:
             label_length[i] = n + 1
-    return Batch(
-        image=image,
-        width=width,
-        label=label,
-        label_length=label_length,
-        mask=width > 0,
-        id=row.ids.astype(np.int64),
-        text=text,
-        failed=failed,
-    )
+    return {
+        "image": image,
+        "width": width,
+        "label": label,
+        "label_length": label_length,
+        "mask": width > 0,
+        "id": row.ids.astype(np.int64),
+        "text": text,
+        "failed": failed,
+    }
 
 
 def get_augment(augment: Augment | str | None) -> Augment | None:
@@ -137,13 +129,10 @@ def batches(
 
     Args:
         stop: step after the last; None goes on for ever.
-        workers: processes to spawn, to which source and augmentation are pickled; 0 reads with
-            threads, which are enough while decoding (Pillow lets other threads run) is most of
-            the work.
+        workers: processes to spawn; 0 reads with threads, enough while decoding is most of it.
         host: (index, count): only this host's rows of each batch.
-        augment: of photographed images: a function as `collate` takes it, or its name in
-            `data.augment` ('none', 'light', 'strong').
-        seed: of the augmentation.
+        augment: of photographed images: a function, or its name in `data.augment`.
+        seed: of the augmentation, which is a function of (seed, epoch, id).
     """
     read = functools.partial(
         collate, source=source, preprocessing=preprocessing, augment=get_augment(augment), seed=seed
@@ -176,6 +165,44 @@ def batches(
                 raise RuntimeError("a process that reads pictures was killed") from error
             waiting.extend(pool.submit(make, step) for step in itertools.islice(steps, 1))
             yield batch
+
+
+def tf_batches(*args: Any, **options: Any) -> Iterator[Batch]:
+    """The batches that `batches` gives, driven by a tf.data.Dataset: `data.loader = 'tf'`."""
+    try:
+        import tensorflow as tf
+    except ImportError as error:
+        raise UserError(
+            f"data.loader='tf' needs TensorFlow ({error}); install crnn_jax[tensorflow], or "
+            f"set data.loader='threads'"
+        ) from None
+    # Accelerators belong to whoever trains.
+    with contextlib.suppress(RuntimeError):  # the process has used TensorFlow's devices already
+        tf.config.set_visible_devices([], "GPU")
+    raised: list[Exception] = []  # TensorFlow makes an error of its own of it
+
+    beside: collections.deque[dict[str, Any]] = collections.deque()  # what TensorFlow need not hold
+    types = {"image": tf.uint8, "mask": tf.bool, "id": tf.int64}
+    types |= dict.fromkeys(("width", "label", "label_length"), tf.int32)
+
+    def elements() -> Iterator[dict[str, Any]]:
+        try:
+            for batch in batches(*args, **options):
+                beside.append({"text": batch["text"], "failed": batch["failed"]})
+                yield {name: array for name, array in batch.items() if name in types}
+        except Exception as error:
+            raised.append(error)
+            raise
+
+    specs = {name: tf.TensorSpec(None, dtype) for name, dtype in types.items()}
+    try:
+        dataset = tf.data.Dataset.from_generator(elements, output_signature=specs)
+        for element in dataset.as_numpy_iterator():
+            yield element | beside.popleft()
+    except tf.errors.OpError:
+        if raised:
+            raise raised[0] from None
+        raise
 
 
 _read: list[Callable[[PlanRow], Batch]] = []  # of a worker process

@@ -1,7 +1,8 @@
 """Several sources as one, each with a weight: `a.txt,b.txt*2`."""
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -14,13 +15,8 @@ class MixedSource:
 
     In an epoch source k gives round(weight * len) samples: whole copies, and for the rest a stretch
     of a seeded permutation that goes on from epoch to epoch, so that all its samples come equally
-    often. Ids of a mixture tell the epoch where that matters (`windowed`): where any source is
-    windowed or has a fractional weight. Such a mixture should be given samples that can all be
-    trained on.
-
-    Attributes:
-        streaming: labels and sizes are rendered, not looked up, so that windows of the
-            plan are short.
+    often. It is `windowed` where any source is or has a fractional weight, and should then be given
+    samples that can all be trained on.
     """
 
     def __init__(self, sources: Sequence[Source], weights: Sequence[float], seed: int = 0) -> None:
@@ -35,6 +31,7 @@ class MixedSource:
         self.windowed = any(s.windowed for s in sources) or any(
             count % max(1, len(s)) for s, count in zip(sources, self._counts, strict=True)
         )
+        # Labels and sizes are rendered, not looked up: windows of the plan are short.
         self.streaming = any(s.windowed for s in sources)
 
     def __len__(self) -> int:
@@ -62,12 +59,15 @@ class MixedSource:
             local[j] = _permutation(self._seed, k, turn, size)[at]
         return local
 
+    def _filled(self, ids: np.ndarray, answer: np.ndarray, ask: Callable[..., Any]) -> np.ndarray:
+        """The answers of the sources to `ask(source, ids there)`, in the order of `ids`."""
+        for at, source, local in self._parts(ids):
+            answer[at] = ask(source, local)
+        return answer
+
     def rendered(self, ids: np.ndarray) -> np.ndarray:
         """bool [m]: which samples are rendered rather than photographed."""
-        answer = np.zeros(len(ids), bool)
-        for at, source, local in self._parts(ids):
-            answer[at] = is_rendered(source, local)
-        return answer
+        return self._filled(ids, np.zeros(len(ids), bool), is_rendered)
 
     def labels_of(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(class ids of these samples' labels, int64 offsets [m + 1])."""
@@ -82,11 +82,8 @@ class MixedSource:
     @property
     def usable(self) -> np.ndarray:
         """bool [n], of the first epoch."""
-        answer = np.ones(len(self), bool)
-        for at, source, local in self._parts(np.arange(len(self))):
-            if not source.windowed:
-                answer[at] = source.usable[local]
-        return answer
+        ids, answer = np.arange(len(self)), np.ones(len(self), bool)
+        return self._filled(ids, answer, lambda s, own: s.windowed or s.usable[own])
 
     @functools.cached_property
     def reasons(self) -> Reasons:
@@ -101,9 +98,7 @@ class MixedSource:
     def sizes(self, ids: np.ndarray) -> np.ndarray:
         """int32 [m, 2]: heights and widths in pixels."""
         answer = np.zeros((len(ids), 2), np.int32)
-        for at, source, local in self._parts(ids):
-            answer[at] = source.sizes(local)
-        return answer
+        return self._filled(ids, answer, lambda source, own: source.sizes(own))
 
     def read(self, ids: np.ndarray) -> list[np.ndarray | str]:
         """uint8 [h w c] for each sample, or the reason why it cannot be read."""
@@ -113,19 +108,15 @@ class MixedSource:
                 answer[i] = image
         return answer
 
-    def _locate(self, index: int) -> tuple[Source, int]:
-        ((_, source, local),) = self._parts(np.array([index]))
-        return source, int(local[0])
-
     def text(self, index: int) -> str:
         """The label, normalized."""
-        source, local = self._locate(index)
-        return source.text(local)
+        ((_, source, local),) = self._parts(np.array([index]))
+        return source.text(int(local[0]))
 
     def identity(self, index: int) -> str:
         """The sample's name for people."""
-        source, local = self._locate(index)
-        return source.identity(local)
+        ((_, source, local),) = self._parts(np.array([index]))
+        return source.identity(int(local[0]))
 
 
 @functools.lru_cache(maxsize=8)

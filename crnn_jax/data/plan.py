@@ -19,7 +19,7 @@ import numpy as np
 from crnn_jax.core.errors import UserError
 from crnn_jax.core.geometry import num_frames
 from crnn_jax.core.preprocessing import Preprocessing
-from crnn_jax.data.source import CHUNK, Reasons, Source, resized_widths, trainable
+from crnn_jax.data.source import CHUNK, Source, resized_widths, trainable
 
 WINDOW = 1 << 20  # samples
 RENDERED_BATCHES = 64  # of a window where labels and sizes are rendered rather than looked up
@@ -64,12 +64,6 @@ class Plan:
         shuffle: False gives the source's order within each bucket, buckets from narrow to wide.
         window: samples that are mixed together, at most; a windowed source has its own.
         all: every sample has its place, also those that cannot be trained on (evaluation).
-
-    Attributes:
-        num_samples: samples an epoch.
-        steps_per_epoch: ceil(num_samples / batch_size).
-        widths: the batches' widths in pixels that there may be, in ascending order.
-        reasons: why the other samples cannot be trained on.
     """
 
     def __init__(
@@ -86,23 +80,17 @@ class Plan:
         window: int = WINDOW,
         all: bool = False,  # noqa: A002
     ) -> None:
-        self.source = source
-        self.batch_size = batch_size
-        self.preprocessing = preprocessing
-        self.geometry = geometry
-        self.seed = seed
-        self.shuffle = shuffle
-        self.widths = bucket_widths(boundaries, preprocessing)
+        self.source, self.preprocessing, self.geometry = source, preprocessing, geometry
+        self.batch_size, self.seed, self.shuffle = batch_size, seed, shuffle
+        self.widths = bucket_widths(boundaries, preprocessing)  # in pixels, ascending
         self._max_label_length = 0 if all else max_label_length
         self._usable: np.ndarray | None = None
-        self.reasons: Reasons
         self._ids = np.zeros(0, np.int32)  # of the samples that have a place; not where windowed
-        if source.windowed:
-            if getattr(source, "streaming", True):
-                window = RENDERED_BATCHES * batch_size
-            self.num_samples = len(source)
-            self.reasons = source.reasons  # of files mixed with rendered words
-        else:
+        self.num_samples = len(source)  # an epoch
+        self.reasons = source.reasons  # why other samples cannot be trained on
+        if source.windowed and getattr(source, "streaming", True):
+            window = RENDERED_BATCHES * batch_size
+        elif not source.windowed:
             self._usable, self.reasons = trainable(
                 source, preprocessing, geometry, max_label_length
             )
@@ -240,12 +228,9 @@ def bucket_widths(boundaries: Sequence[int], preprocessing: Preprocessing) -> tu
 
 
 def propose_boundaries(widths: np.ndarray, count: int, multiple: int = 4) -> tuple[int, ...]:
-    """The bucket widths that pad these images least, by dynamic programming.
+    """The bucket widths that pad images of these widths least, by dynamic programming.
 
-    Args:
-        widths: integer [n], widths in pixels after preprocessing (> 0).
-        count: of buckets, at most: every one is a shape to compile.
-        multiple: boundaries are multiples of so many pixels; 4 are one frame.
+    There are at most `count`, each a shape to compile, and all multiples of `multiple` pixels.
     """
     widths = np.asarray(widths, np.int64)
     if not widths.size:

@@ -10,12 +10,10 @@ ArrayRecord shards of tf.train.Example, as TFDS and `python -m crnn_jax.shards` 
 them needs neither TensorFlow nor TFDS. Shards of several splits are named FOLDER/SPLIT:
 
     words-train.array_record-00000-of-00004    image: encoded, label or text: UTF-8, path: a name
-
-A label that is missing or is no text makes a sample counted under its reason, as does an image
-that cannot be read.
 """
 
 import abc
+import importlib
 import os
 import re
 import weakref
@@ -38,7 +36,7 @@ LMDB_FILE = "data.mdb"
 SPARE_PAGES = 16  # a sound LMDB may lack some at its end: freed before they were written
 IMAGE, LABELS, PATH = "image", ("label", "text"), "path"
 RECENT = 4096  # records whose labels are kept: more than a batch
-DAMAGED_ERRORS = (RuntimeError, ValueError, IndexError)  # of array_record
+DAMAGED_ERRORS = (RuntimeError, ValueError, LookupError)  # of array_record and `bytes_features`
 _SHARD = re.compile(r"(.*?)\.array_?record(?:-(\d+)-of-(\d+))?")
 
 
@@ -63,22 +61,17 @@ class Records(abc.ABC):
 
     no_picture = ", nor in the records behind it"
     why_left_out = "record beyond num-samples, left out"
-    format: str
-    files: list[str]  # that hold the records
     total: int
     together: int  # records of a block
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, files: list[str]) -> None:
         self.path = self.root = path
+        self.files = files  # that hold the records
         self.left_out: list[str] = []
 
     @abc.abstractmethod
     def records(self, numbers: Sequence[int]) -> list[Record]:
         """These records, without their images."""
-
-    @abc.abstractmethod
-    def content(self, place: int) -> bytes:
-        """An encoded image. Raises UnreadableImage where there is none."""
 
     def stamp(self) -> list[Any]:
         """Place, size and time of every file."""
@@ -105,6 +98,15 @@ class Records(abc.ABC):
         return os.path.join(self.path, self.line(place)[0])
 
 
+def _import(path: str, what: str, name: str) -> Any:
+    package = name.partition(".")[0]
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        install = f"pip install {package}, or crnn_jax[{package}]"
+        raise UserError(f"{path}: {what} needs the package {package}: {install}") from None
+
+
 def _record_of(label: bytes | None, name: str) -> Record:
     if label is None:
         return Record("", MISSING_LABEL, name)
@@ -124,24 +126,21 @@ class LmdbRecords(Records):
     together = 10_000
 
     def __init__(self, path: str) -> None:
-        super().__init__(path)
-        self.files = [os.path.join(path, LMDB_FILE)]
+        super().__init__(path, [os.path.join(path, LMDB_FILE)])
         self._file: Any = None
-        with self._open().begin() as transaction:
-            count = transaction.get(b"num-samples") or b""
-            if not count.strip().isdigit():
-                raise UserError(
-                    f"{path}: no number under 'num-samples'; want an LMDB with image-%09d, "
-                    f"label-%09d and num-samples, as deep-text-recognition-benchmark writes it"
-                )
-            self.total = int(count)
-            last, zero = (transaction.get(b"label-%09d" % i) for i in (self.total, 0))
-            self._first = 0 if zero is not None and last is None else 1
-            number = self.total
-            while transaction.get(self._key("label", number).encode()) is not None:
-                self.left_out.append(self._key("image", number))
-                number += 1
-            entries = transaction.stat()["entries"]
+        (count,) = self._get("num-samples")
+        if not (count or b"").strip().isdigit():
+            raise UserError(
+                f"{path}: no number under 'num-samples'; want an LMDB with image-%09d, "
+                f"label-%09d and num-samples, as deep-text-recognition-benchmark writes it"
+            )
+        self.total = number = int(count or 0)
+        zero, last = self._get("label-000000000", f"label-{number:09d}")
+        self._first = 0 if zero is not None and last is None else 1
+        while self._get(self._key("label", number)) != [None]:
+            self.left_out.append(self._key("image", number))
+            number += 1
+        entries = _open_lmdb(path).stat()["entries"]
         if self.total > entries:
             raise UserError(
                 f"{path}: 'num-samples' says {self.total:,}, but there are {entries:,} entries"
@@ -151,24 +150,24 @@ class LmdbRecords(Records):
         # A worker process opens the file for itself, when it first reads.
         return {**self.__dict__, "_file": None}
 
-    def _open(self) -> Any:
+    def _get(self, *keys: str) -> list[bytes | None]:
+        """The value of each key, None where there is none."""
         self._file = self._file or _open_lmdb(self.path)
-        return self._file
+        with self._file.begin() as transaction:
+            return [transaction.get(key.encode()) for key in keys]
 
     def _key(self, kind: str, number: int) -> str:
         return f"{kind}-{number + self._first:09d}"
 
     def records(self, numbers: Sequence[int]) -> list[Record]:
         """These records, without their images."""
-        with self._open().begin() as transaction:
-            labels = [transaction.get(self._key("label", i).encode()) for i in numbers]
+        labels = self._get(*(self._key("label", i) for i in numbers))
         return [_record_of(x, self._key("image", i)) for x, i in zip(labels, numbers, strict=True)]
 
     def content(self, place: int) -> bytes:
         """An encoded image. Raises UnreadableImage where there is none."""
         key = self._key("image", place)
-        with self._open().begin() as transaction:
-            found = transaction.get(key.encode())
+        (found,) = self._get(key)
         if found is None:
             raise UnreadableImage(MISSING, key)
         return found
@@ -179,12 +178,7 @@ _lmdb_files: "weakref.WeakValueDictionary[tuple[int, int], Any]" = weakref.WeakV
 
 def _open_lmdb(path: str) -> Any:
     """The LMDB of a folder; a process may open each file only once."""
-    try:
-        import lmdb
-    except ImportError:
-        raise UserError(
-            f"{path}: LMDB needs the package lmdb: pip install lmdb, or crnn_jax[lmdb]"
-        ) from None
+    lmdb = _import(path, "LMDB", "lmdb")
     data = os.path.join(path, LMDB_FILE)
     status = os.stat(data)
     key = status.st_dev, status.st_ino
@@ -212,19 +206,12 @@ class ArrayRecords(Records):
     together = 256
 
     def __init__(self, path: str, shards: list[str]) -> None:
-        super().__init__(path)
-        self.files = shards
+        super().__init__(path, shards)
         self._recent: dict[int, Record] = {}
         _require_one_split(path, shards)
+        module = _import(path, "ArrayRecord", "array_record.python.array_record_data_source")
         try:
-            from array_record.python.array_record_data_source import ArrayRecordDataSource
-        except ImportError:
-            raise UserError(
-                f"{path}: ArrayRecord needs the package array_record: pip install array_record, "
-                f"or crnn_jax[array_record]"
-            ) from None
-        try:
-            self._data = ArrayRecordDataSource(shards)
+            self._data = module.ArrayRecordDataSource(shards)
         except DAMAGED_ERRORS as error:
             raise UserError(f"{path}: cannot be opened as ArrayRecord: {error}") from None
         self.total = len(self._data)
@@ -301,10 +288,11 @@ def _require_one_split(path: str, shards: list[str]) -> None:
 
 
 def bytes_features(record: bytes) -> dict[str, bytes]:
-    """The first byte string of each feature of a serialized tf.train.Example, or ValueError.
+    """The first byte string of each feature of a serialized tf.train.Example.
 
     An Example is a protocol buffer: Example{1: Features{1: map entry{1: name, 2: Feature}}}, and a
     Feature that holds bytes is Feature{1: BytesList{1: value, ...}}. Numbers are passed over.
+    Raises ValueError or LookupError where the record is no Example.
     """
     found: dict[str, bytes] = {}
     for features in _fields(record, 1):
@@ -317,32 +305,27 @@ def bytes_features(record: bytes) -> dict[str, bytes]:
 
 def _fields(message: bytes, wanted: int) -> list[bytes]:
     """The length-delimited fields with this number."""
-    found = []
-    at = 0
+    found, at = [], 0
+
+    def varint() -> int:  # 7 bits a byte, the lowest first
+        nonlocal at
+        value = shift = 0
+        while True:
+            byte, at = message[at], at + 1
+            value |= (byte & 127) << shift
+            if byte < 128:
+                return value
+            shift += 7
+
     while at < len(message):
-        tag, at = _varint(message, at)
-        if tag & 7 == 2:
-            size, at = _varint(message, at)
-            if tag >> 3 == wanted:
-                found.append(message[at : at + size])
-            at += size
-        elif tag & 7 == 0:
-            _, at = _varint(message, at)
-        elif tag & 7 in (1, 5):
-            at += 8 if tag & 7 == 1 else 4
-        else:
-            raise ValueError("no such type of field")
+        number, kind = divmod(varint(), 8)
+        if kind == 0:
+            varint()
+            continue
+        size = varint() if kind == 2 else {1: 8, 5: 4}[kind]
+        if kind == 2 and number == wanted:
+            found.append(message[at : at + size])
+        at += size
     if at != len(message):
         raise ValueError("a field ends behind its message")
     return found
-
-
-def _varint(message: bytes, at: int) -> tuple[int, int]:
-    """(a number of 7 bits a byte, the place behind it)."""
-    value = shift = 0
-    for place in range(at, len(message)):
-        value |= (message[place] & 127) << shift
-        if message[place] < 128:
-            return value, place + 1
-        shift += 7
-    raise ValueError("a number without an end")

@@ -1,9 +1,5 @@
 """Any annotation file as a TFDS data set in ArrayRecord shards: a few large files to copy and read.
 
-    path, written, left_out = write_shards('labels.txt', 'shards')   # shards/words/1.0.0
-    tfds.builder_from_directory(path).as_data_source('train')        # for others
-    config.data.train = path                                         # for us
-
 Records keep the annotation's order, its labels as they are written and the images' bytes: reading
 them gives the batches that the files give. TFDS is imported with this module, TensorFlow never.
 """
@@ -27,14 +23,12 @@ ANY = Charset.from_characters("\U0010fffd")  # labels are copied, not encoded
 
 
 class Words(tfds.core.GeneratorBasedBuilder):
-    """Images of words or text lines, labelled; without a source only to be read."""
+    """Images of words or text lines, labelled."""
 
     VERSION = tfds.core.Version("1.0.0")
 
-    def __init__(self, source: FileSource | None = None, **options: Any) -> None:
-        self._source = source
-        self.written = 0
-        self.left_out = Reasons()
+    def __init__(self, source: FileSource, **options: Any) -> None:
+        self._source, self.written, self.left_out = source, 0, Reasons()
         super().__init__(**options)
 
     def _info(self) -> tfds.core.DatasetInfo:
@@ -56,7 +50,6 @@ class Words(tfds.core.GeneratorBasedBuilder):
 
     def _generate_examples(self) -> Iterator[tuple[int, dict[str, Any]]]:
         source = self._source
-        assert source is not None
         with progress_bar("pictures read", len(source)) as bar:
             for number in range(len(source)):
                 path, label = source.line(number)

@@ -53,7 +53,7 @@ class Reasons:
         return self
 
     def total(self) -> int:
-        """Number of samples that cannot be used."""
+        """How many samples."""
         return self.counts.total()
 
     def lines(self) -> list[str]:
@@ -70,7 +70,7 @@ class Reasons:
 
 
 class Block(NamedTuple):
-    """n samples of a stored set, as its reader (`Annotation`, `LmdbRecords`, ...) finds them."""
+    """n samples of a stored set, as its reader (`Annotation`, `LmdbRecords`) finds them."""
 
     places: list[int]  # by which the reader finds the samples again
     paths: list[str]  # as the annotation writes them
@@ -149,16 +149,11 @@ def trainable(
     *,
     headers: bool = False,
 ) -> tuple[np.ndarray, Reasons]:
-    """Finds the samples that can be trained on, in a source that is not windowed.
+    """Which samples of a source that is not windowed can be trained on: bool [n], why not others.
 
-    Where images keep their own width every header is read (once); with one fixed width only if
-    `headers` asks for it, to find images that cannot be read.
-
-    Returns:
-        (bool [n], counts by reason of those that are False).
+    Every header is read (once) where images keep their own width, or if `headers` asks for it.
     """
-    usable = source.usable.copy()
-    reasons = Reasons().update(source.reasons)
+    usable, reasons = source.usable.copy(), Reasons().update(source.reasons)
     for begin in range(0, len(source), CHUNK):
         ids = begin + np.flatnonzero(usable[begin : begin + CHUNK])
         flat, offsets = source.labels_of(ids)

@@ -20,21 +20,17 @@ from crnn_jax.data.source import Source, trainable
 
 SYNTHETIC = "synthetic"
 RENDERED = "crnn_jax.synthetic.source:SyntheticSource"
-# Rendered words for validation come from a stream of their own.
-VALIDATION_SEED = 1_000_003
+VALIDATION_SEED = 1_000_003  # rendered words for validation are other ones
 
 
 def open_sources(
     config: Any, charset: Charset, preprocessing: Preprocessing, geometry: str
 ) -> tuple[Source, list[Source]]:
-    """Opens what a config names.
+    """The training source that a config names, and its validation sources, maybe none.
 
     `data.train` and `data.validation` name whatever `FileSource` opens, and 'synthetic'; several
     with commas, each with a weight if wanted: 'a.txt,b.txt*2,synthetic*0.5'. With `validation`
     empty, `data.split` tells what is kept from the training files.
-
-    Returns:
-        (the training source, the validation sources in the order named, maybe none).
     """
     data = config.data
     if not data.train:
@@ -45,9 +41,8 @@ def open_sources(
     def open_one(name: str, seed: int) -> Any:
         if name == SYNTHETIC:
             return resolve(RENDERED, "data.train")(config.synthetic, charset, seed=seed)
-        options = {"format": data.format, "images": data.images, "unknown": data.unknown}
-        channels = preprocessing.channels
-        source = FileSource(name, charset, channels=channels, cache=data.cache, **options)
+        options = {key: getattr(data, key) for key in ("format", "images", "unknown", "cache")}
+        source = FileSource(name, charset, channels=preprocessing.channels, **options)
         source.require_case()
         source.require_pictures()
         return source

@@ -1,9 +1,5 @@
 """Whether a confidence is what it says: of readings with confidence 0.9, nine of ten are right.
 
-    expected_calibration_error(confidence, right)  # 0.02: off by 2 % on the average
-    coverage_at_precision(confidence, right, 0.99)  # 0.8: of 80 % one need look at 1 in 100
-    temperature = best_temperature(temperatures, log_probs, right)
-
 All take one entry a sample: confidence, float [n] from 0 to 1, and right, bool [n].
 """
 
@@ -44,12 +40,11 @@ class Bin(NamedTuple):
 def reliability(confidence: np.ndarray, right: np.ndarray) -> list[Bin]:
     """Samples by confidence, in bins of 0.1; those without samples are left out."""
     place = np.minimum((confidence * 10).astype(int), 9)
-    found = []
-    for k in np.unique(place).tolist():
-        own = place == k
-        mean = float(confidence[own].mean())
-        found.append(Bin(k / 10, int(own.sum()), int(right[own].sum()), mean))
-    return found
+    owns = [(k, place == k) for k in np.unique(place).tolist()]
+    return [
+        Bin(k / 10, int(own.sum()), int(right[own].sum()), float(confidence[own].mean()))
+        for k, own in owns
+    ]
 
 
 def threshold_curve(confidence: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -91,16 +86,12 @@ def summary(confidence: np.ndarray, right: np.ndarray) -> dict[str, Any]:
 def best_temperature(
     temperatures: np.ndarray, log_probs: np.ndarray, right: np.ndarray
 ) -> tuple[float, float]:
-    """The temperature at which the confidences explain best which readings are right.
+    """The temperature at which confidences explain best which readings are right; the loss there.
 
     Args:
         temperatures: float [g], rising: those that were tried. Between them log p is taken as
             linear in the temperature's log.
         log_probs: float [n, g], log p(text | image) of each reading at each of them.
-        right: bool [n].
-
-    Returns:
-        (temperature, mean -log p(what happened) there, in nats).
     """
     logs = np.log(temperatures)
     log_probs = np.maximum(log_probs, IMPOSSIBLE)

@@ -1,14 +1,12 @@
 """Two models on the same samples: who is right where, and whether that may be chance.
 
-    comparison = compare(result_a, result_b)
-    comparison.sets['test.txt']['accuracy']  # Pairs(both=70, only_a=4, only_b=9, none=17)
-
 The samples are paired, so only those count that one model alone reads right: a difference is seen
 with far fewer samples than two intervals side by side would need.
 """
 
 import collections
 import dataclasses
+import itertools
 import math
 from collections.abc import Iterable
 from typing import Any, NamedTuple
@@ -57,11 +55,7 @@ class Comparison:
 
 
 def compare(a: EvaluationResult, b: EvaluationResult) -> Comparison:
-    """Pairs the samples of two results by set, number and path.
-
-    Raises:
-        UserError: they do not hold the same samples, or labels differ by more than case.
-    """
+    """Pairs the samples of two results by set, number and path; a UserError if they differ."""
     rows_a, rows_b = _keyed(a.rows), _keyed(b.rows)
     for own, other, name in ((rows_a, rows_b, "A"), (rows_b, rows_a, "B")):
         alone = [key for key in own if key not in other]
@@ -103,21 +97,18 @@ def _right_by_metric(row: Row) -> dict[str, bool]:
 
 def _keyed(rows: Iterable[Row]) -> dict[tuple[str, int, str, int], Row]:
     """(set, id, path, how often before) -> row: a file may have been named twice."""
-    seen: collections.Counter[tuple[str, int, str]] = collections.Counter()
-    keyed = {}
+    keyed: dict[tuple[str, int, str, int], Row] = {}
     for row in rows:
-        key = (row.set, row.id, row.path)
-        keyed[*key, seen[key]] = row
-        seen[key] += 1
+        keys = ((row.set, row.id, row.path, again) for again in itertools.count())
+        keyed[next(key for key in keys if key not in keyed)] = row
     return keyed
 
 
 def newcombe(pairs: Pairs) -> tuple[float, float]:
     """The 95 % interval of B's share - A's share; (-1, 1) of no samples.
 
-    References:
-        R. G. Newcombe, Statistics in Medicine 17, 1998, "... differences based on paired data",
-        method 10: Wilson's intervals of both shares, joined by their correlation.
+    Method 10 of R. G. Newcombe, "... differences based on paired data", Statistics in Medicine 17,
+    1998: Wilson's intervals of both shares, joined by their correlation.
     """
     both, only_a, only_b, none = pairs
     count = sum(pairs)

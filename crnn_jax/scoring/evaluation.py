@@ -1,10 +1,6 @@
 """An evaluation: every sample of a source is read and counted.
 
-    result = evaluate_batches(predict, batches, source, charset)
-    result.metrics()['accuracy']
-
-`predict` knows the model and the device, `batches` the files: training, the `evaluate` command and
-a test with a made-up reader share it. Results of parts (files, hosts) add up.
+Training and the `evaluate` command share it. Results of parts (files, hosts) add up.
 """
 
 import bisect
@@ -26,10 +22,18 @@ COMBINED = "combined"
 LENGTHS = (*range(1, 12), 16, 21, 31, 51, 101)
 LENGTH_GROUPS = (*map(str, range(11)), "11-15", "16-20", "21-30", "31-50", "51-100", "over 100")
 ASPECTS = (1, 2, 3, 4, 6, 8, 12, 20, math.inf)
-ASPECT_GROUPS = (
-    *("under 1", "1-2", "2-3", "3-4", "4-6", "6-8", "8-12", "12-20"),
-    *("20 or more", "unknown"),
-)
+ASPECT_GROUPS = [
+    "under 1",
+    "1-2",
+    "2-3",
+    "3-4",
+    "4-6",
+    "6-8",
+    "8-12",
+    "12-20",
+    "20 or more",
+    "unknown",
+]
 
 
 class Row(NamedTuple):
@@ -182,17 +186,12 @@ def evaluate_batches(
     """Evaluates on batches of one source; the rows are in its order.
 
     A batch is sent to `predict` before the answer for the one before it is waited for, so that a
-    device is never idle. Images that could not be read are counted as wrong.
+    device is never idle.
 
     Args:
         predict: batch -> `Prediction` (or a tuple of its first three or four).
-        batches: dictionaries as `data.loader.collate` makes them, every sample of `source`
-            once; of several hosts each passes its own and the results are added.
-        source: whose samples they are; gives names, labels and reasons.
-        charset: turns class ids into text.
-
-    Raises:
-        ValueError: a sample came twice: its batches would be counted wrongly.
+        batches: of `data.loader`, every sample of `source` once: a second time is a ValueError. Of
+            several hosts each passes its own and the results are added.
     """
     result = EvaluationResult()
     seen: set[int] = set()

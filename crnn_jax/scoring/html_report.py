@@ -1,8 +1,5 @@
 """An evaluation as one HTML file that needs nothing else: no network, no other files.
 
-    chosen = choose(mistakes(result.rows))
-    write_report('report', result, about, chosen, characters)  # report/report.html
-
 This gathers the figures; `report.html` with its CSS and script shows them. Jinja2 escapes whatever
 came from a label, a text or a file's name, and the page's own policy lets it load nothing.
 """
@@ -68,11 +65,9 @@ def write_report(
 
     Args:
         path: the HTML file, or a folder for `report.html`.
-        result: what was read.
         about: what was evaluated, name -> value.
         chosen: the mistakes to show, of `choose`.
         characters: (set, id) -> those of a reading: text, confidence, and columns x0 to x1.
-        comparison: with a second model.
         image_of: a row's image, as `decode_image` takes it.
     """
     import jinja2
@@ -123,8 +118,7 @@ def write_report(
 def _confusions(result: EvaluationResult) -> dict[str, Any]:
     """The map of the most confused characters, and lists of the most frequent edits.
 
-    With thousands of characters a map of all would be empty but for a few dots: the others stand
-    together in a row and a column of their own, so that its cells add up to all edits.
+    All other characters stand together in a row and a column of their own.
     """
     counts = metrics.confusions((row.label, row.text) for row in result.rows)
     ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
@@ -159,13 +153,12 @@ def _confusions(result: EvaluationResult) -> dict[str, Any]:
 
 def visible(character: str) -> str:
     """A character as what can be seen of it alone."""
-    category = unicodedata.category(character)
+    kind = unicodedata.category(character)[0]
     if character == " ":
         return "␣"
-    if category[0] in "CZ":
+    if kind in "CZ":
         return f"U+{ord(character):04X}"
-    # A mark would sit on what stands before it.
-    return f"◌{character}" if category[0] == "M" else character
+    return f"◌{character}" if kind == "M" else character  # a mark would sit on what is before it
 
 
 def mistakes(rows: Iterable[Row]) -> Iterator[Mistake]:
@@ -175,9 +168,8 @@ def mistakes(rows: Iterable[Row]) -> Iterator[Mistake]:
         if row.text is None:
             yield Mistake(row, kind, 1.0, 0.0)
         elif kind != metrics.RIGHT:
-            distance = metrics.edit_distance(row.label, row.text)
-            longer = max(len(row.label), len(row.text))
-            yield Mistake(row, kind, distance / longer, row.confidence)
+            share = metrics.edit_distance(row.label, row.text) / max(len(row.label), len(row.text))
+            yield Mistake(row, kind, share, row.confidence)
 
 
 def choose(found: Iterable[Mistake], limit: int = LIMIT) -> list[Mistake]:

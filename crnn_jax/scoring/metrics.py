@@ -1,9 +1,5 @@
 """What is counted when readings are compared with labels: sums first, divisions last.
 
-    sums.add('cat', 'at'); sums.metrics()['cer']
-    error_kind('cat', 'at')  # 'missing characters'
-    edits('cat', 'at')  # [('c', ''), ('a', 'a'), ('t', 't')]
-
 A pair of edits is (character of the label, character of the text); '' where there is none.
 """
 
@@ -19,10 +15,14 @@ SHARES = {  # metric -> its heading
     "accuracy_alphanumeric": "alphanumeric",
 }
 RIGHT = "right"
-ERROR_KINDS = (
-    *("wrong", "case only", "missing characters", "extra characters"),
-    *("empty", "unreadable"),
-)
+ERROR_KINDS = [
+    "wrong",
+    "case only",
+    "missing characters",
+    "extra characters",
+    "empty",
+    "unreadable",
+]
 # The table of two texts grows with both lengths: a page of 20,000 characters would fill memory.
 MAX_CHARACTERS = 1000
 
@@ -88,10 +88,8 @@ class Sums:
         1 - normalised edit distance: 1 is best), loss where losses were given, and counts.
         """
         result: dict[str, Any] = {"count": self.count}
-        for metric in SHARES:
-            right, count = self.share(metric)
-            if count:
-                result[metric] = right / count
+        shares = {metric: self.share(metric) for metric in SHARES}
+        result |= {metric: right / count for metric, (right, count) in shares.items() if count}
         result["alphanumeric_count"] = self.alphanumeric_count
         if self.count:
             result["ned"] = self.similarity / self.count
@@ -130,13 +128,13 @@ def edit_distance(a: str, b: str) -> int:
         return 0
     if not a or not b:
         return len(a) or len(b)
-    places: dict[str, int] = {}
+    places: collections.Counter[str] = collections.Counter()
     for i, character in enumerate(a):
-        places[character] = places.get(character, 0) | (1 << i)
+        places[character] |= 1 << i
     every, last = (1 << len(a)) - 1, 1 << (len(a) - 1)
     rises, falls, distance = every, 0, len(a)
     for character in b:
-        equal = places.get(character, 0)
+        equal = places[character]
         diagonal = (((equal & rises) + rises) ^ rises) | equal | falls
         row_rises = falls | (~(diagonal | rises) & every)
         row_falls = rises & diagonal
@@ -196,8 +194,5 @@ def edits(label: str, text: str) -> list[Pair]:
 
 def confusions(readings: Iterable[tuple[str, str | None]]) -> collections.Counter[Pair]:
     """Counts of the pairs that differ, over (label, text); where nothing was read none counts."""
-    counts: collections.Counter[Pair] = collections.Counter()
-    for label, text in readings:
-        if text and text != label:
-            counts.update(pair for pair in edits(label, text) if pair[0] != pair[1])
-    return counts
+    pairs = (edits(label, text) for label, text in readings if text and text != label)
+    return collections.Counter((a, b) for found in pairs for a, b in found if a != b)

@@ -1,10 +1,5 @@
 """An evaluation for people and for files: tables, predictions, and what `-o` asks for.
 
-    print(table(result))
-    write_outputs('results', result, {'model': 'my.safetensors'})
-    # results/result.json, results/result.md, results/predictions.tsv
-    result = read_predictions('results')  # all that two models are compared by
-
 A table is a list of lines of cells, its headings first; shares are in percent.
 """
 
@@ -16,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from crnn_jax.core.errors import UserError
-from crnn_jax.core.files import whole_file
+from crnn_jax.core.files import text_lines, whole_file
 from crnn_jax.scoring import calibration
 from crnn_jax.scoring.compare import Comparison
 from crnn_jax.scoring.evaluation import EvaluationResult, Row
@@ -25,6 +20,7 @@ from crnn_jax.scoring.metrics import SHARES, Sums, wilson
 PREDICTIONS = "predictions.tsv"  # in an output folder
 OTHER_PREDICTIONS = "predictions_b.tsv"  # of the model that is compared
 COLUMNS = (*Row._fields, "right")
+LONGEST_LINE = 1 << 24  # bytes of a file of predictions that is read
 MEANINGS = {"\\\\": "\\", "\\t": "\t", "\\n": "\n", "\\r": "\r"}
 ESCAPES = str.maketrans({character: escape for escape, character in MEANINGS.items()})
 GROUPS = {"by_length": "label length", "by_aspect": "width / height"}
@@ -33,7 +29,12 @@ HEADINGS = ("count", *SHARES.values(), "CER %", "1-NED %", "empty", "unreadable"
 
 def table(result: EvaluationResult) -> str:
     """The result for people: a line a set, shares in percent with their 95 % intervals."""
-    notes = [*reason_notes(result), *_mean_note(result), *_confidence_notes(result)]
+    notes = [*reason_notes(result)]
+    if len(result.sets) > 1:
+        names = SHARES | {"cer": "CER", "ned": "1-NED"}
+        means = [f"{names[metric]} {percent(v)}" for metric, v in result.set_mean().items()]
+        notes.append(f"mean of the {len(result.sets)} sets, in %: {', '.join(means)}")
+    notes += _confidence_notes(result)
     return "\n".join([*_aligned(result_cells(result, mean=False)), *notes])
 
 
@@ -44,8 +45,7 @@ def comparison_table(comparison: Comparison) -> str:
 
 def result_cells(result: EvaluationResult, *, mean: bool) -> list[list[str]]:
     """A line a set; with `mean`, several sets' mean is the last line."""
-    lines = [["set", *HEADINGS]]
-    lines += [[name, *_sums_cells(sums)] for name, sums in result.with_combined()]
+    lines = _groups_cells("set", result.with_combined())
     if mean and len(result.sets) > 1:
         means = result.set_mean()
         shares = [percent(means[metric]) if metric in means else "-" for metric in SHARES]
@@ -62,23 +62,16 @@ def comparison_cells(comparison: Comparison) -> list[list[str]]:
             record = pairs.to_json()
             low, high = record["difference_interval"]
             p = record["mcnemar_p"]
-            lines.append(
-                [
-                    *(name, SHARES[metric], *map(str, pairs)),
-                    f"{100 * pairs.difference:+.2f}",
-                    f"{100 * low:+.1f} to {100 * high:+.1f}",
-                    "< 0.0001" if p < 0.0001 else f"{p:.4f}",
-                ]
-            )
+            difference = f"{100 * pairs.difference:+.2f}", f"{100 * low:+.1f} to {100 * high:+.1f}"
+            chance = "< 0.0001" if p < 0.0001 else f"{p:.4f}"
+            lines.append([name, SHARES[metric], *map(str, pairs), *difference, chance])
     return lines
 
 
 def comparison_notes(comparison: Comparison) -> list[str]:
     """What has to be known to read the table."""
-    if not comparison.other_labels:
-        return []
     differ = f"{comparison.other_labels} labels differ between the two (one model folds case)"
-    return [f"{differ}: compare ignoring case"]
+    return [f"{differ}: compare ignoring case"] if comparison.other_labels else []
 
 
 def reason_notes(result: EvaluationResult) -> Iterator[str]:
@@ -102,18 +95,14 @@ def _confidence_notes(result: EvaluationResult) -> Iterator[str]:
             )
 
 
-def _mean_note(result: EvaluationResult) -> Iterator[str]:
-    if len(result.sets) > 1:
-        names = SHARES | {"cer": "CER", "ned": "1-NED"}
-        means = [f"{names[metric]} {percent(v)}" for metric, v in result.set_mean().items()]
-        yield f"mean of the {len(result.sets)} sets, in %: {', '.join(means)}"
-
-
-def _sums_cells(sums: Sums) -> list[str]:
-    """One cell a heading; '-' where there is nothing to take a share of."""
-    shares = [percent_with_interval(*sums.share(metric)) for metric in SHARES]
-    metrics = _cer_and_ned(sums.metrics())
-    return [str(sums.count), *shares, *metrics, str(sums.empty), str(sums.unreadable)]
+def _groups_cells(heading: str, groups: Iterable[tuple[str, Sums]]) -> list[list[str]]:
+    """A line a group, '-' where there is nothing to take a share of."""
+    lines = [[heading, *HEADINGS]]
+    for name, sums in groups:
+        shares = [percent_with_interval(*sums.share(metric)) for metric in SHARES]
+        cells = [*shares, *_cer_and_ned(sums.metrics()), str(sums.empty), str(sums.unreadable)]
+        lines.append([name, str(sums.count), *cells])
+    return lines
 
 
 def _cer_and_ned(metrics: Mapping[str, float]) -> list[str]:
@@ -144,14 +133,11 @@ def _aligned(lines: Sequence[Sequence[str]]) -> Iterator[str]:
 def markdown(lines: Iterable[Sequence[str]]) -> Iterator[str]:
     """A Markdown table."""
     for number, line in enumerate(lines):
-        yield f"| {' | '.join(map(_markdown_cell, line))} |"
+        # A set may be called anything: nothing in its name may end the cell or become markup.
+        texts = (re.sub(r"([\\|`*_])", r"\\\1", cell).replace("<", "&lt;") for cell in line)
+        yield f"| {' | '.join(' '.join(text.split()) for text in texts)} |"
         if number == 0:
             yield "|---" + "|---:" * (len(line) - 1) + "|"
-
-
-def _markdown_cell(text: str) -> str:
-    """A set may be called anything: nothing in its name may end the cell or become markup."""
-    return " ".join(re.sub(r"([\\|`*_])", r"\\\1", text).replace("<", "&lt;").split())
 
 
 def markdown_page(
@@ -165,8 +151,7 @@ def markdown_page(
     yield from (f"- {note}" for note in (*reason_notes(result), *_confidence_notes(result)))
     name = result.with_combined()[-1][0]
     for key, groups in result.groups(name).items():
-        lines = [[GROUPS[key], *HEADINGS]]
-        lines += [[group, *_sums_cells(sums)] for group, sums in groups.items()]
+        lines = _groups_cells(GROUPS[key], groups.items())
         yield from ("", f"## By {GROUPS[key]}", "", *markdown(lines))
     if comparison is not None:
         lines = comparison_cells(comparison)
@@ -183,10 +168,7 @@ def is_folder(path: str) -> bool:
 
 
 def require_writable(*paths: str | None) -> None:
-    """Raises UserError where a file or folder could not be written: before an hour of reading.
-
-    A folder is made; a file that is there keeps its content.
-    """
+    """Makes folders; a UserError where one or a file cannot be written, before hours of reading."""
     for path in filter(None, paths):
         try:
             if is_folder(path):
@@ -263,27 +245,17 @@ def predictions_file(path: str) -> str | None:
 
 
 def read_predictions(path: str) -> EvaluationResult:
-    """What `prediction_lines` wrote, in a file or folder; losses are not in it.
-
-    Raises:
-        UserError: naming file and line, where it is no such file.
-    """
+    """What `prediction_lines` wrote, in a file or folder; losses are not in it."""
     path = predictions_file(path) or path
-    result = EvaluationResult()
-    try:
-        with open(path, encoding="utf-8", newline="\n") as stream:
-            lines = enumerate(stream, 1)
-            if not _is_json(path) and next(lines, (0, ""))[1].rstrip("\r\n") != "\t".join(COLUMNS):
-                raise UserError(f"{path}:1: no predictions; want the headings {' '.join(COLUMNS)}")
-            for number, line in lines:
-                try:
-                    result.add(_row(line.rstrip("\r\n"), as_json=_is_json(path)))
-                except (ValueError, KeyError, TypeError) as error:
-                    raise UserError(f"{path}:{number}: no prediction: {error}") from error
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: no predictions: not UTF-8") from error
+    result, as_json = EvaluationResult(), _is_json(path)
+    lines = enumerate(text_lines(path, LONGEST_LINE), 1)
+    if not as_json and next(lines, (0, ""))[1] != "\t".join(COLUMNS):
+        raise UserError(f"{path}:1: no predictions; want the headings {' '.join(COLUMNS)}")
+    for number, line in lines:
+        try:
+            result.add(_row(line, as_json=as_json))
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{path}:{number}: no prediction: {error}") from error
     return result
 
 
@@ -306,8 +278,6 @@ def _row(line: str, *, as_json: bool) -> Row:
 
 def _cell(value: Any) -> str:
     """A value of one cell: no TAB and no line end may stay in it."""
-    if value is None:
-        return ""
     if isinstance(value, float):
         return f"{value:.6g}"
-    return str(value).translate(ESCAPES)
+    return "" if value is None else str(value).translate(ESCAPES)

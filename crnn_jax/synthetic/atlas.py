@@ -2,12 +2,7 @@
 
 Opening a font and drawing eight letters takes Pillow about a millisecond; taking them from an
 atlas takes some microseconds. Every face is drawn at the size where its H is CAP pixels high.
-
-    atlas = load_atlas(open_atlas("auto", characters, cache="auto"))
-    mask = atlas.mask(face, column)     # uint8 [h w]
 """
-
-from __future__ import annotations
 
 import atexit
 import contextlib
@@ -19,21 +14,30 @@ import string
 import sys
 import tempfile
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import PIL
 
 from crnn_jax.core.errors import UserError
 from crnn_jax.core.files import whole_file
-from crnn_jax.synthetic.fonts import BUILTIN, Face, find_faces
-from crnn_jax.synthetic.glyphs import CAP, COMPARED, Glyphs, draw_face, readable_columns, score
+from crnn_jax.synthetic.fonts import (
+    BUILTIN,
+    CAP,
+    COMPARED,
+    Face,
+    Glyphs,
+    draw_face,
+    find_faces,
+    readable_columns,
+    score,
+)
 
 SUFFIX = ".glyphs.npz"
 VERSION = 4  # of drawing and check: another number, and atlases are made anew
 MANY = 20  # faces from which on people are told that this takes a while
-_ARRAYS = ("family", "score", "usable", "box", "advance", "start", "ink")
 
 
 @dataclass
@@ -87,16 +91,10 @@ def characters_for(symbols: Iterable[str], ignore_case: bool) -> tuple[str, ...]
 
 
 def open_atlas(fonts: str, characters: tuple[str, ...], cache: str = "auto") -> Path:
-    """The file with the atlas of these fonts, made where it is missing.
+    """The file with the atlas of these fonts (or an atlas file itself), made where it is missing.
 
-    Args:
-        fonts: see `find_faces`; or an atlas file made before.
-        characters: what the faces should draw.
-        cache: folder for the atlas; 'auto': crnn_jax in the user's cache, or where that cannot be
-            written a temporary folder, for this process.
-
-    Raises:
-        UserError: no font, no such atlas, or it cannot be written.
+    `cache` is its folder; 'auto': crnn_jax in the user's cache, or where that cannot be written a
+    temporary folder, for this process.
     """
     if fonts.endswith(SUFFIX):
         if not Path(fonts).is_file():
@@ -134,11 +132,7 @@ def open_atlas(fonts: str, characters: tuple[str, ...], cache: str = "auto") -> 
 
 
 def build_atlas(faces: list[Face], characters: tuple[str, ...]) -> Atlas:
-    """Draws and checks every face; those that draw nothing readably are left out.
-
-    Raises:
-        UserError: none is left.
-    """
+    """Draws and checks every face; those that draw nothing readably are left out."""
     kept: dict[bytes, tuple[Face, Glyphs, np.ndarray, float]] = {}
     compared = [n for n, symbol in enumerate(characters) if symbol in COMPARED]
     for face in faces:
@@ -175,28 +169,19 @@ def build_atlas(faces: list[Face], characters: tuple[str, ...]) -> Atlas:
 def save_atlas(path: Path, atlas: Atlas) -> None:
     """Writes an uncompressed .npz, whole, so that no reader sees half a file."""
     with whole_file(path, "wb") as file:
-        np.savez(
-            file,
-            characters=np.array(atlas.characters),
-            faces=np.array(atlas.faces),
-            **{name: getattr(atlas, name) for name in _ARRAYS},
-        )
+        arrays: dict[str, Any] = {f.name: getattr(atlas, f.name) for f in fields(atlas)}
+        np.savez(file, **arrays)
 
 
 def load_atlas(path: Path) -> Atlas:
-    """Opens an atlas; the ink stays on the disk and is shared by all processes that map it.
-
-    Raises:
-        UserError: it is no atlas.
-    """
+    """Opens an atlas; the ink stays on the disk and is shared by all processes that map it."""
     try:
         with np.load(path) as file:
-            parts = {name: file[name] for name in _ARRAYS if name != "ink"}
-            characters, faces = tuple(file["characters"].tolist()), tuple(file["faces"].tolist())
-            ink = _map_member(path, file.zip.getinfo("ink.npy").header_offset)
+            parts = {f.name: file[f.name] for f in fields(Atlas) if f.name != "ink"}
+            parts |= {name: tuple(parts[name].tolist()) for name in ("characters", "faces")}
+            return Atlas(**parts, ink=_map_member(path, file.zip.getinfo("ink.npy").header_offset))
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"{path}: not a glyph atlas ({error})") from error
-    return Atlas(characters, faces, **parts, ink=ink)
 
 
 def _map_member(path: Path, offset: int) -> np.ndarray:

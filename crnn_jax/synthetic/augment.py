@@ -1,17 +1,12 @@
 """Small changes to real images, so that a small set teaches more than its own images.
 
-What an augmentation does depends on its generator alone; `data` makes one from (seed, epoch,
-sample), so that a resumed run sees the same images. Sizes stay, or plans would change.
-
-    augment = named("light")             # 'light' or 'strong'
-    changed = augment(image, generator)  # uint8 [h w c], as large as before
+What an augmentation does to an image, uint8 [h w c], depends on its generator alone: a resumed run
+sees the same images. Sizes stay, or plans would change.
 """
-
-from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -22,56 +17,42 @@ from crnn_jax.synthetic.camera import jpeg
 Augment = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
 
-@dataclass(frozen=True)
-class Strengths:
-    """How far images change; lengths are in heights of the image, levels in grey levels."""
-
-    shape_share: float  # of images that are warped
-    rotation: float  # degrees, standard deviation
-    shear: float  # standard deviation of its tangent
-    zoom: float  # standard deviation of the log of the scale, each axis for itself
-    shift: float  # standard deviation
-    corners: float  # standard deviation of each corner: perspective
-    contrast: float  # standard deviation of the log of the contrast
-    brightness: float  # levels, standard deviation
-    gamma: float  # standard deviation of its log
-    invert_share: float
-    blur_share: float
-    blur: float  # most, as a share of a thirtieth of the height
-    coarse_share: float  # of images that lose resolution
-    noise_share: float
-    noise: float  # levels, most
-    jpeg_share: float
-    jpeg: int  # worst quality
-
-
+# How far images change, light and strong; lengths are in heights of the image, levels in grey
+# levels, and all but shares and what is said to be the most are standard deviations.
+_TABLE = {
+    "shape_share": (0.7, 0.9),  # of images that are warped
+    "rotation": (1.2, 3.5),  # degrees
+    "shear": (0.05, 0.15),  # of its tangent
+    "zoom": (0.03, 0.07),  # of the log of the scale, each axis for itself
+    "shift": (0.02, 0.04),
+    "corners": (0.012, 0.04),  # of each corner: perspective
+    "contrast": (0.12, 0.30),  # of its log
+    "brightness": (8.0, 20.0),  # levels
+    "gamma": (0.10, 0.3),  # of its log
+    "invert_share": (0.0, 0.1),
+    "blur_share": (0.15, 0.35),
+    "blur": (1.0, 2.0),  # most, as a share of a thirtieth of the height
+    "coarse_share": (0.1, 0.3),  # of images that lose resolution
+    "noise_share": (0.2, 0.4),
+    "noise": (6.0, 16.0),  # levels, most
+    "jpeg_share": (0.15, 0.35),
+    "jpeg": (55, 25),  # worst quality
+}
 STRENGTHS = {
-    "light": Strengths(
-        0.7, 1.2, 0.05, 0.03, 0.02, 0.012, 0.12, 8.0, 0.10, 0.0, 0.15, 1.0, 0.1, 0.2, 6.0, 0.15, 55
-    ),
-    "strong": Strengths(
-        0.9, 3.5, 0.15, 0.07, 0.04, 0.04, 0.30, 20.0, 0.3, 0.1, 0.35, 2.0, 0.3, 0.4, 16.0, 0.35, 25
-    ),
+    name: SimpleNamespace(**{key: values[k] for key, values in _TABLE.items()})
+    for k, name in enumerate(("light", "strong"))
 }
 
 
 def named(name: str) -> Augment:
-    """The augmentation of this name: 'light' or 'strong'.
-
-    Returns:
-        augment(image uint8 [h w c], generator) -> uint8 [h w c]; a pure function of its
-        arguments. It can be pickled.
-
-    Raises:
-        UserError: no such name.
-    """
+    """The augmentation of this name, 'light' or 'strong': a pure function that can be pickled."""
     if name not in STRENGTHS:
         raise UserError(f"data.augment={name!r}: none, {' or '.join(STRENGTHS)} is expected")
     return functools.partial(_augmented, strengths=STRENGTHS[name])
 
 
 def _augmented(
-    image: np.ndarray, generator: np.random.Generator, strengths: Strengths
+    image: np.ndarray, generator: np.random.Generator, strengths: SimpleNamespace
 ) -> np.ndarray:
     """Warp, then light, then camera and file; the image itself is left as it is."""
     height, width, channels = image.shape
@@ -102,7 +83,7 @@ def _augmented(
     return np.ascontiguousarray(result)
 
 
-def _warped(image: np.ndarray, s: Strengths, generator: np.random.Generator) -> np.ndarray:
+def _warped(image: np.ndarray, s: SimpleNamespace, generator: np.random.Generator) -> np.ndarray:
     """One homography of rotation, shear, zoom, shift and perspective about the middle."""
     height, width = image.shape[:2]
     turn, shear, wide, high, *rest = np.clip(generator.standard_normal(14), -2.0, 2.0)
@@ -124,7 +105,7 @@ def _warped(image: np.ndarray, s: Strengths, generator: np.random.Generator) -> 
     )
 
 
-def _relit(image: np.ndarray, s: Strengths, generator: np.random.Generator) -> np.ndarray:
+def _relit(image: np.ndarray, s: SimpleNamespace, generator: np.random.Generator) -> np.ndarray:
     """float32 [h w c] of another contrast, brightness and gamma."""
     contrast, brightness, gamma = np.clip(generator.standard_normal(3), -2.0, 2.0)
     lit = image.astype(np.float32)

@@ -3,8 +3,6 @@
 Images are float32 [h w c] in grey levels until `photograph` returns uint8.
 """
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 
@@ -40,16 +38,10 @@ def light(image: np.ndarray, style: Style, rng: Rng) -> None:
 
 
 def photograph(image: np.ndarray, style: Style, rng: Rng, letter: float, room: float) -> np.ndarray:
-    """Blur, low resolution, noise, sharpening and JPEG.
+    """Blur, low resolution, noise, sharpening and JPEG: uint8 [h w c].
 
-    Args:
-        image: float32 [h w c].
-        rng: the 'look' stream.
-        letter: height of a usual letter in pixels; small ones stand less blur.
-        room: grey levels between letters and background; pale ones stand less noise.
-
-    Returns:
-        uint8 [h w c].
+    Small letters (height in pixels) stand less blur, pale ones (`room` grey levels between them and
+    the background) less noise.
     """
     height, width, channels = image.shape
     size = min(1.2, letter / 28.0)

@@ -10,11 +10,10 @@ labels.tsv the only annotation file; up to a hundred images lie in the folder it
 not depend on the number of workers.
 """
 
-from __future__ import annotations
-
 import io
 import multiprocessing
 from collections.abc import Iterable, Iterator
+from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
@@ -35,16 +34,9 @@ Task = tuple[int, Path]  # sample, path
 
 
 def write_folder(source: SyntheticSource, out: Path, count: int, workers: int = 1) -> Iterator[int]:
-    """Renders samples 0 .. count - 1 into a folder; yields how many are there, now and then.
+    """Renders samples 0 .. count - 1 into a new or empty folder, in so many processes (1: here).
 
-    Args:
-        source: what to render.
-        out: a new or empty folder.
-        count: number of images.
-        workers: processes; 1 renders in this one.
-
-    Raises:
-        UserError: the folder holds something or cannot be written.
+    Yields how many are there, now and then.
     """
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -58,16 +50,17 @@ def write_folder(source: SyntheticSource, out: Path, count: int, workers: int = 
         folder.mkdir(parents=True, exist_ok=True)
     tasks = [(i, out / name) for i, name in enumerate(names)]
     chunks = [tasks[at : at + CHUNK] for at in range(0, count, CHUNK)]
-    done = 0
-    for made in _render(source, chunks, workers):
-        done += made
-        yield done
+    yield from accumulate(_render(source, chunks, workers))
     # last: a folder without it was never finished
-    _write(out / "labels.tsv", map("\t".join, zip(names, labels, strict=True)))
+    files: dict[str, Iterable[str]] = {}
     if "_" in names[0]:
-        _write(out / "lexicon.txt", sorted({label.lower() for label in labels}))
-        lines = (f"./{n} {n.rsplit('_', 1)[1].removesuffix('.jpg')}" for n in names)
-        _write(out / "annotation.txt", lines)
+        files["lexicon.txt"] = sorted({label.lower() for label in labels})
+        numbers = (n.rsplit("_", 1)[1].removesuffix(".jpg") for n in names)
+        files["annotation.txt"] = map("./{} {}".format, names, numbers)
+    files["labels.tsv"] = map("\t".join, zip(names, labels, strict=True))
+    for name, lines in files.items():
+        with whole_file(out / name) as file:
+            file.writelines(f"{line}\n" for line in lines)
 
 
 def _names(labels: list[str]) -> list[str]:
@@ -82,35 +75,25 @@ def _names(labels: list[str]) -> list[str]:
     return names
 
 
-def _write(path: Path, lines: Iterable[str]) -> None:
-    with whole_file(path) as file:
-        file.writelines(f"{line}\n" for line in lines)
-
-
 _received: list[SyntheticSource] = []  # a worker's own copy
 
 
 def _render(source: SyntheticSource, chunks: list[list[Task]], workers: int) -> Iterator[int]:
     if workers <= 1:
-        for chunk in chunks:
-            yield _draw(source, chunk)
+        _receive(source)
+        yield from map(_draw, chunks)
         return
-    context = multiprocessing.get_context("spawn")
-    with context.Pool(workers, _receive, (source,)) as pool:
-        yield from pool.imap_unordered(_draw_received, chunks)
+    with multiprocessing.get_context("spawn").Pool(workers, _receive, (source,)) as pool:
+        yield from pool.imap_unordered(_draw, chunks)
 
 
 def _receive(source: SyntheticSource) -> None:
-    _received.append(source)
+    _received[:] = [source]
 
 
-def _draw_received(chunk: list[Task]) -> int:
-    return _draw(_received[0], chunk)
-
-
-def _draw(source: SyntheticSource, chunk: list[Task]) -> int:
+def _draw(chunk: list[Task]) -> int:
     for i, path in chunk:
-        save_image(path, source.draw(i))
+        save_image(path, _received[0].draw(i))
     return len(chunk)
 
 
@@ -137,11 +120,7 @@ def contact_sheet(source: SyntheticSource, ids: Iterable[int]) -> Image.Image:
 
 
 def save_image(path: Path, image: np.ndarray | Image.Image) -> None:
-    """Writes uint8 [h w c] or a Pillow image in the format of its suffix, JPEG in quality 95.
-
-    Raises:
-        UserError: the place cannot be written, or the suffix is no image's.
-    """
+    """Writes uint8 [h w c] or a Pillow image in the format of its suffix, JPEG in quality 95."""
     if isinstance(image, np.ndarray):
         image = Image.fromarray(image[..., 0] if image.shape[2] == 1 else image)
     try:

@@ -1,10 +1,4 @@
-"""A layout to an image: letters to coverage masks, then colours, background, light and camera.
-
-layers = draw_layers(layout, atlas, rng)     # Rng(seed, "look", index)
-image = paint(layers, layout.boxes, style, rng, channels=1)
-"""
-
-from __future__ import annotations
+"""A layout to an image: letters to coverage masks, then colours, background, light and camera."""
 
 import colorsys
 from collections.abc import Callable
@@ -16,11 +10,10 @@ import numpy as np
 from crnn_jax.synthetic import textures
 from crnn_jax.synthetic.atlas import Atlas
 from crnn_jax.synthetic.camera import light, photograph, ramp
-from crnn_jax.synthetic.glyphs import CAP
-from crnn_jax.synthetic.layout import Layout
+from crnn_jax.synthetic.fonts import CAP
+from crnn_jax.synthetic.layout import Layout, unbend
 from crnn_jax.synthetic.rng import Rng
 from crnn_jax.synthetic.styles import Style
-from crnn_jax.synthetic.warp import unbend
 
 EDGE = 3  # empty pixels around the strip, so that the warp fades to nothing
 LEAST_CONTRAST = 18.0  # grey levels between letters and surface, on average
@@ -56,11 +49,11 @@ def draw_layers(layout: Layout, atlas: Atlas, rng: Rng) -> Layers:
         shadow = _shadow(strip if border is None else border, style, rng)
     layers = [strip] + [layer for layer in (border, shadow) if layer is not None]
     fill, *rest = _warp(layers, layout, left, top)
-    border_layer = rest.pop(0) if border is not None else None
-    shadow_layer = rest.pop(0) if shadow is not None else None
-    if outlined and border_layer is not None:  # the letter's inside shows the background
-        return Layers(np.clip(border_layer - fill, 0.0, 1.0), None, shadow_layer)
-    return Layers(fill, border_layer, shadow_layer)
+    border = rest.pop(0) if border is not None else None
+    shadow = rest.pop(0) if shadow is not None else None
+    if outlined and border is not None:  # the letter's inside shows the background
+        return Layers(np.clip(border - fill, 0.0, 1.0), None, shadow)
+    return Layers(fill, border, shadow)
 
 
 def _strip(layout: Layout, atlas: Atlas) -> tuple[np.ndarray, int, int]:
@@ -114,10 +107,8 @@ def _rule(strip: np.ndarray, layout: Layout, left: int, top: int, rng: Rng) -> N
 
 def _dots(strip: np.ndarray, rng: Rng) -> np.ndarray:
     """Letters as a grid of lamps sees them."""
-    step = rng.uniform(3.0, 4.5)
-    height, width = strip.shape
-    y = np.cos(np.arange(height, dtype=np.float32) * np.float32(2 * np.pi / step))
-    x = np.cos(np.arange(width, dtype=np.float32) * np.float32(2 * np.pi / step))
+    rate = np.float32(2 * np.pi / rng.uniform(3.0, 4.5))
+    y, x = (np.cos(np.arange(size, dtype=np.float32) * rate) for size in strip.shape)
     lamps = np.clip(0.75 + 0.5 * (y[:, None] + x[None, :]), 0.0, 1.0)
     return (cv2.blur(strip, (3, 3)) * lamps).astype(np.uint8)
 
@@ -175,17 +166,7 @@ def _warp(layers: list[np.ndarray], layout: Layout, left: int, top: int) -> list
 
 
 def paint(layers: Layers, boxes: np.ndarray, style: Style, rng: Rng, channels: int) -> np.ndarray:
-    """Composes one image.
-
-    Args:
-        layers: float32 [h w] masks.
-        boxes: float32 [n 4] of the letters: x0, y0, x1, y1 in pixels.
-        rng: the 'look' stream of the sample, after the layers were drawn from it.
-        channels: 1 grey, 3 RGB.
-
-    Returns:
-        uint8 [h w channels].
-    """
+    """Composes one image, uint8 [h w channels]; boxes float32 [n 4] of the letters in pixels."""
     size = layers.fill.shape[0], layers.fill.shape[1]
     back, ink = _levels(style, rng)
     letter = float(np.median(boxes[:, 3] - boxes[:, 1]))  # small letters stand less blur

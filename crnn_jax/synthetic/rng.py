@@ -3,22 +3,14 @@
 An `Rng` draws uniform numbers in blocks from a Philox generator and turns them into choices with
 plain Python arithmetic: a layout needs about fifty choices, and fifty NumPy calls would cost more
 than the layout itself.
-
-    rng = Rng(seed=0, purpose="shape", index=17)
-    if rng.chance(0.3):
-        angle = rng.normal(0.0, 3.0)
 """
-
-from __future__ import annotations
 
 import math
 from bisect import bisect_right
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Any
 
 import numpy as np
-
-Item = TypeVar("Item")
 
 # One stream a purpose: adding a choice to one of them does not move the others.
 PURPOSES = ("text", "shape", "look", "texture")
@@ -65,7 +57,7 @@ class Rng:
         """float32 of this shape, standard normal."""
         return self._generator.standard_normal(shape, np.float32)
 
-    def pick(self, items: Sequence[Item]) -> Item:
+    def pick(self, items: Sequence[Any]) -> Any:
         """One item, all equally likely."""
         return items[int(len(items) * self.random())]
 

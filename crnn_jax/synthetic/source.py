@@ -3,14 +3,7 @@
 A sample has no file: its text, its size and its pixels are functions of the seed and of its
 number, so that every process renders the same sample for itself, and numbers never run out. An
 'epoch' is only a count; sample i of epoch e is number e * count + i.
-
-    source = SyntheticSource(config.synthetic, charset, seed=0)
-    flat, offsets = source.labels_of(ids)    # class ids, from the text alone
-    sizes = source.sizes(ids)                # int32 [m 2], from the layout alone
-    images = source.read(ids)                # uint8 [h w c] each
 """
-
-from __future__ import annotations
 
 import functools
 import hashlib
@@ -39,18 +32,7 @@ TEXTS_KEPT = 4096
 
 
 class SyntheticSource:
-    """Samples rendered from fonts and words.
-
-    Args:
-        config: attributes style, words, fonts, count, heights, max_aspect, color, cache; see
-            configs/synthetic.py for what they mean.
-        charset: the table that labels are written in.
-        seed: another seed, other samples.
-
-    Raises:
-        UserError: a style, font folder or word list that is not there, or no face that draws
-            the table's characters.
-    """
+    """Samples rendered from fonts and words; configs/mjsynth.py says what the keys mean."""
 
     windowed = True  # plans ask for labels and sizes window by window
 
@@ -59,18 +41,15 @@ class SyntheticSource:
             raise UserError(f"synthetic.color={config.color!r}: grey or rgb is expected")
         if config.count < 1:
             raise UserError(f"synthetic.count={config.count}: at least 1 is expected")
-        self.seed = seed
-        self.charset = charset
+        self.seed, self.charset = seed, charset
         self.style = get_style(config.style)
         self._easy = easy(self.style)
-        self.count = int(config.count)
+        self.count, self.max_aspect = int(config.count), float(config.max_aspect)
         self.channels = COLORS[config.color]
         low, high = config.heights
         self.heights = (int(low), int(high))
-        self.max_aspect = float(config.max_aspect)
         self.name = f"synthetic:{config.style}"
-        self.reasons = Reasons()
-        self.notes = Reasons()
+        self.reasons, self.notes = Reasons(), Reasons()
         self.texts = Texts(word_list(config.words), self.style, charset)
         columns = characters_for(charset.characters, charset.ignore_case)
         self._path = open_atlas(config.fonts, columns, config.cache)
@@ -163,16 +142,12 @@ class SyntheticSource:
             face = rng.index(self._face_sums)
             if needed <= self._usable[face]:
                 return face, drawn
-        label = self.texts.label(drawn)
+        label, count = self.texts.label(drawn), len(self._usable)
         start = bisect_left(self._face_sums, rng.random() * self._face_sums[-1])
-        count = len(self._usable)
         for text in (drawn, label, label.upper(), label.lower()):
             needed = frozenset(text) - {" "}
-            if self.texts.label(text) != label:
-                continue
-            for step in range(count):
-                face = (start + step) % count
-                if needed <= self._usable[face]:
+            for face in (number % count for number in range(start, start + count)):
+                if needed <= self._usable[face] and self.texts.label(text) == label:
                     return face, text
         raise UserError(f"synthetic.fonts: no single face draws {drawn!r}")
 

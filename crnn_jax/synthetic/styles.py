@@ -5,8 +5,6 @@ height of an H) unless a name says pixels or degrees. A style can be changed key
 file: {"base": "scene", "border_share": 0.5}.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import json
 from collections.abc import Mapping
@@ -178,11 +176,7 @@ STYLES = {
 
 
 def get_style(name: str) -> Style:
-    """The style of this name, or of a JSON file that changes some keys of one.
-
-    Raises:
-        UserError: no such style, no such key, or a value of another kind.
-    """
+    """The style of this name, or of a JSON file that changes some keys of one."""
     if name in STYLES:
         return STYLES[name]
     if not name.endswith(".json"):

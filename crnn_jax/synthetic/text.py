@@ -2,12 +2,7 @@
 
 They differ where the table lacks what is drawn: a table of 0-9a-z labels `Don't!` as `dont`, the
 way scene-text models for lower case are scored.
-
-    texts = Texts(word_list("auto"), style, charset)
-    drawn, label = texts.write(seed=0, index=17)
 """
-
-from __future__ import annotations
 
 import hashlib
 import string
@@ -51,14 +46,10 @@ def builtin_words() -> tuple[str, ...]:
 
 
 def word_list(names: str) -> tuple[str, ...]:
-    """Words of one or several lists, without doubles, in the order of the files.
+    """Words of lists, without doubles, in the order of the files.
 
-    Args:
-        names: 'auto' (the first of the system's dictionaries, else the built-in list), 'builtin',
-            or files of one word a line (UTF-8), several joined by commas.
-
-    Raises:
-        UserError: a file that cannot be read or holds no word.
+    They are 'auto' (the first of the system's dictionaries, else the built-in list), 'builtin', or
+    files of one word a line (UTF-8), several joined by commas.
     """
     if names == "auto":
         found = next((path for path in DICTIONARIES if Path(path).is_file()), "builtin")
@@ -75,18 +66,11 @@ def word_list(names: str) -> tuple[str, ...]:
 
 
 class Texts:
-    """Texts for (seed, index), by the shares of a style.
-
-    Args:
-        words: the word list.
-        style: a Style; its text part is read here.
-        charset: the table the labels are written in; words it cannot write are left out.
-    """
+    """Texts for (seed, index), by a style's shares; words the table cannot write are left out."""
 
     def __init__(self, words: tuple[str, ...], style: Style, charset: Charset):
-        self.style = style
+        self.style, self.charset = style, charset
         self.words_hash = hashlib.sha256("\n".join(words).encode()).hexdigest()
-        self.charset = charset
         self._symbols = frozenset(charset.characters)
         self._has_space = " " in self._symbols
         # what may be drawn for a table in lower case: both cases
@@ -181,14 +165,12 @@ class Texts:
 
     def _cased(self, rng: Rng, text: str) -> str:
         case = self._cases[rng.index(self._case_sums)]
-        if case == "upper":
-            changed = text.upper()
-        elif case == "lower":
-            changed = text.lower()
-        elif case == "capital":
+        if case == "as_listed":
+            return text
+        if case == "capital":
             changed = text[:1].upper() + text[1:].lower()
         else:
-            return text
+            changed = text.upper() if case == "upper" else text.lower()
         # a table of capitals only, or letters that change their count (German sharp s)
         return changed if len(self.label(changed)) == len(self.label(text)) else text
 
@@ -202,11 +184,9 @@ class Texts:
 
 
 def _followers(words: list[str], most: int = 20_000) -> dict[str, tuple[list[str], list[int]]]:
-    """Two letters -> the letters that follow them in a list, and the running sums of their counts.
-
-    Names of shops and people are in no dictionary; a reader that has met only dictionary words
-    corrects them to some other word. So words are invented whose letters follow as in the list.
-    """
+    """Two letters -> the letters that follow them, and the running sums of their counts."""
+    # Names of shops and people are in no dictionary; a reader that has met only dictionary words
+    # corrects them to some other word. So words are invented whose letters follow as in the list.
     step = max(1, len(words) // most)
     counts: dict[str, dict[str, int]] = {}
     for word in words[::step]:

@@ -4,8 +4,6 @@ The bank stands for the photographs that MJSynth blends in; nothing here was eve
 Each surface is float32 [TALL WIDE] with mean 0 and standard deviation 1.
 """
 
-from __future__ import annotations
-
 import functools
 
 import cv2

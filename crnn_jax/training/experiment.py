@@ -70,9 +70,8 @@ class Experiment:
         self, plan: Plan, source: Source, start: int, stop: int, augment: str | None = None
     ) -> Iterator[Batch]:
         """This process's part of the steps start .. stop - 1."""
-        data, read = self.config.data, loader.batches
-        if data.loader == "tf":
-            from crnn_jax.data.tf_loader import batches as read
+        data = self.config.data
+        read = loader.tf_batches if data.loader == "tf" else loader.batches
         return read(
             plan,
             source,

@@ -14,7 +14,6 @@ from crnn_jax.core import images
 from crnn_jax.core.charset import Charset
 from crnn_jax.core.errors import UserError
 from crnn_jax.core.preprocessing import Preprocessing
-from crnn_jax.data import tf_loader
 from crnn_jax.data.files import FileSource
 from crnn_jax.data.loader import batches, collate, get_augment
 from crnn_jax.data.plan import Plan, PlanRow
@@ -205,7 +204,7 @@ def test_tf_data_gives_the_same_batches(words, tmp_path, host):
     options = {"boundaries": (64, 96), "preprocessing": FREE, "geometry": "keras", "seed": 2}
     plan = Plan(source, batch_size=8, shuffle=False, all=True, **options)
     given = {"start": 1, "stop": 2 * plan.steps_per_epoch, "host": host, "augment": darker}
-    theirs = list(tf_loader.batches(plan, source, FREE, **given))
+    theirs = list(loader.tf_batches(plan, source, FREE, **given))
     assert sum(len(batch["failed"]) for batch in theirs) >= 2
     for left, right in zip(batches(plan, source, FREE, **given), theirs, strict=True):
         assert_equal(left, right)
@@ -219,7 +218,7 @@ def test_tf_data_raises_what_reading_raises(made, monkeypatch):
         raise UserError("labels.tsv: was changed while it was in use")
 
     with pytest.raises(UserError, match="was changed while it was in use"):
-        next(tf_loader.batches(*made, augment=gone))
+        next(loader.tf_batches(*made, augment=gone))
     monkeypatch.setitem(sys.modules, "tensorflow", None)
     with pytest.raises(UserError, match=r"data\.loader='threads'"):
-        next(tf_loader.batches(*made))
+        next(loader.tf_batches(*made))

@@ -113,6 +113,23 @@ def test_an_example_written_by_tensorflow():
     assert bytes_features(b"\x10\xac\x02" + WRITTEN) == expected  # a number in field 2
 
 
+@given(st.dictionaries(st.text(max_size=9), st.binary(max_size=400), max_size=4))
+def test_examples_are_read_back(features):
+    assert bytes_features(example(**features)) == features
+
+
+@given(st.integers(0, len(WRITTEN) - 1), st.binary(max_size=20))
+def test_what_is_no_example_is_told(cut, noise):
+    for damaged in (WRITTEN[:cut], noise, WRITTEN[:cut] + noise):
+        try:
+            found = bytes_features(damaged)
+        except (ValueError, LookupError):
+            continue
+        assert all(isinstance(value, bytes) for value in found.values())
+    with pytest.raises((ValueError, LookupError)):
+        bytes_features(WRITTEN[:30])
+
+
 def test_a_flipped_bit_costs_its_record_only(tmp_path):
     rng = np.random.default_rng(0)
     made = [example(image=rng.bytes(9000), label=b"a%d" % i) for i in range(40)]

@@ -71,7 +71,7 @@ def test_predictions_that_were_written_are_read(tmp_path_factory, found, as_json
         ("p.tsv", HEAD.encode() + b"x\tp\ts\ta\ta\t0.5\t\tTrue\n", "p.tsv:2"),
         ("p.tsv", HEAD.encode() + b"1\tp\ts\ta\\z\ta\t0.5\t\tTrue\n", "p.tsv:2"),
         ("p.jsonl", b"nonsense\n", "p.jsonl:1"),
-        ("p.tsv", b"\xff\xfe", "p.tsv: no predictions"),
+        ("p.tsv", b"\xff\xfe", "p.tsv:1: not UTF-8"),
         ("p.tsv", None, "p.tsv: cannot be read"),
     ],
 )

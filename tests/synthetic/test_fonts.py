@@ -8,10 +8,17 @@ import pytest
 from PIL import ImageFont
 
 from crnn_jax.core.errors import UserError
-from crnn_jax.synthetic import fonts, glyphs
+from crnn_jax.synthetic import fonts
 from crnn_jax.synthetic.atlas import load_atlas, open_atlas
-from crnn_jax.synthetic.fonts import BUILTIN, Face, find_faces
-from crnn_jax.synthetic.glyphs import LEAST_SCORE, draw_face, readable_columns, score
+from crnn_jax.synthetic.fonts import (
+    BUILTIN,
+    LEAST_SCORE,
+    Face,
+    draw_face,
+    find_faces,
+    readable_columns,
+    score,
+)
 
 CHARACTERS = tuple(sorted(string.ascii_letters + string.digits + "!"))
 LOWER, UPPER = set(string.ascii_lowercase), set(string.ascii_uppercase)
@@ -52,7 +59,7 @@ class _Font:
     ("table", "lost"),
     [
         ({}, set()),
-        (dict.fromkeys([*LOWER, "!"], glyphs.TOFU), LOWER | {"!"}),  # boxes for missing letters
+        (dict.fromkeys([*LOWER, "!"], fonts.TOFU), LOWER | {"!"}),  # boxes for missing letters
         (dict.fromkeys(string.digits, " "), set(string.digits)),
         ({"q": " "}, LOWER),  # one letter missing spoils its alphabet
         ({c: c.upper() for c in LOWER}, LOWER),  # capitals in the place of lower case
@@ -107,5 +114,5 @@ def test_a_kept_atlas_holds_what_was_drawn(tmp_path, capsys):
     for column, mask in enumerate(drawn.masks):
         np.testing.assert_array_equal(kept.mask(0, column), mask)
     np.testing.assert_array_equal(kept.box[0], drawn.box)
-    assert abs(kept.mask(0, kept.column_of["H"]).shape[0] - glyphs.CAP) <= 1
+    assert abs(kept.mask(0, kept.column_of["H"]).shape[0] - fonts.CAP) <= 1
     assert open_atlas(str(path), ()) == path  # an atlas may be named instead of fonts
