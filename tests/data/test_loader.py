@@ -15,7 +15,7 @@ from crnn_jax.core.charset import Charset
 from crnn_jax.core.errors import UserError
 from crnn_jax.core.preprocessing import Preprocessing
 from crnn_jax.data.files import FileSource
-from crnn_jax.data.loader import batches, collate, get_augment
+from crnn_jax.data.loader import batches, collate, get_augment, tf_batches
 from crnn_jax.data.plan import Plan, PlanRow
 from crnn_jax.data.source import CHANGED
 from tests.data.conftest import EndlessSource, write_picture
@@ -157,7 +157,7 @@ def test_reading_ahead_is_bounded_and_can_be_left(made):
 
 SCRIPT = """
 import multiprocessing, os, pickle, signal, sys
-from crnn_jax.data.loader import batches
+from crnn_jax.data.loader import batches, tf_batches
 
 if __name__ == '__main__':
     stream = batches(*pickle.load(open(sys.argv[1], 'rb')), workers=1)
@@ -204,7 +204,7 @@ def test_tf_data_gives_the_same_batches(words, tmp_path, host):
     options = {"boundaries": (64, 96), "preprocessing": FREE, "geometry": "keras", "seed": 2}
     plan = Plan(source, batch_size=8, shuffle=False, all=True, **options)
     given = {"start": 1, "stop": 2 * plan.steps_per_epoch, "host": host, "augment": darker}
-    theirs = list(loader.tf_batches(plan, source, FREE, **given))
+    theirs = list(tf_batches(plan, source, FREE, **given))
     assert sum(len(batch["failed"]) for batch in theirs) >= 2
     for left, right in zip(batches(plan, source, FREE, **given), theirs, strict=True):
         assert_equal(left, right)
@@ -218,7 +218,7 @@ def test_tf_data_raises_what_reading_raises(made, monkeypatch):
         raise UserError("labels.tsv: was changed while it was in use")
 
     with pytest.raises(UserError, match="was changed while it was in use"):
-        next(loader.tf_batches(*made, augment=gone))
+        next(tf_batches(*made, augment=gone))
     monkeypatch.setitem(sys.modules, "tensorflow", None)
     with pytest.raises(UserError, match=r"data\.loader='threads'"):
-        next(loader.tf_batches(*made))
+        next(tf_batches(*made))
