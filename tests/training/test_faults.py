@@ -1,6 +1,7 @@
 """Files that vanish, change or lie at the ends of what is possible; disks that are full."""
 
 import errno
+import json
 import os
 import shutil
 
@@ -107,3 +108,15 @@ def test_workdirs_that_cannot_be_used(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match=r"--workdir=.*/file: File exists"):
         Workdir(tmp_path / "file").open({}, with_new_config=False)
+
+
+def test_a_config_of_before_is_compared_key_by_key(tmp_path):
+    workdir = Workdir(tmp_path)
+    workdir.latest.mkdir(parents=True)
+    workdir.config.write_text(json.dumps({"steps": 5, "gone": 1, "data": {"boundaries": [1, 2]}}))
+    new = {"steps": 5, "data": {"boundaries": (1, 2)}, "log": {"new": 3}}
+    with pytest.raises(UserError, match=r"config\.gone=1, now it is None"):
+        workdir.open(new, with_new_config=False)
+    workdir.release()
+    workdir.open(new, with_new_config=True)
+    workdir.release()
