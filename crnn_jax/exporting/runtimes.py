@@ -1,6 +1,6 @@
 """Work in a process that imports none of ours: reading with an exported file, TFLite's converter.
 
-`in_own_process` starts this file as a script, with the job and the answer in a folder of its own.
+`in_own_process` starts this file as a script, which gets the job on stdin.
 """
 
 import os
@@ -176,20 +176,20 @@ def in_own_process(task: Callable[[Any], Any], job: dict[str, Any]) -> Any:
         # Flags of JAX's own XLA (`cpu_settings`); TensorFlow's ends at one it does not know.
         environment.pop("XLA_FLAGS", None)
     with tempfile.TemporaryDirectory(prefix="crnn_export_") as folder:
-        given, answer = pathlib.Path(folder, "job"), pathlib.Path(folder, "answer")
-        given.write_bytes(pickle.dumps((task.__name__, job)))
+        answer = pathlib.Path(folder, "answer")
+        given = pickle.dumps((task.__name__, job, answer))
         # -P: a script's own folder must not hide installed packages.
-        words = [sys.executable, "-P", os.path.abspath(__file__), str(given), str(answer)]
+        words = [sys.executable, "-P", os.path.abspath(__file__)]
         done = subprocess.run(
-            words, env=environment, stderr=subprocess.PIPE, text=True, check=False
+            words, input=given, stderr=subprocess.PIPE, env=environment, check=False
         )
         if done.returncode:
-            lines = [f"exit code {done.returncode}", *done.stderr.split("\n")]
+            said = done.stderr.decode(errors="replace").split("\n")
+            lines = [f"exit code {done.returncode}", *said]
             raise RuntimeError([line.strip() for line in lines if line.strip()][-1])
         return pickle.loads(answer.read_bytes())  # noqa: S301 - our own process wrote it
 
 
 if __name__ == "__main__":
-    given, answer = map(pathlib.Path, sys.argv[1:])
-    name, job = pickle.loads(given.read_bytes())  # noqa: S301
+    name, job, answer = pickle.load(sys.stdin.buffer)  # noqa: S301
     answer.write_bytes(pickle.dumps(globals()[name](job)))
