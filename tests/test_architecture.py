@@ -1,6 +1,7 @@
 """The house's plan holds: read from the syntax tree, so that an import nobody runs is seen too."""
 
 import ast
+import functools
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -64,6 +65,7 @@ class Import(NamedTuple):
         return parts[1] if parts[0] == PACKAGE and len(parts) > 1 else None
 
 
+@functools.cache
 def imports(path: Path) -> list[Import]:
     found: list[Import] = []
 
@@ -85,11 +87,11 @@ def imports(path: Path) -> list[Import]:
     return found
 
 
-def modules(root: Path) -> dict[str, Path]:
-    """Dotted name -> file, of the package under `root`."""
+def modules() -> dict[str, Path]:
+    """Dotted name -> file, of the package."""
     found = {}
-    for path in sorted((root / PACKAGE).rglob("*.py")):
-        parts = path.relative_to(root).with_suffix("").parts
+    for path in sorted((ROOT / PACKAGE).rglob("*.py")):
+        parts = path.relative_to(ROOT).with_suffix("").parts
         found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
     return found
 
@@ -100,10 +102,10 @@ def room_of(name: str) -> str | None:
     return parts[1] if len(parts) > 1 and parts[1] in ROOMS else None
 
 
-def breaches(root: Path) -> Iterator[str]:
+def breaches() -> Iterator[str]:
     """Every import and every use of flags that the plan forbids, as `file:line: what`."""
-    for name, path in modules(root).items():
-        room, where = room_of(name), path.relative_to(root)
+    for name, path in modules().items():
+        room, where = room_of(name), path.relative_to(ROOT)
         if room is None:
             continue
         for item in imports(path):
@@ -156,20 +158,17 @@ def commands(known: dict[str, Path]) -> list[str]:
 
 
 def test_imports_run_one_way():
-    assert list(breaches(ROOT)) == []
+    assert list(breaches()) == []
 
 
-def test_there_is_no_other_room():
+def test_there_is_no_other_room_and_no_module_needs_itself():
     assert {p.parent.name for p in (ROOT / PACKAGE).glob("*/*.py")} <= set(ROOMS)
-
-
-def test_no_module_needs_itself():
-    known = modules(ROOT)
+    known = modules()
     assert [m for m in known if m in imported_at_start(m, known, parents=False)] == []
 
 
 def test_commands_import_nothing_heavy_before_their_flags_are_read():
-    known = modules(ROOT)
+    known = modules()
     heavy = {
         f"{command}: {top} through {by}"
         for command in commands(known)
@@ -218,7 +217,7 @@ def source_files() -> list[Path]:
 def test_files_hold_one_idea():
     files = source_files()
     lengths = {str(p.relative_to(ROOT)): len(p.read_text().splitlines()) for p in files}
-    known = modules(ROOT)
+    known = modules()
     short = {str(known[c].relative_to(ROOT)) for c in commands(known) if c != f"{PACKAGE}.cli"}
     assert {name: n for name, n in lengths.items() if n > 400} == {}
     assert {name: n for name, n in lengths.items() if name in short and n >= 120} == {}

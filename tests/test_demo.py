@@ -3,9 +3,6 @@ import json
 import os
 import pathlib
 import re
-import resource
-import subprocess
-import sys
 
 import pytest
 from PIL import Image
@@ -105,26 +102,6 @@ def test_a_mistake_gets_one_line_and_exit_code_2(call, folder, model, tmp_path, 
     code, out, (line,) = call(*words)
     assert (code, out) == (2, [])
     assert message in line
-
-
-@pytest.mark.slow
-def test_first_image_in_the_time_of_importing_jax_and_two_seconds(tmp_path, folder):
-    """In a second process, its programs kept by the first."""
-    ours = ("JAX_COMPILATION", "JAX_PERSISTENT")  # the tests' own cache, see conftest.py
-    env = {k: v for k, v in os.environ.items() if not k.startswith(ours)}
-    env["XDG_CACHE_HOME"] = str(tmp_path / "cache")
-
-    def seconds(*words):
-        """Processor time: other programs may keep this machine busy."""
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        subprocess.run([sys.executable, *words], env=env, cwd=ROOT, check=True, capture_output=True)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-
-    read = ("-m", "crnn_jax.demo", str(folder / "b.png"), "--decoder", "greedy")
-    seconds(*read)
-    assert list((tmp_path / "cache" / "crnn_jax" / "xla").glob("*/*"))
-    assert seconds(*read) < seconds("-c", "import jax, flax.linen") + 2
 
 
 def test_what_it_read_becomes_an_annotation_file(call, folder, model, tmp_path):

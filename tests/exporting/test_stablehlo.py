@@ -10,14 +10,10 @@ from crnn_jax.reading.recognizer import Recognizer
 from tests.testdata.exports import calm, padded, read_by_model, resized, tiny_model
 from tests.testdata.tiny_model import CHARSET
 
+SLOW = [pytest.param(post, marks=pytest.mark.slow) for post in ("none", "softmax", "beam_search")]
 
-@pytest.mark.parametrize(
-    "post",
-    [
-        "greedy",
-        *(pytest.param(p, marks=pytest.mark.slow) for p in ("none", "softmax", "beam_search")),
-    ],
-)
+
+@pytest.mark.parametrize("post", ["greedy", *SLOW])
 def test_any_batch_and_width(tmp_path, root, post):
     model = calm(tiny_model(temperature=1.5))
     path = tmp_path / "word.stablehlo"

@@ -55,11 +55,15 @@ def write_tiny_model(path: Any, table: Charset = CHARSET, **changes: Any) -> str
 
 
 def noise_pictures(count: int, seed: int = 0) -> list[np.ndarray]:
-    """Grey pictures of many sizes, in blocks of random levels, so that the network has to react."""
+    """Grey images in blocks of random levels, so that the network has to react.
+
+    Of many sizes, but resized at most 96 pixels wide: every step of widths is a compilation.
+    """
     random = np.random.default_rng(seed)
     pictures = []
     for _ in range(count):
-        height, width = random.integers(16, 64), random.integers(10, 400)
+        height = random.integers(16, 64)
+        width = random.integers(10, 3 * height)
         coarse = random.integers(0, 256, (height // 8 + 1, width // 8 + 1), dtype=np.uint8)
         pictures.append(np.kron(coarse, np.ones((8, 8), np.uint8))[:height, :width])
     return pictures
