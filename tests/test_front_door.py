@@ -32,7 +32,7 @@ def labels(digits, tmp_path):  # noqa: F811
 
 def the_six_commands(root):
     text = (root / "README.md").read_text(encoding="utf-8")
-    section = text.split("## Train on your own pictures")[1]
+    section = text.split("## Train on your own images")[1]
     block = re.findall(r"```bash\n(.*?)```", section, re.DOTALL)[0]
     return [shlex.split(line, comments=True)[1:] for line in block.strip().splitlines()]
 
