@@ -37,10 +37,7 @@ def source(tmp_path_factory, recognizer):
     return open_annotation(recognizer, str(folder / "all.txt"))
 
 
-@pytest.mark.parametrize(
-    "decoder",
-    [Decoder("greedy"), pytest.param(Decoder("beam", beam_width=4), marks=pytest.mark.slow)],
-)
+@pytest.mark.parametrize("name", ["greedy", pytest.param("beam", marks=pytest.mark.slow)])
 def test_the_temperature_that_made_the_labels_is_found(recognizer, source, name):
     decoder = Decoder(name, beam_width=4)
     found = find_temperature(recognizer, [source], decoder)
