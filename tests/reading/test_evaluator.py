@@ -23,7 +23,7 @@ def source(tmp_path_factory, recognizer):
     """Labels drawn so that a reading is right as often as confidence at temperature 0.4 says."""
     folder = tmp_path_factory.mktemp("data")
     levels = np.random.default_rng(8).integers(0, 256, (200, 4, 8), np.uint8)
-    images = np.kron(levels, np.ones((1, 8, 8), np.uint8))  # of one size: one compilation
+    images = [*np.kron(levels, np.ones((1, 8, 8), np.uint8))]  # of one size: one compilation
     judge = Recognizer(tiny_variables()[0], tiny_metadata(temperature=0.4))
     random = np.random.default_rng(0)
     lines = []
