@@ -161,6 +161,8 @@ def test_our_commands(command, scratch, monkeypatch):
         (scratch / "my_sweep.py").write_text(config)
         assert module.main([*arguments, "--dry_run"]) == 0
     elif name in RUN or "stablehlo" in arguments:
+        if any(word.startswith("--config=") for word in arguments):
+            arguments.append("--config.init_from=model.safetensors")
         assert not module.main(arguments)
     elif name in ("main", "train"):
         assert settings.parse(arguments).config is not None
@@ -210,6 +212,6 @@ def _check_requirements(words):
     known = {Requirement(r).name for rs in (PROJECT["dependencies"], *extras.values()) for r in rs}
     for word in words:
         if word not in (*files, "-r", "-c", "."):
-            need = Requirement(word)
+            need = Requirement(f"crnn-jax{word[1:]}" if word.startswith(".[") else word)
             assert need.name.replace("_", "-") == "crnn-jax" or need.name in known
             assert need.extras <= set(extras)

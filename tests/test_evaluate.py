@@ -178,12 +178,10 @@ def test_a_report_on_a_part_of_a_store_shows_its_pictures(call, data, model, tmp
         ("-a D/all.txt -m M --calibrate D/all.txt", "another file"),
         ("-a D/all.txt -m M -b 0", "at least 1"),
         ("-a D/all.txt -m M -o D/n/x.tsv", "cannot be written"),
-        ("-a D/all.txt -m M --report D/0.png/r", "written"),
         ("-a D/all.txt -m M --compare D/x.tsv", "cannot be read"),
         ("-a D/all.txt -m M --compare M M", "one beside -a"),
         ("--compare M", "which samples"),
-        ("--compare M D/all.txt", "no predictions"),
-        ("--compare a.tsv b.tsv --report r", "--report"),
+        ("--compare M D/all.txt", "not UTF-8"),
     ],
 )
 def test_a_mistake_gets_one_line_and_exit_code_2(call, data, model, words, message):

@@ -30,9 +30,6 @@ def test_a_file_that_reads_the_same(call, model, annotation, tmp_path):
     assert any(line.startswith("  right: 57.14 %, the model itself 57.14 %; ") for line in lines)
     written = (tmp_path / "word.stablehlo.parity.txt").read_text().splitlines()
     assert written == lines[1:]
-    # Once more: what is there stays.
-    code, _, err = call("-o", out, "-m", model, "--format", "stablehlo")
-    assert (code, err) == (2, [f"error: {out} exists; --overwrite replaces it"])
 
 
 def test_a_file_that_reads_otherwise(call, model, annotation, tmp_path, monkeypatch):

@@ -23,7 +23,6 @@ MISTAKES = {
     "key of a section": ([TINY, "--config.model.nme=x"], 'Did you mean "name"'),
     "wrong type": ([TINY, "--config.batch_size=1.5"], "batch_size=1.5"),
     "unknown flag": ([TINY, "--no_such"], "no_such"),
-    "stray word": ([TINY, "stray"], "stray"),
     "wrong choice": ([TINY, "--resume=no"], "auto|with_new_config"),
 }
 # Key -> (value, what is named beside it or in its place).

@@ -174,9 +174,7 @@ if number == 1 and not (workdir / "again").exists():
 MISTAKES = {
     "no point": ([], {"points": "pass"}, "added no point"),
     "twice": ([], {"points": "add({'seed': 1}); add({'seed': 1})"}, "seed=1 is added twice"),
-    "no changes": ([], {"points": "add(3)"}, "3: want changes"),
     "unknown key": ([], {"points": "add({'optimizer.emma': 1})"}, "unknown config key .*emma"),
-    "wrong type": ([], {"points": "add({'seed': 'x'})"}, "seed"),
     "drawn key": (["--trials=2"], {"suggest": "return {'emma': 1}"}, "unknown config key .*emma"),
     "no validation": (["--trials=2", "--config.data.validation="], {}, "what to compare by"),
     "no database": (["--trials=2", "--storage=nothing:///x"], {}, "--storage=nothing:///x: "),

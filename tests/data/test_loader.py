@@ -157,10 +157,13 @@ def test_reading_ahead_is_bounded_and_can_be_left(made):
 
 SCRIPT = """
 import multiprocessing, os, pickle, signal, sys
-from crnn_jax.data.loader import batches, tf_batches
+from crnn_jax.data.loader import batches
+from crnn_jax.data.plan import Plan
 
 if __name__ == '__main__':
-    stream = batches(*pickle.load(open(sys.argv[1], 'rb')), workers=1)
+    source, rule = pickle.load(open(sys.argv[1], 'rb'))
+    plan = Plan(source, batch_size=8, preprocessing=rule, geometry='keras')
+    stream = batches(plan, source, rule, workers=1)
     next(stream)
     print(multiprocessing.active_children()[0].pid, 'jax' in sys.modules, flush=True)
     os.kill(os.getpid(), signal.SIGKILL)
@@ -178,7 +181,7 @@ def alive(pid):
 @pytest.mark.skipif(not os.path.exists("/proc"), reason="looks at /proc")
 def test_workers_end_with_a_killed_parent(made, tmp_path, root):
     (tmp_path / "script.py").write_text(SCRIPT)
-    (tmp_path / "made").write_bytes(pickle.dumps(made))
+    (tmp_path / "made").write_bytes(pickle.dumps(made[1:]))
     command = [sys.executable, tmp_path / "script.py", tmp_path / "made"]
     environment = os.environ | {"PYTHONPATH": str(root)}
     output = tmp_path / "output"  # no pipe: the worker would hold it open
@@ -193,6 +196,7 @@ def test_workers_end_with_a_killed_parent(made, tmp_path, root):
     assert not alive(pid)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # TensorFlow's about itself
 @pytest.mark.parametrize("host", [(0, 1), (1, 2)])
 def test_tf_data_gives_the_same_batches(words, tmp_path, host):
@@ -210,6 +214,7 @@ def test_tf_data_gives_the_same_batches(words, tmp_path, host):
         assert_equal(left, right)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_tf_data_raises_what_reading_raises(made, monkeypatch):
     pytest.importorskip("tensorflow")

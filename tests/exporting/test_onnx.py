@@ -45,6 +45,7 @@ def test_gives_our_logits_at_any_batch_and_width(runtime, tmp_path, geometry, ch
         np.testing.assert_allclose(runtime(tmp_path / "x.onnx", images), ours, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_softmax_and_what_the_classes_mean(onnx, runtime, tmp_path):
     model = our_model()
     export_onnx(model, tmp_path / "x.onnx", post="softmax")

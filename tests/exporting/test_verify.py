@@ -111,6 +111,7 @@ def test_two_classes_as_good_as_equal(runtime, model, sources, plan, monkeypatch
     assert report.passed == passes
 
 
+@pytest.mark.slow
 def test_a_runtime_that_cannot_read_is_one_line(model, tmp_path):
     path = tmp_path / "broken.tflite"
     path.write_bytes(b"no model")
@@ -118,6 +119,7 @@ def test_a_runtime_that_cannot_read_is_one_line(model, tmp_path):
         run(model, ExportPlan(str(path), "tflite"), resized())
 
 
+@pytest.mark.slow
 def test_the_process_cannot_import_what_is_blocked(tmp_path, model, monkeypatch):
     monkeypatch.setitem(BLOCKED, "stablehlo", ("jax",))
     (tmp_path / "x").write_bytes(b"1")

@@ -23,7 +23,7 @@ def source(tmp_path_factory, recognizer):
     """Labels drawn so that a reading is right as often as confidence at temperature 0.4 says."""
     folder = tmp_path_factory.mktemp("data")
     levels = np.random.default_rng(8).integers(0, 256, (200, 4, 8), np.uint8)
-    images = np.kron(levels, np.ones((1, 8, 8), np.uint8))  # of one size: one compilation
+    images = [*np.kron(levels, np.ones((1, 8, 8), np.uint8))]  # of one size: one compilation
     judge = Recognizer(tiny_variables()[0], tiny_metadata(temperature=0.4))
     random = np.random.default_rng(0)
     lines = []
@@ -37,10 +37,7 @@ def source(tmp_path_factory, recognizer):
     return open_annotation(recognizer, str(folder / "all.txt"))
 
 
-@pytest.mark.parametrize(
-    "decoder",
-    [Decoder("greedy"), pytest.param(Decoder("beam", beam_width=4), marks=pytest.mark.slow)],
-)
+@pytest.mark.parametrize("name", ["greedy", pytest.param("beam", marks=pytest.mark.slow)])
 def test_the_temperature_that_made_the_labels_is_found(recognizer, source, name):
     decoder = Decoder(name, beam_width=4)
     found = find_temperature(recognizer, [source], decoder)

@@ -1,14 +1,18 @@
 """A data set of rendered digits and a config for runs of seconds."""
 
+import functools
 import json
 
 import jax
+import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
 from configs import tiny
+from crnn_jax.training import experiment
 from crnn_jax.training.logging import TIMES
 from crnn_jax.training.parallel import Parallel
+from crnn_jax.training.state import init_variables
 
 CHARACTERS = "0123456789"
 
@@ -24,15 +28,17 @@ def read_summary(workdir):
 
 
 @pytest.fixture(scope="session", autouse=True)
-def one_device():
-    """Runs compile for one device, in half the time; test_step.py has several."""
+def quick_runs():
+    """Runs compile for one device (test_step.py has several) and trace a network's init once."""
     init = Parallel.__init__
+    first = functools.cache(lambda model, seed: jax.device_get(init_variables(model, seed)))
 
     def on_one(self, mode, devices=None):
         init(self, mode, devices or jax.devices()[:1])
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Parallel, "__init__", on_one)
+        patch.setattr(experiment, "init_variables", lambda *a: jax.tree.map(np.copy, first(*a)))
         yield
 
 
@@ -70,7 +76,7 @@ def digits_config(digits):
             config.charset.characters = CHARACTERS
             config.charset.ignore_case = False
             config.optimizer.ema = 0.9
-            config.checkpoint.every_steps = 4
+            config.checkpoint.every_steps = 12
             config.evaluation.every_steps = 6
             config.log.every_steps = 3
         return config

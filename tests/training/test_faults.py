@@ -74,9 +74,9 @@ def test_images_that_vanish_or_change_are_left_out_counted_and_named(
     assert (last["count"], last["unreadable"]) == (40, 23)
 
 
-def test_a_full_disk_is_named_and_tried_again(config, tmp_path, monkeypatch, capsys):
+def test_a_full_disk_is_named_and_tried_again(change, tmp_path, monkeypatch, capsys):
     """But a last step that cannot be saved ends no run."""
-    whole = Checkpoints.save
+    config, whole = change({"checkpoint.every_steps": 4}), Checkpoints.save
 
     def save(self, step, state, meta):
         if step in (4, 12):
