@@ -58,6 +58,13 @@ def test_transparency_lies_on_white():
     np.testing.assert_array_equal(grey(encoded(palette, transparency=0)), [[255, 7]])
 
 
+@pytest.mark.parametrize(("level", "ground"), [(127, 255), (128, 0)])
+def test_bright_ink_on_nothing_lies_on_black(level, ground):
+    ink = np.full((1, 9, 2), level, np.uint8)
+    ink[..., 1] = [0, 1, 51, 100, 128, 200, 250, 254, 255]
+    assert decode_image(encoded(Image.fromarray(ink, "LA")), 1)[0, 0, 0] == ground
+
+
 @pytest.mark.parametrize("file_format", ["PNG", "JPEG", "TIFF", "WEBP"])
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_orientation_is_applied(tmp_path, file_format, orientation):
