@@ -1,0 +1,249 @@
+"""Trains each candidate network for the same minutes on the same rendered words; reads real ones.
+
+    python experiments/networks/study.py -o DIR --validation a/labels.tsv b/labels.tsv
+
+A candidate's rate is measured first, on a quiet machine (`--rates`); minutes times rate are its
+pictures, so that a machine that does other work later changes nothing in the comparison. A run that
+was killed goes on from its last checkpoint; a finished one is not run again.
+"""
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import flax.serialization
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+sys.path[:0] = [str(Path(__file__).parents[2])]
+
+from crnn_jax import cpu_settings  # noqa: E402
+from crnn_jax.core.charset import Charset  # noqa: E402
+from crnn_jax.core.preprocessing import Preprocessing  # noqa: E402
+from crnn_jax.data.files import FileSource  # noqa: E402
+from crnn_jax.data.loader import batches  # noqa: E402
+from crnn_jax.data.plan import Plan  # noqa: E402
+from crnn_jax.decoding.greedy import greedy_decode  # noqa: E402
+from crnn_jax.models import native_library  # noqa: E402
+from crnn_jax.models.ctc import ctc_loss, is_feasible  # noqa: E402
+from crnn_jax.synthetic.source import SyntheticSource  # noqa: E402
+from experiments.networks.networks import CANDIDATES, Network  # noqa: E402
+
+CHARACTERS = "0123456789abcdefghijklmnopqrstuvwxyz"
+BATCH = 32
+WIDTHS = (48, 64, 80, 96, 112, 128, 160, 208, 256)  # of batches, pixels at height 32
+RATE, WARM, EMA = 1e-3, 100, 0.995
+
+
+def preprocessing_of(candidate) -> Preprocessing:
+    scale = candidate.height / 32
+    return Preprocessing(
+        height=candidate.height,
+        min_width=round(candidate.min_width * scale),
+        max_width=round(256 * scale),
+    )
+
+
+def plan_of(source, candidate, **options) -> Plan:
+    widths = [round(w * candidate.height / 32) for w in WIDTHS]
+    rule = preprocessing_of(candidate)
+    return Plan(
+        source, boundaries=[w for w in widths if w >= rule.min_width], preprocessing=rule,
+        geometry="keras", **options,
+    )  # fmt: skip
+
+
+def make_step(network, optimizer):
+    second = network.candidate.auxiliary
+
+    def step(state, batch):
+        def loss_fn(params):
+            variables = {"params": params, "batch_stats": state["batch_stats"]}
+            (logits, lengths), new = network.apply(
+                variables, batch["image"], batch["width"], train=True, mutable=["batch_stats"]
+            )
+            arguments = (lengths, batch["label"], batch["label_length"])
+            usable = batch["mask"] & is_feasible(*arguments)
+            heads = zip(logits, (1.0, second), strict=True) if second else ((logits, 1.0),)
+            loss = sum(
+                weight * jnp.where(usable, ctc_loss(head, *arguments, blank_id=36), 0).sum()
+                for head, weight in heads
+            )
+            return loss / jnp.maximum(usable.sum(), 1), new["batch_stats"]
+
+        (loss, stats), grads = jax.value_and_grad(loss_fn, has_aux=True)(state["params"])
+        updates, opt_state = optimizer.update(grads, state["opt_state"], state["params"])
+        params = optax.apply_updates(state["params"], updates)
+        decay = jnp.minimum(EMA, (1.0 + state["step"]) / (10.0 + state["step"]))
+        ema = jax.tree.map(
+            lambda a, b: decay * a + (1 - decay) * b,
+            state["ema"],
+            {"params": params, "batch_stats": stats},
+        )
+        new = {"step": state["step"] + 1, "params": params, "batch_stats": stats,
+               "opt_state": opt_state, "ema": ema}  # fmt: skip
+        return new, loss
+
+    return step
+
+
+def begin(network, optimizer, seed):
+    h = network.candidate.height
+    variables = jax.jit(lambda key: network.init(
+        key, jnp.zeros((1, h, 64, 1), jnp.uint8), jnp.full((1,), 64, jnp.int32), train=False
+    ))(jax.random.key(seed))  # fmt: skip
+    return {
+        "step": jnp.zeros((), jnp.int32), **variables,
+        "opt_state": optimizer.init(variables["params"]), "ema": jax.tree.map(jnp.array, variables),
+    }  # fmt: skip
+
+
+def on_device(batch):
+    return {k: jnp.asarray(batch[k]) for k in ("image", "width", "label", "label_length", "mask")}
+
+
+def flops(step, state, batch) -> float:
+    """Of the forward pass for one picture 32 x 100, multiplications and additions."""
+    return step.lower(state, batch).cost_analysis().get("flops", 0.0)
+
+
+def measure_rate(name, dtype, seconds=6.0) -> dict:
+    """Images a second in training and reading: batches of 32 (64) pictures of aspect 3."""
+    candidate = CANDIDATES[name]
+    network = Network(candidate, 37, dtype)
+    optimizer = optax.chain(optax.clip_by_global_norm(5.0), optax.adam(1e-4))
+    state = begin(network, optimizer, 0)
+    step = jax.jit(make_step(network, optimizer), donate_argnums=0)
+    rng = np.random.default_rng(0)
+    h, w = candidate.height, max(3 * candidate.height, candidate.min_width * candidate.height // 32)
+
+    def made(b):
+        return {
+            "image": jnp.asarray(rng.integers(0, 255, (b, h, w, 1)).astype(np.uint8)),
+            "width": jnp.full((b,), w), "label": jnp.asarray(rng.integers(0, 36, (b, 6))),
+            "label_length": jnp.full((b,), 6), "mask": jnp.ones((b,), bool),
+        }  # fmt: skip
+
+    batch = made(BATCH)
+    state, loss = step(state, batch)
+    times = []
+    begun = time.perf_counter()
+    while time.perf_counter() - begun < seconds:
+        at = time.perf_counter()
+        state, loss = step(state, batch)
+        jax.block_until_ready(loss)
+        times.append(time.perf_counter() - at)
+    plain = Network(candidate, 37, "float32")
+    read = jax.jit(lambda v, i, w: plain.apply(v, i, w, train=False)[0])
+    variables = {k: state[k] for k in ("params", "batch_stats")}
+    reading = []
+    big = made(64)
+    for _ in range(8):
+        at = time.perf_counter()
+        read(variables, big["image"], big["width"]).block_until_ready()
+        reading.append(time.perf_counter() - at)
+    parameters = sum(a.size for a in jax.tree.leaves(state["params"]))
+    return {
+        "train": BATCH / float(np.median(times)), "read": 64 / float(np.median(reading[1:])),
+        "parameters": parameters, "dtype": dtype,
+    }  # fmt: skip
+
+
+def read_all(network, variables, sources, candidate):
+    """{set: bool per picture, alphanumeric and ignoring case}."""
+    step = jax.jit(lambda v, i, w: greedy_decode(*network.apply(v, i, w, train=False), blank_id=36))
+    found = {}
+    for source in sources:
+        plan = plan_of(source, candidate, batch_size=64, shuffle=False, all=True)
+        right = np.zeros(len(source), bool)
+        for batch in batches(plan, source, plan.preprocessing, stop=plan.steps_per_epoch):
+            ids, lengths = jax.device_get(step(variables, batch["image"], batch["width"]))
+            for i, text, row, n in zip(batch["id"], batch["text"], ids, lengths, strict=True):
+                wanted = "".join(c for c in text.lower() if c in CHARACTERS)
+                if i >= 0:
+                    right[i] = "".join(CHARACTERS[k] for k in row[:n]) == wanted
+        found[source.name] = right
+    return found
+
+
+def train(name, args, rate, charset) -> None:
+    candidate = CANDIDATES[name]
+    folder = args.output / (name if args.seed == 0 else f"{name}-{args.seed}")
+    folder.mkdir(parents=True, exist_ok=True)
+    if (folder / "result.json").exists():
+        return
+    steps = round(args.minutes * 60 * rate["train"] / BATCH)
+    schedule = optax.warmup_cosine_decay_schedule(0.0, RATE, WARM, steps)
+    optimizer = optax.chain(optax.clip_by_global_norm(5.0), optax.adam(schedule))
+    network = Network(candidate, 37, rate["dtype"])
+    state = begin(network, optimizer, args.seed)
+    saved = folder / "state.msgpack"
+    if saved.exists():
+        state = flax.serialization.from_bytes(state, saved.read_bytes())
+    step = jax.jit(make_step(network, optimizer), donate_argnums=0)
+    config = SimpleNamespace(style=args.style, words="auto", fonts="auto", count=10_000_000,
+                             heights=(32, 56), max_aspect=10.0, color="grey", cache="auto")  # fmt: skip
+    source = SyntheticSource(config, charset, seed=args.seed)
+    plan = plan_of(source, candidate, batch_size=BATCH, max_label_length=24, seed=args.seed)
+    at, losses, begun = int(state["step"]), [], time.time()
+    stream = batches(plan, source, plan.preprocessing, start=at, stop=steps, workers=1)
+    for number, batch in enumerate(stream, at + 1):
+        state, loss = step(state, on_device(batch))
+        losses.append(loss)
+        if number % 100 == 0 or number == steps:
+            mean = float(jnp.mean(jnp.stack(losses)))
+            losses.clear()
+            line = f"{name} {number}/{steps} loss {mean:.3f} {time.time() - begun:.0f} s"
+            print(line, flush=True)
+            with (folder / "log.txt").open("a") as log:
+                print(line, file=log)
+            part = saved.with_suffix(".part")
+            part.write_bytes(flax.serialization.to_bytes(jax.device_get(state)))
+            part.replace(saved)
+    sources = [FileSource(str(path), charset) for path in args.validation]
+    plain = Network(candidate, 37, "float32")
+    right = read_all(plain, state["ema"], sources, candidate)
+    np.savez(folder / "right.npz", **{f"set{i}": r for i, r in enumerate(right.values())})
+    shares = {k: float(r.mean()) for k, r in right.items()}
+    result = {
+        **rate,
+        "pictures": steps * BATCH,
+        "all": float(np.concatenate(list(right.values())).mean()),
+    }
+    (folder / "result.json").write_text(json.dumps({**result, "sets": shares}, indent=1))
+    print(name, result, shares, flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("--validation", type=Path, nargs="+", default=[])
+    parser.add_argument("--candidates", nargs="+", default=list(CANDIDATES))
+    parser.add_argument("--minutes", type=float, default=8.0)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--style", default="experiments/pretrained/sixth.json")
+    parser.add_argument("--rates", action="store_true", help="measure rates only")
+    args = parser.parse_args()
+    cpu_settings.apply()
+    args.output.mkdir(parents=True, exist_ok=True)
+    rates_file = args.output / "rates.json"
+    rates = json.loads(rates_file.read_text()) if rates_file.exists() else {}
+    dtype = native_library.resolve_dtype("auto", "auto")
+    for name in args.candidates:
+        if name not in rates:
+            rates[name] = measure_rate(name, dtype)
+            rates_file.write_text(json.dumps(rates, indent=1))
+            print(name, rates[name], flush=True)
+    if not args.rates:
+        charset = Charset.from_characters(CHARACTERS, ignore_case=True)
+        for name in args.candidates:
+            train(name, args, rates[name], charset)
+
+
+if __name__ == "__main__":
+    main()
