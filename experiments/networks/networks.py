@@ -58,7 +58,7 @@ def stage_widths(width, stages: tuple[Stage, ...], collapse: str):
 
 
 class Network(nn.Module):
-    """`(image uint8 [b h w 1], width int32 [b], *, train) -> logits float32 [b t k], lengths [b]`."""
+    """image uint8 [b h w 1], width int32 [b] -> logits float32 [b t k], lengths int32 [b]."""
 
     candidate: Candidate
     num_classes: int
@@ -89,7 +89,9 @@ class Network(nn.Module):
                     pooled = x
                 else:
                     name = f"conv{number}"
-                    conv = Convolution(filters, 3, True, self.native, pool, name=name)
+                    conv = Convolution(
+                        filters, 3, use_bias=True, use_native=self.native, stride_w=pool, name=name
+                    )
                     x, pooled = conv(x, real), None
                 if pool and pooled is not None:
                     x = max_pool(pooled, pool_of(pooled.shape[2], pool, "keras"))
@@ -127,8 +129,13 @@ class Network(nn.Module):
         gain, shift = (a[None, None, None] for a in norm.affine())
         return zero_padding(nn.relu(x * gain + shift).astype(x.dtype), real)
 
+    def _convolution(self, filters, size, number):
+        return Convolution(
+            filters, size, use_bias=False, use_native=self.native, name=f"conv{number}"
+        )
+
     def _conv_norm(self, x, filters, size, real, number, train):
-        conv = Convolution(filters, size, False, self.native, name=f"conv{number}")
+        conv = self._convolution(filters, size, number)
         norm = MaskedBatchNorm(filters, 0.99, 1e-3, None, self.native, name=f"norm{number}")
         if train:
             return norm(conv(x, real, relu=False), real)
@@ -137,7 +144,7 @@ class Network(nn.Module):
     def _residual(self, x, entering, filters, real, number, train, *, first):
         """One convolution of a pair: norm, ReLU, convolution; the second adds what came in."""
         x = self._norm(x, real, f"norm{number}", train)
-        y = Convolution(filters, 3, False, self.native, name=f"conv{number}")(x, real, relu=False)
+        y = self._convolution(filters, 3, number)(x, real, relu=False)
         if first:
             return y
         if entering.shape[-1] != filters:

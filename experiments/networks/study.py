@@ -12,7 +12,6 @@ import json
 import sys
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import flax.serialization
 import jax
@@ -22,6 +21,7 @@ import optax
 
 sys.path[:0] = [str(Path(__file__).parents[2])]
 
+from configs.synthetic import get_config  # noqa: E402
 from crnn_jax import cpu_settings  # noqa: E402
 from crnn_jax.core.charset import Charset  # noqa: E402
 from crnn_jax.core.preprocessing import Preprocessing  # noqa: E402
@@ -186,8 +186,9 @@ def train(name, args, rate, charset) -> None:
     if saved.exists():
         state = flax.serialization.from_bytes(state, saved.read_bytes())
     step = jax.jit(make_step(network, optimizer), donate_argnums=0)
-    config = SimpleNamespace(style=args.style, words="auto", fonts="auto", count=10_000_000,
-                             heights=(32, 56), max_aspect=10.0, color="grey", cache="auto")  # fmt: skip
+    config = get_config().synthetic
+    with config.unlocked():
+        config.style, config.count, config.heights = args.style, 10_000_000, (32, 56)
     source = SyntheticSource(config, charset, seed=args.seed)
     plan = plan_of(source, candidate, batch_size=BATCH, max_label_length=24, seed=args.seed)
     at, losses, begun = int(state["step"]), [], time.time()
