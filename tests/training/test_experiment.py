@@ -44,7 +44,7 @@ SOURCES = {
 }
 
 
-@pytest.fixture(scope="module", params=["torch", pytest.param("keras", marks=pytest.mark.slow)])
+@pytest.fixture(scope="module", params=SOURCES)
 def other(request, tmp_path_factory):
     """A model file of another program's network, and the model itself."""
     rule = SOURCES[request.param]
@@ -76,6 +76,7 @@ def config(request, digits, digits_config):
     return config
 
 
+@pytest.mark.slow
 def test_a_run_starts_by_reading_what_the_other_model_reads(other, change, tmp_path, capsys):
     """Labels are what the other model reads: all are right before anything was learnt."""
     recognizer, paths = other[1], []

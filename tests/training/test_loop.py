@@ -195,6 +195,7 @@ def test_start_from_another_model_with_another_table(change, trained, tmp_path, 
     jax.tree.map(np.testing.assert_array_equal, state.batch_stats, old["batch_stats"])
 
 
+@pytest.mark.slow
 def test_a_run_that_goes_on_needs_its_init_from_no_more(change, tmp_path, capsys):
     path = tmp_path / "other.safetensors"
     variables, metadata = our_model()
@@ -209,6 +210,7 @@ def test_a_run_that_goes_on_needs_its_init_from_no_more(change, tmp_path, capsys
     assert saved["model"]["bn_epsilon"] == metadata["model"]["bn_epsilon"]
 
 
+@pytest.mark.slow
 def test_a_table_made_from_labels_stays(change, digits, tmp_path):
     """New labels later must not move the classes of a network that is there."""
     labels, workdir = tmp_path / "labels.tsv", tmp_path / "run"
@@ -223,6 +225,7 @@ def test_a_table_made_from_labels_stays(change, digits, tmp_path):
     assert (workdir / "table.txt").read_text() == table
 
 
+@pytest.mark.slow
 def test_a_run_without_finite_gradients_is_saved_and_ends(change, tmp_path):
     config = change({"optimizer.max_not_finite": 3, "optimizer.learning_rate": 1e30})
     with pytest.raises(NotFinite, match=r"3 steps in a row .* samples \[\["):
@@ -231,6 +234,7 @@ def test_a_run_without_finite_gradients_is_saved_and_ends(change, tmp_path):
     assert config.steps == 12
 
 
+@pytest.mark.slow
 def test_early_stop(change, tmp_path):
     change({"steps": 30, "evaluation.every_steps": 2, "evaluation.patience": 2})
     # Nothing gets better.

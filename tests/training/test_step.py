@@ -17,6 +17,7 @@ from crnn_jax.training.step import make_eval_step, make_train_step
 
 CONFIG = get_model_config("crnn_tiny", num_classes=11)
 BLANK = 10
+SGD, ADAM = optax.sgd(1e-2), optax.adam(1e-2)
 
 
 @functools.cache
@@ -39,12 +40,17 @@ def _batch(seed=0, b=16):
     }
 
 
-def _run(mode, devices, batch, *, optimizer=None, variables=None):
+@functools.cache
+def _compiled(mode, devices, optimizer):
     parallel = Parallel(mode, jax.devices()[:devices])
-    optimizer = optimizer or optax.sgd(1e-2)
-    state = parallel.replicate(create_state(variables or fresh(), optimizer, ema=True))
     model = CRNN(CONFIG, parallel.axis_name)
-    step = parallel.train_step(make_train_step(model, optimizer, blank_id=BLANK, ema_decay=0.5))
+    step = make_train_step(model, optimizer, blank_id=BLANK, ema_decay=0.5)
+    return parallel, parallel.train_step(step)
+
+
+def _run(mode, devices, batch, *, optimizer=SGD, variables=None):
+    parallel, step = _compiled(mode, devices, optimizer)
+    state = parallel.replicate(create_state(variables or fresh(), optimizer, ema=True))
     state, metrics = step(state, parallel.shard(batch))
     return jax.device_get(state), jax.device_get(metrics)
 
@@ -54,7 +60,10 @@ def one_device():
     return _run("jit", 1, _batch())
 
 
-@pytest.mark.parametrize(("mode", "devices"), [("jit", 8), ("pmap", 2), ("pmap", 8)])
+@pytest.mark.parametrize(
+    ("mode", "devices"),
+    [("jit", 8), ("pmap", 2), pytest.param("pmap", 8, marks=pytest.mark.slow)],
+)
 def test_number_of_devices_changes_nothing(mode, devices, one_device):
     state, metrics = _run(mode, devices, _batch())
     wanted_state, wanted = one_device
@@ -99,8 +108,8 @@ def test_bad_batch_changes_nothing_but_the_step_number(fault):
     else:
         variables = jax.tree.map(lambda a: a, fresh())
         variables["params"]["logits"]["bias"] = jnp.full((11,), jnp.nan)
-    state, metrics = _run("jit", 1, batch, optimizer=optax.adam(1e-2), variables=variables)
-    before = create_state(variables, optax.adam(1e-2), ema=True)
+    state, metrics = _run("jit", 1, batch, optimizer=ADAM, variables=variables)
+    before = create_state(variables, ADAM, ema=True)
     assert state.step == 1
     assert bool(metrics["finite"]) == (fault == "masked")
     jax.tree.map(np.testing.assert_array_equal, state.replace(step=before.step), before)
