@@ -33,7 +33,7 @@ def test_free_batch_and_width(tmp_path, quantize):
     texts, scores = read(str(path), images)
     logits, want = read_by_model(model, images)
     logits = np.concatenate([x.reshape(-1) for x in logits])
-    assert logits.max() > 2
+    assert logits.max() > 1
     np.testing.assert_allclose(scores, logits, atol=NEAR[quantize])
     if quantize == "none":
         assert texts == want
