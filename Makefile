@@ -25,7 +25,7 @@ demo: $(VENV)/.installed  ## read the example pictures with the model that ships
 train: $(VENV)/.installed  ## train: make train CONFIG=configs/words.py ARGS=--config.seed=1
 	$(BIN)/python -m crnn_jax.main --config=$(CONFIG) $(ARGS)
 
-test: $(VENV)/.installed-dev  ## the tests, a few minutes
+test: $(VENV)/.installed-dev  ## the tests, about ten minutes on two cores
 	$(PYTEST) -m "not slow" $(ARGS)
 
 test-slow: $(VENV)/.installed-dev  ## the tests that take longer

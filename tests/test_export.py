@@ -3,9 +3,12 @@ import functools
 import pytest
 
 from crnn_jax import export
+from crnn_jax.data.files import FileSource
 from crnn_jax.exporting.plan import ExportPlan
 from crnn_jax.reading.loaded_model import LoadedModel
 from tests.testdata.exports import write_annotated
+from tests.testdata.stores import copied
+from tests.testdata.tiny_model import CHARSET
 
 
 @pytest.fixture
@@ -30,6 +33,18 @@ def test_a_file_that_reads_the_same(call, model, annotation, tmp_path):
     assert any(line.startswith("  right: 57.14 %, the model itself 57.14 %; ") for line in lines)
     written = (tmp_path / "word.stablehlo.parity.txt").read_text().splitlines()
     assert written == lines[1:]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "form"), [("lmdb", "saved_model"), ("array_record", "stablehlo")])
+def test_verify_on_a_store(call, model, annotation, tmp_path, kind, form):
+    path = copied(kind, FileSource(annotation, CHARSET), tmp_path / "store")
+    words = ("-m", model, "--format", form, "--verify", path)
+    code, lines, err = call("-o", tmp_path / "word", *words)
+    assert code == 0, err
+    assert "arrays: 6 of 6 texts the same, 100.00 % (at least 100 %): passed" in lines
+    files = "files: 7 of 7 texts the same, 100.00 % (at least 99.8 %): passed"
+    assert (files in lines) == (form == "saved_model")  # the others take no files
 
 
 def test_a_file_that_reads_otherwise(call, model, annotation, tmp_path, monkeypatch):

@@ -13,6 +13,8 @@ import numpy as np
 
 from crnn_jax.core.errors import UserError
 
+HEIGHT = 32  # pixels; pools and the last convolution make one row of them
+
 Width = TypeVar("Width", bound=Any)  # int, numpy or jax integer array
 
 LAYERS = (

@@ -21,14 +21,14 @@ from posixpath import normpath
 from typing import Any, NoReturn
 
 from crnn_jax.core.errors import UserError
-from crnn_jax.data.source import Block, shown
+from crnn_jax.data.source import LONGEST_LABEL, Block, shown
 
 Parser = Callable[[str], tuple[str, str]]
 
 DETECT_LINES = 100
 BLOCK_BYTES = 4 << 20
 LINE_BYTES = 256  # read at first where one line is asked for
-LONGEST_LINE = 1 << 16  # bytes; a label of a million combining marks takes hours to normalize
+LONGEST_LINE = BLOCK_BYTES  # in bytes
 
 PICTURE_ENDINGS = frozenset(
     [".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".dib", ".gif", ".tif", ".tiff", ".webp"]
@@ -203,6 +203,8 @@ class Annotation:
             self._state = [len(self._names), zlib.crc32(self._names)]
             self.root = path
         else:
+            if os.path.exists(path) and not os.path.isfile(path):
+                raise UserError(f"{path}: is no file; want an annotation file, or a folder")
             self._state = self._state_of_file()
             self.root = images or os.path.dirname(path)
         self.total = self._state[0]
@@ -303,7 +305,7 @@ class Annotation:
                     ) from None
                 block.places.append(at)
                 block.paths.append(path)
-                block.labels.append(label)
+                block.labels.append(label[:LONGEST_LABEL])
                 outside = ".." in path and normpath(path).startswith("..")
                 block.outside.append(outside or path.startswith("/"))
                 block.status.append(0)
@@ -315,7 +317,8 @@ class Annotation:
         while (end := (raw := self._read(place, size)).find(self._end)) < 0 and len(raw) == size:
             size *= 16
         raw = raw if end < 0 else raw[:end]
-        return self.parse(self._decode(raw, place).removesuffix("\r"))
+        path, label = self.parse(self._decode(raw, place).removesuffix("\r"))
+        return path, label[:LONGEST_LABEL]
 
     def where(self, place: int) -> str:
         """`file:line` of a byte; the picture's path where a folder was listed."""

@@ -25,6 +25,7 @@ from crnn_jax.core.images import DAMAGED, MISSING, UnreadableImage
 from crnn_jax.data.source import (
     DAMAGED_RECORD,
     LINE_BREAK,
+    LONGEST_LABEL,
     MISSING_LABEL,
     NOT_UTF8,
     STATUS,
@@ -115,7 +116,7 @@ def _record_of(label: bytes | None, name: str) -> Record:
     except UnicodeDecodeError:
         return Record(label.decode("utf-8", "replace"), NOT_UTF8, name)
     # A CR is what remains of a text file's line when its writer took off the LF alone.
-    text = text.rstrip("\r\n")
+    text = text.rstrip("\r\n")[:LONGEST_LABEL]
     return Record(text, LINE_BREAK if "\n" in text else USABLE, name)
 
 
@@ -191,8 +192,9 @@ def _open_lmdb(path: str) -> Any:
         raise UserError(f"{path}: cannot be opened as LMDB: {error}") from None
     # A copy that was broken off: reading a page that is not there kills the process.
     page = found.stat()["psize"]
-    want = (found.info()["last_pgno"] + 1) * page
-    if status.st_size < want - SPARE_PAGES * page:
+    pages = found.info()["last_pgno"] + 1
+    want = pages * page
+    if status.st_size < want - min(SPARE_PAGES, pages // 4) * page:
         found.close()
         raise UserError(f"{data}: cut short: {status.st_size:,} of {want:,} bytes are there")
     _lmdb_files[key] = found

@@ -28,6 +28,8 @@ TOO_LONG_FOR_WIDTH = "too long for its width"
 CHANGED = "changed since indexing"
 
 EXAMPLES = 5  # kept for each reason
+# Characters of a label: no image has so many frames, and NFC's time may grow with their square.
+LONGEST_LABEL = 20_000
 CHUNK = 1 << 18  # samples looked at together: a bound on memory
 
 

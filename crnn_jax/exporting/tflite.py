@@ -105,7 +105,7 @@ def greedy_decode(logits: Any, frames: Any, blank_id: int) -> tuple[Any, Any]:
 
 
 def sequence_log_prob(logits: Any, frames: Any, ids: Any, lengths: Any, blank_id: int) -> Any:
-    """As `decoding.confidence`: float32 [b]; about -1e30 where a text does not fit its frames."""
+    """As `decoding.greedy`: float32 [b]; about -1e30 where a text does not fit its frames."""
     log_probs = tf.transpose(tf.nn.log_softmax(logits), [1, 0, 2])  # --> [t, b, k]
     b, n = tf.unstack(tf.shape(ids))
     ids = tf.where(ids < 0, blank_id, ids)

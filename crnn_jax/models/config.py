@@ -28,7 +28,7 @@ class ModelConfig:
       channels: of the picture, 1 (grey) or 3 (RGB).
       filters: output channels of the seven convolutions.
       hidden: units of one direction of each LSTM.
-      geometry: 'keras' (CRNN.tf2's) or 'torch' (crnn.pytorch's); see `spec.geometry`.
+      geometry: 'keras' (CRNN.tf2's) or 'torch' (crnn.pytorch's); see `core.geometry`.
       mean, scale: the network sees `(uint8 - mean) / scale`.
       bn_momentum, bn_epsilon: of batch norm; running = momentum * running + (1 - momentum) * new.
       dtype: of activations, one of DTYPES; 'bfloat16' is for GPU, TPU and CPUs that multiply it.

@@ -139,7 +139,7 @@ def max_pool(x: jax.Array, pool: native.Pool) -> jax.Array:
       pool: its horizontal stride and padding.
 
     Returns:
-      [b, h / 2, w', c]; `spec.geometry` states w'.
+      [b, h / 2, w', c]; `core.geometry` gives w'.
     """
     b, h, w, c = x.shape
     x = jnp.maximum(

@@ -17,7 +17,7 @@ import numpy as np
 
 from crnn_jax.core.charset import REPLACEMENT, Charset
 from crnn_jax.core.errors import UserError
-from crnn_jax.core.geometry import GEOMETRIES
+from crnn_jax.core.geometry import GEOMETRIES, HEIGHT
 from crnn_jax.core.model_file import flatten, load_model
 from crnn_jax.core.preprocessing import Preprocessing
 from crnn_jax.models.config import DTYPES, ModelConfig
@@ -26,7 +26,6 @@ from crnn_jax.models.crnn import NORMALISED
 WEIGHTS = Path(__file__).resolve().parents[1] / "weights"
 SHIPPED = str(WEIGHTS / "en_36.safetensors")  # what is read with where no model is named
 
-HEIGHT = 32  # pixels; the network's pools and last convolution make one row of them
 CONVOLUTIONS = 7
 MAX_UNROLL = 256  # steps; each is compiled
 

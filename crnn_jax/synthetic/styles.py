@@ -7,6 +7,7 @@ file: {"base": "scene", "border_share": 0.5}.
 
 import dataclasses
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -212,4 +213,6 @@ def _is_like(usual: Any, value: Any) -> bool:
         if not (isinstance(value, list) and value and all(_is_like(number, n) for n in value)):
             return False
         return len(usual) != 2 or (len(value) == 2 and value[0] <= value[1])
-    return type(value) is type(usual) or (type(usual) is float and type(value) is int)
+    if type(usual) is float:
+        return type(value) in (int, float) and math.isfinite(value)
+    return type(value) is type(usual)

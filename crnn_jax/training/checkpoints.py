@@ -24,6 +24,7 @@ import numpy as np
 
 from crnn_jax.core.errors import UserError
 from crnn_jax.core.files import whole_file
+from crnn_jax.core.model_file import flatten
 from crnn_jax.reading.checkpoint import META, SUMS, WORKDIR_MODEL, damage, steps, sums
 from crnn_jax.training.parallel import is_first, wait_for_all
 
@@ -196,7 +197,7 @@ class Workdir:
         self, old: dict[str, Any], new: dict[str, Any], with_new_config: bool
     ) -> None:
         """Refuses a config that changes the run, or that its checkpoints do not fit."""
-        before, now = _flat(old), _flat(new)
+        before, now = _by_key(old), _by_key(new)
         for key in sorted(set(before) | set(now)):
             was, wanted = before.get(key), now.get(key)
             if was == wanted:
@@ -242,11 +243,9 @@ def write_json(path: Path, value: Any) -> None:
         file.write(json.dumps(value, indent=1, sort_keys=True) + "\n")
 
 
-def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = list(value) if isinstance(value, tuple) else value
-    return flat
+def _by_key(config: dict[str, Any]) -> dict[str, Any]:
+    """'optimizer.ema' -> its value, as JSON keeps it."""
+    return {
+        key.replace("/", "."): list(value) if isinstance(value, tuple) else value
+        for key, value in flatten(config).items()
+    }

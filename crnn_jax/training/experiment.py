@@ -1,6 +1,7 @@
 """What a config means: characters, sources, the plan of batches, the network."""
 
 import dataclasses
+import functools
 import math
 from collections.abc import Iterator
 from operator import attrgetter
@@ -10,6 +11,7 @@ import jax
 
 from crnn_jax.core.charset import Charset
 from crnn_jax.core.errors import UserError
+from crnn_jax.core.geometry import HEIGHT
 from crnn_jax.core.preprocessing import Preprocessing
 from crnn_jax.data import loader
 from crnn_jax.data.loader import Batch
@@ -23,7 +25,6 @@ from crnn_jax.training.init_from import Pretrained, transfer
 from crnn_jax.training.state import Variables, init_variables
 
 DEFAULT_NETWORK = "crnn_small"  # where neither config nor `init_from` names one
-HEIGHT = 32  # of the images that the seven convolutions bring down to one row
 # (least, most) -> the numbers that must lie there: a run is refused before it starts.
 RANGES = {
     (1, math.inf): """batch_size evaluation.batch_size synthetic.count checkpoint.every_steps
@@ -60,11 +61,14 @@ class Experiment:
         most = -(-self.total_steps // 20)
         return self.config.evaluation.every_steps or max(self.plan.steps_per_epoch, most)
 
-    def evaluation_plan(self, source: Any) -> Plan:
-        """Every sample of a source once, also those that could not be trained on."""
-        return plan_of(
-            self.config, source, self.preprocessing, self.model.geometry, evaluation=True
-        )
+    @functools.cached_property
+    def evaluation_plans(self) -> list[Plan]:
+        """Of each validation source every sample once, also those that could not be trained on."""
+        rule, geometry = self.preprocessing, self.model.geometry
+        return [
+            plan_of(self.config, source, rule, geometry, evaluation=True)
+            for source in self.validation
+        ]
 
     def batches(
         self, plan: Plan, source: Source, start: int, stop: int, augment: str | None = None

@@ -187,10 +187,9 @@ def first_lines(experiment: Experiment, parallel: Parallel, variables: Any) -> I
     yield line
     if on_cpu and dtype == "bfloat16" and not native_library.supports_bfloat16():
         yield "bfloat16: this processor does not multiply it, float32 is faster here"
-    sources = [("training", experiment.train, plan)]
-    sources += [("validation", s, experiment.evaluation_plan(s)) for s in experiment.validation]
-    for role, source, of in sources:
-        count = of.reasons.total()
+    plans = [("training", plan), *(("validation", of) for of in experiment.evaluation_plans)]
+    for role, of in plans:
+        source, count = of.source, of.reasons.total()
         yield f"{role}: {source.name}: {len(source):,} samples, {count:,} cannot be trained on"
         yield from (f"  {line}" for line in (*of.reasons.lines(), *source.notes.lines()))
     size = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))

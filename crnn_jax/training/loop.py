@@ -101,9 +101,8 @@ def _require_same_everywhere(experiment: Experiment) -> None:
         require_equal("config", str(experiment.config))
         require_equal("characters", " ".join(experiment.charset.symbols))
         require_equal("training data", experiment.plan.fingerprint())
-        for source in experiment.validation:
-            fingerprint = experiment.evaluation_plan(source).fingerprint()
-            require_equal(f"validation data ({source.name})", fingerprint)
+        for plan in experiment.evaluation_plans:
+            require_equal(f"validation data ({plan.source.name})", plan.fingerprint())
 
 
 class _Run:
@@ -273,7 +272,7 @@ class _Run:
 
     def _evaluate(self) -> None:
         experiment, variables = self.experiment, self.state.variables
-        plans = [experiment.evaluation_plan(source) for source in experiment.validation]
+        plans = experiment.evaluation_plans
         if self.eval_program is None:
             shapes = [(plan, plan.upcoming_widths(0, plan.steps_per_epoch)) for plan in plans]
             self.eval_program = self._compile(self.eval_step, variables, shapes)
@@ -283,7 +282,8 @@ class _Run:
             found = self.parallel.own_rows(program(variables, self.parallel.shard(batch)))
             return Prediction(found["ids"], found["id_lengths"], found["log_prob"], found["loss"])
 
-        for source, plan in zip(experiment.validation, plans, strict=True):
+        for plan in plans:
+            source = plan.source
             batches = experiment.batches(plan, source, 0, plan.steps_per_epoch)
             first = list(itertools.islice(batches, 1))
             every = itertools.chain(first, batches)

@@ -107,11 +107,6 @@ def on_device(batch):
     return {k: jnp.asarray(batch[k]) for k in ("image", "width", "label", "label_length", "mask")}
 
 
-def flops(step, state, batch) -> float:
-    """Of the forward pass for one picture 32 x 100, multiplications and additions."""
-    return step.lower(state, batch).cost_analysis().get("flops", 0.0)
-
-
 def measure_rate(name, dtype, seconds=6.0) -> dict:
     """Images a second in training and reading: batches of 32 (64) pictures of aspect 3."""
     candidate = CANDIDATES[name]

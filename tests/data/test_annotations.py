@@ -1,4 +1,5 @@
 import itertools
+import os
 
 import pytest
 from hypothesis import given
@@ -83,12 +84,26 @@ def test_ones_own_parser(tmp_path):
         list(Annotation(str(path), "builtins:len").blocks())
 
 
-@pytest.mark.parametrize("content", [b"a.png " + b"x" * 70_000, b"\0" * 200_000])
-def test_no_line_is_endless(tmp_path, monkeypatch, content):
-    monkeypatch.setattr(annotations, "BLOCK_BYTES", 100_000)
-    (path := tmp_path / "labels").write_bytes(b"b.png b\n" + content + b"\nc.png c\n")
-    with pytest.raises(UserError, match="labels:2: a line of over 65,536 bytes"):
+@pytest.mark.parametrize("size", [5 << 20, 9 << 20])
+def test_no_line_is_endless(tmp_path, size):
+    (path := tmp_path / "labels").write_bytes(b"b.png b\n" + b"x" * size + b"\nc.png c\n")
+    with pytest.raises(UserError, match="labels:2: a line of over 4,194,304 bytes"):
         list(Annotation(str(path), "simple").blocks())
+
+
+def test_a_label_longer_than_any_image_has_frames_is_cut(tmp_path):
+    accents = "e" + "\u0301\u0323" * 500_000  # NFC's time grows with the square of their number
+    (path := tmp_path / "labels").write_text(f"a.png {accents}\nb.png b\n", encoding="utf-8")
+    reader = Annotation(str(path), "simple")
+    (block,) = reader.blocks()
+    assert (list(map(len, block.labels)), reader.line(0)[1]) == ([20_000, 1], accents[:20_000])
+
+
+def test_what_is_no_file_is_refused(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (str(tmp_path / "pipe"), "/dev/zero"):
+        with pytest.raises(UserError, match="is no file; want an annotation file"):
+            Annotation(path)
 
 
 @given(

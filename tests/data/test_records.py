@@ -17,7 +17,7 @@ from crnn_jax.core.preprocessing import Preprocessing
 from crnn_jax.data.files import FileSource
 from crnn_jax.data.loader import batches
 from crnn_jax.data.plan import Plan
-from crnn_jax.data.records import bytes_features, find_shards
+from crnn_jax.data.records import bytes_features, find_shards, open_records
 from crnn_jax.data.source import (
     DAMAGED_RECORD,
     LINE_BREAK,
@@ -29,7 +29,7 @@ from crnn_jax.data.source import (
 )
 from tests.data.conftest import LETTERS, write_picture
 from tests.data.test_loader import assert_equal, darker
-from tests.testdata.stores import copied, example, write_set, write_shards
+from tests.testdata.stores import copied, example, write_lmdb, write_set, write_shards
 
 LOWER = Charset.from_characters(LETTERS, ignore_case=True)
 # tf.train.Example(image=[00 01] * 2, label=['ab', 'c'], none=[] of bytes, other=[7, -300],
@@ -130,6 +130,15 @@ def test_what_is_no_example_is_told(cut, noise):
         assert all(isinstance(value, bytes) for value in found.values())
     with pytest.raises((ValueError, LookupError)):
         bytes_features(WRITTEN[:30])
+
+
+def test_an_lmdb_cut_short_is_refused(tmp_path):
+    """Reading a page that is not there would kill the process."""
+    file = write_lmdb(tmp_path / "lmdb", [(b"x" * 300, b"a")]) / "data.mdb"
+    whole = file.read_bytes()
+    file.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UserError, match=r"data\.mdb: cut short: "):
+        open_records(str(file.parent))
 
 
 def test_a_flipped_bit_costs_its_record_only(tmp_path):

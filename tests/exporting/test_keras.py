@@ -5,6 +5,7 @@ from crnn_jax.core.charset import Charset
 from crnn_jax.core.errors import UserError
 from crnn_jax.exporting.keras import from_keras, save_h5, to_keras
 from crnn_jax.importing.import_weights import import_weights
+from crnn_jax.models.crnn import CRNN
 from crnn_jax.reading.recognizer import Recognizer
 from tests.testdata.foreign_networks import WIDTHS, our_model, pictures
 
@@ -38,6 +39,19 @@ def test_gives_the_logits_of_our_network(model, twin, width):
     assert np.ptp(ours, axis=1).max() > 1  # pictures matter
     np.testing.assert_allclose(np.asarray(twin(images)), ours, atol=1e-4)
     np.testing.assert_allclose(np.asarray(twin(images.astype(np.float32))), ours, atol=1e-4)
+
+
+def test_padded_images_of_ours_equal_the_twin_without_padding(model, twin):
+    widths = np.array([100, 52, 33], np.int32)
+    batch = np.full((3, 32, 120, 1), 77, np.uint8)  # what lies in the padding does not matter
+    for row, width in enumerate(widths):
+        batch[row, :, :width] = pictures(width, 1, 1)[0]
+    crnn = CRNN(Recognizer(*model).config)
+    padded, lengths = crnn.apply(model[0], batch, widths, train=False)
+    for row, width in enumerate(widths):
+        alone = np.asarray(twin(batch[row : row + 1, :, :width]))[0]
+        assert len(alone) == lengths[row]
+        np.testing.assert_allclose(padded[row, : lengths[row]], alone, atol=1e-4)
 
 
 def test_comes_back_from_an_h5_file_as_it_was(keras, model, twin, tmp_path):

@@ -29,11 +29,11 @@ def test_free_batch_and_width(tmp_path, quantize):
     path = tmp_path / "word.tflite"
     model = calm(tiny_model())
     write_tflite(model, str(path), quantize=quantize)
-    images = [*resized(), resized()[0]]
+    images = [*resized(seed=4), resized(seed=4)[0]]
     texts, scores = read(str(path), images)
     logits, want = read_by_model(model, images)
     logits = np.concatenate([x.reshape(-1) for x in logits])
-    assert logits.max() > 1
+    assert logits.max() > 2
     np.testing.assert_allclose(scores, logits, atol=NEAR[quantize])
     if quantize == "none":
         assert texts == want

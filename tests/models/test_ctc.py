@@ -72,3 +72,25 @@ def test_impossible_label_has_no_gradient_and_others_keep_theirs():
     assert np.all(gradient[0] == 0)
     assert np.abs(gradient[1, :4]).max() > 0
     assert np.all(gradient[1, 4:] == 0)
+
+
+@pytest.mark.slow
+def test_values_and_gradients_are_tensorflows():
+    tf = pytest.importorskip("tensorflow")
+    rng = np.random.default_rng(0)
+    logits = rng.normal(0, 3, (4, 12, 9)).astype(np.float32)
+    lengths, label_lengths = np.array([12, 10, 9, 12], np.int32), np.array([5, 4, 1, 0], np.int32)
+    labels = rng.integers(1, 9, (4, 5)).astype(np.int32)
+    inside = np.where(np.arange(5)[None, :] < label_lengths[:, None], labels, 0)
+    options = {"logits_time_major": False, "blank_index": 0}
+    with tf.GradientTape() as tape:
+        variable = tf.Variable(logits)
+        wanted = tf.nn.ctc_loss(inside, variable, label_lengths, lengths, **options)
+        total = tf.reduce_sum(wanted)
+
+    def loss(x):
+        return ctc_loss(x, lengths, labels, label_lengths, blank_id=0)
+
+    np.testing.assert_allclose(loss(logits), wanted.numpy(), rtol=1e-5)
+    gradient = jax.grad(lambda x: loss(x).sum())(logits)
+    np.testing.assert_allclose(gradient, tape.gradient(total, variable).numpy(), atol=2e-5)

@@ -1,5 +1,8 @@
 """The CPU's own convolutions and LSTMs against XLA's, and what happens where they cannot be had."""
 
+import os
+import subprocess
+import sys
 from functools import partial
 
 import jax
@@ -187,3 +190,18 @@ def test_bfloat16_is_near_float32():
     flat = [jnp.concatenate([g.ravel() for g in jax.tree.leaves(t)]) for t in (grads, low_grads)]
     cosine = jnp.vdot(*flat) / jnp.prod(jnp.array([jnp.linalg.norm(f) for f in flat]))
     assert cosine > 0.97  # of a small net with random weights, activations of 8 bits
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("environment", [{"CXX": "/no/compiler"}, {"CXX": "false"}])
+def test_without_a_compiler_xla_does_the_work(tmp_path, root, environment):
+    program = (
+        "from crnn_jax.models import native_library as library\n"
+        "from crnn_jax import Recognizer\n"
+        "print(library.available(), library.wanted('auto'))\n"
+        "print(Recognizer.load().read('example/images/1_Hotel_1.jpg')[0].text)"
+    )
+    environment = os.environ | environment | {"XDG_CACHE_HOME": str(tmp_path)}
+    options = {"env": environment, "cwd": root, "capture_output": True, "text": True}
+    done = subprocess.run([sys.executable, "-c", program], check=True, **options)
+    assert done.stdout.split() == ["False", "False", "hotel"]

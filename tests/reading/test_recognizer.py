@@ -37,7 +37,7 @@ def recognizer(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def pictures():
-    return noise_pictures(12)
+    return noise_pictures(12, seed=1)
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def assert_same(a: Reading, b: Reading):
 
 
 def test_the_company_plays_no_part(recognizer, pictures, readings):
-    assert len({reading.text for reading in readings}) > 9  # of 12
+    assert len({reading.text for reading in readings}) == len(readings)
     order = np.random.default_rng(0).permutation(len(pictures))
     for i, reading in zip(order, recognizer.read([pictures[i] for i in order]), strict=True):
         assert_same(reading, readings[i])

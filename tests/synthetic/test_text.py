@@ -80,6 +80,7 @@ def test_words_come_from_the_list(tmp_path):
         ("[1]", "object"),
         ("{", "JSON"),
         ('{"curve": [90, 15]}', "curve should look like"),
+        ('{"noise_share": NaN}', "noise_share should look like"),
         ('{"base": "style.json"}', "is its own base"),
     ],
 )

@@ -42,10 +42,10 @@ def calm(model: LoadedModel) -> LoadedModel:
 
 
 @functools.cache
-def resized(count: int = 4) -> list[np.ndarray]:
+def resized(count: int = 4, seed: int = 0) -> list[np.ndarray]:
     """uint8 [32 w 1] of several widths."""
     rule = tiny_model().preprocessing
-    return [rule.resize(picture[..., None]) for picture in noise_pictures(count)]
+    return [rule.resize(picture[..., None]) for picture in noise_pictures(count, seed)]
 
 
 def read_by_model(model: LoadedModel, images, post: str = "greedy", beam_width: int = 1):

@@ -1,6 +1,8 @@
 """What a config means, how long a run is, and what it takes from another model."""
 
 import dataclasses
+import math
+from operator import attrgetter
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from crnn_jax.core.errors import UserError
 from crnn_jax.core.model_file import save_model
 from crnn_jax.core.preprocessing import Preprocessing
 from crnn_jax.reading.recognizer import Recognizer
-from crnn_jax.training.experiment import make_experiment
+from crnn_jax.training.experiment import RANGES, make_experiment
 from crnn_jax.training.init_from import transfer
 from crnn_jax.training.loop import preview, train_and_evaluate
 from tests.testdata.foreign_networks import our_model
@@ -115,6 +117,18 @@ def test_a_conflict_names_the_key(other, change, config, tmp_path):
         with pytest.raises(UserError, match=wanted):
             list(preview(change({key: value}), str(tmp_path / "run")))
         change({key: auto})
+
+
+def test_numbers_out_of_range_name_their_key(digits_config):
+    for (least, most), keys in RANGES.items():
+        for key in keys.split():
+            kind = type(attrgetter(key)(digits_config()))
+            for value in (least - 1, most + 1 if most < math.inf else least - 1):
+                config = digits_config()
+                config.unlock()
+                config.update_from_flattened_dict({key: kind(value)})
+                with pytest.raises(UserError, match=rf"^config\.{key}=-?[\d.]+: want a number"):
+                    make_experiment(config)
 
 
 def _variables(classes, value, hidden=2):

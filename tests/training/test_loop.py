@@ -187,8 +187,9 @@ def test_start_from_another_model_with_another_table(change, trained, tmp_path, 
     assert "new characters: 'x'" in said
     old, _ = open_model(trained)
     kernel, before = np.asarray(state.params["logits"]["kernel"]), old["params"]["logits"]["kernel"]
-    np.testing.assert_allclose(kernel[:, :10], before[:, 9::-1], atol=1e-5)
-    np.testing.assert_allclose(kernel[:, 11], before[:, 10], atol=1e-5)
+    # Adam's first step moves a weight by the rate at most.
+    np.testing.assert_allclose(kernel[:, :10], before[:, 9::-1], atol=1.2e-6)
+    np.testing.assert_allclose(kernel[:, 11], before[:, 10], atol=1.2e-6)
     assert not np.array_equal(kernel[:, 11], before[:, 10])
     for name in ("conv1", "bn3", "bi_lstm1"):
         jax.tree.map(np.testing.assert_array_equal, state.params[name], old["params"][name])
