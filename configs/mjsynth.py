@@ -30,8 +30,8 @@ def get_config() -> ml_collections.ConfigDict:
     config.freeze = ()  # stages that do not train: 'cnn', 'bi_lstm1', 'bi_lstm2', 'logits'
 
     config.model = model = ml_collections.ConfigDict()
-    # 'crnn' 8.7 M parameters, 'crnn_small' 2.2 M, 'crnn_tiny' for tests; '' init_from's, else
-    # 'crnn_small'
+    # 'crnn' 8.7 M parameters, 'crnn_small' 2.2 M, 'crnn_residual' 3.7 M, 'crnn_tiny' for tests;
+    # '' init_from's, else 'crnn_small'
     model.name = "crnn"
     # frames of a width: 'keras' ceil(w / 4) - 1, 'torch' as crnn.pytorch; '' init_from's, else
     # 'keras'

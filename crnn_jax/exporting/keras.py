@@ -52,16 +52,24 @@ def to_keras(model: Model, *, softmax: bool = False) -> "keras.Model":
     image = keras.Input((metadata["preprocessing"]["height"], None, cfg.channels), name="image")
     # The factor as a Python float: Keras stores it as it is, and an h5 file keeps every digit.
     x = layers.Rescaling(1 / cfg.scale, -cfg.mean / cfg.scale, name="normalise")(image)
+
+    def convolution(x: Any, name: str, features: int, norm: str = "") -> Any:
+        size, padding = (2, "valid") if name == f"conv{last}" else (3, "same")
+        x = layers.Conv2D(features, size, padding=padding, use_bias=not norm, name=name)(x)
+        if norm:
+            moments = {"momentum": cfg.bn_momentum, "epsilon": cfg.bn_epsilon}
+            x = layers.BatchNormalization(name=norm, **moments)(x)
+        return x
+
     last = len(cfg.filters)
     for i, features in enumerate(cfg.filters, 1):
-        normed = f"bn{i}" in NORMS
-        size, padding = (2, "valid") if i == last else (3, "same")
-        x = layers.Conv2D(features, size, padding=padding, use_bias=not normed, name=f"conv{i}")(x)
-        if normed:
-            x = layers.BatchNormalization(
-                momentum=cfg.bn_momentum, epsilon=cfg.bn_epsilon, name=f"bn{i}"
-            )(x)
+        x = convolution(x, f"conv{i}", features, f"bn{i}" if f"bn{i}" in NORMS else "")
         x = layers.Activation("relu", name=f"relu{i}")(x)
+        if i in cfg.residual:
+            y = convolution(x, f"res{i}a", features, f"bn_res{i}")
+            y = layers.Activation("relu", name=f"relu_res{i}a")(y)
+            x = layers.Add(name=f"add_res{i}")([x, convolution(y, f"res{i}b", features)])
+            x = layers.Activation("relu", name=f"relu_res{i}b")(x)
         if i - 1 in POOLED:
             pool, stride = POOLED[i - 1]
             name = _POOL_NAMES[pool]
@@ -81,8 +89,7 @@ def to_keras(model: Model, *, softmax: bool = False) -> "keras.Model":
     keras_model = keras.Model(image, x, name="crnn")
     for layer in keras_model.layers:
         arrays = variables["params"].get(layer.name, {})
-        if layer.name in NORMS:
-            moments = variables["batch_stats"][layer.name]
+        if moments := variables["batch_stats"].get(layer.name):
             arrays = {"gamma": arrays["scale"], "beta": arrays["bias"]}
             arrays |= {"moving_mean": moments["mean"], "moving_variance": moments["var"]}
         for weight in layer.weights:
@@ -117,8 +124,8 @@ def from_keras(keras_model: "keras.Model", metadata: dict[str, Any]) -> Model:
         if layer.weights:
             layers[layer.name] = {split_path(w.path)[1]: np.asarray(w) for w in layer.weights}
     old = ModelConfig.from_metadata(metadata)
-    epsilon = {n: float(keras_model.get_layer(n).epsilon) for n in NORMS if n in layers}
-    if len(epsilon) < len(NORMS):
+    epsilon = {n: float(keras_model.get_layer(n).epsilon) for n in layers if n.startswith("bn")}
+    if not epsilon.keys() >= set(NORMS):
         raise UserError(f"{name}: no batch norms {', '.join(NORMS)}; this is another network")
     network = Network("keras", layers, old.geometry, epsilon, old.mean, old.scale)
     variables, config = assemble(network, name)

@@ -25,7 +25,7 @@ from crnn_jax.core.charset import Charset
 from crnn_jax.core.errors import UserError
 from crnn_jax.core.files import whole_file
 from crnn_jax.models.config import ModelConfig
-from crnn_jax.models.crnn import NORMALISED, POOLED
+from crnn_jax.models.crnn import POOLED
 
 OPSET, IR = 17, 9  # of 2022: old runtimes and OpenCV 4 read them
 OPENCV_WIDTH = 100  # of a model with free width, as in OpenCV's own CRNN
@@ -107,17 +107,21 @@ def _network(
 ) -> str:
     """[b c h w] in the network's own scale -> logits [t b k] of `classes`."""
     params, stats = variables["params"], variables["batch_stats"]
-    last = len(cfg.filters) - 1
-    for i in range(last + 1):
-        conv = params[f"conv{i + 1}"]
-        kernel, bias = conv["kernel"], conv.get("bias")
-        if i in NORMALISED:
-            norm, moments = params[f"bn{i + 1}"], stats[f"bn{i + 1}"]
-            gain = norm["scale"] / np.sqrt(moments["var"] + cfg.bn_epsilon)
-            kernel, bias = kernel * gain, norm["bias"] - moments["mean"] * gain
+
+    def convolution(x: str, name: str, norm: str = "") -> str:
+        kernel, bias = params[name]["kernel"], params[name].get("bias")
+        if norm in params:
+            gain = params[norm]["scale"] / np.sqrt(stats[norm]["var"] + cfg.bn_epsilon)
+            kernel, bias = kernel * gain, params[norm]["bias"] - stats[norm]["mean"] * gain
+        padding = 1 if len(kernel) == 3 else 0
         kernel = kernel.transpose(3, 2, 0, 1)  # --> [out, in, h, w]
-        x = graph.node("Conv", x, kernel, bias, pads=[0 if i == last else 1] * 4)
-        x = graph.node("Relu", x)
+        return graph.node("Conv", x, kernel, bias, pads=[padding] * 4)
+
+    for i in range(len(cfg.filters)):
+        x = graph.node("Relu", convolution(x, f"conv{i + 1}", f"bn{i + 1}"))
+        if i + 1 in cfg.residual:
+            y = graph.node("Relu", convolution(x, f"res{i + 1}a", f"bn_res{i + 1}"))
+            x = graph.node("Relu", graph.node("Add", x, convolution(y, f"res{i + 1}b")))
         if i in POOLED:
             stride = POOLED[i][1]
             torch = cfg.geometry == "torch"

@@ -26,7 +26,8 @@ class Network:
 
     source: str  # 'CRNN.tf2' or 'crnn.pytorch'
     # conv1..7 {kernel [h w in out], bias [out], optional before a batch norm}; bn3, bn5, bn7
-    # {gamma, beta, moving_mean, moving_variance}; bi_lstm1, bi_lstm2 {forward/kernel [in 4h],
+    # {gamma, beta, moving_mean, moving_variance}; of residual pairs the same as res4a, bn_res4,
+    # res4b; bi_lstm1, bi_lstm2 {forward/kernel [in 4h],
     # forward/recurrent_kernel [h 4h], forward/bias [4h], gates i f g o; backward/.. the same};
     # projection (geometry 'torch' only) and logits {kernel [in out], bias}.
     layers: Layers
@@ -57,8 +58,11 @@ def assemble(network: Network, name: str) -> tuple[dict[str, Any], ModelConfig]:
     # One config key for all norms: the smallest, so that nothing negative is added to a variance.
     epsilon = min(network.epsilon.values())
     stats = {}
+    residual = tuple(i for i in range(1, 7) if f"res{i}a" in params)
+    normalised = {f"bn_res{i}": f"res{i}a" for i in residual}
+    normalised |= zip(NORMS, CONVOLUTIONS[2::2], strict=True)
     try:
-        for conv, norm in zip(CONVOLUTIONS[2::2], NORMS, strict=True):
+        for norm, conv in normalised.items():
             theirs = params[norm]
             # A bias before a batch norm only shifts the mean.
             mean = theirs["moving_mean"] - params[conv].pop("bias", np.float32(0))
@@ -70,6 +74,7 @@ def assemble(network: Network, name: str) -> tuple[dict[str, Any], ModelConfig]:
             channels=params["conv1"]["kernel"].shape[2],
             filters=tuple(params[conv]["kernel"].shape[-1] for conv in CONVOLUTIONS),
             hidden=params["bi_lstm1"]["forward"]["recurrent_kernel"].shape[0],
+            residual=residual,
             geometry=network.geometry,
             mean=network.mean,
             scale=network.scale,

@@ -12,9 +12,11 @@ from crnn_jax.core.preprocessing import Preprocessing
 
 DTYPES = ("float32", "bfloat16")
 _FULL = (64, 128, 256, 256, 512, 512, 512)
+_HALF = tuple(filters // 2 for filters in _FULL)
 VARIANTS: dict[str, dict[str, Any]] = {
     "crnn": {"filters": _FULL, "hidden": 256},  # the paper's; 8.72 M parameters as CRNN.tf2
-    "crnn_small": {"filters": tuple(f // 2 for f in _FULL), "hidden": 128},
+    "crnn_small": {"filters": _HALF, "hidden": 128},
+    "crnn_residual": {"filters": _HALF, "hidden": 128, "residual": (4, 6)},
     "crnn_tiny": {"filters": (8, 12, 16, 16, 24, 24, 24), "hidden": 16},  # tests, in seconds
 }
 
@@ -28,6 +30,7 @@ class ModelConfig:
       channels: of the picture, 1 (grey) or 3 (RGB).
       filters: output channels of the seven convolutions.
       hidden: units of one direction of each LSTM.
+      residual: convolutions, counted from 1, that a residual pair of convolutions follows.
       geometry: 'keras' (CRNN.tf2's) or 'torch' (crnn.pytorch's); see `core.geometry`.
       mean, scale: the network sees `(uint8 - mean) / scale`.
       bn_momentum, bn_epsilon: of batch norm; running = momentum * running + (1 - momentum) * new.
@@ -40,6 +43,7 @@ class ModelConfig:
     channels: int = 1
     filters: tuple[int, ...] = _FULL
     hidden: int = 256
+    residual: tuple[int, ...] = ()
     geometry: str = "keras"
     mean: float = 127.5
     scale: float = 127.5
@@ -51,13 +55,16 @@ class ModelConfig:
     @property
     def name(self) -> str:
         """The variant of these sizes; the sizes themselves where they are another program's."""
-        sizes = {"filters": self.filters, "hidden": self.hidden}
-        names = [name for name, variant in VARIANTS.items() if variant == sizes]
-        return names[0] if names else f"filters {self.filters}, hidden {self.hidden}"
+        sizes = {"filters": self.filters, "hidden": self.hidden, "residual": self.residual}
+        names = [name for name in VARIANTS if variant(name) == sizes]
+        return names[0] if names else ", ".join(f"{key} {value}" for key, value in sizes.items())
 
     def to_dict(self) -> dict[str, Any]:
         """What a model file holds as 'model': mean and scale are the preprocessing's."""
         values = dataclasses.asdict(self) | {"filters": list(self.filters)}
+        values["residual"] = list(self.residual)
+        if not self.residual:  # as files written before there were any
+            del values["residual"]
         return {key: value for key, value in values.items() if key not in ("mean", "scale")}
 
     @classmethod
@@ -80,11 +87,13 @@ class ModelConfig:
             if key in values and values[key] != value:
                 told = repr(values[key])[:60]
                 raise UserError(f"model.{key}={told}: the preprocessing's is {value}")
-        return cls(**{**values, **normal, "filters": tuple(values.get("filters", _FULL))})
+        sizes = {"filters": tuple(values.get("filters", _FULL))}
+        sizes["residual"] = tuple(values.get("residual", ()))
+        return cls(**{**values, **normal, **sizes})
 
 
 def get_model_config(name: str, *, num_classes: int, **overrides: Any) -> ModelConfig:
-    """The config of a named network: 'crnn', 'crnn_small' or 'crnn_tiny'.
+    """The config of a named network, one of VARIANTS.
 
     Raises:
       UserError: there is no network of that name.
@@ -93,7 +102,7 @@ def get_model_config(name: str, *, num_classes: int, **overrides: Any) -> ModelC
 
 
 def variant(name: str) -> dict[str, Any]:
-    """Filters and hidden units of a named network; raises as `get_model_config`."""
+    """Sizes of a named network; raises as `get_model_config`."""
     if name not in VARIANTS:
         raise UserError(f"model.name: {name!r} is not one of {sorted(VARIANTS)}")
-    return VARIANTS[name]
+    return {"residual": ()} | VARIANTS[name]

@@ -9,6 +9,8 @@ zero after every layer, batch norm counts real columns only, and the backward LS
 real end.
 """
 
+from functools import partial
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -16,7 +18,7 @@ import jax.numpy as jnp
 from crnn_jax.core.geometry import layer_widths
 from crnn_jax.models import native_library
 from crnn_jax.models.config import ModelConfig
-from crnn_jax.models.layers import Convolution, MaskedBatchNorm, zero_padding
+from crnn_jax.models.layers import Convolution, MaskedBatchNorm, max_pool, pool_of, zero_padding
 from crnn_jax.models.lstm import BiLSTM
 
 NORMALISED = (2, 4, 6)  # convolutions 3, 5 and 7 have batch norm and therefore no bias
@@ -61,24 +63,37 @@ class CRNN(nn.Module):
         widths = layer_widths(width, cfg.geometry)
         use_native = native_library.wanted(self.convolution, cfg.dtype, self.axis_name)
         x = zero_padding(image.astype(dtype), width)
-        for i, features in enumerate(cfg.filters):
-            size, real = 2 if i == len(cfg.filters) - 1 else 3, widths[f"conv{i + 1}"]
-            use_bias = i not in NORMALISED
-            pool, stride_w = POOLED.get(i, ("", 0))
-            convolve = Convolution(
-                features, size, use_bias, use_native, stride_w, cfg.geometry, name=f"conv{i + 1}"
-            )
-            if use_bias:
-                x = convolve(x, real)
-                if pool and cfg.geometry == "torch":  # flooring leaves half a window
-                    x = zero_padding(x, widths[pool])
-                continue
-            name, moments = f"bn{i + 1}", (cfg.bn_momentum, cfg.bn_epsilon)
-            norm = MaskedBatchNorm(features, *moments, self.axis_name, use_native, name=name)
+
+        def normalised(convolve: Convolution, x: jax.Array, real: jax.Array, name: str):
+            norm = MaskedBatchNorm(
+                convolve.features, cfg.bn_momentum, cfg.bn_epsilon, self.axis_name, use_native,
+                name=name,
+            )  # fmt: skip
             if train and name not in self.frozen:
-                x = norm(convolve(x, real, relu=False), real)
-            else:
-                x = convolve(x, real, affine=norm.affine())
+                return norm(convolve(x, real, relu=False), real)
+            return convolve(x, real, affine=norm.affine())
+
+        for i, features in enumerate(cfg.filters):
+            name, real = f"conv{i + 1}", widths[f"conv{i + 1}"]
+            size = 2 if i == len(cfg.filters) - 1 else 3
+            pool, stride_w = POOLED.get(i, ("", 0))
+            paired = i + 1 in cfg.residual
+            stride = 0 if paired else stride_w  # a pair comes before the pool
+            use_bias = i not in NORMALISED
+            convolve = Convolution(
+                features, size, use_bias, use_native, stride, cfg.geometry, name=name
+            )
+            x = convolve(x, real) if use_bias else normalised(convolve, x, real, f"bn{i + 1}")
+            if paired:
+                convolution = partial(Convolution, features, 3, use_native=use_native)
+                first = convolution(use_bias=False, name=f"res{i + 1}a")
+                second = convolution(use_bias=True, zero=True, name=f"res{i + 1}b")
+                y = second(normalised(first, x, real, f"bn_res{i + 1}"), real, relu=False)
+                x = zero_padding(nn.relu(x + y), real)
+                if pool:
+                    x = max_pool(x, pool_of(x.shape[2], stride_w, cfg.geometry))
+            if pool and cfg.geometry == "torch":  # flooring leaves half a window
+                x = zero_padding(x, widths[pool])
         lengths = widths["conv7"]
         x = jnp.squeeze(x, 1).swapaxes(0, 1)  # [b, 1, t, c] --> [t, b, c]
         x = BiLSTM(cfg.hidden, cfg.unroll, use_native, name="bi_lstm1")(x, lengths)

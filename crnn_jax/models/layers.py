@@ -42,6 +42,7 @@ class Convolution(nn.Module):
       use_native: whether `models.native` does it, or XLA.
       stride_w: of the max pool that follows, 0 for none.
       geometry: of the pool, see `pool_of`.
+      zero: whether the kernel starts as zeros: the end of a residual branch.
     """
 
     features: int
@@ -50,6 +51,7 @@ class Convolution(nn.Module):
     use_native: bool
     stride_w: int = 0
     geometry: str = "keras"
+    zero: bool = False
 
     @nn.compact
     def __call__(
@@ -74,9 +76,10 @@ class Convolution(nn.Module):
             kernel, panels, bias = (
                 self.get_variable("packed", name) for name in ("kernel", "panels", "bias")
             )
-            return native.packed_convolution(x, kernel, panels, bias, width, pool)
+            return native.packed_convolution(x, kernel, panels, bias, width, relu, pool)
         shape = (self.size, self.size, x.shape[-1], self.features)
-        kernel = self.param("kernel", nn.initializers.he_normal(), shape)
+        init = nn.initializers.zeros if self.zero else nn.initializers.he_normal()
+        kernel = self.param("kernel", init, shape)
         bias = jnp.zeros(self.features)
         if self.use_bias:
             bias = self.param("bias", nn.initializers.zeros, shape[-1:])

@@ -90,11 +90,12 @@ def packed_convolution(
     panels: jax.Array,
     bias: jax.Array,
     width: jax.Array,
+    relu: bool,
     pool: Pool | None,
 ) -> jax.Array:
-    """`convolution` with ReLU for reading, with `panels` from `pack_kernel`; CPU only."""
+    """`convolution` for reading, with `panels` from `pack_kernel`; CPU only."""
     padding = 1 if kernel.shape[0] == 3 else 0
-    return _convolve(x, kernel, bias, width, panels=panels, padding=padding, relu=True, pool=pool)
+    return _convolve(x, kernel, bias, width, panels=panels, padding=padding, relu=relu, pool=pool)
 
 
 def _convolve(x, kernel, bias, width, *, panels, padding, relu, pool):

@@ -115,16 +115,22 @@ def expected_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
         shapes[f"params/{name}/kernel"] = (before, after)
         shapes[f"params/{name}/bias"] = (after,)
 
+    def convolution(name: str, side: int, before: int, after: int, norm: str = "") -> None:
+        shapes[f"params/{name}/kernel"] = (side, side, before, after)
+        if norm:
+            for path in ("params/{}/scale", "params/{}/bias", "batch_stats/{}/mean"):
+                shapes[path.format(norm)] = (after,)
+            shapes[f"batch_stats/{norm}/var"] = (after,)
+        else:
+            shapes[f"params/{name}/bias"] = (after,)
+
     before = config.channels
     for i, filters in enumerate(config.filters):
-        side = 2 if i == CONVOLUTIONS - 1 else 3
-        shapes[f"params/conv{i + 1}/kernel"] = (side, side, before, filters)
-        if i in NORMALISED:
-            for path in ("params/{}/scale", "params/{}/bias", "batch_stats/{}/mean"):
-                shapes[path.format(f"bn{i + 1}")] = (filters,)
-            shapes[f"batch_stats/bn{i + 1}/var"] = (filters,)
-        else:
-            shapes[f"params/conv{i + 1}/bias"] = (filters,)
+        side, norm = 2 if i == CONVOLUTIONS - 1 else 3, f"bn{i + 1}" if i in NORMALISED else ""
+        convolution(f"conv{i + 1}", side, before, filters, norm)
+        if i + 1 in config.residual:
+            convolution(f"res{i + 1}a", 3, filters, filters, f"bn_res{i + 1}")
+            convolution(f"res{i + 1}b", 3, filters, filters)
         before = filters
     for layer in ("bi_lstm1", "bi_lstm2"):
         for direction in ("forward", "backward"):
@@ -147,10 +153,12 @@ def _check_values(model: LoadedModel) -> None:
 
     sizes = (config.num_classes, config.hidden, *config.filters)
     whole = all(type(n) is int and n > 0 for n in sizes) and len(config.filters) == CONVOLUTIONS
+    pairs = set(config.residual) <= set(range(1, CONVOLUTIONS))
     unroll = type(config.unroll) is int and 1 <= config.unroll <= MAX_UNROLL
     temperature = number(model.temperature) and model.temperature > 0
     for right, key, value, what in (
         (whole, "model", sizes, f"{CONVOLUTIONS} convolutions, their sizes whole numbers"),
+        (pairs, "model.residual", config.residual, f"some of 1 to {CONVOLUTIONS - 1}"),
         (config.geometry in GEOMETRIES, "model.geometry", config.geometry, str(GEOMETRIES)),
         (config.dtype in DTYPES, "model.dtype", config.dtype, " | ".join(DTYPES)),
         (unroll, "model.unroll", config.unroll, f"1 to {MAX_UNROLL}"),

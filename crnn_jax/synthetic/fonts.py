@@ -25,7 +25,7 @@ from PIL import ImageFont
 
 from crnn_jax.core.errors import UserError
 
-SUFFIXES = (".ttf", ".otf", ".ttc", ".otc")
+SUFFIXES = (".ttf", ".otf", ".ttc", ".otc", ".woff", ".woff2")
 SYSTEM_FOLDERS = {
     "linux": (
         *("/usr/share/fonts", "/usr/local/share/fonts", "/usr/share/texmf/fonts"),

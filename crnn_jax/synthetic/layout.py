@@ -121,10 +121,12 @@ def _set_line(
         column = atlas.column_of[symbol]
         left, above, _, _ = boxes[column]
         scale = 0.76 if small and not first else 1.0
-        top, tilt = -above * scale, 0.0
+        shift = tilt = 0.0
         if bounce:
-            top += rng.uniform(-bounce, bounce)
-            tilt = rng.normal(0.0, 6.0)
+            shift, tilt = rng.uniform(-bounce, bounce), rng.normal(0.0, 6.0)
+            if style.bounce_size:
+                scale *= math.exp(_clip(rng.normal(0.0, style.bounce_size), 0.35))
+        top = shift - above * scale
         letters.append(Placed(column, pen + left * scale, top, scale, tilt))
         pen += advances[column] * scale + tracking
         first = False

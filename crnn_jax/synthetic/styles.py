@@ -35,6 +35,8 @@ class Style:
     random_share: float = 0.07  # any characters of the table, in any case
     letters_length: tuple[int, int] = (1, 4)
     random_length: tuple[int, int] = (1, 8)
+    # above 1: words early in their list more often, for lists that begin with the commonest
+    early_power: float = 1.0
     # weight of words with 1, 2, 3 ... letters; the last holds for all longer ones
     length_weights: tuple[float, ...] = (1, 4, 10, 13, 13, 13, 12, 10, 8, 6, 4, 3, 2, 1, 0.6, 0.3)
     case_shares: Mapping[str, float] = field(
@@ -51,6 +53,7 @@ class Style:
     small_caps_share: float = 0.06  # of words in capitals: the first letter is larger
     bounce_share: float = 0.03  # letters jump off the line and tilt
     bounce: float = 0.12
+    bounce_size: float = 0.0  # standard deviation of the log of each letter's size
     stretch: Range = (-0.28, 0.25)  # log2 of the width of all letters
     bold_share: float = 0.20  # strokes thickened
     thin_share: float = 0.08  # strokes thinned

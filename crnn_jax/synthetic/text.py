@@ -144,7 +144,8 @@ class Texts:
         elif kind == "invented":
             text = self._invented(rng)
         else:
-            text = rng.pick(self._by_length[self._lengths[rng.index(self._length_sums)]])
+            words = self._by_length[self._lengths[rng.index(self._length_sums)]]
+            text = words[int(len(words) * rng.random() ** self.style.early_power)]
         text = self._cased(rng, text)
         if self._punctuation and rng.chance(self.style.punctuation_share):
             decorated = rng.pick(DECORATIONS).format(text)

@@ -11,7 +11,11 @@ from crnn_jax.core.errors import UserError
 
 # What `config.freeze` may name, and the modules it means.
 STAGES = {
-    "cnn": tuple(f"conv{i}" for i in range(1, 8)) + ("bn3", "bn5", "bn7"),
+    "cnn": tuple(
+        name.format(i)
+        for i in range(1, 8)
+        for name in ("conv{}", "bn{}", "res{}a", "bn_res{}", "res{}b")
+    ),
     "bi_lstm1": ("bi_lstm1", "projection"),
     "bi_lstm2": ("bi_lstm2",),
     "logits": ("logits",),

@@ -33,9 +33,12 @@ def cv2():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("geometry", "channels"), [("keras", 1), ("keras", 3), ("torch", 1)])
-def test_gives_our_logits_at_any_batch_and_width(runtime, tmp_path, geometry, channels):
-    model = our_model(geometry, channels)
+@pytest.mark.parametrize(
+    ("geometry", "channels", "residual"),
+    [("keras", 1, ()), ("keras", 3, (4, 6)), ("torch", 1, ())],
+)
+def test_gives_our_logits_at_any_batch_and_width(runtime, tmp_path, geometry, channels, residual):
+    model = our_model(geometry, channels, residual)
     assert export_onnx(model, tmp_path / "x.onnx") == [str(tmp_path / "x.onnx")]
     recognizer = Recognizer(*model)
     for count, width in ((1, 32), (3, 41), (1, 161)):

@@ -21,7 +21,8 @@ PADDED = 96  # one shape, or every example would compile
 @functools.cache
 def made(geometry, seed=1):
     """(model, variables): batch statistics are far from those of a fresh network."""
-    model = CRNN(get_model_config("crnn_tiny", num_classes=CLASSES, geometry=geometry))
+    sizes = {"num_classes": CLASSES, "residual": (4, 6)}
+    model = CRNN(get_model_config("crnn_tiny", geometry=geometry, **sizes))
     variables = init_variables(model, seed)
     rng = np.random.default_rng(seed)
     noise = jax.tree.map(lambda a: rng.normal(0, 0.1, a.shape).astype(np.float32), variables)

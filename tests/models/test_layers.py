@@ -1,5 +1,7 @@
 """Pooling, LSTM and batch norm against plain references; sizes of the named networks."""
 
+from functools import partial
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -13,14 +15,20 @@ from crnn_jax.models.config import VARIANTS, ModelConfig, get_model_config
 from crnn_jax.models.crnn import CRNN
 from crnn_jax.models.layers import MaskedBatchNorm, max_pool, pool_of
 from crnn_jax.models.lstm import BiLSTM, lstm_scan
-from crnn_jax.training.state import init_variables
+from crnn_jax.training.state import traced_init
 
 # Trained parameters and batch statistics: grey pictures, 36 characters and the blank.
-SIZES = {"crnn": 8_721_445, "crnn_small": 2_187_813, "crnn_tiny": 28_969}
+SIZES = {
+    "crnn": 8_721_445,
+    "crnn_small": 2_187_813,
+    "crnn_residual": 3_664_293,
+    "crnn_tiny": 28_969,
+}
 
 
 def _size(config):
-    return sum(leaf.size for leaf in jax.tree.leaves(init_variables(CRNN(config), 0)))
+    shapes = jax.eval_shape(partial(traced_init, CRNN(config)), jax.random.key(0))
+    return sum(leaf.size for leaf in jax.tree.leaves(shapes))
 
 
 @pytest.mark.parametrize("name", sorted(VARIANTS))
@@ -29,7 +37,9 @@ def test_number_of_parameters(name):
 
 
 def test_model_config_survives_a_round_trip_and_names_what_it_does_not_know():
-    config = get_model_config("crnn_small", num_classes=7, geometry="torch", mean=0.0, scale=255.0)
+    normal = {"mean": 0.0, "scale": 255.0}
+    config = get_model_config("crnn_residual", num_classes=7, geometry="torch", **normal)
+    assert config.name == "crnn_residual"
     image = Preprocessing(mean=0.0, scale=255.0).to_metadata()
     metadata = {"model": config.to_dict(), "preprocessing": image}
     assert ModelConfig.from_metadata(metadata) == config

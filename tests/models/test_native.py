@@ -131,9 +131,14 @@ def _pictures(batch=5, width=48):
 @needs_native
 @pytest.mark.parametrize("geometry", GEOMETRIES)
 def test_network_reads_and_learns_as_with_xla(geometry):
-    config = get_model_config("crnn_tiny", num_classes=CLASSES, geometry=geometry)
+    sizes = {"num_classes": CLASSES, "residual": (4, 6)}
+    config = get_model_config("crnn_tiny", geometry=geometry, **sizes)
     own, xla = (CRNN(config, convolution=c) for c in ("onednn", "xla"))
     variables = init_variables(xla, 0)
+    for i in config.residual:  # they begin as zeros
+        kernel = variables["params"][f"res{i}b"]["kernel"]
+        noise = np.random.default_rng(i).normal(0, 0.1, kernel.shape).astype(np.float32)
+        variables["params"][f"res{i}b"]["kernel"] = noise
     image, width = _pictures()
     expected = xla.apply(variables, image, width, train=False)
     _close(own.apply(variables, image, width, train=False), expected)

@@ -37,9 +37,11 @@ def random_weight(shape: tuple[int, ...], role: str, seed: int) -> np.ndarray:
     return (random.normal(0, 1, shape) * (2 / fan) ** 0.5).astype(np.float32)
 
 
-def our_model(geometry: str = "keras", channels: int = 1) -> tuple[dict[str, Any], dict[str, Any]]:
+def our_model(
+    geometry: str = "keras", channels: int = 1, residual: tuple[int, ...] = ()
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """(variables, metadata) of ours, what `open_model` gives."""
-    variables, config = tiny_variables(37, channels, geometry)
+    variables, config = tiny_variables(37, channels, geometry, residual)
     variables = copy.deepcopy(variables)
     for i, (name, stats) in enumerate(variables["batch_stats"].items()):
         size = stats["mean"].shape
@@ -47,6 +49,9 @@ def our_model(geometry: str = "keras", channels: int = 1) -> tuple[dict[str, Any
         stats["var"] = random_weight(size, "variance", i + 10)
         for j, role in enumerate(("scale", "bias")):
             variables["params"][name][role] = random_weight(size, role, 20 + 2 * i + j)
+    for i in residual:  # they begin as zeros
+        kernel = variables["params"][f"res{i}b"]["kernel"]
+        variables["params"][f"res{i}b"]["kernel"] = random_weight(kernel.shape, "kernel", 40 + i)
     variables["params"]["logits"]["kernel"] /= 20
     preprocessing = tiny_metadata()["preprocessing"] | {"channels": channels}
     metadata = tiny_metadata(geometry=geometry, preprocessing=preprocessing)

@@ -16,10 +16,19 @@ CHARSET = Charset.from_characters("0123456789abcdefghijklmnopqrstuvwxyz", ignore
 
 
 @functools.cache
-def tiny_variables(num_classes: int = 37, channels: int = 1, geometry: str = "keras") -> Any:
+def tiny_variables(
+    num_classes: int = 37,
+    channels: int = 1,
+    geometry: str = "keras",
+    residual: tuple[int, ...] = (),
+) -> Any:
     """Random parameters, the last layers' large: its texts differ from picture to picture."""
     config = get_model_config(
-        "crnn_tiny", num_classes=num_classes, channels=channels, geometry=geometry
+        "crnn_tiny",
+        num_classes=num_classes,
+        channels=channels,
+        geometry=geometry,
+        residual=residual,
     )
     image = np.zeros((1, 32, 32, channels), np.uint8)
     init = jax.jit(functools.partial(CRNN(config).init, train=False))
