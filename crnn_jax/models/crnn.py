@@ -64,7 +64,9 @@ class CRNN(nn.Module):
         use_native = native_library.wanted(self.convolution, cfg.dtype, self.axis_name)
         x = zero_padding(image.astype(dtype), width)
 
-        def normalised(convolve: Convolution, x: jax.Array, real: jax.Array, name: str):
+        def normalised(
+            convolve: Convolution, x: jax.Array, real: jax.Array, name: str
+        ) -> jax.Array:
             norm = MaskedBatchNorm(
                 convolve.features, cfg.bn_momentum, cfg.bn_epsilon, self.axis_name, use_native,
                 name=name,

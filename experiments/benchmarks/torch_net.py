@@ -37,6 +37,17 @@ class TorchCRNN(nn.Module):
         self.norms = nn.ModuleDict(
             {str(i): nn.BatchNorm2d(channels[i + 1], 1e-3, 0.01) for i in NORMALISED}
         )
+        self.pairs = nn.ModuleDict(
+            {
+                str(i): nn.Sequential(
+                    nn.Conv2d(channels[i], channels[i], 3, padding=1, bias=False),
+                    nn.BatchNorm2d(channels[i], 1e-3, 0.01),
+                    nn.ReLU(),
+                    nn.Conv2d(channels[i], channels[i], 3, padding=1),
+                )
+                for i in config.get("residual", ())
+            }
+        )
         hidden = config["hidden"]
         self.lstm1 = nn.LSTM(channels[-1], hidden, batch_first=True, bidirectional=True)
         self.lstm2 = nn.LSTM(2 * hidden, hidden, batch_first=True, bidirectional=True)
@@ -49,6 +60,8 @@ class TorchCRNN(nn.Module):
             if i in NORMALISED:
                 x = self.norms[str(i)](x)
             x = functional.relu(x)
+            if str(i + 1) in self.pairs:
+                x = functional.relu(x + self.pairs[str(i + 1)](x))
             if i in POOLED:
                 # TensorFlow's SAME: one column more on the right where the window leaves the edge.
                 # Behind a ReLU zero is as good as -inf.
@@ -64,13 +77,17 @@ class TorchCRNN(nn.Module):
         """Copies the weights of our network."""
         params, stats = variables["params"], variables["batch_stats"]
         with torch.no_grad():
-            for i, convolution in enumerate(self.convolutions, 1):
-                kernel = np.asarray(params[f"conv{i}"]["kernel"])
+            convolutions = {f"conv{i}": c for i, c in enumerate(self.convolutions, 1)}
+            norms = {f"bn{int(i) + 1}": norm for i, norm in self.norms.items()}
+            for i, pair in self.pairs.items():
+                convolutions |= {f"res{i}a": pair[0], f"res{i}b": pair[3]}
+                norms[f"bn_res{i}"] = pair[1]
+            for name, convolution in convolutions.items():
+                kernel = np.asarray(params[name]["kernel"])
                 _copy(convolution.weight, kernel.transpose(3, 2, 0, 1))
                 if convolution.bias is not None:
-                    _copy(convolution.bias, params[f"conv{i}"]["bias"])
-            for key, norm in self.norms.items():
-                name = f"bn{int(key) + 1}"
+                    _copy(convolution.bias, params[name]["bias"])
+            for name, norm in norms.items():
                 _copy(norm.weight, params[name]["scale"])
                 _copy(norm.bias, params[name]["bias"])
                 _copy(norm.running_mean, stats[name]["mean"])
