@@ -219,7 +219,8 @@ def find_temperature(
     """The temperature at which confidences tell best which readings are right.
 
     A network trained to the end is too sure of itself; dividing its logits by a temperature above
-    1 makes it less so and changes no text (C. Guo et al., ICML 2017, section 4.2).
+    1 makes it less so and changes no text (C. Guo et al., ICML 2017, section 4.2), but maybe which
+    of an image's views is taken: with them each temperature is tried on its own choice.
     """
     log_probs, right = [], []
     for source in sources:

@@ -63,7 +63,10 @@ def test_the_temperature_that_made_the_labels_is_found(recognizer, source, name)
         assert after["calibration_error"] < before["calibration_error"]
 
 
-def test_with_views_the_temperature_is_that_of_the_most_probable_one(recognizer, tmp_path):
+def test_with_views_the_temperature_is_that_of_the_most_probable_one(
+    recognizer, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("crnn_jax.reading.evaluator.AT_ONCE", 50)
     source = make_source(tmp_path, recognizer, blocks(80), views=True)
     reader = Recognizer(tiny_variables()[0], tiny_metadata(temperature=5.0, views=True))
     assert find_temperature(reader, [source]) == pytest.approx(0.4, rel=0.3)
@@ -71,7 +74,8 @@ def test_with_views_the_temperature_is_that_of_the_most_probable_one(recognizer,
     assert find_temperature(reader, [source]) > 0.6
 
 
-def test_narrow_images_are_read_as_the_recognizer_reads_them(recognizer, tmp_path):
+def test_narrow_images_are_read_as_the_recognizer_reads_them(recognizer, tmp_path, monkeypatch):
+    monkeypatch.setattr("crnn_jax.reading.evaluator.AT_ONCE", 3)
     images = noise_pictures(12, seed=2)
     source = make_source(tmp_path, recognizer, images, views=False)
     plain = evaluate_source(recognizer, source)

@@ -165,7 +165,7 @@ def test_the_most_probable_view_is_taken(recognizer, images, readings):
         assert reading.to_json()["angle"] == view.angle
 
 
-def test_the_company_plays_no_part(recognizer, images, readings):
+def test_the_company_plays_no_part(recognizer, images, readings, monkeypatch):
     for image, reading in zip(images, readings, strict=True):
         assert_same(recognizer.read(image)[0], reading)
     order = np.random.default_rng(0).permutation(len(images))
@@ -173,6 +173,9 @@ def test_the_company_plays_no_part(recognizer, images, readings):
     others = recognizer.read([*(images[i] for i in order), wide])
     for i, reading in zip(order, others, strict=False):
         assert_same(reading, readings[i])
+    monkeypatch.setattr("crnn_jax.reading.recognizer.AT_ONCE", 3)
+    for reading, again in zip(readings, recognizer.read(images), strict=True):
+        assert_same(again, reading)
 
 
 def test_off_unless_the_model_states_it_or_the_caller_asks(images, readings, rows):
