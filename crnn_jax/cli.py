@@ -75,6 +75,12 @@ class Parser(argparse.ArgumentParser):
         self.add_argument("--lm_weight", type=float, help="of its log-probabilities")
         self.add_argument("--length_bonus", type=float, help="nats a character, with --lm")
 
+    def add_views(self) -> None:
+        """Adds the flags that say whether narrow pictures are read in several views."""
+        about = "read narrow pictures in several views (default: as the model file says)"
+        self.add_argument("--views", action="store_true", default=None, help=about)
+        self.add_argument("--no_views", dest="views", action="store_false", help="or do not")
+
     def add_settled(self, *names: str, answer: str = "the model file holds it") -> None:
         """Accepts a flag of CRNN.tf2 that is not needed any more, and its value; says why."""
 

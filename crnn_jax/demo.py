@@ -29,6 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("-i", "--images", nargs="+", default=[], help="the same, by a flag")
     parser.add_model()
     parser.add_decoder(default="both")
+    parser.add_views()
     parser.add_argument("--json", action="store_true", help="JSON lines")
     parser.add_argument("-o", "--output", help="write there instead of stdout")
     about = "write the last texts as an annotation file too, PATH TAB TEXT"
@@ -63,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             warnings.showwarning = lambda message, *_, **__: _say(f"warning: {message}")
             for start in range(0, len(paths), AT_ONCE):
                 some = paths[start : start + AT_ONCE]
-                readings = recognizer.read(some, decoder, errors="return")
+                readings = recognizer.read(some, decoder, "return", args.views)
                 for path, reading in zip(some, readings, strict=True):
                     if labels is not None:
                         labels.add(path, reading)

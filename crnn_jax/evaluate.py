@@ -43,8 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     if args.report:
         html_report.require_libraries()
-    same = {k: getattr(args, k) for k in ("decoder", "batch_size", "format", "images", "split")}
-    same["options"] = cli.decoder_options(args)
+    shared = ("decoder", "batch_size", "format", "images", "split", "views")
+    same = {k: getattr(args, k) for k in shared} | {"options": cli.decoder_options(args)}
     evaluator = Evaluator.open(args.model, args.annotation, **same)
     other: Any = None
     if args.compare and output.predictions_file(args.compare[0]) is not None:
@@ -84,6 +84,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     about = "as data.split in training ('10%%', '0/5'): only what that keeps for validation"
     parser.add_argument("--split", default="", help=about)
     parser.add_decoder(default="greedy")
+    parser.add_views()
     about = "pictures at once (64)"
     parser.add_argument("-b", "--batch_size", type=cli.number(1), default=64, help=about)
     parser.add_argument("--json", action="store_true", help="JSON lines instead of a table")

@@ -10,7 +10,7 @@ from PIL import Image
 from crnn_jax import demo
 from crnn_jax.data.files import FileSource
 from crnn_jax.reading.recognizer import Recognizer
-from tests.testdata.tiny_model import noise_pictures
+from tests.testdata.tiny_model import noise_pictures, write_tiny_model
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -60,6 +60,27 @@ def test_json_lines_in_a_file(call, folder, model, tmp_path):
     first, _ = map(json.loads, call(*words)[1])  # a flag between images; both decoders
     assert (first["decoder"], first["greedy"]) == ("beam", reading.text)
     assert len(first["alternatives"]) == 2
+
+
+def test_views_as_the_model_states_or_the_flags_say(call, folder, model, tmp_path):
+    stated = write_tiny_model(tmp_path / "views.safetensors", views=True)
+    paths = [str(folder / name) for name in ("a.jpg", "b.png", "c.PNG")]
+    words = (folder, "--decoder", "greedy", "--json")
+    reader = Recognizer.load(model)
+    wanted = [
+        [reading.to_json() for reading in reader.read(paths, views=views)]
+        for views in (False, True)
+    ]
+    assert wanted[0] != wanted[1]
+    for name, flags, views in (
+        (model, (), False),
+        (model, ("--views",), True),
+        (stated, (), True),
+        (stated, ("--no-views",), False),
+    ):
+        found = list(map(json.loads, call(*words, "-m", name, *flags)[1]))
+        for record, want in zip(found, wanted[views], strict=True):
+            assert (record["text"], record["angle"]) == (want["text"], want["angle"])
 
 
 def test_the_rest_is_read_beside_bad_pictures(call, folder, model, tmp_path):

@@ -10,6 +10,7 @@ from crnn_jax import evaluate
 from crnn_jax.core.charset import Charset
 from crnn_jax.data.files import FileSource
 from crnn_jax.reading.recognizer import Recognizer
+from crnn_jax.scoring.output import read_predictions
 from tests.testdata.stores import copied
 from tests.testdata.tiny_model import CHARSET, noise_pictures, write_tiny_model
 
@@ -102,6 +103,25 @@ def test_calibration_is_stored_in_a_model(call, data, model, tmp_path):
     (again,) = map(json.loads, call(*words, "-m", calibrated)[1])
     for name in ("accuracy", "calibration_error", "coverage_at_99"):
         assert again[name] == pytest.approx(after[name], rel=1e-4)
+
+
+def test_each_model_of_two_has_its_own_views_unless_the_flags_say(call, data, model, tmp_path):
+    stated = write_tiny_model(tmp_path / "views.safetensors", views=True)
+    reader = Recognizer.load(model)
+    paths = [data / f"{i}.png" for i in range(7)]
+    plain, views = ([r.text for r in reader.read(paths, views=v)] for v in (False, True))
+    assert plain != views
+    words = ("-a", data / "all.txt", "-m", stated, "--compare", model, "-o", tmp_path / "both")
+    for flags, a, b in (((), views, plain), (("--no-views",), plain, plain)):
+        assert call(*words, *flags)[0] == 0
+        for name, texts in (("predictions", a), ("predictions_b", b)):
+            rows = read_predictions(str(tmp_path / "both" / f"{name}.tsv")).rows
+            assert [row.text for row in rows] == [*texts, None, None]
+    calibrated = tmp_path / "calibrated.safetensors"
+    for flags, stays in (((), False), (("--views",), True)):
+        call("-a", data / "all.txt", "-m", model, "--calibrate", calibrated, *flags)
+        assert Recognizer.load(calibrated).views == stays
+        calibrated.unlink()
 
 
 def test_a_folder_of_results(call, data, model, tmp_path):

@@ -116,7 +116,8 @@ def save_h5(keras_model: "keras.Model", path: str | os.PathLike[str]) -> None:
 def from_keras(keras_model: "keras.Model", metadata: dict[str, Any]) -> Model:
     """The model of a Keras model with the layers of `to_keras`, fine-tuned perhaps.
 
-    `metadata` is of the model that it was made from: characters and preprocessing stay.
+    `metadata` is of the model that it was made from: characters and preprocessing stay. That it
+    is read in several views does not: what was fine-tuned is to be measured before.
     """
     name = "the Keras model"
     layers: Layers = {}
@@ -130,5 +131,6 @@ def from_keras(keras_model: "keras.Model", metadata: dict[str, Any]) -> Model:
     network = Network("keras", layers, old.geometry, epsilon, old.mean, old.scale)
     variables, config = assemble(network, name)
     metadata = metadata | {"model": config.to_dict() | {"bn_momentum": old.bn_momentum}}
+    metadata.pop("views", None)
     LoadedModel.of(variables, metadata, name)
     return variables, metadata

@@ -1,5 +1,7 @@
 """Checks that an exported file reads what the model reads: by its own runtime, on real images.
 
+Where the model is read in several views, the plain one is compared: a graph has no others.
+
 sources = open_sources(model, ['test.txt'], annotation_format='auto')
 report = verify(model, plan, sources)
 report.passed, report.text()

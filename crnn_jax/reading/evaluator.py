@@ -25,8 +25,9 @@ from crnn_jax.data.source import resized_widths
 from crnn_jax.decoding.greedy import sequence_log_prob
 from crnn_jax.reading.decoder import Decoder, open_decoder
 from crnn_jax.reading.loaded_model import open_model
-from crnn_jax.reading.pictures import PhotoWarning
-from crnn_jax.reading.recognizer import GREEDY, Reading, Recognizer
+from crnn_jax.reading.pictures import PhotoWarning, plan_batches, prepare_views
+from crnn_jax.reading.recognizer import AT_ONCE, GREEDY, Reading, Recognizer
+from crnn_jax.reading.views import SURE, is_narrow
 from crnn_jax.scoring.calibration import best_temperature
 from crnn_jax.scoring.compare import Comparison
 from crnn_jax.scoring.evaluation import EvaluationResult, Row, evaluate_batches
@@ -54,14 +55,18 @@ class Evaluator:
         decoder: str = "greedy",
         options: Mapping[str, Any] | None = None,
         batch_size: int = BATCH_SIZE,
+        views: bool | None = None,
         **opening: Any,
     ) -> "Evaluator":
         """Opens a model (None: the one that ships) and the files and words for its characters.
 
-        The options are those of `open_decoder`, opening is that of `open_annotation`.
+        The options are those of `open_decoder`, opening is that of `open_annotation`; views None:
+        as the model states.
         """
         Decoder(decoder)  # tells a wrong name
         recognizer = Recognizer.load(model)
+        if views is not None:
+            recognizer.views = views
         sources = [open_annotation(recognizer, path, **opening) for path in annotations]
         name = "beam" if decoder == "both" else decoder
         decoders = [open_decoder(recognizer.charset, name, **options or {})]
@@ -85,7 +90,7 @@ class Evaluator:
             raise UserError(f"{path}: another file is there already; {model} is to be written")
         found = find_temperature(self.recognizer, self.sources, self.decoders[-1], self.batch_size)
         self.recognizer.temperature = found
-        save_calibrated(model, path, found)
+        save_calibrated(model, path, found, self.recognizer.views)
         return found
 
     def report(
@@ -106,9 +111,7 @@ class Evaluator:
         # An evaluation keeps no alignments: the mistakes shown are read once more.
         chosen = choose(mistakes(result.rows))
         rows = [mistake.row for mistake in chosen if mistake.row.text is not None]
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", PhotoWarning)
-            readings = self.recognizer.read(map(image_of, rows), self.decoders[-1], "return")
+        readings = _read(self.recognizer, map(image_of, rows), self.decoders[-1])
         # An image may have changed since, or an equal score fallen the other way: the report
         # shows what was counted, without an alignment of something else.
         characters = {
@@ -143,9 +146,45 @@ def evaluate_source(
     plan, stream = read_batches(recognizer, source, batch_size)
     predict = functools.partial(recognizer.predict, decoder=decoder)
     result = evaluate_batches(predict, stream, source, recognizer.charset)
+    if recognizer.views:
+        result = read_narrow_again(result, recognizer, source, decoder)
     result.note_reasons(source.name, plan.reasons.counts)
     result.note_aspects(source.name, source.sizes(np.arange(len(source))))
     return result
+
+
+def read_narrow_again(
+    result: EvaluationResult, recognizer: Recognizer, source: Any, decoder: Decoder
+) -> EvaluationResult:
+    """The result with `Recognizer.read`'s readings of narrow images where the first is not sure."""
+    unsure = [row for row in result.rows if row.text is not None and row.confidence < SURE]
+    narrow = set(narrow_ids(source))
+    unsure = [row for row in unsure if row.id in narrow]
+    again = {}
+    for start in range(0, len(unsure), AT_ONCE):  # their files' bytes may be held
+        rows = unsure[start : start + AT_ONCE]
+        images = [source.content(row.id) for row in rows]
+        for row, reading in zip(rows, _read(recognizer, images, decoder, views=True), strict=True):
+            if isinstance(reading, Reading):  # else the file has changed since
+                confidence = min(reading.confidence, 1.0)
+                again[row.id] = row._replace(text=reading.text, confidence=confidence)
+    counted = EvaluationResult()
+    for row in result.rows:
+        counted.add(again.get(row.id, row))
+    return counted
+
+
+def narrow_ids(source: Any) -> list[int]:
+    """The samples that have views."""
+    sizes = source.sizes(np.arange(len(source))).tolist()
+    return [i for i, (height, width) in enumerate(sizes) if height > 0 and is_narrow(height, width)]
+
+
+def _read(recognizer: Recognizer, images: Any, decoder: Decoder, **options: Any) -> list[Any]:
+    """Reads images that have been read before: nothing is said of them again."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", PhotoWarning)
+        return recognizer.read(images, decoder, "return", **options)
 
 
 def read_batches(
@@ -180,25 +219,61 @@ def find_temperature(
     """The temperature at which confidences tell best which readings are right.
 
     A network trained to the end is too sure of itself; dividing its logits by a temperature above
-    1 makes it less so and changes no text (C. Guo et al., ICML 2017, section 4.2).
+    1 makes it less so and changes no text (C. Guo et al., ICML 2017, section 4.2), but maybe which
+    of an image's views is taken: with them each temperature is tried on its own choice.
     """
-    blank_id = recognizer.charset.blank_id
     log_probs, right = [], []
     for source in sources:
+        found: dict[int, tuple[np.ndarray, np.ndarray]] = {}
         for batch in read_batches(recognizer, source, batch_size)[1]:
-            logits, lengths = recognizer.emitted(batch)
-            decoded = decoder.decode(logits, lengths, 1.0, blank_id=blank_id)
-            ids, id_lengths = decoded.ids[:, 0], decoded.id_lengths[:, 0]
-            tried = np.asarray(_tried(logits, lengths, ids, id_lengths, blank_id=blank_id))
             failed = dict(batch["failed"])
-            for i, sample in enumerate(int(s) for s in batch["id"]):
+            tried = _tried_texts(recognizer, batch, decoder)
+            for sample, (log_prob, text) in zip(batch["id"].tolist(), tried, strict=True):
                 if sample >= 0 and sample not in failed:
-                    text = recognizer.charset.decode(ids[i, : id_lengths[i]])
-                    log_probs.append(tried[:, i])
-                    right.append(text == source.text(sample))
+                    found[sample] = log_prob, np.full(log_prob.shape, text == source.text(sample))
+        if recognizer.views:
+            _try_views(recognizer, source, decoder, found)
+        log_probs += [log_prob for log_prob, _ in found.values()]
+        right += [right for _, right in found.values()]
     if not right:
         raise UserError("no picture to calibrate on")
-    return best_temperature(TEMPERATURES, np.stack(log_probs), np.array(right))[0]
+    return best_temperature(TEMPERATURES, np.stack(log_probs), np.stack(right))[0]
+
+
+def _try_views(
+    recognizer: Recognizer, source: Any, decoder: Decoder, found: dict[int, Any]
+) -> None:
+    """Where a narrow image's reading is not sure, at a temperature, its best view's takes over."""
+    narrow = [i for i in narrow_ids(source) if i in found]
+    for start in range(0, len(narrow), AT_ONCE):
+        some = narrow[start : start + AT_ONCE]
+        unsure = {i: found[i][0] < np.log(SURE) for i in some}
+        views = prepare_views([source.content(i) for i in some], recognizer.preprocessing)
+        places = [i for i, of_one in zip(some, views, strict=True) for _ in of_one]
+        images = [prepared.image for of_one in views for prepared in of_one]
+        for plan in plan_batches([x.shape[1] for x in images], recognizer.preprocessing.width):
+            tried = _tried_texts(recognizer, plan.arrays(images), decoder)
+            for place, (log_prob, text) in zip(plan.indices, tried, strict=False):
+                i = places[place]
+                before, right = found[i]
+                better = unsure[i] & (log_prob > before)
+                found[i] = (
+                    np.where(better, log_prob, before),
+                    np.where(better, text == source.text(i), right),
+                )
+
+
+def _tried_texts(
+    recognizer: Recognizer, batch: Any, decoder: Decoder
+) -> list[tuple[np.ndarray, str]]:
+    """Each row's log p(text | image) at TEMPERATURES, float32 [g], and text."""
+    blank_id = recognizer.charset.blank_id
+    logits, lengths = recognizer.emitted(batch)
+    decoded = decoder.decode(logits, lengths, 1.0, blank_id=blank_id)
+    ids, id_lengths = decoded.ids[:, 0], decoded.id_lengths[:, 0]
+    tried = np.asarray(_tried(logits, lengths, ids, id_lengths, blank_id=blank_id))
+    texts = [recognizer.charset.decode(row[:n]) for row, n in zip(ids, id_lengths, strict=True)]
+    return list(zip(tried.T, texts, strict=True))
 
 
 @functools.partial(jax.jit, static_argnames=("blank_id",))
@@ -214,11 +289,15 @@ def _tried(
 
 
 def save_calibrated(
-    model: str | os.PathLike[str], path: str | os.PathLike[str], temperature: float
+    model: str | os.PathLike[str], path: str | os.PathLike[str], temperature: float, views: bool
 ) -> None:
-    """Writes a model (file or workdir) anew, parameters in float16 still so, maybe in place."""
+    """Writes a model (file or workdir) anew, parameters in float16 still so, maybe in place.
+
+    It states the views, with or without, for which its temperature is.
+    """
     variables, metadata = open_model(model)
     half = False
     if not os.path.isdir(model):
         half = any(array.dtype == np.float16 for array in read_safetensors(model)[0].values())
-    save_model(path, variables, metadata | {"temperature": temperature}, float16=half)
+    metadata = metadata | {"temperature": temperature, "views": views}
+    save_model(path, variables, metadata, float16=half)

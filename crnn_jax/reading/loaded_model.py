@@ -62,6 +62,7 @@ class LoadedModel:
     preprocessing: Preprocessing
     temperature: float  # of confidences, above 0
     emits_unknown: bool  # characters outside the table were trained as `<UNK>`
+    views: bool  # narrow images are read in several views, see `reading.views`
 
     @classmethod
     def open(cls, path: str | os.PathLike[str] | None = None) -> "LoadedModel":
@@ -84,6 +85,7 @@ class LoadedModel:
                 Preprocessing.from_metadata(metadata["preprocessing"]),
                 metadata.get("temperature", 1.0),
                 metadata.get("emit_unknown", False),
+                metadata.get("views", False),
             )
             _check_values(model)
             _check_weights(variables, model.config)
@@ -168,6 +170,7 @@ def _check_values(model: LoadedModel) -> None:
         (image.height == HEIGHT, "preprocessing.height", image.height, f"{HEIGHT} pixels"),
         (temperature, "temperature", model.temperature, "a finite number above 0"),
         (type(model.emits_unknown) is bool, "emit_unknown", model.emits_unknown, "true or false"),
+        (type(model.views) is bool, "views", model.views, "true or false"),
     ):
         if not right:
             raise UserError(f"{key}={repr(value)[:60]}: must be {what}")

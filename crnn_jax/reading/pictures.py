@@ -5,17 +5,19 @@ nothing. Images are taken from the widest to the narrowest; widths are rounded u
 rows to powers of two.
 """
 
+import dataclasses
 import os
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from crnn_jax.core.images import ImageSource, UnreadableImage, decode_image
 from crnn_jax.core.preprocessing import Preprocessing
+from crnn_jax.reading.views import LEAST_ASPECT, View, as_given, views_of
 
 PHOTO = 1000  # pixels of the shorter side from which a picture can hardly be one word or line
 MAX_THREADS = 4  # an image may take 150 MB while it is decoded
@@ -31,21 +33,50 @@ class PhotoWarning(UserWarning):
 
 
 class Prepared(NamedTuple):
-    """An image as the network takes it, uint8 [h w c], and its width in pixels as given."""
+    """An image as the network takes it, uint8 [h w c], and the view of the given one it shows."""
 
     image: np.ndarray
-    given_width: int
+    view: View
 
 
 def prepare_all(
     sources: Sequence[ImageSource], preprocessing: Preprocessing
 ) -> list[Prepared | UnreadableImage]:
     """Decodes and resizes; what cannot be read stands in its place as the error it raised."""
+    return _in_threads(lambda source: _prepare(source, preprocessing), sources)
+
+
+def prepare_views(
+    sources: Sequence[ImageSource], preprocessing: Preprocessing
+) -> list[list[Prepared]]:
+    """Each image in the views it has beside what `prepare_all` gives; none if it is unreadable."""
+    return _in_threads(lambda source: _prepare_views(source, preprocessing), sources)
+
+
+def _in_threads(prepare: Callable[[ImageSource], Any], sources: Sequence[ImageSource]) -> list[Any]:
     if len(sources) < WORTH_THREADS:
-        return [_prepare(source, preprocessing) for source in sources]
+        return [prepare(source) for source in sources]
     # Pillow decodes and resizes outside of Python's lock.
     with ThreadPoolExecutor(min(MAX_THREADS, os.cpu_count() or 1)) as pool:
-        return list(pool.map(lambda source: _prepare(source, preprocessing), sources))
+        return list(pool.map(prepare, sources))
+
+
+def _prepare_views(source: ImageSource, preprocessing: Preprocessing) -> list[Prepared]:
+    try:
+        decoded = decode_image(source, preprocessing.channels)
+    except UnreadableImage:
+        return []
+    least = min(round(LEAST_ASPECT * preprocessing.height), preprocessing.max_width)
+    wide = dataclasses.replace(preprocessing, min_width=max(preprocessing.min_width, least))
+    found = []
+    for view in views_of(*decoded.shape[:2]):
+        pixels = view.render(decoded)
+        resized = [rule.resize(pixels) for rule in (preprocessing, wide)]
+        if resized[0].shape == resized[1].shape:
+            resized.pop()
+        # What `prepare_all` gives is the image as it is.
+        found += [Prepared(image, view) for image in resized[0 if view.angle else 1 :]]
+    return found
 
 
 def _prepare(source: ImageSource, preprocessing: Preprocessing) -> Prepared | UnreadableImage:
@@ -62,7 +93,7 @@ def _prepare(source: ImageSource, preprocessing: Preprocessing) -> Prepared | Un
             PhotoWarning,
             stacklevel=2,
         )
-    return Prepared(preprocessing.resize(decoded), width)
+    return Prepared(preprocessing.resize(decoded), as_given(height, width))
 
 
 def list_images(named: str) -> list[str]:
@@ -90,6 +121,16 @@ class BatchPlan(NamedTuple):
     indices: tuple[int, ...]
     rows: int
     width: int
+
+    def arrays(self, images: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+        """`image` uint8 [rows h width c], 0 in padding, and `width` int32 [rows] of the list."""
+        height, _, channels = images[0].shape
+        batch = np.zeros((self.rows, height, self.width, channels), np.uint8)
+        width = np.zeros(self.rows, np.int32)
+        for row, index in enumerate(self.indices):
+            width[row] = images[index].shape[1]
+            batch[row, :, : width[row]] = images[index]
+        return {"image": batch, "width": width}
 
 
 def padded_width(width: int) -> int:

@@ -25,8 +25,17 @@ from crnn_jax.decoding.greedy import emittable, greedy_decode, sequence_log_prob
 from crnn_jax.models.crnn import CRNN, prepare
 from crnn_jax.reading.decoder import Decoded, Decoder, open_decoder
 from crnn_jax.reading.loaded_model import SHIPPED, LoadedModel, open_model
-from crnn_jax.reading.pictures import BatchPlan, Prepared, as_list, plan_batches, prepare_all
+from crnn_jax.reading.pictures import (
+    BatchPlan,
+    Prepared,
+    as_list,
+    plan_batches,
+    prepare_all,
+    prepare_views,
+)
+from crnn_jax.reading.views import LEAST_GAIN, SURE, is_narrow
 
+AT_ONCE = 256  # images whose views are held at a time
 GREEDY = Decoder("greedy")
 
 
@@ -50,6 +59,7 @@ class Reading:
     alternatives: tuple[tuple[str, float], ...] = ()  # (text, log p) of others, best first
     decoder: str = "greedy"  # or 'beam', what gave the text
     greedy: str | None = None  # greedy decoding's text, where both were asked for
+    angle: float = 0.0  # degrees, counter-clockwise, by which the image was turned to be read
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values; numbers are rounded to what they are good for."""
@@ -57,6 +67,7 @@ class Reading:
             "text": self.text,
             "confidence": self.confidence,
             "decoder": self.decoder,
+            "angle": self.angle,
         }
         if self.greedy is not None:
             record["greedy"] = self.greedy
@@ -75,7 +86,8 @@ class Reading:
 class Recognizer:
     """A network, its characters and its preprocessing, ready to read.
 
-    Attributes are `LoadedModel`'s; confidences are those of logits / temperature.
+    Attributes are `LoadedModel`'s; confidences are those of logits / temperature. With `views`
+    narrow images are read in several views unless `read` is told otherwise.
     """
 
     def __init__(self, variables: dict[str, Any], metadata: dict[str, Any], name: str = "model"):
@@ -86,6 +98,7 @@ class Recognizer:
         self.charset = model.charset
         self.preprocessing = model.preprocessing
         self.temperature = model.temperature
+        self.views = model.views
         self.emits_unknown = model.emits_unknown
         network = CRNN(self.config)
         self._variables = prepare(network, jax.device_put(variables))
@@ -105,6 +118,7 @@ class Recognizer:
         images: ImageSource | Iterable[ImageSource],
         decoder: str | Decoder = "greedy",
         errors: Literal["raise", "return"] = "raise",
+        views: bool | None = None,
         **options: Any,
     ) -> list[Any]:
         """Reads images of one word or text line each.
@@ -116,6 +130,8 @@ class Recognizer:
                 a `Decoder`: worth it where a lexicon or language model is used more than once.
             errors: of images that cannot be read: 'raise' the first (a UserError), or 'return'
                 it (an `UnreadableImage`) in its place.
+            views: whether narrow images of which the first reading is not sure are read in
+                several views, and the most probable text is taken; None: as `self.views`.
             **options: as `decoder.open_decoder` takes them.
 
         Returns:
@@ -125,18 +141,32 @@ class Recognizer:
             decoder = open_decoder(self.charset, decoder, **options)
         elif options:
             raise ValueError(f"a decoder as it is takes no {', '.join(options)}")
-        answers: list[Any] = prepare_all(as_list(images), self.preprocessing)
+        sources = as_list(images)
+        answers: list[Any] = prepare_all(sources, self.preprocessing)
         for index, prepared in enumerate(answers):
             if isinstance(prepared, UnreadableImage) and errors == "raise":
                 raise UserError(f"picture {index}: {prepared}") from prepared
         readable = [i for i, p in enumerate(answers) if isinstance(p, Prepared)]
-        some = [answers[i] for i in readable]
-        for plan, decoded in self._run(some, decoder):
-            for place, reading in zip(
-                plan.indices, self._readings(plan, decoded, some, decoder), strict=True
-            ):
-                answers[readable[place]] = reading
+        narrow = [i for i in readable if is_narrow(*answers[i].view.size[::-1])]
+        plain = self._read_prepared([answers[i] for i in readable], decoder)
+        for i, reading in zip(readable, plain, strict=True):
+            answers[i] = reading
+        if self.views if views is None else views:
+            unsure = [i for i in narrow if answers[i].confidence < SURE]
+            for start in range(0, len(unsure), AT_ONCE):
+                self._read_views(sources, unsure[start : start + AT_ONCE], answers, decoder)
         return answers
+
+    def _read_views(
+        self, sources: Sequence[ImageSource], some: Sequence[int], answers: Any, decoder: Decoder
+    ) -> None:
+        """Puts the most probable reading of the views of some images in their place."""
+        views = prepare_views([sources[i] for i in some], self.preprocessing)
+        places = [i for i, of_one in zip(some, views, strict=True) for _ in of_one]
+        readings = self._read_prepared(list(itertools.chain(*views)), decoder)
+        for i, reading in zip(places, readings, strict=True):
+            if reading.confidence > answers[i].confidence * (1 + LEAST_GAIN):
+                answers[i] = reading
 
     def logits(self, images: np.ndarray) -> np.ndarray:
         """The network's output float32 [b t k] of images uint8 [b h w c], resized, not padded."""
@@ -147,7 +177,7 @@ class Recognizer:
 
     def predict(self, batch: Any, decoder: Decoder = GREEDY) -> tuple[Any, Any, Any]:
         """Reads a batch of the data loaders: the first three of a `Prediction`."""
-        started = self._start(batch["image"], batch["width"], decoder)
+        started = self._start(batch, decoder)
         if decoder.name == "greedy":  # not waited for
             return started["ids"], started["id_lengths"], started["log_prob"]
         decoded = self._finish(started, decoder)
@@ -157,11 +187,11 @@ class Recognizer:
         """What every decoder works on: logits float32 [b t k] without `<UNK>`, and frames [b]."""
         return self._emit(self._variables, batch["image"], batch["width"])
 
-    def _start(self, image: np.ndarray, width: np.ndarray, decoder: Decoder) -> Any:
+    def _start(self, batch: Any, decoder: Decoder) -> Any:
         """Sends a batch to the device; `_finish` waits for the answer."""
         if decoder.name == "greedy":
-            return self._read(self._variables, image, width, self.temperature)
-        return self._emit(self._variables, image, width)
+            return self._read(self._variables, batch["image"], batch["width"], self.temperature)
+        return self.emitted(batch)
 
     def _finish(self, started: Any, decoder: Decoder) -> Decoded:
         if decoder.name == "greedy":
@@ -176,25 +206,24 @@ class Recognizer:
             raise UserError(f"{self.name}: its scores are not numbers; its weights are damaged")
         return decoded
 
-    def _run(
-        self, images: Sequence[Prepared], decoder: Decoder
-    ) -> Iterator[tuple[BatchPlan, Decoded]]:
-        """Sends batches to the device, each before the answer to the one before is waited for."""
-        widths = [prepared.image.shape[1] for prepared in images]
-        height, channels = self.preprocessing.height, self.preprocessing.channels
+    def _read_prepared(self, images: Sequence[Prepared], decoder: Decoder) -> list[Reading]:
+        """One reading an image, in the order given.
+
+        Each batch is sent to the device before the answer to the one before is waited for.
+        """
+        arrays = [prepared.image for prepared in images]
+        widths = [array.shape[1] for array in arrays]
 
         def started() -> Iterator[Any]:
             for plan in plan_batches(widths, self.preprocessing.width):
-                batch = np.zeros((plan.rows, height, plan.width, channels), np.uint8)
-                width = np.zeros(plan.rows, np.int32)
-                for row, index in enumerate(plan.indices):
-                    width[row] = widths[index]
-                    batch[row, :, : width[row]] = images[index].image
-                yield plan, self._start(batch, width, decoder)
+                yield plan, self._start(plan.arrays(arrays), decoder)
             yield None
 
+        found: dict[int, Reading] = {}
         for (plan, answer), _ in itertools.pairwise(started()):
-            yield plan, self._finish(answer, decoder)
+            readings = self._readings(plan, self._finish(answer, decoder), images, decoder)
+            found.update(zip(plan.indices, readings, strict=True))
+        return [found[i] for i in range(len(images))]
 
     def _readings(
         self, plan: BatchPlan, decoded: Decoded, images: Sequence[Prepared], decoder: Decoder
@@ -207,9 +236,10 @@ class Recognizer:
         for row, index in enumerate(plan.indices):
             n = int(id_lengths[row])
             first, last, confidence = (array[row, :n] for array in aligned)
-            (_, resized, _), width = images[index].image.shape, images[index].given_width
-            geometry = self.config.geometry
+            (_, resized, _), view = images[index].image.shape, images[index].view
+            geometry, width = self.config.geometry, view.size[0]
             spans = pixel_spans(first, last, geometry=geometry, resized=resized, width=width)
+            spans = view.columns(spans)
             texts = [self.charset.decode([i]) for i in ids[row, :n]]
             greedy = None
             if decoded.greedy_ids is not None:
@@ -228,6 +258,7 @@ class Recognizer:
                 ),
                 decoder="beam" if decoder.name == "both" else decoder.name,
                 greedy=greedy,
+                angle=view.angle,
             )
 
 

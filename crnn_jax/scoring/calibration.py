@@ -92,7 +92,10 @@ def best_temperature(
         temperatures: float [g], rising: those that were tried. Between them log p is taken as
             linear in the temperature's log.
         log_probs: float [n, g], log p(text | image) of each reading at each of them.
+        right: bool [n, g], or [n] where readings do not depend on it; between temperatures what it
+            is at the nearer one.
     """
+    right = np.broadcast_to(right.reshape(len(right), -1), log_probs.shape)
     logs = np.log(temperatures)
     log_probs = np.maximum(log_probs, IMPOSSIBLE)
     tried = np.linspace(logs[0], logs[-1], FINE_STEPS)
@@ -102,6 +105,7 @@ def best_temperature(
         part = (log - logs[upper - 1]) / (logs[upper] - logs[upper - 1])
         log_prob = (1 - part) * log_probs[:, upper - 1] + part * log_probs[:, upper]
         log_prob = np.minimum(log_prob, SURE)
-        losses.append(-np.where(right, log_prob, np.log(-np.expm1(log_prob))).mean())
+        is_right = right[:, upper if part > 0.5 else upper - 1]
+        losses.append(-np.where(is_right, log_prob, np.log(-np.expm1(log_prob))).mean())
     best = int(np.argmin(losses))
     return float(np.exp(tried[best])), float(losses[best])

@@ -63,7 +63,7 @@ def measure(folder: str, args: argparse.Namespace) -> list[dict]:
     )
 
     def read(group: list[np.ndarray]) -> Texts:
-        return [reading.text for reading in recognizer.read(group)]
+        return [reading.text for reading in recognizer.read(group, views=False)]
 
     rows = count_changes("crnn_jax", read, images, widest, args.batches)
     model = open_model(args.model or recognizer.name)

@@ -1,11 +1,11 @@
 """Makes the model file that ships of a run's best weights: parameters in half precision.
 
     python experiments/pretrained/ship.py WORKDIR crnn_jax/weights/en_36.safetensors \
-        [--average MODEL*SHARE ...]
+        [--average MODEL*SHARE ...] [--no-views]
 
 With `--average` other models of the same net, from which the run went on, are mixed in by their
-shares; the rest is the run's. The file states how it was made: data, seed, steps, pictures, hours
-and hardware of the run.
+shares; the rest is the run's. The file states how it was made (data, seed, steps, pictures, hours
+and hardware of the run) and that narrow images are read in several views.
 """
 
 import argparse
@@ -26,6 +26,8 @@ def main() -> None:
     parser.add_argument("workdir", type=Path)
     parser.add_argument("output", type=Path)
     parser.add_argument("--average", nargs="+", default=[], metavar="MODEL*SHARE")
+    about = "state that narrow images are read in several views (experiments/views)"
+    parser.add_argument("--views", action=argparse.BooleanOptionalAction, default=True, help=about)
     args = parser.parse_args()
     variables, metadata = open_model(args.workdir)
     others = [(name, float(share)) for name, _, share in (m.rpartition("*") for m in args.average)]
@@ -42,7 +44,8 @@ def main() -> None:
     training["data"] = Path(training["data"]).name
     if others:
         training["average"] = {Path(name).stem: share for name, share in others}
-    save_model(args.output, variables, metadata | {"training": training}, float16=True)
+    metadata = metadata | {"training": training, "views": args.views}
+    save_model(args.output, variables, metadata, float16=True)
     print(f"{args.output}: {args.output.stat().st_size / 1e6:.1f} MB, {training}")
 
 

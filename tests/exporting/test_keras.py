@@ -58,7 +58,7 @@ def test_padded_images_of_ours_equal_the_twin_without_padding(model, twin):
 def test_comes_back_from_an_h5_file_as_it_was(keras, model, twin, tmp_path):
     save_h5(twin, tmp_path / "crnn.h5")
     loaded = keras.models.load_model(tmp_path / "crnn.h5", compile=False)
-    variables, metadata = from_keras(loaded, model[1])
+    variables, metadata = from_keras(loaded, model[1] | {"views": True})
     np.testing.assert_equal(variables, model[0])
     assert metadata == model[1]
     if model[1]["model"].get("residual"):  # no network of CRNN.tf2

@@ -54,6 +54,7 @@ HUGE = 10**9
         ({"preprocessing__height": 48}, "preprocessing.height=48"),
         ({"temperature": 0}, "temperature=0"),
         ({"emit_unknown": "no"}, "emit_unknown='no'"),
+        ({"views": 1}, "views=1: must be true or false"),
         ({"charset": ["a", "a", "<BLK>"], "blank_id": 2}, "twice"),
     ],
 )

@@ -51,3 +51,12 @@ def test_the_temperature_that_made_them_is_found(true):
     assert found == pytest.approx(true, rel=0.06)
     want = -np.where(right, log_prob(true), np.log1p(-np.exp(log_prob(true)))).mean()
     assert loss == pytest.approx(want, abs=1e-3)
+
+
+def test_readings_may_be_right_at_some_temperatures_only():
+    """Where all are right from 1 on the loss is least there, although log p falls."""
+    tried = np.geomspace(0.5, 2, 5)
+    log_probs = np.tile(-0.5 * tried, (10, 1))
+    found, loss = best_temperature(tried, log_probs, np.tile(tried >= 1, (10, 1)))
+    assert tried[1] < found < tried[2]  # halfway: the nearer one counts
+    assert loss == pytest.approx((tried[1] + tried[2]) / 4, rel=0.01)

@@ -14,11 +14,12 @@ from crnn_jax.core.errors import UserError
 from crnn_jax.core.model_file import save_model
 from crnn_jax.core.preprocessing import Preprocessing
 from crnn_jax.reading.recognizer import Recognizer
+from crnn_jax.training.checkpoints import Workdir
 from crnn_jax.training.experiment import RANGES, make_experiment
-from crnn_jax.training.init_from import transfer
+from crnn_jax.training.init_from import load_pretrained, transfer
 from crnn_jax.training.loop import preview, train_and_evaluate
 from tests.testdata.foreign_networks import our_model
-from tests.testdata.tiny_model import noise_pictures
+from tests.testdata.tiny_model import noise_pictures, write_tiny_model
 
 
 @pytest.mark.parametrize(
@@ -166,3 +167,12 @@ def test_capitals_start_as_the_small_letters_of_a_model_that_ignores_case(ignore
     found, lines = transfer(_variables(4, 100), new, _variables(3, 0), old)
     np.testing.assert_array_equal(found["params"]["logits"]["bias"], bias)
     assert ("init_from: 1 capitals start as their small letters" in lines) == ignore_case
+
+
+def test_views_of_the_other_model_are_not_taken_over(change, tmp_path):
+    """They pay for a model as it was measured; its confidences are others too."""
+    other = write_tiny_model(tmp_path / "other.safetensors", views=True)
+    config = change({"init_from": other, "model.name": "", "preprocessing.width": 0})
+    pretrained = load_pretrained(config, Workdir(tmp_path / "run"))
+    assert pretrained.variables is not None
+    assert "views" not in make_experiment(config, pretrained).metadata(0)
