@@ -2,7 +2,7 @@
 
     python -m crnn_jax.main --config=configs/icdar2015.py --config.data.train=train/gt.txt
 
-From scratch these few pictures do not teach it to read; from the model that ships they help:
+So few images do not teach it to read from scratch; starting from the model that ships, they help:
 
     ... --config.init_from=en_36 --config.epochs=6 --config.optimizer.learning_rate=3e-4
 
@@ -12,8 +12,8 @@ From scratch these few pictures do not teach it to read; from the model that shi
 | en_36 as it ships | 37.2 % (32.9-41.7) | 39.6 % (35.3-44.1) | 34.1 % |
 | from en_36, 6 epochs, 8 minutes | 45.2 % (40.8-49.8) | 47.2 % (42.7-51.7) | 28.5 % |
 
-On 2 x86-64 cores that did other work too; 95 % intervals; the last weights, nothing chosen on the
-held-out pictures.
+On 2 x86-64 cores under other load; 95 % intervals; `en_36` of that time; the last weights, nothing
+chosen on the held-out images.
 """
 
 import ml_collections
@@ -26,8 +26,8 @@ def get_config() -> ml_collections.ConfigDict:
     with config.unlocked():
         config.epochs = 15.0
         config.batch_size = 32
-        config.model.name = ""  # init_from's, else 'crnn_small'
-        config.preprocessing.width = -1  # init_from's, else free
+        config.model.name = ""  # that of init_from, else 'crnn_small'
+        config.preprocessing.width = -1  # that of init_from, else free
         config.preprocessing.max_width = 256
         config.data.train = "gt.txt"
         config.data.split = "hash"

@@ -2,11 +2,10 @@
 
     python -m crnn_jax.main --config=configs/synthetic.py
 
-7,000 steps, 224,000 pictures, 1.2 hours on 2 x86-64 cores that did other work too, with 3,662 faces
+7,000 steps, 224,000 images, 1.2 hours on 2 x86-64 cores under other load, with 3,662 faces
 (experiments/pretrained/fonts.txt). Letters and digits, ignoring case, greedy: IIIT5K test 74.3 %
-(95 % interval 72.7 to 75.8). `en_36`, the model that ships, went on from here
-with five harder styles: 2,144,000 more pictures, 83.8 % (82.5 to 85.1), as told in
-experiments/pretrained/README.md.
+(95 % interval 72.7 to 75.8). The model that ships, `en_36`, was trained further from here, on
+harder styles: experiments/pretrained/README.md.
 """
 
 import ml_collections

@@ -1,19 +1,19 @@
-"""Your own pictures, starting from the model that ships.
+"""Your own images, starting from the model that ships.
 
     python -m crnn_jax.main --config=configs/words.py --config.data.train=labels.txt
 
 `data.train` is all it needs: an annotation file, several ('a.txt,b.txt*2'), or a folder whose file
-names are the labels. The characters are those of the labels (name a table to add others); a tenth
-of the pictures, chosen by a hash of their paths, is kept for validation, twenty times a run; it
-ends when half of them brought nothing better. Where the model should go on reading other words too,
-`--config.data.replay=0.5` mixes rendered ones in, half as many as there are pictures.
+names are the labels. The characters are those of the labels (set `charset.table` to add others). A
+tenth of the images, chosen by a hash of their paths, is held out for validation, which runs twenty
+times; training stops early after ten validations without improvement. If the model should keep
+reading other words too, `--config.data.replay=0.5` adds rendered words, half as many as images.
 
-captcha_v2 (1,040 pictures of five characters), every fifth of the sorted list kept out in turn and
+captcha_v2 (1,040 images of five characters), every fifth of the sorted list held out in turn and
 read once: 1,032 of 1,040 exact, 99.2 % (95 % interval 98.5 to 99.6), 598 to 768 steps, 3.2 to 5.4
-minutes a fold on 2 x86-64 cores that did other work too. From 200 of them, drawn at random, the
-other 840: 96.5 % (95.1 to 97.6), 390 steps, 2.1 minutes. Learning rate and length were set after
-trials that looked at the first fold and at the 840. All of it in float32; `model.dtype` is now
-bfloat16 where the processor multiplies it.
+minutes a fold on 2 x86-64 cores under other load. Trained on 200 images drawn at random, the other
+840: 96.5 % (95.1 to 97.6), 390 steps, 2.1 minutes. Learning rate and length were set after trials
+on the first fold and on the 840. Measured in float32, from an earlier `en_36`; `model.dtype` is now
+bfloat16 where the processor supports it.
 """
 
 import ml_collections
@@ -25,15 +25,15 @@ def get_config() -> ml_collections.ConfigDict:
     config = mjsynth.get_config()
     with config.unlocked():
         config.epochs = 40.0
-        config.least_steps = 600  # of a few hundred pictures: 40 epochs would not be enough
+        config.least_steps = 600  # for a few hundred images 40 epochs are not enough
         config.batch_size = 32
         config.init_from = "en_36"
         config.charset.table = ""
         config.charset.ignore_case = False
-        config.model.name = ""  # init_from's
+        config.model.name = ""  # that of init_from
         config.model.dtype = "auto"
         config.model.bn_momentum = 0.95
-        config.preprocessing.width = -1  # init_from's
+        config.preprocessing.width = -1  # that of init_from
         config.preprocessing.max_width = 256
         config.data.train = "labels.txt"
         config.data.split = "hash"
