@@ -140,21 +140,24 @@ def test_network_reads_and_learns_as_with_xla(geometry):
         noise = np.random.default_rng(i).normal(0, 0.1, kernel.shape).astype(np.float32)
         variables["params"][f"res{i}b"]["kernel"] = noise
     image, width = _pictures()
-    expected = xla.apply(variables, image, width, train=False)
-    _close(own.apply(variables, image, width, train=False), expected)
+
+    def read(model, variables, image=image, width=width):
+        return jax.jit(partial(model.apply, train=False))(variables, image, width)
+
+    expected = read(xla, variables)
+    _close(read(own, variables), expected)
     ready = prepare(own, variables)
     assert "packed" in ready
     assert "packed" not in prepare(xla, variables)
-    _close(own.apply(ready, image, width, train=False), expected)
+    _close(read(own, ready), expected)
     for i in range(2):  # alone, by the kernels laid out for that
-        one = own.apply(ready, image[i : i + 1], width[i : i + 1], train=False)
+        one = read(own, ready, image[i : i + 1], width[i : i + 1])
         _close(one, jax.tree.map(lambda a, i=i: a[i : i + 1], expected))
 
     def gradient(model):
         rest = {"batch_stats": variables["batch_stats"]}
-        return jax.grad(lambda p: _loss(model, rest | {"params": p}, image, width))(
-            variables["params"]
-        )
+        loss = jax.jit(jax.grad(lambda p: _loss(model, rest | {"params": p}, image, width)))
+        return loss(variables["params"])
 
     found, expected = gradient(own), gradient(xla)
     norm = float(jnp.sqrt(sum(jnp.sum(g * g) for g in jax.tree.leaves(expected))))
@@ -183,11 +186,11 @@ def test_bfloat16_is_near_float32():
         config = get_model_config("crnn_tiny", num_classes=CLASSES, dtype=dtype)
         model = CRNN(config, convolution="onednn" if library.available() else "xla")
         variables = init_variables(model, 0)
-        logits, _ = model.apply(variables, image, width, train=False)
+        logits, _ = jax.eval_shape(partial(model.apply, train=False), variables, image, width)
         assert logits.dtype == jnp.float32
         rest = {"batch_stats": variables["batch_stats"]}
-        value = jax.value_and_grad(lambda p: _loss(model, rest | {"params": p}, image, width))
-        return value(variables["params"])
+        loss = jax.value_and_grad(lambda p: _loss(model, rest | {"params": p}, image, width))
+        return jax.jit(loss)(variables["params"])
 
     (loss, grads), (low_loss, low_grads) = results("float32"), results("bfloat16")
     assert abs(low_loss - loss) < 0.02 * abs(loss) + 0.5
