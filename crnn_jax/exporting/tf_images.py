@@ -14,9 +14,6 @@ from crnn_jax.core.images import MAX_PIXELS
 from crnn_jax.core.preprocessing import Preprocessing
 
 HEADER = 1 << 16  # bytes; palette, transparency and orientation are in front of the image data
-# A progressive JPEG has about ten scans. One more is 75 bytes of a file, and another pass over all
-# pixels for whoever decodes it.
-MAX_SCANS = 100
 LONGEST_SIDE = 1 << 15  # pixels; the weights of a resizing are a matrix of that length
 FIXED_POINT = 1 << 22  # Pillow's weights are multiples of 1 / 2^22
 # EXIF's tag 0x0112: a SHORT, one of them, in either byte order.
@@ -36,10 +33,7 @@ def decode_image(encoded: Any, channels: int) -> Any:
 
 def _jpeg(encoded: Any) -> Any:
     shape = tf.io.extract_jpeg_shape(encoded, output_type=tf.int64)
-    raw = tf.io.decode_raw(encoded, tf.uint8)
-    scans = tf.math.count_nonzero((raw[:-1] == 0xFF) & (raw[1:] == 0xDA))
-    few = tf.debugging.assert_less_equal(scans, tf.constant(MAX_SCANS, tf.int64))
-    with tf.control_dependencies([_bounded(shape[0] * shape[1]), few]):
+    with tf.control_dependencies([_bounded(shape[0] * shape[1])]):
         # Pillow's decoder, too, is libjpeg with the accurate transform and smooth chroma.
         image = tf.io.decode_jpeg(
             encoded, channels=3, dct_method="INTEGER_ACCURATE", fancy_upscaling=True

@@ -1,12 +1,10 @@
 """Sweeps: the points of a list, or trials that Optuna draws, each trained in a workdir of its own.
 
-Both are a study of Optuna's. A killed sweep goes on: what it left unfinished comes first.
+Both are a study of Optuna's. A sweep that was killed resumes with its unfinished trials.
 """
 
-import contextlib
 import csv
 import fcntl
-import html
 import json
 import re
 import runpy
@@ -20,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+from matplotlib.figure import Figure
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
@@ -34,7 +33,6 @@ TRAIN = (sys.executable, "-m", "crnn_jax.main")
 BEGUN = (TrialState.RUNNING, TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 # Columns of the table beside the changed keys.
 OWN = {"point", "accuracy", "low", "high", "cer", "count", "steps", "hours"}
-ROW, LEFT, WIDTH = 26, 330, 420  # pixels of the plot: a point, its name, 0 to 100 %
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)  # it reports each trial, and so do we
 
@@ -43,7 +41,7 @@ Suggest = Callable[[optuna.Trial], Changes]
 
 
 def points_of(config_file: str) -> dict[str, Changes]:
-    """What `sweep(add)` of a config file adds: name of a point (fit for a folder) -> changes."""
+    """The points that `sweep(add)` of a config file adds: name, fit for a folder -> changes."""
     points: dict[str, Changes] = {}
 
     def add(changes: Mapping[str, Any]) -> None:
@@ -94,22 +92,6 @@ def flags_of(changes: Changes) -> list[str]:
 def say(line: str) -> None:
     """Progress, for people."""
     print(line, file=sys.stderr, flush=True)
-
-
-@contextlib.contextmanager
-def hold(folder: Path) -> Iterator[None]:
-    """Makes the folder of a sweep and keeps other sweeps out."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / ".lock").open("a")
-    except OSError as error:
-        raise UserError(f"--sweep_dir={folder}: {error.strerror}") from None
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(f"--sweep_dir={folder}: another sweep is at work in it") from None
-        yield
 
 
 def open_study(storage: str, name: str, settings: list[str], *, prune: bool) -> optuna.Study:
@@ -290,11 +272,11 @@ def write_results(rows: Sequence[Mapping[str, Any]], folder: Path) -> None:
     with whole_file(folder / "results.md") as file:
         file.write("\n".join(markdown(rows)) + "\n")
     with whole_file(folder / "results.svg") as file:
-        file.write(svg([row for row in rows if "accuracy" in row]))
+        plot([row for row in rows if "accuracy" in row], file)
 
 
 def markdown(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The table for people: what was changed, accuracy with its 95 % interval, CER, hours."""
+    """The table for people: changes, accuracy with its 95 % interval, CER, steps, hours."""
     keys = [k for k in dict.fromkeys(k for row in rows for k in row) if k not in OWN]
     table = [[*keys, "exact %", "CER %", "steps", "hours"]]
     for row in rows:
@@ -309,23 +291,15 @@ def markdown(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     return list(output.markdown(table))
 
 
-def svg(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Accuracy of every point with its 95 % interval, best first."""
-    height, width = ROW * len(rows) + 40, LEFT + WIDTH + 60
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}">',
-        "<style>text { font: 12px sans-serif }</style>",
-        f'<rect width="{width}" height="{height}" fill="#fff"/>',
-    ]
-    for percent in range(0, 101, 20):
-        x = LEFT + WIDTH * percent / 100
-        parts.append(f'<path d="M{x:.1f} 10V{height - 24}" stroke="#ddd"/>')
-        parts.append(f'<text x="{x:.1f}" y="{height - 8}" text-anchor="middle">{percent} %</text>')
-    for i, row in enumerate(rows):
-        y = 22 + ROW * i
-        at, low, high = (LEFT + WIDTH * row[k] for k in ("accuracy", "low", "high"))
-        name = html.escape(row["point"] if len(row["point"]) <= 50 else row["point"][:49] + "…")
-        parts.append(f'<text x="{LEFT - 10}" y="{y + 4}" text-anchor="end">{name}</text>')
-        parts.append(f'<path d="M{low:.1f} {y}H{high:.1f}" stroke="#36c" stroke-width="2"/>')
-        parts.append(f'<circle cx="{at:.1f}" cy="{y}" r="4" fill="#36c"/>')
-    return "\n".join([*parts, "</svg>"]) + "\n"
+def plot(rows: Sequence[Mapping[str, Any]], file: Any) -> None:
+    """Draws the accuracy of every point with its 95 % interval, best first, as SVG."""
+    figure = Figure((10, 1 + 0.35 * len(rows)), layout="constrained")
+    axes = figure.subplots()
+    for place, row in enumerate(rows):
+        axes.plot(100 * row["accuracy"], place, "o", color="C0")
+        axes.hlines(place, 100 * row["low"], 100 * row["high"], color="C0")
+    axes.set(xlim=(0, 100), xlabel="exact, %")
+    axes.set_yticks(range(len(rows)), [row["point"][:50] for row in rows])
+    axes.invert_yaxis()
+    axes.grid(axis="x")
+    figure.savefig(file, format="svg")
