@@ -22,6 +22,7 @@ from jax.experimental import jax2tf
 from PIL import Image
 
 from crnn_jax.core.errors import UserError
+from crnn_jax.core.preprocessing import MAX_WIDTH
 from crnn_jax.exporting import tf_images
 from crnn_jax.exporting.stablehlo import PLATFORMS, width_constraint, with_decoder
 from crnn_jax.reading.loaded_model import LoadedModel
@@ -31,7 +32,7 @@ STABLEHLO = "1.9.0"
 VERSION = "1"  # TF Serving serves the folder with the highest number
 # XLA compiles for every shape anew: batches and widths are padded to these, and no larger ones run.
 BATCHES = [1 << i for i in range(14)]
-WIDTHS = sorted({padded_width(width) for width in range(1, 8193)})  # pixels
+WIDTHS = sorted({padded_width(width) for width in range(32, MAX_WIDTH + 1, 32)})  # pixels
 WARMEST = 256  # pixels: wider words are rare
 AT_ONCE = 4  # images decoded; one of 50 megapixels takes nearly a gigabyte
 

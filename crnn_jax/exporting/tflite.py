@@ -32,16 +32,14 @@ def write_tflite(
     batch: int = 0,
     width: int = 0,
 ) -> None:
-    """Writes `path`; options as of `ExportPlan`; 'dynamic' has 8-bit weights and products."""
+    """Writes `path`; options as in `ExportPlan`."""
     with tempfile.TemporaryDirectory(prefix="crnn_jax_tflite_") as folder:
         source = os.path.join(folder, "saved_model")
         with full_disk_is_user_error(path):
             _write_source(model, source, post, batch, width)
-        # A process of its own: the converter may crash the one it runs in.
+        job = {"source": source, "path": path, "quantize": quantize}
         try:
-            in_own_process(
-                convert_to_tflite, {"source": source, "path": path, "quantize": quantize}
-            )
+            in_own_process(convert_to_tflite, job)  # it may crash its process
         except RuntimeError as error:
             raise UserError(f"{path}: TensorFlow's converter failed: {error}") from error
     fixed = {"width": width} if width else {}
@@ -51,7 +49,7 @@ def write_tflite(
 
 
 def _write_source(model: LoadedModel, folder: str, post: str, batch: int, width: int) -> None:
-    """The SavedModel that is converted: one signature, no strings, shapes as they are given."""
+    """The SavedModel to convert: one signature, no strings."""
     network, rule = JaxNetwork(model, post, batch=batch, width=width), model.preprocessing
 
     def read(images: Any) -> dict[str, Any]:

@@ -31,11 +31,10 @@ from crnn_jax.reading.pictures import plan_batches
 
 TIE = 1e-4  # difference of two classes' scores, or of two texts' log p, that rounding decides
 TINY = 1e-37  # the smallest float32, in place of a probability of 0
-# Smallest share of images with the same text. 8-bit weights change logits by hundredths to
-# tenths, so that a few close calls fall the other way.
+# Smallest share of images with the same text. 8-bit weights decide a few close calls otherwise.
 REQUIRED = {"none": 1.0, "files": 0.998, "float16": 0.995, "dynamic": 0.95}
 OURS = ("crnn_jax", "jax", "jaxlib", "flax", "optax", "orbax", "ml_collections")
-# Runtime (a function of `runtimes`) -> packages that it has to do without.
+# Runtime (a function of `runtimes`) -> packages that cannot be imported there.
 BLOCKED = {
     "saved_model": OURS,
     "tflite": OURS,
@@ -48,7 +47,7 @@ BLOCKED = {
 
 @dataclasses.dataclass
 class Report:
-    """What `verify` found: whether it passed, the figures, a line for each text that differs."""
+    """The result of `verify`: figures, and a line for each text that differs."""
 
     passed: bool
     figures: list[str]
@@ -65,11 +64,9 @@ def open_sources(
     model: LoadedModel, annotations: Sequence[str], *, images: str = "", annotation_format: str
 ) -> list[Any]:
     """Opens annotation files, folders labelled by their file names, LMDB or ArrayRecord."""
-    channels = model.preprocessing.channels
-    sources = [
-        FileSource(a, model.charset, format=annotation_format, images=images, channels=channels)
-        for a in annotations
-    ]
+    options: dict[str, Any] = {"format": annotation_format, "images": images}
+    options["channels"] = model.preprocessing.channels
+    sources = [FileSource(a, model.charset, **options) for a in annotations]
     for source in sources:
         source.require_pictures()
     return sources

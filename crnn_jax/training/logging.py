@@ -37,7 +37,7 @@ INK, RIGHT, WRONG = (30, 30, 30), (0, 110, 60), (190, 20, 40)
 
 
 class MetricsWriter:
-    """Appends rows {'step': .., name: value} to metrics.jsonl and TensorBoard, if given.
+    """Appends rows {'step': .., name: value} to metrics.jsonl and TensorBoard, in one process.
 
     A resumed run cuts both back to its checkpoint's step, so that they end like those of a run that
     was never stopped.
@@ -46,12 +46,13 @@ class MetricsWriter:
       board: TensorBoard's writer, or None.
     """
 
-    def __init__(self, metrics: Path | None, tensorboard: Path | None, *, from_step: int):
+    def __init__(self, metrics: Path, tensorboard: Path | None, *, from_step: int):
         self._file = self.board = None
         self._waiting: list[str] = []  # rows that did not fit on a full disk
-        if metrics is not None:
-            _cut_back(metrics, from_step)
-            self._file = metrics.open("ab", buffering=0)
+        if not is_first():
+            return
+        _cut_back(metrics, from_step)
+        self._file = metrics.open("ab", buffering=0)
         if tensorboard is not None:
             from tensorboardX import SummaryWriter  # half a second, and no TensorFlow
 

@@ -149,13 +149,11 @@ class _Run:
             self.metrics = RunMetrics.from_meta(meta["tally"])
             self.best = BestEvaluation(**meta["best"])
             logging.say(f"going on from step {self.step}")
-        files: tuple = (None, None)
         if is_first():
             write_json(self.workdir.config, self.config.to_dict())
             self.experiment.charset.write(self.workdir.table)
-            board = self.workdir.tensorboard if self.config.log.tensorboard else None
-            files = (self.workdir.metrics, board)
-        self.writer = logging.MetricsWriter(*files, from_step=self.step)
+        board = self.workdir.tensorboard if self.config.log.tensorboard else None
+        self.writer = logging.MetricsWriter(self.workdir.metrics, board, from_step=self.step)
         self.clock = logging.Clock()
         self.begun = time.perf_counter() - self.metrics.seconds
         try:
@@ -166,7 +164,7 @@ class _Run:
                 raise
             raise UserError(
                 f"out of memory with config.batch_size={self.config.batch_size}: take a smaller "
-                "one, the same command then goes on with --resume=with_new_config"
+                "one, the same command then resumes with --resume=with_new_config"
             ) from None
         except (UserError, NotFinite) as error:
             # All processes save together: not if this one may be the only one to come here.
@@ -214,14 +212,13 @@ class _Run:
             self.clock.steps += 1
             self._count()
             self.pending = (batch, metrics)
-            # Once: a signal may come at any line below.
             asked = stop.asked(self.step)
             self.ending = last = self.step == self.total or asked
             logs = self.step % config.log.every_steps == 0
             evaluates = self.step % experiment.evaluate_every == 0 or self.step == self.total
             saves = self.step % config.checkpoint.every_steps == 0 or evaluates or last
             if logs or saves:
-                self._count()  # what is written must not depend on where a run stopped
+                self._count()  # a stopped run must write the same numbers
             if logs:
                 self._log()
             if evaluates and experiment.validation:
@@ -283,7 +280,7 @@ class _Run:
             first = list(itertools.islice(batches, 1))
             every = itertools.chain(first, batches)
             own = evaluate_batches(predict, every, source, experiment.charset)
-            for part in gather(own.to_message()):  # all must agree on the best
+            for part in gather(own.to_message()):  # all agree on the best
                 result += EvaluationResult.from_message(part)
             self._show(f"validation/{source.name}", first, own)
             result.note_reasons(source.name, plan.reasons.counts)

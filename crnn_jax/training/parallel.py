@@ -55,7 +55,7 @@ class Parallel:
         """UserError if the batches cannot be split evenly between the devices."""
         for key in ("batch_size", "evaluation.batch_size"):
             size = attrgetter(key)(config)
-            if size < 1 or size % len(self.devices):
+            if size % len(self.devices):
                 raise UserError(
                     f"config.{key}: {size} does not divide by {len(self.devices)} devices"
                 )

@@ -59,7 +59,7 @@ def points_of(config_file: str) -> dict[str, Changes]:
 
 
 def suggest_of(config_file: str) -> tuple[Suggest, Changes]:
-    """The function `suggest(trial)` of a config file, and what a first trial would change."""
+    """The function `suggest(trial)` of a config file, and the changes of a first trial."""
     function = _function(config_file, "suggest(trial)")
 
     def suggest(trial: optuna.Trial) -> Changes:
@@ -78,7 +78,7 @@ def _function(config_file: str, call: str) -> Callable[..., Any]:
 
 
 def _plain(changes: Any, config_file: str) -> Changes:
-    """The changes with values that JSON keeps."""
+    """The changes, with JSON values."""
     if not isinstance(changes, Mapping) or not changes:
         raise UserError(f"{config_file}: {changes!r}: want changes as {{'optimizer.ema': 0.99}}")
     return {k: v if isinstance(v, str | int | float) else str(v) for k, v in changes.items()}
@@ -95,7 +95,7 @@ def say(line: str) -> None:
 
 
 def open_study(storage: str, name: str, settings: list[str], *, prune: bool) -> optuna.Study:
-    """Opens a study, or makes it; `storage` is a database's URL or a journal file's path."""
+    """Opens or makes a study; `storage` is a database's URL or a journal file's path."""
     try:
         journal = None if "://" in storage else JournalStorage(JournalFileBackend(storage))
         study = optuna.create_study(
@@ -119,7 +119,7 @@ def open_study(storage: str, name: str, settings: list[str], *, prune: bool) -> 
 
 
 def add_points(study: optuna.Study, points: Mapping[str, Changes]) -> int:
-    """Puts new points and those that failed in line; returns how many trials that makes in all."""
+    """Enqueues new points and those that failed; returns the number of trials in all."""
     trials = study.get_trials(deepcopy=False)
     known = {trial.user_attrs.get("point") for trial in trials if trial.state != TrialState.FAIL}
     for name, changes in points.items():
@@ -136,29 +136,36 @@ def run(
     trials: int,
     jobs: int,
 ) -> int:
-    """Trains trials until the study has `trials`, first those that were left unfinished here.
+    """Trains until the study has `trials`, first those left unfinished in `folder`.
 
-    `arguments` of crnn_jax.main are those of all trials; `jobs` run at a time, each in a workdir in
-    `folder`. A point is in the study already, without `suggest`. Returns how many failed.
+    Args:
+      folder: of the workdirs.
+      arguments: of crnn_jax.main, for all trials.
+      suggest: None if the trials are enqueued points.
+      trials: of the study, in all.
+      jobs: trials at a time.
+
+    Returns:
+      The number of trials that failed.
     """
 
     def todo() -> Iterator[optuna.Trial]:
         for left in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            if (folder / _name(left)).exists():  # of other machines there is no folder here
+            if (folder / _name(left)).exists():  # else another machine's
                 yield optuna.Trial(study, left._trial_id)
         while len(study.get_trials(deepcopy=False, states=BEGUN)) < trials:
             trial = study.ask()
-            # By its number, so that a search draws the same however often it was stopped.
+            # By number: a search that was stopped draws the same trials.
             study.sampler = _sampler(trial.number)
             yield trial
 
     def begin(trial: optuna.Trial) -> _Run:
-        if suggest:  # asked once more, a trial suggests the same
+        if suggest:  # asked again, a trial suggests the same
             trial.set_user_attr("changes", suggest(trial))
         return _Run(trial, folder / _name(trial), arguments)
 
     following, running, failed = todo(), list[_Run](), 0
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # or they would run on
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # stops the runs, too
     try:
         while True:
             while len(running) < jobs and (trial := next(following, None)):
@@ -174,7 +181,7 @@ def run(
                     one.process.terminate()  # it saves
                     one.stopped = True
     finally:
-        for one in running:  # they save and go on another time
+        for one in running:  # they save
             one.process.terminate()
         for one in running:
             one.process.wait()
@@ -182,25 +189,25 @@ def run(
 
 
 class _Run:
-    """A trial that a process of its own trains."""
+    """A trial, trained by a process of its own."""
 
     def __init__(self, trial: optuna.Trial, workdir: Path, arguments: list[str]):
         self.trial, self.workdir, self.stopped = trial, workdir, False
         changes = flags_of(trial.user_attrs["changes"])
         how = "goes on" if workdir.exists() else "begun"
         say(f"{workdir.name}: {how}, {' '.join(changes)}")
-        workdir.mkdir(exist_ok=True)  # from here on it is found again
-        # A run that goes on writes some rows again.
+        workdir.mkdir(exist_ok=True)
+        # A resumed run writes some rows again.
         frozen = trial.study.get_trials(deepcopy=False)[trial.number]
         self._step, self._size = max(frozen.intermediate_values, default=0), 0
         with (workdir / ".lock").open("a") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # a run that a killed sweep left behind ends first
+            fcntl.flock(lock, fcntl.LOCK_EX)  # a killed sweep's run may still save
         words = [*TRAIN, *arguments, *changes, f"--workdir={workdir}"]
         with (workdir / "log.txt").open("ab") as log:
             self.process = subprocess.Popen(words, stdout=log, stderr=log)
 
     def lags(self) -> bool:
-        """Reports new rows of validation; whether the trial is worse than most were there."""
+        """Reports new validation rows; whether the trial is below the median there."""
         metrics, before = self.workdir / "metrics.jsonl", self._step
         size = metrics.stat().st_size if metrics.exists() else 0
         if size != self._size:
@@ -213,8 +220,8 @@ class _Run:
         return self._step > before and self.trial.should_prune()
 
     def end(self) -> bool:
-        """Ends the trial in the study; whether it failed."""
-        self.lags()  # others are compared with the last rows too
+        """Records the trial's end in the study; whether it failed."""
+        self.lags()  # reports the last rows
         study, name = self.trial.study, self.workdir.name
         path, code = self.workdir / "summary.json", self.process.returncode
         if code == 0 and path.exists():
@@ -233,12 +240,12 @@ class _Run:
 
 
 def _name(trial: optuna.Trial | optuna.trial.FrozenTrial) -> str:
-    """Of a trial's workdir."""
+    """The name of a trial's workdir."""
     return trial.user_attrs.get("point", f"trial-{trial.number:04}")
 
 
 def _sampler(number: int) -> optuna.samplers.BaseSampler:
-    # The liar counts trials under way as bad, so that two at a time do not draw the same.
+    # The liar counts running trials as bad, so that two at a time differ.
     return optuna.samplers.TPESampler(seed=number, constant_liar=True)
 
 
@@ -250,7 +257,7 @@ def counts(study: optuna.Study) -> str:
 
 
 def results(study: optuna.Study) -> list[dict[str, Any]]:
-    """A row a trial that was trained to its end, on any machine; best first."""
+    """A row per trial that was trained to its end, on any machine; best first."""
     rows = []
     for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
         summary = trial.user_attrs["summary"]

@@ -137,7 +137,7 @@ def test_an_empty_batch(signatures):
     [
         ("serving_bytes", {"image_bytes": [b""] * 8193}, "is not in [0, 14)"),
         ("serving_default", {"images": (1, 31, 40, 1)}, "do not fit:] [1] [31] [40]"),
-        ("serving_default", {"images": (1, 32, 9000, 1)}, "is not in [0, 28)"),
+        ("serving_default", {"images": (1, 32, 66_000, 1)}, "is not in [0, 40)"),
         ("with_widths", {"images": (3, 32, 40, 1), "widths": [40]}, "do not fit:] [3"),
     ],
 )
