@@ -75,7 +75,7 @@ def open_sources(
 def verify(
     model: LoadedModel, plan: ExportPlan, sources: Sequence[Any], *, limit: int = 0
 ) -> Report:
-    """Reads images with what `plan.write` has written and with the model, and compares.
+    """Reads images with the file that `plan.write` wrote and with the model, and compares.
 
     `limit` is of images of each source, evenly spread; 0: all.
     """
@@ -107,13 +107,13 @@ def verify(
     if any(a.shape != b.shape for a, b in zip(scores, logits, strict=True)):
         raise RuntimeError(f"{plan.output}: another number of frames than the model's")
     ours = [np.asarray(jax.nn.softmax(x)) for x in logits] if softmax else logits
-    # What is never read has no score in OpenCV's layout: NaN.
+    # Classes that are never read have no score in OpenCV's layout: NaN.
     gaps = [np.nan_to_num(np.abs(a - b)).max(initial=0) for a, b in zip(scores, ours, strict=True)]
     if "text" in answers[0]:
         theirs = [answer["text"] for answer in answers]
     elif "ids" in answers[0]:
         theirs = [model.charset.decode(answer["ids"]) for answer in answers]
-    else:  # what its scores give by our decoder; logs of probabilities are logits
+    else:  # by our decoder; logs of probabilities are logits
         theirs = reference.texts([np.log(x + TINY) if softmax else x for x in scores])
     rows = zip(readable, logits, texts, theirs, scores, strict=True)
     ties = {place for place, *row in rows if reference.is_tie(*row)}
@@ -128,19 +128,19 @@ def verify(
     labels = [source.text(i) for source, i in places]
     own = dict.fromkeys(range(len(places)), "") | dict(zip(readable, texts, strict=True))
 
+    def correct(texts: dict[int, str]) -> str:
+        return f"{100 * sum(texts[i] == labels[i] for i in readable) / len(labels):.2f} %"
+
     def compare(found: dict[int, str], name: str, speed: str, least: float, ties: set[int]) -> None:
         n, wrong = len(found), [i for i in found if found[i] != own[i]]
         passed = 1 - len(set(wrong) - ties) / n >= least
         report.passed &= passed
-        right, own_right = (
-            sum(read[i] == labels[i] for i in readable) / len(labels) for read in (found, own)
-        )
         figures.append(
             f"{name}: {n - len(wrong):,} of {n:,} texts the same, {100 * (1 - len(wrong) / n):.2f} "
             f"% (at least {100 * least:g} %): {'passed' if passed else 'FAILED'}"
         )
         figures.append(
-            f"  right: {100 * right:.2f} %, the model itself {100 * own_right:.2f} %; "
+            f"  right: {correct(found)}, the model itself {correct(own)}; "
             f"{summary[speed]:,.0f} images/s"
         )
         for i in wrong:
@@ -171,11 +171,11 @@ def run(
     images: Sequence[np.ndarray],
     files: Sequence[str | bytes] = (),
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """What the file's own runtime reads, in a process where ours cannot be imported.
+    """Reads with the file's own runtime, in a process that cannot import this package.
 
     Returns:
-        (of each image 'logits' or 'probabilities' [t k], perhaps 'ids' [t] and 'text'; the other
-        answers of `runtimes`).
+        (for each image 'logits' or 'probabilities' [t k], perhaps 'ids' [t] and 'text'; the other
+        answers of `runtimes.read_all`).
     """
     runtime = _runtime(plan)
     most = 1 if runtime == "opencv" else plan.batch or AT_ONCE
@@ -220,7 +220,7 @@ def size_on_disk(path: str) -> int:
 
 
 class Reference:
-    """Reads images with the model itself, by XLA and by the plan's decoder."""
+    """Reads images with the model itself, by XLA and the plan's decoder."""
 
     def __init__(self, model: LoadedModel, plan: ExportPlan) -> None:
         self._model, self._blank_id = model, model.charset.blank_id
@@ -246,7 +246,7 @@ class Reference:
         return logits, self.texts(logits)
 
     def texts(self, logits: Sequence[np.ndarray]) -> list[str]:
-        """What the decoder makes of raw logits [t k] of each image."""
+        """The texts of raw logits [t k] of each image."""
         frames = np.array([len(x) for x in logits], np.int32)
         padded = np.zeros((len(logits), max(frames), logits[0].shape[1]), np.float32)
         for row, x in zip(padded, logits, strict=True):
@@ -257,7 +257,7 @@ class Reference:
         return [self._model.charset.decode(ids[: max(n, 0)]) for ids, n in both]
 
     def is_tie(self, logits: np.ndarray, text: str, other: str, scores: np.ndarray) -> bool:
-        """Whether the texts differ, and rounding alone may be why; `scores` gave the other."""
+        """Whether the texts differ perhaps by rounding alone; `scores` gave the other."""
         if text == other:
             return False
         if self._beam:
