@@ -25,7 +25,7 @@ from crnn_jax.core.errors import UserError
 from crnn_jax.core.files import whole_file
 from crnn_jax.core.model_file import flatten
 from crnn_jax.reading.checkpoint import META, SUMS, WORKDIR_MODEL, damage, steps, sums
-from crnn_jax.training.parallel import is_first, wait_for_all
+from crnn_jax.training.parallel import abstract, is_first, wait_for_all
 
 MARGIN = 1.2  # a checkpoint is a little larger than its arrays
 # Keys without influence on a run's numbers: a resumed run takes their new values.
@@ -98,9 +98,7 @@ class Checkpoints:
 
     def restore(self, like: Any) -> tuple[Any, dict[str, Any]] | None:
         """State, sharded as `like`, and meta of the newest sound step; None where there is none."""
-        like = jax.tree.map(
-            lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=a.sharding), like
-        )
+        like = jax.tree.map(abstract, like)
         found = steps(self.directory)
         for step in reversed(found):
             folder = self.directory / str(step)

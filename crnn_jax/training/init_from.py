@@ -97,8 +97,7 @@ def transfer(
     lines = [f"init_from: {len(pairs)} of {charset.num_classes} classes carried"]
     if capitals:
         lines.append(f"init_from: {len(capitals)} capitals start as their small letters")
-    if new:
-        lines.append(f"init_from: new characters: {' '.join(map(repr, new))}")
-    if gone:
-        lines.append(f"init_from: left behind: {' '.join(map(repr, gone))}")
+    for what, symbols in (("new characters", new), ("left behind", gone)):
+        if symbols:
+            lines.append(f"init_from: {what}: {' '.join(map(repr, symbols))}")
     return {**source, "params": {**source["params"], "logits": logits}}, lines

@@ -105,8 +105,8 @@ class Parallel:
     def _compiled(self, step: Callable, out: Any, *, out_axes: int | None, **jit: Any) -> Callable:
         """The first argument is the same on all devices, the second is split by samples."""
         if self.mode == "pmap":
-            axes = {"in_axes": (None, 0), "out_axes": out_axes}
-            return jax.pmap(step, AXIS, devices=self.devices, **axes)
+            in_axes = (None, 0)
+            return jax.pmap(step, AXIS, in_axes=in_axes, out_axes=out_axes, devices=self.devices)
         sharded = (self._replicated, self._by_sample)
         return jax.jit(step, in_shardings=sharded, out_shardings=out, **jit)
 
@@ -126,7 +126,7 @@ class CompiledStep:
     """
 
     def __init__(self, parallel: Parallel, step: Any, state: Any, batches: Iterable[Mapping]):
-        self._step, self._state = step, jax.tree.map(_abstract, state)
+        self._step, self._state = step, jax.tree.map(abstract, state)
         # pmap over several processes is lowered from arrays only.
         self._ahead = parallel.mode == "jit" or jax.process_count() == 1
         self._pool = ThreadPoolExecutor(os.cpu_count())
@@ -138,7 +138,7 @@ class CompiledStep:
         """The step for a batch's shape, maybe still compiling."""
         shape = (batch["image"].shape, batch["label"].shape)
         if shape not in self._programs:
-            structs = jax.tree.map(_abstract, dict(batch))
+            structs = jax.tree.map(abstract, dict(batch))
             self._programs[shape] = self._pool.submit(self._compile, structs)
         return self._programs[shape]
 
@@ -154,7 +154,8 @@ class CompiledStep:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _abstract(array: Any) -> jax.ShapeDtypeStruct:
+def abstract(array: Any) -> jax.ShapeDtypeStruct:
+    """Shape, dtype and sharding of an array."""
     return jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=getattr(array, "sharding", None))
 
 

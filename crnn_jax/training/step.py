@@ -100,7 +100,7 @@ def make_eval_step(
 
     Returns:
       `ids` int32 [b, t] and `id_lengths` int32 [b], the greedy reading; `log_prob` float32 [b], of
-      that reading; `loss` float32 [b], of the label; `feasible` bool [b].
+      that reading; `loss` float32 [b], of the label.
     """
 
     def eval_step(variables: dict, batch: Batch) -> dict[str, jax.Array]:
@@ -114,7 +114,6 @@ def make_eval_step(
             "loss": ctc_loss(
                 logits, lengths, batch["label"], batch["label_length"], blank_id=blank_id
             ),
-            "feasible": is_feasible(lengths, batch["label"], batch["label_length"]),
         }
 
     return eval_step
