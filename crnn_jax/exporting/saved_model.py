@@ -42,7 +42,7 @@ def write_saved_model(model: LoadedModel, folder: str, *, post: str, beam_width:
     if model.preprocessing.filter != "bilinear":
         raise UserError(
             f"preprocessing.filter={model.preprocessing.filter}: a SavedModel resizes bilinearly; "
-            "--format stablehlo or tflite take resized pictures"
+            "--format stablehlo or tflite take resized images"
         )
     path = os.path.join(folder, VERSION)
     extra = os.path.join(path, "assets.extra")

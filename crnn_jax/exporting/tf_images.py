@@ -80,7 +80,7 @@ def _bounded(pixels: Any) -> Any:
 
 
 def _grey(image: Any) -> Any:
-    """Pillow's L; of grey pictures in RGB it is their level again."""
+    """Pillow's L; of grey images in RGB it is their level again."""
     weights = tf.constant([19595, 38470, 7471])
     total = tf.reduce_sum(tf.cast(image, tf.int32) * weights, axis=-1, keepdims=True)
     return tf.cast(tf.bitwise.right_shift(total + 32768, 16), tf.uint8)

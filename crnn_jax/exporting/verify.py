@@ -85,7 +85,7 @@ def verify(
     takes_files = plan.format == "saved_model" and plan.post in ("greedy", "beam_search")
     places = [(source, i) for source in sources for i in evenly_spread(len(source), limit)]
     images, readable, files = [], [], []
-    with progress_bar("pictures decoded", len(places)) as bar:
+    with progress_bar("images decoded", len(places)) as bar:
         for place, (source, i) in enumerate(places):
             (decoded,) = source.read(np.array([i]))
             if not isinstance(decoded, str):
@@ -98,7 +98,7 @@ def verify(
                     files.append(b"")
             bar.update()
     if not images:
-        raise UserError(f"{sources[0].name}: none of the pictures can be read")
+        raise UserError(f"{sources[0].name}: none of the images can be read")
     answers, summary = run(model, plan, images, files)
     reference = Reference(model, plan)
     logits, texts = reference.read(images)
@@ -121,9 +121,9 @@ def verify(
     precision = "float32" if plan.quantize == "none" else plan.quantize
     head = f"{os.path.basename(plan.output)}: {_runtime(plan)}, post {plan.post}, {precision}"
     size = f"{size_on_disk(plan.output) / 1e6:.2f} MB"
-    figures = [f"{head}, {size}, {summary['version']}, {len(places):,} pictures"]
+    figures = [f"{head}, {size}, {summary['version']}, {len(places):,} images"]
     if missing := len(places) - len(images):
-        figures.append(f"{missing:,} pictures cannot be read and count as wrong")
+        figures.append(f"{missing:,} images cannot be read and count as wrong")
     report = Report(passed=True, figures=figures, differences=[])
     labels = [source.text(i) for source, i in places]
     own = dict.fromkeys(range(len(places)), "") | dict(zip(readable, texts, strict=True))
@@ -140,7 +140,7 @@ def verify(
             f"% (at least {100 * least:g} %): {'passed' if passed else 'FAILED'}"
         )
         figures.append(
-            f"  right: {correct(found)}, the model itself {correct(own)}; "
+            f"  correct: {correct(found)}, the model itself {correct(own)}; "
             f"{summary[speed]:,.0f} images/s"
         )
         for i in wrong:

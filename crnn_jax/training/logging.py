@@ -179,7 +179,7 @@ def first_lines(experiment: Experiment, parallel: Parallel, variables: Any) -> I
     yield f"characters: {experiment.charset.num_classes - 1} and the blank"
     widths = str(rule.width) if rule.width else f"{rule.min_width} to {rule.max_width}"
     yield (
-        f"pictures: {'grey' if rule.channels == 1 else 'RGB'}, {widths} px wide, "
+        f"images: {'grey' if rule.channels == 1 else 'RGB'}, {widths} px wide, "
         f"{'' if rule.antialias else 'not '}antialiased, (x - {rule.mean:g}) / {rule.scale:g}"
     )
     width = rule.width or rule.max_width

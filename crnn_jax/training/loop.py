@@ -78,7 +78,7 @@ def preview(config: Any, workdir: str) -> Iterator[str]:
     if frozen := frozen_modules(config.freeze):
         yield f"not trained: {', '.join(frozen)}"
     per_epoch, total = experiment.plan.steps_per_epoch, experiment.total_steps
-    yield f"{total / per_epoch:.1f} epochs; pictures changed on the way: {config.data.augment}"
+    yield f"{total / per_epoch:.1f} epochs; augmentation: {config.data.augment}"
     if experiment.validation:
         every, patience = experiment.evaluate_every, config.evaluation.patience
         ends = f", the run ends after {patience} without a better one" if patience else ""
