@@ -189,8 +189,7 @@ class _Run:
             plan, experiment.train, self.step, self.total, config.data.augment
         )
         widths = plan.upcoming_widths(self.step, self.total)
-        if len(widths) > 1:
-            logging.say(f"compiling for {len(widths)} widths, several at a time")
+        logging.say(f"compiling for {', '.join(map(str, widths))} px")
         train_program = self._compile(self.train_step, self.state, [(plan, widths)])
         trace_from, trace_to = config.log.profile or (-1, -1)
         trace = self.closing.enter_context(contextlib.ExitStack())
@@ -202,10 +201,8 @@ class _Run:
             with self.clock.spend("waiting"):
                 batch = next(batches)
             placed = self.parallel.shard(batch)
-            if not (program := train_program.program(placed)).done():
-                logging.say(f"compiling for {batch['image'].shape[2]} px")
-                with self.clock.spend("compiling"):
-                    program.result()
+            with self.clock.spend("compiling"):
+                train_program.program(placed).result()
             with jax.profiler.StepTraceAnnotation("train", step_num=self.step):
                 self.state, metrics = train_program(self.state, placed)
             self.step += 1
@@ -272,7 +269,7 @@ class _Run:
 
         def predict(batch: Batch) -> Prediction:
             found = self.parallel.own_rows(program(variables, self.parallel.shard(batch)))
-            return Prediction(found["ids"], found["id_lengths"], found["log_prob"], found["loss"])
+            return Prediction(**found)
 
         for plan in plans:
             source = plan.source
