@@ -16,6 +16,7 @@ from pathlib import Path
 
 from crnn_jax import cli
 from crnn_jax.core.errors import UserError
+from crnn_jax.core.files import locked_folder
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -61,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     name = Path(args.config.partition(":")[0]).stem
     folder = Path(args.sweep_dir or f"sweeps/{name}")
-    with sweep.hold(folder):
+    with locked_folder(folder, "--sweep_dir"):
         storage = args.storage or f"sqlite:///{folder / 'study.db'}"
         study = sweep.open_study(storage, name, rest, prune=bool(suggest))
         trials = args.trials or sweep.add_points(study, points)

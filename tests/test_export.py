@@ -29,8 +29,8 @@ def test_a_file_that_reads_the_same(call, model, annotation, tmp_path):
     assert code == 0
     assert lines[0] == str(out)
     assert "arrays: 6 of 6 texts the same, 100.00 % (at least 100 %): passed" in lines
-    assert "1 pictures cannot be read and count as wrong" in lines
-    assert any(line.startswith("  right: 57.14 %, the model itself 57.14 %; ") for line in lines)
+    assert "1 images cannot be read and count as wrong" in lines
+    assert any(line.startswith("  correct: 57.14 %, the model itself 57.14 %; ") for line in lines)
     written = (tmp_path / "word.stablehlo.parity.txt").read_text().splitlines()
     assert written == lines[1:]
 

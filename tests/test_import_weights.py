@@ -50,7 +50,7 @@ def test_training_on_as_the_docs_say(run, weights, digits, root, tmp_path):  # n
     code, out, err = run(check, config, *flags, f"--workdir={tmp_path / 'run'}")
     assert (code, err) == (0, [])
     assert "init_from: 3 of 11 classes carried" in out
-    assert "pictures: grey, 100 px wide, antialiased, (x - 127.5) / 127.5" in out
+    assert "images: grey, 100 px wide, antialiased, (x - 127.5) / 127.5" in out
 
 
 def test_a_table_does_as_well_and_json_says_what_was_read(run, weights, tmp_path):

@@ -11,6 +11,7 @@ import pytest
 
 from crnn_jax import cli, sweep
 from crnn_jax.core.errors import UserError
+from crnn_jax.core.files import locked_folder
 
 optuna = pytest.importorskip("optuna", reason="sweeps are an extra")
 from crnn_jax.training import sweep as training_sweep  # noqa: E402
@@ -115,7 +116,7 @@ def test_points_are_trained_once_and_compared(command, tmp_path, capsys):
     said = capsys.readouterr()
     assert said.out.splitlines()[2] == "| 0.5 | 4 | 40.00 (16.8-68.7) | 50.00 | 2 | 0.10 |"
     assert said.out == (folder / "results.md").read_text()
-    assert (folder / "results.svg").read_text().count("<circle") == 4
+    assert (folder / "results.svg").read_text().count('<g id="LineCollection_') == 4
 
 
 @pytest.mark.slow
@@ -190,7 +191,8 @@ def test_mistakes_come_before_the_first_run(command, tmp_path, mistake):
 
 
 def test_folders_and_files_that_do_not_do(command, tmp_path):
-    with training_sweep.hold(tmp_path / "sweep"), pytest.raises(UserError, match="is at work"):
+    locked = locked_folder(tmp_path / "sweep", "--sweep_dir")
+    with locked, pytest.raises(UserError, match="is at work"):
         command()
     for words, message in (
         (["--config=configs/tiny.py"], r"no function sweep\(add\)"),

@@ -7,6 +7,7 @@ with whole_file('result.json') as file:  # what was there before stays until all
 import contextlib
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import IO, Any, BinaryIO
 
 from crnn_jax.core.errors import UserError
@@ -75,3 +76,25 @@ def whole_file(
     finally:
         if not special and os.path.exists(written):
             os.remove(written)
+
+
+@contextlib.contextmanager
+def locked_folder(folder: Path, flag: str) -> Iterator[None]:
+    """Makes the folder that a flag names and locks it; the lock ends with its process.
+
+    Raises:
+        UserError: it cannot be made, or another run has locked it.
+    """
+    import fcntl  # not on Windows, which can still read with a model
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / ".lock").open("a")
+    except OSError as error:
+        raise UserError(f"{flag}={folder}: {error.strerror}") from None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"{flag}={folder}: another run is at work in it") from None
+        yield

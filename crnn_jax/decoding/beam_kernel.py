@@ -1,18 +1,17 @@
-"""The prefix beam search itself, compiled by numba; `beam_search` is what to call.
+"""The prefix beam search itself, compiled by numba, for `beam_search.beam_search`.
 
-Every prefix that was ever kept is a node of a tree (parent, last class), found again through a hash
-table that compares both in full: equal prefixes are one node, and their probabilities are added,
-never those of different ones. A prefix carries two numbers, log p of its alignments that end in a
-blank and of those that end in its last class (A. Hannun et al., arXiv 1408.2873, algorithm 1;
-A. Graves, "Supervised Sequence Labelling with Recurrent Neural Networks", 2012, section 7.5).
+Every prefix that was ever kept is a node of a tree (parent, last class), found through a hash
+table: equal prefixes are one node, and their probabilities are added. A prefix carries log p of its
+alignments that end in a blank and of those that end in its last class (A. Hannun et al., arXiv
+1408.2873, algorithm 1; A. Graves, "Supervised Sequence Labelling with Recurrent Neural Networks",
+2012, section 7.5).
 
-Prefixes are walked from the best to the worst. One that what stays and what its betters wrote has
-already pushed out is not prolonged: its extension would gain nothing from it in later frames, and
-take a place from one that does. The papers prolong it, and on noisy frames find the less probable
-text more often. Classes are walked from the best as well, so the first candidate that cannot be
-kept ends the walk; that changes no result.
+Prefixes are extended from the best to the worst, and not at all once better ones have pushed them
+out: their extensions would take a place and gain nothing from them in later frames. The papers
+extend them, and find the less probable text more often on noisy frames. Classes are tried from the
+best as well, so the first candidate that cannot be kept ends the loop.
 
-All compiled functions are in this file: numba does not see changes in others.
+All compiled functions are in this file: numba does not notice changes in others.
 """
 
 import math
@@ -23,7 +22,7 @@ import numpy as np
 from crnn_jax.decoding.language_model import Automaton
 from crnn_jax.decoding.lexicon import Trie
 
-LOST = -36.75  # ln(2 ** -53): where the smaller of two is lost in a float64's sum
+LOST = -36.75  # ln(2 ** -53): a float64's sum loses a smaller term
 SPREAD = -7046029254386353131  # 2 ** 64 / golden ratio: neighbouring keys are spread
 
 # A prefix; node 0 is the empty text, whose last class and parent are -1.
@@ -80,9 +79,9 @@ def search_rows(
     tree, table = np.empty(nodes, NODE), np.empty(buckets, np.int32)
     now, after, new = np.empty(width, KEPT), np.empty(width, KEPT), np.empty(width, KEPT)
     heap = np.empty(width, CANDIDATE)
-    # A prefix has one extension that may count for less than its class is worth (a repeat), so
-    # ahead of the class of rank width + 2 there are `width` better extensions of the same prefix.
-    # A language model orders them otherwise; a lexicon's trie names the classes itself.
+    # One extension of a prefix, a repeat, may count for less than its class: so the class of rank
+    # width + 2 has `width` better extensions ahead of it. A language model changes the order; a
+    # lexicon's trie names the classes itself.
     k = log_probs.shape[2]
     limit = min(k - 1, width + 1) if len(lm.end) == 0 else k - 1
     tokens = np.empty(0 if len(trie.label) > 0 else limit, CANDIDATE)
@@ -127,9 +126,9 @@ def _best_classes(frame, blank_id, min_log_prob, tokens):
 
 @numba.njit(nogil=True)
 def _stay(frame, blank_id, tree, now, after, heap):
-    """Prefixes that stay: by a blank, by their last class, or written anew from their parent.
+    """Prefixes that stay, by a blank, their last class, or written again from their parent.
 
-    Their numbers are left in `after`, in the places of `now`. Returns the heap's size.
+    Writes `after`, in the order of `now`; returns the heap's size.
     """
     size = 0
     for i in range(len(now) - 1, -1, -1):  # from the worst: then few have to rise in the heap
@@ -153,7 +152,7 @@ def _stay(frame, blank_id, tree, now, after, heap):
 
 @numba.njit(nogil=True)
 def _prolong(frame, tokens, trie, lm, weights, tree, table, now, after, heap, size):
-    """Prefixes prolonged by a class: into the heap as width + place * k + class."""
+    """Prefixes extended by a class: into the heap as width + place * k + class."""
     # Names of their own for arrays: numba counts a reference at every look into a tuple.
     firsts, labels, best = trie.first, trie.label, trie.best
     has_trie, has_lm = len(labels) > 0, len(lm.end) > 0

@@ -4,8 +4,8 @@
     best = found[0][0]
     charset.decode(best.ids), math.exp(best.log_prob)
 
-A greedy reading is the text of the one most probable path; this looks for the most probable text,
-whose probability is the sum over its paths, and for those next to it.
+A greedy reading is the text of the most probable path; this finds the most probable texts, whose
+probabilities are sums over their paths.
 """
 
 import atexit
@@ -28,12 +28,11 @@ from crnn_jax.core.errors import UserError
 from crnn_jax.decoding.language_model import NO_MODEL, Automaton
 from crnn_jax.decoding.lexicon import NO_TRIE, Lexicon
 
-# A class below this probability prolongs no text in that frame. Measured on real word pictures, it
-# changes no text at widths 10 and 100: see experiments/decoding/README.md.
+# A class below this probability extends no text in that frame: changes no text of real images
+# (experiments/decoding/README.md).
 PRUNE = 1e-5
-# What `greedy.emittable` and log 0 leave of a class: below it a class is never written.
-IMPOSSIBLE = -1e8
-CHUNKS = 4  # a thread: pictures take unequal time, and the last chunk is waited for
+IMPOSSIBLE = -1e8  # below it a class is never written: `greedy.emittable` has forbidden it
+CHUNKS = 4  # a thread: images take unequal time
 
 
 class Hypothesis(NamedTuple):
@@ -61,7 +60,7 @@ def beam_search(
     lm_weight: float = 1.0,
     length_bonus: float = 0.0,
 ) -> list[list[Hypothesis]]:
-    """The most probable texts of every row, which depend on nothing but its own real frames.
+    """The most probable texts of every row, which depend on its own real frames only.
 
     Wider is not always better: a text may lose its place to one that fades later.
 
@@ -71,21 +70,20 @@ def beam_search(
         width: texts kept from frame to frame, at least 1.
         blank_id: class id of the blank.
         top_paths: texts to return, at most `width` of them are found.
-        prune: classes below this probability prolong no text in their frame; 0 turns it off. A
-            lexicon turns it off too: the only word may have an improbable letter.
+        prune: classes below this probability extend no text in their frame; 0 or a lexicon
+            turns it off: the only word may have an improbable letter.
         lexicon: only its words are found.
         lm: prefers texts; see `language_model.Automaton`.
         lm_weight: of the language model's log-probabilities, at least 0.
         length_bonus: added for each character, in nats: a language model alone prefers short texts.
 
     Returns:
-        A list for every row, best first, of different texts, at least one: where nothing is
-        possible it is the empty text of log p -inf. With a lexicon the list is empty where the
-        search has met no word of it.
+        A list for every row, best first, of different texts: at least one, which is empty and of
+        log p -inf if nothing is possible. With a lexicon the list is empty if no word was found.
 
     Raises:
         ValueError: shapes or numbers that make no sense.
-        UserError: a lexicon or a language model without numba; no room for what is compiled.
+        UserError: a lexicon or a language model without numba; no disk space for compiled code.
 
     References:
         A. Graves, "Supervised Sequence Labelling with Recurrent Neural Networks", 2012, 7.5.
@@ -138,13 +136,13 @@ def beam_search(
 
 @functools.cache
 def has_numba() -> bool:
-    """Whether numba is installed: an extra, which takes half a second to import."""
+    """Whether numba, which takes half a second to import, is installed."""
     return importlib.util.find_spec("numba") is not None
 
 
 @functools.cache
 def _kernel() -> Any:
-    """The compiled search; numba keeps it beside its source, or where NUMBA_CACHE_DIR says."""
+    """The compiled search; numba caches it beside its source, or in NUMBA_CACHE_DIR."""
     try:
         kernel = importlib.import_module("crnn_jax.decoding.beam_kernel")
     except RuntimeError:  # there is no folder that numba may write to
@@ -163,8 +161,8 @@ def _kernel() -> Any:
 def in_threads(function: Callable[[int, int], Any], count: int) -> None:
     """Calls `function(start, stop)` for chunks of range(count), on every core.
 
-    Plain threads and compiled code that releases Python's lock, not numba's `prange`: its usual
-    thread pool ends the process when two threads of a server use it at once.
+    Threads, with compiled code that releases Python's lock: numba's `prange` ends the process if
+    two threads of a server use it at once.
     """
     size = max(count // (CHUNKS * _cores()), 1)
     with concurrent.futures.ThreadPoolExecutor(_cores()) as pool:

@@ -54,8 +54,8 @@ def beam_search_jax(
     """
     b, t, k = log_probs.shape
     log_probs = jnp.maximum(log_probs.astype(jnp.float32), IMPOSSIBLE)  # -inf may be among them
-    # Ahead of a class of lower rank there are `width` better extensions of the same prefix: one
-    # of them may repeat the last class and count for less.
+    # A class of lower rank has `width` better extensions of the same prefix ahead of it: one of
+    # these may be a repeat and count for less.
     limit = min(k - 1, width + 1)
     classes = jnp.arange(k, dtype=jnp.int32)
     without_blank = jnp.where((classes == blank_id)[None, None, :], -jnp.inf, log_probs)
@@ -114,9 +114,7 @@ def _step(
     # is_parent[b, i, j]: text j is text i without its last class.
     is_parent = (parent_ids[:, :, None] == beams.ids[:, None]).all(axis=-1)
     is_parent &= beams.length[:, :, None] == beams.length[:, None] + 1
-    is_parent &= (
-        kept[:, :, None] & kept[:, None]
-    )  # a place without a text may hold an old one's ids
+    is_parent &= kept[:, :, None] & kept[:, None]  # an empty place may hold old ids
     has_parent = is_parent.any(axis=-1)
     parent = is_parent.argmax(axis=-1)  # --> [b, w]
 

@@ -4,9 +4,12 @@ logits = emittable(logits, unknown_id=charset.unknown_id)
 ids, id_lengths = greedy_decode(logits, lengths, blank_id=charset.blank_id)
 log_prob = sequence_log_prob(logits, lengths, ids, id_lengths, blank_id=charset.blank_id)
 text, confidence = charset.decode(ids[0, : id_lengths[0]]), exp(log_prob[0])
+
+No argmax, gather or scatter: TFLite has them for fixed shapes only.
 """
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -44,73 +47,81 @@ def greedy_decode(
 
     Args:
         logits: float [b t k], logits or log-probabilities.
-        lengths: int32 [b], the real frames of each row; later ones are ignored.
+        lengths: int32 [b], real frames of each row; later ones are ignored.
         blank_id: class id of the blank.
 
     Returns:
         ids int32 [b t], the class ids from the left, -1 behind them; lengths int32 [b].
     """
-    b, t, _ = logits.shape
-    best = jnp.argmax(logits, axis=-1).astype(jnp.int32)  # --> [b, t]
-    # A class counts again only after another one stood between: compare with the frame before.
-    before = jnp.pad(best[:, :-1], ((0, 0), (1, 0)), constant_values=-1)
-    real = jnp.arange(t, dtype=jnp.int32)[None, :] < lengths[:, None]
-    keep = (best != blank_id) & (best != before) & real
-    # What is not kept is sent to column t, which does not exist, and dropped there.
-    column = jnp.where(keep, jnp.cumsum(keep, axis=1, dtype=jnp.int32) - 1, t)
-    row = jnp.arange(b, dtype=jnp.int32)[:, None]
-    ids = jnp.full((b, t), -1, jnp.int32).at[row, column].set(best, mode="drop")
-    return ids, keep.sum(axis=1, dtype=jnp.int32)
+    _, t, k = logits.shape
+    classes, frame = jnp.arange(k, dtype=jnp.int32), jnp.arange(t, dtype=jnp.int32)
+    is_best = logits == logits.max(axis=-1, keepdims=True)
+    best = jnp.where(is_best, classes[None, None, :], k - 1).min(axis=-1)  # --> [b, t]
+    # A class counts again only after another one: compare with the frame before.
+    repeats = best == _shifted(best, 1, -1)
+    keep = (best != blank_id) & ~repeats & (frame[None, :] < lengths[:, None])
+    earlier = keep[:, None, :] & (frame[None, None, :] < frame[None, :, None])  # --> [b, t, t]
+    place = earlier.astype(jnp.int32).sum(axis=-1)
+    written = keep[:, None, :] & (place[:, None, :] == frame[None, :, None])
+    ids = jnp.where(written, best[:, None, :], -1).max(axis=-1)
+    return ids, keep.astype(jnp.int32).sum(axis=1)
 
 
 @functools.partial(jax.jit, static_argnames=("blank_id",))
 def sequence_log_prob(
     logits: jax.Array, lengths: jax.Array, ids: jax.Array, id_lengths: jax.Array, *, blank_id: int
 ) -> jax.Array:
-    """log p(text | image) of one given text for every row, summed over all its alignments.
-
-    It is -loss of the CTC loss (Graves et al., ICML 2006, section 3), here without its gradient
-    and so without an optimiser library. A greedy path's own probability is one term of that sum.
+    """log p(text | image) of one text for every row, summed over its alignments: -CTC loss.
 
     Args:
         logits: float [b t k], logits or log-probabilities (normalised here).
-        lengths: int32 [b], the real frames of each row; 0 is allowed.
+        lengths: int32 [b], real frames of each row; 0 is allowed.
         ids: int32 [b n], class ids of the texts; what lies behind `id_lengths` is ignored.
         id_lengths: int32 [b], characters of each text; 0 gives the product of the blanks.
         blank_id: class id of the blank.
 
     Returns:
         float32 [b], at most 0; -inf where the text does not fit into the frames.
+
+    References:
+        A. Graves et al., "Connectionist Temporal Classification", ICML 2006, section 3.
     """
-    b, n = ids.shape
+    (b, n), k = ids.shape, logits.shape[-1]
     log_probs = jax.nn.log_softmax(logits.astype(jnp.float32), axis=-1)
-    position = jnp.arange(n, dtype=jnp.int32)[None, :]
-    ids = jnp.where(position < id_lengths[:, None], ids, blank_id)
-    # Blanks between, before and after the characters: state 2i + 1 is character i.
-    states = jnp.full((b, 2 * n + 1), blank_id, jnp.int32).at[:, 1::2].set(ids)
+    ids = jnp.where(jnp.arange(n, dtype=jnp.int32)[None, :] < id_lengths[:, None], ids, blank_id)
+    # State 2i + 1 is character i, the even states are the blanks around the characters.
+    blanks = jnp.full((b, n), blank_id, jnp.int32)
+    pairs = jnp.stack([blanks, ids], axis=2).reshape(b, 2 * n)
+    states = jnp.concatenate([pairs, jnp.full((b, 1), blank_id, jnp.int32)], axis=1)
+    state = jnp.arange(2 * n + 1, dtype=jnp.int32)[None, :]
     # A character may follow the one before it without a blank if the two differ.
-    differs = jnp.pad(ids[:, 1:] != ids[:, :-1], ((0, 0), (1, 0)))
-    may_skip = jnp.zeros((b, 2 * n + 1), bool).at[:, 1::2].set(differs)
+    may_skip = (states != blank_id) & (states != _shifted(states, 2, blank_id))
+    is_class = states[:, :, None] == jnp.arange(k, dtype=jnp.int32)[None, None, :]
+    one_hot = is_class.astype(jnp.float32)
+    emissions = jnp.einsum("btk,bsk->tbs", log_probs, one_hot, precision="highest")
 
-    start = jnp.arange(2 * n + 1, dtype=jnp.int32)[None, :] == 0
-    # One frame ahead of the first, only the blank in front exists; see `step` for frame 0.
-    alpha = jnp.broadcast_to(jnp.where(start, 0.0, IMPOSSIBLE), (b, 2 * n + 1))
+    def step(carry, emission):
+        alpha, frame = carry
+        arrive = jnp.logaddexp(alpha, _shifted(alpha, 1, IMPOSSIBLE))
+        skip = jnp.logaddexp(arrive, _shifted(alpha, 2, IMPOSSIBLE))
+        after = jnp.where(may_skip, skip, arrive) + emission
+        return (jnp.where((frame < lengths)[:, None], after, alpha), frame + 1), None
 
-    def step(alpha, frame):
-        log_prob, index = frame  # [b k], []
-        one = jnp.pad(alpha[:, :-1], ((0, 0), (1, 0)), constant_values=IMPOSSIBLE)
-        two = jnp.pad(alpha[:, :-2], ((0, 0), (2, 0)), constant_values=IMPOSSIBLE)[:, : 2 * n + 1]
-        arrive = jnp.logaddexp(alpha, one)
-        arrive = jnp.where(may_skip, jnp.logaddexp(arrive, two), arrive)
-        after = arrive + jnp.take_along_axis(log_prob, states, axis=1)
-        return jnp.where((index < lengths)[:, None], after, alpha), None
+    # Before frame 0 only the blank in front exists.
+    alpha = jnp.broadcast_to(jnp.where(state == 0, 0.0, IMPOSSIBLE), (b, 2 * n + 1))
+    (alpha, _), _ = lax.scan(step, (alpha, jnp.int32(0)), emissions)
 
-    frames = (log_probs.swapaxes(0, 1), jnp.arange(logits.shape[1], dtype=jnp.int32))
-    alpha, _ = lax.scan(step, alpha, frames)
+    def at(place):
+        return jnp.where(state == place[:, None], alpha, -jnp.inf).max(axis=1)
 
-    last = 2 * id_lengths[:, None]  # the blank behind the last character
-    end = jnp.take_along_axis(alpha, last, axis=1)[:, 0]
-    before = jnp.take_along_axis(alpha, jnp.maximum(last - 1, 0), axis=1)[:, 0]
-    total = jnp.where(id_lengths > 0, jnp.logaddexp(end, before), end)
+    end = at(2 * id_lengths)  # the blank behind the last character
+    total = jnp.where(id_lengths > 0, jnp.logaddexp(end, at(2 * id_lengths - 1)), end)
     # Rounding may lift a certain text a little above 1.
     return jnp.where(total < IMPOSSIBLE / 2, -jnp.inf, jnp.minimum(total, 0.0))
+
+
+def _shifted(x: jax.Array, by: int, fill: Any) -> jax.Array:
+    """[b n], moved `by` places to the right; `fill` comes in from the left."""
+    b, n = x.shape
+    x = jnp.concatenate([jnp.full((b, by), fill, x.dtype), x], axis=1)
+    return lax.slice_in_dim(x, 0, n, axis=1)

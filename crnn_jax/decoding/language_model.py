@@ -1,15 +1,14 @@
-r"""Character n-gram language models: estimated from texts, kept as ARPA files, walked by a search.
+r"""Character n-gram language models: estimated from texts, stored as ARPA files.
 
     model = NGram.estimate(lines, order=6)
     beam_search(log_probs, lengths, width=10, blank_id=36, lm=model.for_charset(charset))
 
-The estimate is Witten-Bell's, interpolated:
+The estimate is Witten-Bell's, interpolated, which has no parameter to tune:
 
     p(c | h) = (count(hc) + T(h) p(c | shorter h)) / (count(h) + T(h))
 
 T(h) is the number of different characters seen after h (I. Witten and T. Bell, IEEE Transactions on
-Information Theory 37, 1991; S. Chen and J. Goodman, TR-10-98, section 2.4). It has no parameter to
-tune and suits a small alphabet, where everything follows everything sooner or later.
+Information Theory 37, 1991; S. Chen and J. Goodman, TR-10-98, section 2.4).
 
 An ARPA file, as KenLM and SRILM write it too:
 
@@ -21,13 +20,12 @@ An ARPA file, as KenLM and SRILM write it too:
     -0.4771	<s> t
     \end\
 
-A line holds log10 p of the last token after the others, the tokens, and log10 of the weight of
-backing off from them. A token is one character; a space is <SPACE>, as in table files.
+A line holds log10 p of the last token after the others, the tokens, and log10 of their back-off
+weight. A token is one character; a space is <SPACE>, as in table files.
 """
 
 import collections
 import dataclasses
-import itertools
 import math
 import re
 from collections.abc import Iterable, Iterator
@@ -38,27 +36,26 @@ import numpy as np
 from crnn_jax.core.charset import Charset
 from crnn_jax.core.errors import UserError
 
-# Private characters that stand for a text's begin, its end and any character never seen.
+# Private-use characters for a text's begin, its end and unseen characters.
 BEGIN, END, UNKNOWN = "\ue000", "\ue001", "\ue002"
 TOKENS = {"<s>": BEGIN, "</s>": END, "<unk>": UNKNOWN, "<SPACE>": " "}
 WRITTEN = {c: token for token, c in TOKENS.items()}
 # Other programs' names for them.
 TOKENS |= {"<UNK>": UNKNOWN, "<space>": " ", "\N{LOWER ONE EIGHTH BLOCK}": " "}
 
-# Log p of what a model holds for impossible: finite, because 0 * inf is NaN.
-NEVER = -230.0  # about ARPA's 10 ** -100
+# Log p of the impossible, about ARPA's 10 ** -100: finite, because 0 * inf is NaN.
+NEVER = -230.0
 LOG_10 = math.log(10)
 MAX_NGRAMS = 10_000_000  # up to 0.8 kB of memory each
-AT_ONCE = 1 << 18  # texts in memory while counting; most words of a text are repeats
-MAX_LINE = 1 << 16  # bytes of a line of an ARPA file; room for words of kilobytes
+MAX_LINE = 1 << 16  # bytes of a line of an ARPA file
 
 
 class Automaton(NamedTuple):
-    """A back-off automaton over class ids: what compiled code walks for every text and class.
+    """A back-off automaton over class ids, for compiled code.
 
     A state is a context, 0 the empty one. log p(class | state) is `log_prob` of the state's arc
-    with that label, or where there is none `back_off[state]` plus log p(class | shorter[state]).
-    All logs are natural and finite. `NGram.for_charset` makes one; no index is checked in a search.
+    with that label, or without one `back_off[state]` plus log p(class | shorter[state]). All logs
+    are natural and finite. `NGram.for_charset` makes one; a search checks no index.
     """
 
     start: int  # the state at the beginning of a text
@@ -81,8 +78,7 @@ class NGram:
     """A back-off model over characters."""
 
     order: int  # characters of the longest n-gram
-    # n-gram -> natural logs of (p of its last character after the others, the weight of backing off
-    # from it as a context).
+    # n-gram -> natural logs of (p of its last character after the others, its back-off weight).
     entries: dict[str, tuple[float, float]]
 
     @classmethod
@@ -97,7 +93,7 @@ class NGram:
             collections.defaultdict(collections.Counter) for _ in range(order)
         ]
         grams = 0
-        for text, times in _counted(texts):
+        for text, times in collections.Counter(texts).items():
             whole = BEGIN + text + END
             for i in range(1, len(whole) if text else 0):
                 for n in range(min(order, i + 1)):
@@ -108,7 +104,7 @@ class NGram:
                     raise UserError(f"over {MAX_NGRAMS:,} n-grams; less text, or a lower order")
         if not followers[0]:
             raise UserError("a language model of texts without characters")
-        followers[0][""][UNKNOWN] = 0  # it is among the characters, and has been seen never
+        followers[0][""][UNKNOWN] = 0  # a character like others, but never seen
         probs: dict[str, float] = {}
         back_off: dict[str, float] = {}
         for level in followers:
@@ -131,10 +127,10 @@ class NGram:
         )
 
     def for_charset(self, charset: Charset) -> Automaton:
-        """The same model over a table's class ids, as a search walks it.
+        """The same model over a table's class ids.
 
-        Characters that the model has never seen are as probable as it says of unknown ones;
-        n-grams with characters outside the table are left out.
+        Characters that it has not seen are as probable as unknown ones; n-grams with characters
+        outside the table are left out.
         """
         special = (charset.blank_id, charset.unknown_id)
         id_of = {s: i for i, s in enumerate(charset.symbols) if i not in special}
@@ -156,7 +152,7 @@ class NGram:
         state_of = {context: i for i, context in enumerate(contexts)}
 
         def state(context: str) -> int:
-            """Of the longest end of a context that something is known about."""
+            """Of the longest known end of a context."""
             while context not in state_of:
                 context = context[1:]
             return state_of[context]
@@ -186,11 +182,9 @@ def read_arpa(lines: Iterable[str], name: str) -> NGram:
     """Reads a model over characters; n-grams with tokens of several characters are left out.
 
     Raises:
-        UserError: naming file and line, where it is no such model.
+        UserError: it is no such model; names the file and the line.
     """
     order, of_characters = 0, False
-    promised: dict[int, int] = {}
-    found: collections.Counter[int] = collections.Counter()
     entries: dict[str, tuple[float, float]] = {}
     for number, line in enumerate(lines, 1):
         if (words := line.split()) == ["\\end\\"]:
@@ -203,19 +197,13 @@ def read_arpa(lines: Iterable[str], name: str) -> NGram:
                 break
         elif order:
             gram, numbers = _entry(line.strip("\r\n"), order, f"{name}:{number}")
-            found[order] += 1
             if gram is not None:
                 entries[gram] = numbers
                 of_characters |= order == 1 and gram not in WRITTEN
-        elif count := re.fullmatch(r"ngram +(\d{1,3}) *= *(\d{1,18})\s*", line):
-            promised[int(count[1])] = int(count[2])
     else:
         raise UserError(f"{name}: no ARPA language model, or cut short: it has no line \\end\\")
     if not of_characters:
         raise UserError(f"{name}: its tokens are words; a reader of characters wants one of these")
-    for n, size in promised.items():
-        if found[n] != size:
-            raise UserError(f"{name}: damaged: {found[n]} {n}-grams where its head says {size}")
     return NGram(max(map(len, entries)), entries)
 
 
@@ -247,18 +235,10 @@ def _entry(line: str, order: int, where: str) -> tuple[str | None, tuple[float, 
         numbers = []
     # Neither NaN nor a probability of 10 ** 1000; -inf is an impossible character.
     if len(tokens) != order or len(numbers) not in (1, 2) or not all(x <= 1000 for x in numbers):
-        told = f"{where}: want log10 p, {order} tokens and perhaps a weight: {line[:60]!r}"
-        raise UserError(told)
+        raise UserError(f"{where}: want log10 p, {order} tokens, perhaps a weight: {line[:60]!r}")
     if any(len(c) != 1 for c in tokens):
         return None, (0.0, 0.0)
     return "".join(tokens), (numbers[0], numbers[1] if len(numbers) > 1 else 0.0)
-
-
-def _counted(texts: Iterable[str]) -> Iterator[tuple[str, int]]:
-    """Different texts and how often they occur; one that is rare may come several times."""
-    texts = iter(texts)
-    while some := collections.Counter(itertools.islice(texts, AT_ONCE)):
-        yield from some.items()
 
 
 def _floored(logs: list[float]) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What is to be exported, checked before anything is loaded, and written whole or not at all.
+"""An export: checked before a model is loaded, written whole or not at all.
 
 plan = ExportPlan('word', 'saved_model', post='beam_search')
 plan.write(LoadedModel.open('en_36'))
@@ -12,7 +12,7 @@ import tempfile
 from crnn_jax.core.errors import UserError
 from crnn_jax.reading.loaded_model import LoadedModel
 
-# Format -> what can be made of the network's output inside, the default first.
+# Format -> its decoders, the default first.
 POSTS = {
     "saved_model": ("greedy", "none", "softmax", "beam_search"),
     "tflite": ("greedy", "none", "softmax"),
@@ -27,7 +27,7 @@ OWNERS = {"quantize": "tflite", "batch": "tflite", "width": "tflite", "layout": 
 
 @dataclasses.dataclass
 class ExportPlan:
-    """One export, as the command's flags describe it; `post` '' is the format's default."""
+    """The command's flags; `post` '' is the format's default."""
 
     output: str
     format: str
@@ -55,7 +55,7 @@ class ExportPlan:
             raise UserError(f"-o {self.output}: end it in {' or '.join(ends)}")
 
     def require_room(self, *, overwrite: bool) -> None:
-        """Raises UserError where the output exists and is not to be replaced."""
+        """UserError if the output cannot be written, or exists and may not be replaced."""
         parent = os.path.dirname(self.output) or "."
         if not os.path.isdir(parent):
             raise UserError(f"{self.output}: no folder {parent}")
@@ -63,7 +63,7 @@ class ExportPlan:
             raise UserError(f"{self.output} exists; --overwrite replaces it")
 
     def write(self, model: LoadedModel, *, overwrite: bool = False) -> list[str]:
-        """Writes beside the output and moves what is whole; returns the paths, the output first."""
+        """Writes in a folder beside the output, then moves; returns paths, the output first."""
         self.require_room(overwrite=overwrite)
         parent, name = os.path.split(self.output)
         try:
@@ -76,7 +76,7 @@ class ExportPlan:
             for made in names:
                 target = os.path.join(parent, made)
                 if os.path.isdir(target) and not os.path.islink(target):
-                    # A folder cannot be replaced by a rename: the old one steps aside first.
+                    # A rename cannot replace a folder.
                     os.rename(target, os.path.join(partial, f"old {made}"))
                 os.replace(os.path.join(partial, made), target)
         except UserError as error:
@@ -95,8 +95,8 @@ class ExportPlan:
             case "tflite":
                 from crnn_jax.exporting.tflite import write_tflite
 
-                sizes = {"batch": self.batch, "width": self.width}
-                write_tflite(model, path, post=self.post, quantize=self.quantize, **sizes)
+                options = {"post": self.post, "quantize": self.quantize}
+                write_tflite(model, path, batch=self.batch, width=self.width, **options)
             case "stablehlo":
                 from crnn_jax.exporting.stablehlo import write_stablehlo
 

@@ -1,6 +1,6 @@
-"""Work in a process that imports none of ours: reading with an exported file, TFLite's converter.
+"""Reading with an exported file, and TFLite's converter, in a process without this package.
 
-`in_own_process` starts this file as a script, which gets the job on stdin.
+`in_own_process` starts this file as a script, with the job on stdin.
 """
 
 import os
@@ -16,12 +16,12 @@ from typing import Any
 ENOUGH = 5.0  # seconds of timing
 AT_ONCE = 16  # images a call
 
-# (its version, images uint8 [b h w c] -> arrays [b ..] by name, classes as the model's)
+# (version, images uint8 [b h w c] -> arrays [b ..] by name, classes as the model's)
 Runtime = tuple[str, Callable[[Any], dict[str, Any]]]
 
 
 def saved_model(job: dict[str, Any]) -> Runtime:
-    """TensorFlow alone. It reads encoded images too: a list of paths or bytes."""
+    """TensorFlow alone; it also reads encoded images, a list of paths or bytes."""
     import tensorflow as tf
 
     model = tf.saved_model.load(os.path.join(job["path"], "1"))
@@ -29,8 +29,7 @@ def saved_model(job: dict[str, Any]) -> Runtime:
     def encoded(file: str | bytes) -> bytes:
         if isinstance(file, bytes):
             return file
-        # One that cannot be opened counts as undecodable.
-        return pathlib.Path(file).read_bytes() if os.path.isfile(file) else b""
+        return pathlib.Path(file).read_bytes() if os.path.isfile(file) else b""  # undecodable
 
     def read(given: Any) -> dict[str, Any]:
         if isinstance(given, list):
@@ -80,7 +79,7 @@ def onnx(job: dict[str, Any]) -> Runtime:
 
 
 def opencv(job: dict[str, Any]) -> Runtime:
-    """cv2.dnn.TextRecognitionModel alone; NaN as the score of what is never read."""
+    """cv2.dnn.TextRecognitionModel alone; classes that are never read have score NaN."""
     import cv2
     import numpy as np
 
@@ -113,7 +112,7 @@ def stablehlo(job: dict[str, Any]) -> Runtime:
     call = jax.jit(jax.export.deserialize(bytearray(program)).call)
 
     def read(images: Any) -> dict[str, Any]:
-        # Every shape compiles: padded to a few of them, as the program knows the real widths.
+        # Padded to a few shapes: each compiles.
         b, height, w, channels = images.shape
         padded = np.zeros((AT_ONCE if b > 1 else 1, height, -(-w // 32) * 32, channels), np.uint8)
         padded[:b, :, :w] = images
@@ -125,13 +124,8 @@ def stablehlo(job: dict[str, Any]) -> Runtime:
     return f"JAX {jax.__version__}", read
 
 
-RUNTIMES: dict[str, Callable[[dict[str, Any]], Runtime]] = {
-    f.__name__: f for f in (saved_model, tflite, keras, onnx, opencv, stablehlo)
-}
-
-
 def convert_to_tflite(job: dict[str, Any]) -> None:
-    """A SavedModel by operations that every interpreter has."""
+    """Converts a SavedModel to operations that every interpreter has."""
     import tensorflow as tf
 
     converter = tf.lite.TFLiteConverter.from_saved_model(
@@ -146,20 +140,18 @@ def convert_to_tflite(job: dict[str, Any]) -> None:
 
 
 def read_all(job: dict[str, Any]) -> dict[str, Any]:
-    """The runtime's version; of 'images' and 'files' its answer to each batch, and the speed."""
-    sys.modules.update(dict.fromkeys(job["blocked"]))  # None: as if it were not installed
-    version, read = RUNTIMES[job["runtime"]](job)
+    """The runtime's version; its answer to each batch of 'images' and 'files', and the speed."""
+    sys.modules.update(dict.fromkeys(job["blocked"]))  # None: as if not installed
+    version, read = globals()[job["runtime"]](job)
     answers: dict[str, Any] = {"version": version}
     for name, batches in job["batches"].items():
         answers[name] = [read(batch) for batch in batches]
         answers[f"{name}_per_second"] = measure(read, batches)
-    if imported := [name for name in job["blocked"] if sys.modules[name] is not None]:
-        raise RuntimeError(f"blocked, but imported: {imported}")
     return answers
 
 
 def measure(read: Callable[[Any], Any], batches: Sequence[Any]) -> float:
-    """Images a second of batches that were read before: everything is compiled."""
+    """Images a second, of batches that were read before, so that all is compiled."""
     count, started = 0, time.perf_counter()
     for batch in batches:
         read(batch)
@@ -170,10 +162,10 @@ def measure(read: Callable[[Any], Any], batches: Sequence[Any]) -> float:
 
 
 def in_own_process(task: Callable[[Any], Any], job: dict[str, Any]) -> Any:
-    """What a function of this file returns; RuntimeError holds the last line that it said."""
+    """Calls a function of this file; RuntimeError holds the last line of its stderr."""
     environment = {"TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": "tensorflow"} | os.environ
     if "jax" in job.get("blocked", ()):
-        # Flags of JAX's own XLA (`cpu_settings`); TensorFlow's ends at one it does not know.
+        # Set for JAX's XLA by `cpu_settings`; TensorFlow's aborts on flags it does not know.
         environment.pop("XLA_FLAGS", None)
     with tempfile.TemporaryDirectory(prefix="crnn_export_") as folder:
         answer = pathlib.Path(folder, "answer")

@@ -22,22 +22,18 @@ from jax.experimental import jax2tf
 from PIL import Image
 
 from crnn_jax.core.errors import UserError
+from crnn_jax.core.preprocessing import MAX_WIDTH
 from crnn_jax.exporting import tf_images
-from crnn_jax.exporting.stablehlo import (
-    PLATFORMS,
-    width_constraint,
-    with_decoder,
-    without_source_paths,
-)
+from crnn_jax.exporting.stablehlo import PLATFORMS, width_constraint, with_decoder
 from crnn_jax.reading.loaded_model import LoadedModel
+from crnn_jax.reading.pictures import padded_width
 
 STABLEHLO = "1.9.0"
 VERSION = "1"  # TF Serving serves the folder with the highest number
-WARM_WIDTHS = (32, 64, 96, 128, 160, 192, 224, 256)  # most words', as `padded_width` has them
-# Limits of a call, for memory: images times the widest one's pixels (of the full network about
-# 2 GB), and one image's width.
-MAX_COLUMNS = 1 << 18
-MAX_WIDTH = 8192
+# XLA compiles for every shape anew: batches and widths are padded to these, and no larger ones run.
+BATCHES = [1 << i for i in range(14)]
+WIDTHS = sorted({padded_width(width) for width in range(32, MAX_WIDTH + 1, 32)})  # pixels
+WARMEST = 256  # pixels: wider words are rare
 AT_ONCE = 4  # images decoded; one of 50 megapixels takes nearly a gigabyte
 
 
@@ -46,13 +42,13 @@ def write_saved_model(model: LoadedModel, folder: str, *, post: str, beam_width:
     if model.preprocessing.filter != "bilinear":
         raise UserError(
             f"preprocessing.filter={model.preprocessing.filter}: a SavedModel resizes bilinearly; "
-            "--format stablehlo or tflite take resized pictures"
+            "--format stablehlo or tflite take resized images"
         )
     path = os.path.join(folder, VERSION)
     extra = os.path.join(path, "assets.extra")
     with full_disk_is_user_error(folder):
         network = JaxNetwork(model, post, beam_width)
-        with without_source_paths(), old_stablehlo():
+        with old_stablehlo():
             tf.saved_model.save(network, path, signatures=signatures(network))
         os.makedirs(extra)
         with tf.io.TFRecordWriter(os.path.join(extra, "tf_serving_warmup_requests")) as writer:
@@ -107,16 +103,23 @@ class JaxNetwork(tf.Module):
         return self._converted(self.parameters, images, widths)
 
     def padded(self, images: Any, widths: Any) -> dict[str, Any]:
-        """The same of arrays padded to a few shapes, since XLA compiles for every shape anew."""
-        b, w = tf.shape(images)[0], tf.shape(images)[2]
-        free = self.model.preprocessing.free_width
-        more_rows = power_of_two_above(b) - b
-        more_columns = (padded_width(w) if free else tf.maximum(w, 8)) - w
+        """The same of arrays padded to BATCHES and WIDTHS; with a decoder also 'text'."""
+        rule = self.model.preprocessing
+        b, h, w = tf.unstack(tf.shape(images)[:3])
+        fits = (h == rule.height) & (tf.size(widths) == b)
+        tf.debugging.Assert(fits, ["shapes of images and widths do not fit:", b, h, w])
+        more_rows = _next(BATCHES, b) - b
+        more_columns = _next(WIDTHS if rule.free_width else [8, w], w) - w
         images = tf.pad(images, [[0, more_rows], [0, 0], [0, more_columns], [0, 0]])
         out = self(images, tf.pad(widths, [[0, more_rows]]))
         out = {name: value[:b] for name, value in out.items()}
         longest = tf.reduce_max(out["frames"])
-        return {name: x[:, :longest] if x.shape.rank > 1 else x for name, x in out.items()}
+        out = {name: x[:, :longest] if x.shape.rank > 1 else x for name, x in out.items()}
+        if "ids" in out:
+            symbols = tf.constant(["", *self.model.symbols])  # -1 writes nothing
+            out["text"] = tf.strings.reduce_join(tf.gather(symbols, out["ids"] + 1), axis=-1)
+            out["confidence"] = tf.where(out["frames"] > 0, out["confidence"], 0.0)
+        return out
 
 
 def signatures(network: JaxNetwork) -> dict[str, Any]:
@@ -129,16 +132,16 @@ def signatures(network: JaxNetwork) -> dict[str, Any]:
 
     @tf.function(input_signature=[images], autograph=False)
     def of_one_width(images: Any) -> dict[str, Any]:
-        return _read(network, images, tf.fill(tf.shape(images)[:1], tf.shape(images)[2]))
+        return network.padded(images, tf.fill(tf.shape(images)[:1], tf.shape(images)[2]))
 
     @tf.function(input_signature=[images, widths], autograph=False)
     def with_widths(images: Any, widths: Any) -> dict[str, Any]:
         # A width beyond the array would have the network read columns that are not there.
-        return _read(network, images, tf.clip_by_value(widths, 0, tf.shape(images)[2]))
+        return network.padded(images, tf.clip_by_value(widths, 0, tf.shape(images)[2]))
 
     @tf.function(input_signature=[encoded], autograph=False)
     def of_files(image_bytes: Any) -> dict[str, Any]:
-        return _read(network, *_decode(rule, image_bytes))
+        return network.padded(*_decode(rule, image_bytes))
 
     return {"serving_default": of_one_width, "with_widths": with_widths, "serving_bytes": of_files}
 
@@ -146,9 +149,6 @@ def signatures(network: JaxNetwork) -> dict[str, Any]:
 def _decode(rule: Any, encoded: Any) -> tuple[Any, Any]:
     """Files [b] -> images uint8 [b h w c] and widths int32 [b], 0 for an unreadable one."""
     b = tf.size(encoded)
-    most = MAX_COLUMNS // (rule.width or rule.min_width)
-    with _required((b <= most, [f"at most {most} pictures a call, not", b])):
-        encoded = tf.reshape(encoded, [-1])
 
     def read(index: Any, data: Any) -> tuple[Any, Any, Any]:
         image = tf.cond(
@@ -171,56 +171,17 @@ def _decode(rule: Any, encoded: Any) -> tuple[Any, Any]:
     return tf.ensure_shape(images, [None, *shape]), tf.scatter_nd(places, widths[:-1], [b])
 
 
-def _read(network: JaxNetwork, images: Any, widths: Any) -> dict[str, Any]:
-    """The outputs of all signatures."""
-    rule = network.model.preprocessing
-    b, height, width = tf.unstack(tf.shape(images)[:3])
-    widest = max(MAX_WIDTH, rule.max_width)
-    with _required(
-        (b >= 1, ["at least one picture is wanted"]),
-        (height == rule.height, [f"pictures {rule.height} pixels high, not", height]),
-        (width <= widest, [f"pictures at most {widest} pixels wide, not", width]),
-        (b * width <= MAX_COLUMNS, [f"at most {MAX_COLUMNS} columns a call, not", b, width]),
-        (tf.size(widths) == b, ["as many widths as pictures:", b, tf.size(widths)]),
-    ):
-        images = tf.identity(images)
-    out = network.padded(images, widths)
-    if "ids" in out:
-        out["text"] = texts(out["ids"], network.model.symbols)
-        out["confidence"] = tf.where(out["frames"] > 0, out["confidence"], 0.0)
-    return out
-
-
-def _required(*conditions: tuple[Any, list[Any]]) -> Any:
-    """A context whose operations run only if all conditions hold; else an error with the words."""
-    return tf.control_dependencies([tf.debugging.Assert(*condition) for condition in conditions])
-
-
-def texts(ids: Any, symbols: list[str]) -> Any:
-    """UTF-8 strings [b] of class ids [b n]; -1 writes nothing."""
-    return tf.strings.reduce_join(tf.gather(tf.constant(["", *symbols]), ids + 1), axis=-1)
-
-
-def power_of_two_above(n: Any) -> Any:
-    """int32 scalar >= 1 -> the next power of two."""
-    n = n - 1
-    for shift in (1, 2, 4, 8, 16):
-        n = tf.bitwise.bitwise_or(n, tf.bitwise.right_shift(n, shift))
-    return n + 1
-
-
-def padded_width(width: Any) -> Any:
-    """int32 scalar -> `reading.pictures.padded_width` of it, in TensorFlow operations."""
-    step = tf.maximum(32, power_of_two_above(tf.maximum(-(-width // 8), 1)))
-    return tf.maximum(-(-width // step), 1) * step
+def _next(sizes: list[Any], n: Any) -> Any:
+    """int32 scalar: the smallest of rising `sizes` that is not below `n`; an error beyond them."""
+    return tf.gather(sizes, tf.searchsorted(sizes, [n])[0])
 
 
 def warm_widths(model: LoadedModel) -> list[int]:
     """Widths in pixels to compile for before the first request."""
     rule = model.preprocessing
-    if rule.width:
-        return [rule.width]
-    return [w for w in WARM_WIDTHS if rule.min_width <= w <= rule.max_width] or [rule.min_width]
+    most = min(rule.max_width, WARMEST)
+    usual = [width for width in WIDTHS if rule.min_width <= width <= most]
+    return [rule.width] if rule.width else usual or [rule.min_width]
 
 
 def warm_up_request(model: LoadedModel, width: int) -> bytes:

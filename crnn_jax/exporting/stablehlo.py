@@ -9,8 +9,7 @@ out = program.call(images, widths)   # uint8 [b 32 w c], int32 [b] -> dictionary
 import functools
 import json
 import zipfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -27,7 +26,8 @@ from crnn_jax.reading.loaded_model import LoadedModel
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 METADATA = "crnn_jax.json"
-_SOURCE_FILES = "jax_hlo_source_file_canonicalization_regex"
+# Programs do not tell where this package is installed.
+jax.config.update("jax_hlo_source_file_canonicalization_regex", ".*")
 
 
 def write_stablehlo(
@@ -41,9 +41,8 @@ def write_stablehlo(
     read = with_decoder(model, post, beam_width)
     # NumPy arrays: a device's own could not be written into a program for another platform.
     inside = jax.tree.map(np.asarray, model.variables)
-    with without_source_paths():
-        function = jax.jit(lambda *arrays: read(inside, *arrays))
-        program = jax.export.export(function, platforms=PLATFORMS)(images, widths)
+    function = jax.jit(lambda *arrays: read(inside, *arrays))
+    program = jax.export.export(function, platforms=PLATFORMS)(images, widths)
     with whole_file(path, "w+b") as file:
         file.write(program.serialize())
         with zipfile.ZipFile(file, "a") as archive:
@@ -66,17 +65,6 @@ def reader_metadata(model: LoadedModel, post: str, **changes: Any) -> str:
 def width_constraint(config: ModelConfig) -> str:
     """What JAX must know of a free width `w`: that at least one frame is left of it."""
     return f"w >= {min_image_width(config.geometry)}"
-
-
-@contextmanager
-def without_source_paths() -> Iterator[None]:
-    """Programs lowered in this context do not tell where this package is installed."""
-    before = jax.config.values[_SOURCE_FILES]
-    jax.config.update(_SOURCE_FILES, ".*")
-    try:
-        yield
-    finally:
-        jax.config.update(_SOURCE_FILES, before)
 
 
 def network(config: ModelConfig) -> Callable[..., tuple[jax.Array, jax.Array]]:

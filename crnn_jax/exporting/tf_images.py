@@ -1,4 +1,4 @@
-"""Decoding and resizing of pictures in TensorFlow operations, as `core` does it by Pillow.
+"""Decoding and resizing images in TensorFlow operations, with the results of Pillow in `core`.
 
     image = resize(decode_image(encoded, rule.channels), rule)
 
@@ -13,11 +13,8 @@ import tensorflow as tf
 from crnn_jax.core.images import MAX_PIXELS
 from crnn_jax.core.preprocessing import Preprocessing
 
-HEADER = 1 << 16  # bytes; palette, transparency and orientation are in front of the image data
-# A progressive JPEG has about ten scans. One more is 75 bytes of a file, and another pass over all
-# pixels for whoever decodes it.
-MAX_SCANS = 100
-LONGEST_SIDE = 1 << 15  # pixels; the weights of a resizing are a matrix of that length
+HEADER = 1 << 16  # bytes; palette, transparency and orientation come before the image data
+LONGEST_SIDE = 1 << 15  # pixels, of the matrix of resizing weights
 FIXED_POINT = 1 << 22  # Pillow's weights are multiples of 1 / 2^22
 # EXIF's tag 0x0112: a SHORT, one of them, in either byte order.
 ORIENTATION = (
@@ -27,7 +24,7 @@ ORIENTATION = (
 
 
 def decode_image(encoded: Any, channels: int) -> Any:
-    """The bytes of a file -> uint8 [h w channels]; a TensorFlow error where that cannot be."""
+    """The bytes of a file -> uint8 [h w channels]; a TensorFlow error if undecodable."""
     is_png = tf.strings.substr(encoded, 0, 8) == b"\x89PNG\r\n\x1a\n"
     image = tf.cond(is_png, lambda: _png(encoded), lambda: _jpeg(encoded))
     image = tf.ensure_shape(image, [None, None, 3])  # a check at run time, too
@@ -36,11 +33,8 @@ def decode_image(encoded: Any, channels: int) -> Any:
 
 def _jpeg(encoded: Any) -> Any:
     shape = tf.io.extract_jpeg_shape(encoded, output_type=tf.int64)
-    raw = tf.io.decode_raw(encoded, tf.uint8)
-    scans = tf.math.count_nonzero((raw[:-1] == 0xFF) & (raw[1:] == 0xDA))
-    few = tf.debugging.assert_less_equal(scans, tf.constant(MAX_SCANS, tf.int64))
-    with tf.control_dependencies([_bounded(shape[0] * shape[1]), few]):
-        # Pillow's decoder, too, is libjpeg with the accurate transform and smooth chroma.
+    with tf.control_dependencies([_bounded(shape[0] * shape[1])]):
+        # As Pillow's libjpeg: the accurate transform, smooth chroma.
         image = tf.io.decode_jpeg(
             encoded, channels=3, dct_method="INTEGER_ACCURATE", fancy_upscaling=True
         )
@@ -64,15 +58,15 @@ def upright(image: Any, turn: Any) -> Any:
 
 
 def _png(encoded: Any) -> Any:
-    # Zeros behind a file that ends too early: an error would have its bytes in the message.
+    # Zeros after a short file: an error message would quote its bytes.
     header = tf.strings.join([tf.strings.substr(encoded, 0, HEADER), b"\0" * 26])
-    # Behind the signature: length and name of the first chunk, width, height, depth, colour type.
+    # After the signature: length and name of the first chunk, width, height, depth, colour type.
     size = tf.io.decode_raw(tf.strings.substr(header, 16, 8), tf.int32, little_endian=False)
     size = tf.cast(tf.ensure_shape(size, [2]), tf.int64)
     colour_type = tf.io.decode_raw(tf.strings.substr(header, 25, 1), tf.uint8)[0]
     alpha = (colour_type >= 4) | tf.strings.regex_full_match(header, r"\C*tRNS\C*")
     with tf.control_dependencies([_bounded(size[0] * size[1])]):
-        # Asked for an alpha that the file has not, TensorFlow fills in too little below 8 bits.
+        # Without alpha in the file TensorFlow fills in too little below 8 bits.
         return tf.cond(
             alpha,
             lambda: _on_paper(tf.io.decode_png(encoded, channels=4)),
@@ -81,22 +75,21 @@ def _png(encoded: Any) -> Any:
 
 
 def _bounded(pixels: Any) -> Any:
-    """A check to run before decoding: a small file may claim gigabytes."""
+    """A check before decoding: a small file may claim gigabytes."""
     return tf.debugging.assert_less_equal(pixels, tf.constant(MAX_PIXELS, tf.int64))
 
 
 def _grey(image: Any) -> Any:
-    """Pillow's L; of grey pictures in RGB it is their level again."""
+    """Pillow's L; of grey images in RGB it is their level again."""
     weights = tf.constant([19595, 38470, 7471])
     total = tf.reduce_sum(tf.cast(image, tf.int32) * weights, axis=-1, keepdims=True)
     return tf.cast(tf.bitwise.right_shift(total + 32768, 16), tf.uint8)
 
 
 def _on_paper(image: Any) -> Any:
-    """uint8 [h w 4] -> [h w 3], by the arithmetic of Pillow's alpha_composite.
+    """uint8 [h w 4] -> [h w 3], as Pillow's alpha_composite: seven bits after the point, halves up.
 
-    Seven bits after the point, halves up, division by 255 as shift and add. The paper is black
-    where what is opaque is bright.
+    The paper is black if the opaque part is bright, else white.
     """
     grey = tf.cast(_grey(image[..., :3]), tf.int32)
     image = tf.cast(image, tf.int32)
@@ -110,11 +103,10 @@ def _on_paper(image: Any) -> Any:
 
 
 def resize(image: Any, rule: Preprocessing) -> Any:
-    """`rule.resize` of one picture uint8 [h w c], for the filter 'bilinear'.
+    """`rule.resize` of one image uint8 [h w c], for the filter 'bilinear'.
 
     Pillow sums 8-bit levels times weights of 22 bits after the point, along the rows first, each
-    pass rounded to 8 bits. Whole numbers below 2^53 are exact in float64, so a float64 matrix
-    product of them is that sum, bit for bit.
+    pass rounded to 8 bits. A float64 matrix product of such whole numbers is exact.
     """
     shape = tf.shape(image, tf.int64)
     side = tf.constant(LONGEST_SIDE, tf.int64)

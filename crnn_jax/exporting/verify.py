@@ -33,11 +33,10 @@ from crnn_jax.reading.pictures import plan_batches
 
 TIE = 1e-4  # difference of two classes' scores, or of two texts' log p, that rounding decides
 TINY = 1e-37  # the smallest float32, in place of a probability of 0
-# Smallest share of images with the same text. 8-bit weights change logits by hundredths to
-# tenths, so that a few close calls fall the other way.
+# Smallest share of images with the same text. 8-bit weights decide a few close calls otherwise.
 REQUIRED = {"none": 1.0, "files": 0.998, "float16": 0.995, "dynamic": 0.95}
 OURS = ("crnn_jax", "jax", "jaxlib", "flax", "optax", "orbax", "ml_collections")
-# Runtime (a function of `runtimes`) -> packages that it has to do without.
+# Runtime (a function of `runtimes`) -> packages that cannot be imported there.
 BLOCKED = {
     "saved_model": OURS,
     "tflite": OURS,
@@ -50,7 +49,7 @@ BLOCKED = {
 
 @dataclasses.dataclass
 class Report:
-    """What `verify` found: whether it passed, the figures, a line for each text that differs."""
+    """The result of `verify`: figures, and a line for each text that differs."""
 
     passed: bool
     figures: list[str]
@@ -67,11 +66,9 @@ def open_sources(
     model: LoadedModel, annotations: Sequence[str], *, images: str = "", annotation_format: str
 ) -> list[Any]:
     """Opens annotation files, folders labelled by their file names, LMDB or ArrayRecord."""
-    channels = model.preprocessing.channels
-    sources = [
-        FileSource(a, model.charset, format=annotation_format, images=images, channels=channels)
-        for a in annotations
-    ]
+    options: dict[str, Any] = {"format": annotation_format, "images": images}
+    options["channels"] = model.preprocessing.channels
+    sources = [FileSource(a, model.charset, **options) for a in annotations]
     for source in sources:
         source.require_pictures()
     return sources
@@ -80,7 +77,7 @@ def open_sources(
 def verify(
     model: LoadedModel, plan: ExportPlan, sources: Sequence[Any], *, limit: int = 0
 ) -> Report:
-    """Reads images with what `plan.write` has written and with the model, and compares.
+    """Reads images with the file that `plan.write` wrote and with the model, and compares.
 
     `limit` is of images of each source, evenly spread; 0: all.
     """
@@ -90,7 +87,7 @@ def verify(
     takes_files = plan.format == "saved_model" and plan.post in ("greedy", "beam_search")
     places = [(source, i) for source in sources for i in evenly_spread(len(source), limit)]
     images, readable, files = [], [], []
-    with progress_bar("pictures decoded", len(places)) as bar:
+    with progress_bar("images decoded", len(places)) as bar:
         for place, (source, i) in enumerate(places):
             (decoded,) = source.read(np.array([i]))
             if not isinstance(decoded, str):
@@ -103,7 +100,7 @@ def verify(
                     files.append(b"")
             bar.update()
     if not images:
-        raise UserError(f"{sources[0].name}: none of the pictures can be read")
+        raise UserError(f"{sources[0].name}: none of the images can be read")
     answers, summary = run(model, plan, images, files)
     reference = Reference(model, plan)
     logits, texts = reference.read(images)
@@ -112,13 +109,13 @@ def verify(
     if any(a.shape != b.shape for a, b in zip(scores, logits, strict=True)):
         raise RuntimeError(f"{plan.output}: another number of frames than the model's")
     ours = [np.asarray(jax.nn.softmax(x)) for x in logits] if softmax else logits
-    # What is never read has no score in OpenCV's layout: NaN.
+    # Classes that are never read have no score in OpenCV's layout: NaN.
     gaps = [np.nan_to_num(np.abs(a - b)).max(initial=0) for a, b in zip(scores, ours, strict=True)]
     if "text" in answers[0]:
         theirs = [answer["text"] for answer in answers]
     elif "ids" in answers[0]:
         theirs = [model.charset.decode(answer["ids"]) for answer in answers]
-    else:  # what its scores give by our decoder; logs of probabilities are logits
+    else:  # by our decoder; logs of probabilities are logits
         theirs = reference.texts([np.log(x + TINY) if softmax else x for x in scores])
     rows = zip(readable, logits, texts, theirs, scores, strict=True)
     ties = {place for place, *row in rows if reference.is_tie(*row)}
@@ -126,26 +123,26 @@ def verify(
     precision = "float32" if plan.quantize == "none" else plan.quantize
     head = f"{os.path.basename(plan.output)}: {_runtime(plan)}, post {plan.post}, {precision}"
     size = f"{size_on_disk(plan.output) / 1e6:.2f} MB"
-    figures = [f"{head}, {size}, {summary['version']}, {len(places):,} pictures"]
+    figures = [f"{head}, {size}, {summary['version']}, {len(places):,} images"]
     if missing := len(places) - len(images):
-        figures.append(f"{missing:,} pictures cannot be read and count as wrong")
+        figures.append(f"{missing:,} images cannot be read and count as wrong")
     report = Report(passed=True, figures=figures, differences=[])
     labels = [source.text(i) for source, i in places]
     own = dict.fromkeys(range(len(places)), "") | dict(zip(readable, texts, strict=True))
+
+    def correct(texts: dict[int, str]) -> str:
+        return f"{100 * sum(texts[i] == labels[i] for i in readable) / len(labels):.2f} %"
 
     def compare(found: dict[int, str], name: str, speed: str, least: float, ties: set[int]) -> None:
         n, wrong = len(found), [i for i in found if found[i] != own[i]]
         passed = 1 - len(set(wrong) - ties) / n >= least
         report.passed &= passed
-        right, own_right = (
-            sum(read[i] == labels[i] for i in readable) / len(labels) for read in (found, own)
-        )
         figures.append(
             f"{name}: {n - len(wrong):,} of {n:,} texts the same, {100 * (1 - len(wrong) / n):.2f} "
             f"% (at least {100 * least:g} %): {'passed' if passed else 'FAILED'}"
         )
         figures.append(
-            f"  right: {100 * right:.2f} %, the model itself {100 * own_right:.2f} %; "
+            f"  correct: {correct(found)}, the model itself {correct(own)}; "
             f"{summary[speed]:,.0f} images/s"
         )
         for i in wrong:
@@ -176,11 +173,11 @@ def run(
     images: Sequence[np.ndarray],
     files: Sequence[str | bytes] = (),
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """What the file's own runtime reads, in a process where ours cannot be imported.
+    """Reads with the file's own runtime, in a process that cannot import this package.
 
     Returns:
-        (of each image 'logits' or 'probabilities' [t k], perhaps 'ids' [t] and 'text'; the other
-        answers of `runtimes`).
+        (for each image 'logits' or 'probabilities' [t k], perhaps 'ids' [t] and 'text'; the other
+        answers of `runtimes.read_all`).
     """
     runtime = _runtime(plan)
     most = 1 if runtime == "opencv" else plan.batch or AT_ONCE
@@ -225,7 +222,7 @@ def size_on_disk(path: str) -> int:
 
 
 class Reference:
-    """Reads images with the model itself, by XLA and by the plan's decoder."""
+    """Reads images with the model itself, by XLA and the plan's decoder."""
 
     def __init__(self, model: LoadedModel, plan: ExportPlan) -> None:
         self._model, self._blank_id = model, model.charset.blank_id
@@ -251,7 +248,7 @@ class Reference:
         return logits, self.texts(logits)
 
     def texts(self, logits: Sequence[np.ndarray]) -> list[str]:
-        """What the decoder makes of raw logits [t k] of each image."""
+        """The texts of raw logits [t k] of each image."""
         frames = np.array([len(x) for x in logits], np.int32)
         padded = np.zeros((len(logits), max(frames), logits[0].shape[1]), np.float32)
         for row, x in zip(padded, logits, strict=True):
@@ -262,7 +259,7 @@ class Reference:
         return [self._model.charset.decode(ids[: max(n, 0)]) for ids, n in both]
 
     def is_tie(self, logits: np.ndarray, text: str, other: str, scores: np.ndarray) -> bool:
-        """Whether the texts differ, and rounding alone may be why; `scores` gave the other."""
+        """Whether the texts differ perhaps by rounding alone; `scores` gave the other."""
         if text == other:
             return False
         if self._beam:

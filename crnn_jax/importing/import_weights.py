@@ -22,7 +22,7 @@ from crnn_jax.reading.loaded_model import LoadedModel
 
 
 class Imported(NamedTuple):
-    """A model: what `core.model_file.save_model` takes, and the network it was made from."""
+    """What `core.model_file.save_model` takes, and the network it was made from."""
 
     variables: dict[str, Any]
     metadata: dict[str, Any]
@@ -39,8 +39,8 @@ def import_weights(
 ) -> Imported:
     """Reads another program's CRNN; options as of the command.
 
-    `alphabet` is without the blank, which CRNN.tf2 has last and crnn.pytorch first. Without
-    `ignore_case` it is true where the characters have only one; without `width` it is the source's.
+    `alphabet` is without the blank, which CRNN.tf2 has last and crnn.pytorch first. By default case
+    is ignored if the characters have only one, and `width` is the source's.
     """
     name = os.fspath(path)
     if (table is None) == (alphabet is None):

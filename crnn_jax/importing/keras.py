@@ -1,4 +1,4 @@
-"""CRNN.tf2's weights: HDF5 files of Keras 2 and 3. h5py reads them, Keras is not needed.
+"""CRNN.tf2's weights: HDF5 files of Keras 2 and 3, read without Keras.
 
 network = read_h5('crnn.h5')
 
@@ -20,9 +20,9 @@ from crnn_jax.core.errors import UserError
 from crnn_jax.importing.network import CONVOLUTIONS, NORMS, Layers, Network
 
 LSTM = ("LSTM", "tanh", "sigmoid")  # class, activation, recurrent activation
-EPSILON = 1e-3  # of Keras's batch norm, where the file does not say
+EPSILON = 1e-3  # Keras's default of batch norm
 _ROLES = {"kernel", "recurrent_kernel", "bias", "gamma", "beta", "moving_mean", "moving_variance"}
-# Keras 3 numbers a layer's variables; their roles, by how many there are.
+# Keras 3 numbers a layer's variables. Their number -> their roles.
 _NUMBERED = {
     1: ("kernel",),
     2: ("kernel", "bias"),
@@ -79,7 +79,7 @@ def split_path(path: str) -> tuple[str, str]:
 
 
 def _read(name: str) -> tuple[Weights, Any]:
-    """(path and array of every weight in the network's order, the model's config or None)."""
+    """(path and array of every weight in the network's order, model_config or None)."""
     try:
         import h5py
     except ImportError as error:
@@ -100,11 +100,11 @@ def _read(name: str) -> tuple[Weights, Any]:
 
 
 def _named(top: Any) -> Iterator[tuple[str, np.ndarray]]:
-    """Keras 2's layout. The lists of names have the network's order, HDF5 the alphabet's."""
+    """Keras 2's layout: the lists of names have the network's order."""
     for layer in map(_text, top.attrs["layer_names"]):
         group = top[layer]
         for weight in map(_text, group.attrs["weight_names"]):
-            # The list may say 'bias:0' of a layer that only its group names.
+            # Some lists have 'bias:0', without the layer.
             yield weight if "/" in weight else f"{layer}/{weight}", np.asarray(group[weight][()])
 
 
@@ -113,13 +113,11 @@ def _numbered(layers: Any) -> Iterator[tuple[str, np.ndarray]]:
     for key in sorted(layers, key=_natural):
         own = layers[key]["vars"].attrs.get("name") if "vars" in layers[key] else None
         layer = key if own is None else _text(own)
-        for direction in ("", "forward_layer", "backward_layer"):
-            folder = f"{direction}/cell/vars" if direction else "vars"
-            arrays = layers[key].get(folder, {})
-            roles = _NUMBERED.get(len(arrays), tuple(map(str, range(len(arrays)))))
+        for direction in ("", "forward_layer/", "backward_layer/"):
+            arrays = layers[key].get(f"{direction}cell/vars" if direction else "vars", {})
+            roles = _NUMBERED.get(len(arrays), map(str, range(len(arrays))))
             for place, role in enumerate(roles):
-                path = f"{layer}/{direction}/{role}" if direction else f"{layer}/{role}"
-                yield path, np.asarray(arrays[str(place)][()])
+                yield f"{layer}/{direction}{role}", np.asarray(arrays[str(place)][()])
 
 
 def _text(value: Any) -> str:
@@ -134,7 +132,7 @@ def _natural(name: str) -> list[Any]:
 def _match_layers(layers: Layers, name: str) -> dict[str, str]:
     """{our name: the file's name} of a CRNN's layers."""
     if all(ours in layers for ours in (*CONVOLUTIONS, *NORMS)):
-        # Named by hand; further layers are not part of the network.
+        # With CRNN.tf2's names; further layers are not part of the network.
         return {ours: ours for kind in _KINDS.values() for ours in kind if ours in layers}
     found: dict[str, str] = {}
     for kind, ours in _KINDS.items():
@@ -160,13 +158,13 @@ def _kind(roles: dict[str, np.ndarray]) -> str | None:
 
 
 def _facts(config: Any, name: str) -> dict[str, Any]:
-    """`Network`'s fields that `model_config` states; CRNN.tf2's values where there is none."""
+    """`Network`'s fields by `model_config`, or CRNN.tf2's values without one."""
     facts: dict[str, Any] = {
         "geometry": "keras",
         "epsilon": dict.fromkeys(NORMS, EPSILON),
         "mean": 0.0,
         "scale": 255.0,
-        "notes": ["assumed: pictures are normalised as in CRNN.tf2, x / 255"],
+        "notes": ["assumed: images are normalised as in CRNN.tf2, x / 255"],
     }
     if config is None:
         facts["notes"].append(f"assumed: batch norm's epsilon is {EPSILON}, Keras's default")
@@ -177,7 +175,7 @@ def _facts(config: Any, name: str) -> dict[str, Any]:
             of[kind].append(layer)
         for layer in of["Rescaling"]:
             factor, offset = float(layer["scale"]), float(layer["offset"])
-            # Nine digits: the inverse of a rounded 1 / 255 is 255 again.
+            # Nine digits: 1 / 255 may be rounded.
             mean, scale = round(-offset / factor, 9) + 0.0, round(1 / factor, 9)
             facts |= {"mean": mean, "scale": scale, "notes": []}
         heights = {32}
@@ -201,8 +199,7 @@ def _facts(config: Any, name: str) -> dict[str, Any]:
         raise UserError(f"{name}: its model_config cannot be used: {error!r}") from error
     padding = "valid" if of["ZeroPadding2D"] else "same"
     for what, found, wanted in (
-        ("pictures of height", heights, {32}),
-        # Of values 0 to 1, or of none at all, the factor is larger.
+        ("images of height", heights, {32}),
         ("a scale of grey levels 0 to 255", facts["scale"] >= 10, True),
         ("pools (window, stride, padding)", pools, [(2, 2, 2, s, padding) for s in (2, 2, 1, 1)]),
         ("activations", activations | {"linear", "relu"}, {"linear", "relu"}),
@@ -216,7 +213,7 @@ def _facts(config: Any, name: str) -> dict[str, Any]:
 
 
 def _config_layers(config: Any) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Class and config of every layer, also of models inside the model."""
+    """Class and config of every layer, also of nested models."""
     for layer in config["config"]["layers"]:
         if "layers" in layer["config"]:
             yield from _config_layers(layer)

@@ -22,7 +22,7 @@ NORMS = tuple(f"bn{i + 1}" for i in NORMALISED)
 
 @dataclasses.dataclass(frozen=True)
 class Network:
-    """Weights under our layers' names, in Keras's layout, and what is known about them."""
+    """Weights under our layers' names, in Keras's layout, and how the source uses them."""
 
     source: str  # 'CRNN.tf2' or 'crnn.pytorch'
     # conv1..7 {kernel [h w in out], bias [out], optional before a batch norm}; bn3, bn5, bn7
@@ -36,7 +36,7 @@ class Network:
     mean: float
     scale: float  # it was trained on (levels 0..255 - mean) / scale
     width: int = 0  # fixed input width in pixels; 0: free
-    # Names of the file's arrays; what the file does not say, and the value assumed.
+    # Names of the file's arrays, and assumptions.
     used: list[str] = dataclasses.field(default_factory=list)
     unused: list[str] = dataclasses.field(default_factory=list)
     notes: list[str] = dataclasses.field(default_factory=list)
@@ -55,7 +55,7 @@ def assemble(network: Network, name: str) -> tuple[dict[str, Any], ModelConfig]:
         with np.errstate(over="ignore"):  # `LoadedModel.of` finds infinities
             flat[key] = np.array(array, np.float32, order="C")
     params: dict[str, Any] = unflatten(flat)
-    # One config key for all norms: the smallest, so that nothing negative is added to a variance.
+    # Our norms share one epsilon: the smallest, so that no variance gets smaller.
     epsilon = min(network.epsilon.values())
     stats = {}
     residual = tuple(i for i in range(1, 7) if f"res{i}a" in params)

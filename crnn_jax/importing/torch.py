@@ -24,7 +24,7 @@ from crnn_jax.core.errors import UserError
 from crnn_jax.importing.network import CONVOLUTIONS, NORMS, Layers, Network
 
 EPSILON = 1e-5  # of PyTorch's batch norm; crnn.pytorch does not set it
-WIDTH = 100  # pixels to which crnn.pytorch stretches every picture
+WIDTH = 100  # pixels to which crnn.pytorch stretches every image
 # Strings, not dtype objects: a pickle may call methods of what `find_class` returns.
 _DTYPES = {
     "FloatStorage": "<f4",

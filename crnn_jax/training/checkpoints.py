@@ -10,14 +10,13 @@ and every file matches. A step is written under another name and renamed when al
 
 import contextlib
 import errno
-import fcntl
 import json
 import logging
 import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import jax
 import numpy as np
@@ -26,14 +25,14 @@ from crnn_jax.core.errors import UserError
 from crnn_jax.core.files import whole_file
 from crnn_jax.core.model_file import flatten
 from crnn_jax.reading.checkpoint import META, SUMS, WORKDIR_MODEL, damage, steps, sums
-from crnn_jax.training.parallel import is_first, wait_for_all
+from crnn_jax.training.parallel import abstract, is_first, wait_for_all
 
 MARGIN = 1.2  # a checkpoint is a little larger than its arrays
-# These change nothing about the numbers of a run, so a resumed run takes their new values.
+# Keys without influence on a run's numbers: a resumed run takes their new values.
 FREE = ("log.", "checkpoint.", "data.workers", "data.loader", "data.cache")
-# These may grow: the run goes on beyond its first end.
+# Keys that may grow: the run is extended.
 GROWING = ("epochs", "steps")
-# What the optimizer keeps in a checkpoint depends on these, as far as the function says.
+# Key -> the part of its value that decides which arrays a checkpoint holds.
 ARRAYS: dict[str, Callable[[Any], Any]] = {
     "optimizer.name": str,
     "optimizer.clip_norm": bool,
@@ -80,14 +79,14 @@ class Checkpoints:
         wait_for_all(f"step {step} is whole")
 
     def _complete(self, partial: Path, final: Path, meta: dict[str, Any]) -> None:
-        """Checksums, the rename that makes a step count, and the removal of those beyond `keep`."""
+        """Writes checksums, renames the step into place and removes those beyond `keep`."""
         (partial / META).write_text(json.dumps(meta), encoding="utf-8")
         digests = sums(partial, sync=True)
         with (partial / SUMS).open("w", encoding="utf-8") as file:
             json.dump(digests, file, indent=0)
             file.flush()
             os.fsync(file.fileno())
-        # The same or a later step was passed over as damaged, or this one would not be written.
+        # A step that is already there, or a later one, was skipped as damaged.
         for later in (s for s in steps(self.directory) if s >= int(final.name)):
             shutil.rmtree(self.directory / str(later))
         partial.rename(final)
@@ -99,9 +98,7 @@ class Checkpoints:
 
     def restore(self, like: Any) -> tuple[Any, dict[str, Any]] | None:
         """State, sharded as `like`, and meta of the newest sound step; None where there is none."""
-        like = jax.tree.map(
-            lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=a.sharding), like
-        )
+        like = jax.tree.map(abstract, like)
         found = steps(self.directory)
         for step in reversed(found):
             folder = self.directory / str(step)
@@ -119,14 +116,14 @@ class Checkpoints:
 
 
 def _require_room(folder: Path, state: Any) -> None:
-    """Raises OSError where the disk is too full: orbax would say so in a hundred lines."""
+    """Raises OSError if the disk is too full; orbax's message has a hundred lines."""
     needed = MARGIN * sum(leaf.nbytes for leaf in jax.tree.leaves(state))
     if shutil.disk_usage(folder).free < needed:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
 
 
 def _require_readable(folder: Path, state: Any) -> None:
-    """Raises where a checkpoint is not what was saved: checksums cannot find that."""
+    """Raises RuntimeError if a checkpoint does not hold what was saved; checksums cannot tell."""
     on_host = jax.tree.map(lambda a: np.empty(a.shape, a.dtype), state)
     with _checkpointer() as checkpointer:
         found = checkpointer.restore(folder, on_host)
@@ -140,14 +137,10 @@ def _checkpointer():
     # Three seconds to import; reading a model file does not need it.
     import orbax.checkpoint as ocp
 
-    logging.getLogger("absl").addFilter(_is_worth_saying)
-    # Not the one that saves in the background: it gives up by the wall clock, which may jump.
-    # Not OCDBT: its parts are searched for by a pattern that a folder named `a[1]` breaks.
+    logging.getLogger("absl").setLevel(logging.ERROR)  # it warns that there is no OCDBT to merge
+    # Not the asynchronous one: its timeout is by the wall clock, which may jump.
+    # Not OCDBT: it looks for its parts by a glob, which a folder named `a[1]` breaks.
     return ocp.Checkpointer(ocp.StandardCheckpointHandler(use_ocdbt=False))
-
-
-def _is_worth_saying(record: logging.LogRecord) -> bool:
-    return "Skipping merge of OCDBT" not in record.getMessage()  # there is none, as was asked for
 
 
 class Workdir:
@@ -167,37 +160,12 @@ class Workdir:
         self.best = self.path / "checkpoints" / "best"
         self.model = self.path / WORKDIR_MODEL
         self.summary = self.path / "summary.json"
-        self._lock: TextIO | None = None
 
-    def open(self, config: dict[str, Any], *, with_new_config: bool) -> None:
-        """Makes the folder, keeps other runs out, and compares the config with the stored one."""
-        try:
-            str(self.path.absolute()).encode()  # orbax takes no other path
-            self.path.mkdir(parents=True, exist_ok=True)
-            if is_first():  # until this process ends, however it ends
-                self._lock = (self.path / ".lock").open("a")
-                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self.release()
-            raise UserError(f"--workdir={self.path}: another run is at work in it") from None
-        except UnicodeEncodeError:
-            raise UserError(f"--workdir={self.path}: its path is not UTF-8") from None
-        except OSError as error:
-            raise UserError(f"--workdir={self.path}: {error.strerror}") from None
-        # Before the first checkpoint there is nothing that another config could spoil.
-        if self.config.exists() and self.latest.exists():
-            self._require_same(read_json(self.config), config, with_new_config)
-
-    def release(self) -> None:
-        """Lets other runs in."""
-        if self._lock:
-            self._lock.close()
-
-    def _require_same(
-        self, old: dict[str, Any], new: dict[str, Any], with_new_config: bool
-    ) -> None:
-        """Refuses a config that changes the run, or that its checkpoints do not fit."""
-        before, now = _by_key(old), _by_key(new)
+    def require_same(self, config: dict[str, Any], *, with_new_config: bool) -> None:
+        """UserError for a config that changes the run, or that its checkpoints do not fit."""
+        if not (self.config.exists() and self.latest.exists()):
+            return  # before the first checkpoint any config will do
+        before, now = _by_key(read_json(self.config)), _by_key(config)
         for key in sorted(set(before) | set(now)):
             was, wanted = before.get(key), now.get(key)
             if was == wanted:
@@ -215,14 +183,14 @@ class Workdir:
                 )
 
     def model_metadata(self) -> dict[str, Any] | None:
-        """The metadata of the model that was begun here; None in a new workdir."""
+        """The metadata of this run's model; None in a new workdir."""
         for step in reversed(steps(self.latest)):
-            with contextlib.suppress(UserError):  # a damaged one: the run takes the one before
+            with contextlib.suppress(UserError):  # a damaged one, which `restore` skips too
                 return read_json(self.latest / str(step) / META)["model"]
         return None
 
     def finished(self, total_steps: int) -> str:
-        """A line on the run that has finished, '' if it has not or so many steps extend it."""
+        """A line about a finished run; '' if it is not, or `total_steps` extends it."""
         summary = read_json(self.summary) if self.summary.exists() else {"asked_steps": -1}
         if summary["asked_steps"] < total_steps:
             return ""
@@ -230,7 +198,7 @@ class Workdir:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file; UserError in one line where it is none."""
+    """Reads a JSON file; UserError if it cannot be read."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -238,7 +206,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes JSON into a file that is whole at any moment."""
+    """Writes a JSON file, whole or not at all."""
     with whole_file(path) as file:
         file.write(json.dumps(value, indent=1, sort_keys=True) + "\n")
 

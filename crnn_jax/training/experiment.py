@@ -24,8 +24,8 @@ from crnn_jax.models.crnn import CRNN
 from crnn_jax.training.init_from import Pretrained, transfer
 from crnn_jax.training.state import Variables, init_variables
 
-DEFAULT_NETWORK = "crnn_small"  # where neither config nor `init_from` names one
-# (least, most) -> the numbers that must lie there: a run is refused before it starts.
+DEFAULT_NETWORK = "crnn_small"  # if neither config nor `init_from` names one
+# (least, most) -> the keys whose numbers must lie there.
 RANGES = {
     (1, math.inf): """batch_size evaluation.batch_size synthetic.count checkpoint.every_steps
         checkpoint.keep log.every_steps model.unroll optimizer.accumulate""",
@@ -52,18 +52,18 @@ class Experiment:
 
     @property
     def unknown_id(self) -> int:
-        """The class that is never read; -1 where `<UNK>` is trained as a character."""
+        """The class that is never read; -1 if `<UNK>` is trained as a character."""
         return -1 if self.config.data.unknown == "map" else self.charset.unknown_id
 
     @property
     def evaluate_every(self) -> int:
-        """Steps from one evaluation to the next: not each of a small set's epochs is worth one."""
+        """Steps between evaluations: by default an epoch, or a twentieth of the run if longer."""
         most = -(-self.total_steps // 20)
         return self.config.evaluation.every_steps or max(self.plan.steps_per_epoch, most)
 
     @functools.cached_property
     def evaluation_plans(self) -> list[Plan]:
-        """Of each validation source every sample once, also those that could not be trained on."""
+        """Every sample of each validation source once, also those that cannot be trained on."""
         rule, geometry = self.preprocessing, self.model.geometry
         return [
             plan_of(self.config, source, rule, geometry, evaluation=True)
@@ -89,8 +89,7 @@ class Experiment:
         )
 
     def initial_variables(self) -> tuple[Variables, list[str]]:
-        """The first variables, a function of seed and `init_from`, and lines for the log."""
-        # Initialising outside of any mapped axis: there is no axis to sum over yet.
+        """The first variables, a function of seed and `init_from`, and log lines."""
         variables = init_variables(CRNN(self.model), self.config.seed)
         source = self.pretrained
         if source is None or source.variables is None:
@@ -106,7 +105,7 @@ class Experiment:
         return variables, lines
 
     def metadata(self, step: int) -> dict[str, Any]:
-        """What a model file holds beside the weights."""
+        """A model file's metadata."""
         return {
             "format": 1,
             "model": self.model.to_dict(),
@@ -119,11 +118,11 @@ class Experiment:
 
 
 def make_experiment(config: Any, pretrained: Pretrained | None = None) -> Experiment:
-    """Reads character table and annotations; `pretrained` gives what the config leaves to it."""
+    """Reads character table and annotations; `pretrained` fills what the config leaves open."""
     _check_values(config)
     named = config.charset.table or config.charset.characters
     if pretrained and pretrained.variables is None and not named:
-        # More labels than when it was begun must not change the classes of the weights.
+        # New labels must not change the classes of the weights.
         ignore_case = config.charset.ignore_case
         charset = dataclasses.replace(pretrained.charset, ignore_case=ignore_case)
     else:
@@ -142,7 +141,7 @@ def make_experiment(config: Any, pretrained: Pretrained | None = None) -> Experi
 
 
 def _check_values(config: Any) -> None:
-    """UserError for a number out of range or a word that is no choice."""
+    """UserError for a number out of range or an unknown choice."""
     for (least, most), keys in RANGES.items():
         for key in keys.split():
             value = attrgetter(key)(config)
@@ -151,7 +150,7 @@ def _check_values(config: Any) -> None:
                 raise UserError(f"config.{key}={value}: want a number, {wanted}")
     for key, value, right in (
         ("data.loader", config.data.loader, ("threads", "tf")),
-        # float16 would lose gradients without a scaled loss, and bfloat16 is as small.
+        # float16 would lose gradients without loss scaling.
         ("model.dtype", config.model.dtype, ("auto", *DTYPES)),
         ("preprocessing.height", config.preprocessing.height, (HEIGHT,)),
     ):
@@ -172,7 +171,7 @@ def _network(
     preprocessing: Preprocessing,
     pretrained: Pretrained | None,
 ) -> ModelConfig:
-    """The network that the config names; where it names none the other model's, or the default."""
+    """The config's network, or else that of `pretrained`, or the default."""
     wanted = config.model
     own = pretrained.model if pretrained else get_model_config(DEFAULT_NETWORK, num_classes=1)
     return dataclasses.replace(

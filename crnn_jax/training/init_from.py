@@ -1,6 +1,6 @@
 """What a run starts from: the run in its workdir, another model, or nothing.
 
-Columns of the last layer belong to characters, so they are copied by symbol, not by place.
+Columns of the last layer belong to characters, so they are copied by symbol.
 """
 
 from typing import Any, NamedTuple
@@ -19,9 +19,9 @@ class Pretrained(NamedTuple):
     """A model whose network, preprocessing and batch norm a run takes over.
 
     Attributes:
-      name: what messages call it.
-      model, charset, preprocessing: as its file or the workdir's checkpoint says.
-      variables: of its network; None for the workdir's own, whose checkpoint will be restored.
+      name: for messages.
+      model, charset, preprocessing: of the model file or the workdir's checkpoint.
+      variables: None for the workdir's own model, whose checkpoint will be restored.
     """
 
     name: str
@@ -31,7 +31,7 @@ class Pretrained(NamedTuple):
     variables: Variables | None
 
     def require_fit(self, model: ModelConfig, charset: Charset) -> None:
-        """UserError where the config asks for a network that these weights do not fit."""
+        """UserError if the config's network does not fit these weights."""
         for key, auto, wanted, own in (
             ("model.name", "", model.name, self.model.name),
             ("model.geometry", "", model.geometry, self.model.geometry),
@@ -51,7 +51,7 @@ class Pretrained(NamedTuple):
 
 
 def load_pretrained(config: Any, workdir: Workdir) -> Pretrained | None:
-    """The model to start from; a run that has checkpoints needs its `init_from` no more."""
+    """The model to start from; a run that has checkpoints does not read `init_from` again."""
     name, variables, metadata = str(workdir.path), None, workdir.model_metadata()
     if metadata is None:
         if not config.init_from:
@@ -75,14 +75,13 @@ def load_pretrained(config: Any, workdir: Workdir) -> Pretrained | None:
 def transfer(
     variables: Variables, charset: Charset, source: Variables, source_charset: Charset
 ) -> tuple[Variables, list[str]]:
-    """The source's variables, the last layer's columns as `charset` orders them; lines for the log.
+    """The source's variables, with the last layer's columns in the order of `charset`; log lines.
 
-    `variables` are fresh, of the same network but for the number of classes; new characters keep
-    theirs.
+    `variables` are fresh; new characters keep theirs.
     """
     places = {symbol: i for i, symbol in enumerate(source_charset.symbols)}
     pairs = [(i, places[s]) for i, s in enumerate(charset.symbols) if s in places]
-    # A model that ignores case has seen capitals too, under the name of their small letters.
+    # A model that ignores case has learnt capitals too, as their small letters.
     capitals = [
         (i, places[s.lower()])
         for i, s in enumerate(charset.symbols)
@@ -98,8 +97,7 @@ def transfer(
     lines = [f"init_from: {len(pairs)} of {charset.num_classes} classes carried"]
     if capitals:
         lines.append(f"init_from: {len(capitals)} capitals start as their small letters")
-    if new:
-        lines.append(f"init_from: new characters: {' '.join(map(repr, new))}")
-    if gone:
-        lines.append(f"init_from: left behind: {' '.join(map(repr, gone))}")
+    for what, symbols in (("new characters", new), ("left behind", gone)):
+        if symbols:
+            lines.append(f"init_from: {what}: {' '.join(map(repr, symbols))}")
     return {**source, "params": {**source["params"], "logits": logits}}, lines

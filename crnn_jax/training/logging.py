@@ -1,4 +1,4 @@
-"""What a run writes and says: metrics.jsonl, TensorBoard, the progress line, summary.json."""
+"""What a run writes and prints: metrics.jsonl, TensorBoard, the progress line, summary.json."""
 
 import contextlib
 import hashlib
@@ -11,11 +11,12 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import jax
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+from tqdm import tqdm
 
 from crnn_jax.core.files import whole_file
 from crnn_jax.core.geometry import num_frames
@@ -24,33 +25,34 @@ from crnn_jax.models import native_library
 from crnn_jax.scoring.evaluation import EvaluationResult
 from crnn_jax.training.experiment import Experiment
 from crnn_jax.training.metrics import BestEvaluation, RunMetrics
-from crnn_jax.training.parallel import Parallel
+from crnn_jax.training.parallel import Parallel, is_first
 from crnn_jax.training.state import TrainState
 
-# Columns that differ between two runs of the same numbers.
+# The columns that differ between two equal runs.
 TIMES = ("time", "speed/images_per_second", "speed/waiting", "speed/saving")
-# What the numbers of a run depend on.
+# The packages that a run's numbers depend on.
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "pillow")
 ROW, COLUMN, MARGIN = 64, 320, 6  # pixels of the sheet of validation images
 INK, RIGHT, WRONG = (30, 30, 30), (0, 110, 60), (190, 20, 40)
 
 
 class MetricsWriter:
-    """Appends rows {'step': .., name: value} to metrics.jsonl and TensorBoard, each where given.
+    """Appends rows {'step': .., name: value} to metrics.jsonl and TensorBoard, in one process.
 
-    A resumed run cuts both back to its checkpoint's step, so that the files end as those of a run
-    that was never stopped.
+    A resumed run cuts both back to its checkpoint's step, so that they end like those of a run that
+    was never stopped.
 
     Attributes:
-      board: TensorBoard's writer, if there is one.
+      board: TensorBoard's writer, or None.
     """
 
-    def __init__(self, metrics: Path | None, tensorboard: Path | None, *, from_step: int):
+    def __init__(self, metrics: Path, tensorboard: Path | None, *, from_step: int):
         self._file = self.board = None
-        self._waiting: list[str] = []  # rows that a full disk has not taken
-        if metrics is not None:
-            _cut_back(metrics, from_step)
-            self._file = metrics.open("ab", buffering=0)
+        self._waiting: list[str] = []  # rows that did not fit on a full disk
+        if not is_first():
+            return
+        _cut_back(metrics, from_step)
+        self._file = metrics.open("ab", buffering=0)
         if tensorboard is not None:
             from tensorboardX import SummaryWriter  # half a second, and no TensorFlow
 
@@ -61,7 +63,7 @@ class MetricsWriter:
         row = {"step": step, "time": round(time.time(), 3), **values}
         if self._file:
             self._waiting.append(json.dumps(row) + "\n")
-            # Whole or not at all: the last bytes of a disk are taken without an error.
+            # Whole or not at all: a disk may take the first bytes of a row without an error.
             end, data = os.fstat(self._file.fileno()).st_size, "".join(self._waiting).encode()
             with contextlib.suppress(OSError):
                 if self._file.write(data) == len(data):
@@ -74,7 +76,7 @@ class MetricsWriter:
                     self.board.add_scalar(name, value, step)
 
     def histograms(self, step: int, variables: Any) -> None:
-        """The distribution of every array for TensorBoard."""
+        """Writes the distribution of every array to TensorBoard."""
         if self.board:
             for path, leaf in jax.tree_util.tree_leaves_with_path(variables):
                 name = "/".join(key.key for key in path)
@@ -87,7 +89,7 @@ class MetricsWriter:
 
 
 def _cut_back(path: Path, step: int) -> None:
-    """Drops rows after `step`, and what is none: one not written to its end, a lost block."""
+    """Drops rows after `step`, and lines that are damaged."""
     if not path.exists():
         return
     kept = []
@@ -99,76 +101,56 @@ def _cut_back(path: Path, step: int) -> None:
         file.writelines(kept)
 
 
-class Progress:
-    """The progress line: rewritten in place on a terminal, one line a call elsewhere."""
-
-    def __init__(self, total_steps: int, stream: TextIO | None = None):
-        self.total = total_steps
-        self.stream = stream or sys.stderr
-        self._open = False
-
-    def show(self, step: int, row: Mapping[str, float], seconds_left: float) -> None:
-        """A row of metrics.jsonl as the line that the next one takes the place of."""
-        line = (
-            f"step {step}/{self.total}  loss {row['train/loss']:.3f}  "
-            f"accuracy {row['train/accuracy']:.3f}  {row['speed/images_per_second']:.0f} images/s  "
-            f"waiting for data {100 * row['speed/waiting']:.0f} %  {duration(seconds_left)} left"
-        )
-        self._open = self.stream.isatty()
-        self.stream.write("\r\x1b[K" + line if self._open else line + "\n")
-        self.stream.flush()
-
-    def say(self, *lines: str) -> None:
-        """Lines that stay."""
-        for line in lines:
-            self.stream.write("\n" * self._open + line + "\n")
-            self._open = False
-        self.stream.flush()
+def say(*lines: str, stays: bool = True) -> None:
+    """Prints on the first process's stderr; on a terminal, what does not stay is overwritten."""
+    terminal = sys.stderr.isatty()
+    for line in lines if is_first() else ():
+        sys.stderr.write("\x1b[K" * terminal + line + ("\n" if stays or not terminal else "\r"))
+    sys.stderr.flush()
 
 
 class Clock:
-    """Where the time of the loop goes: waiting for data, saving, compiling, training.
+    """Where the loop's time goes since the last log line: waiting, saving, compiling, training.
 
     Attributes:
-      steps: taken since the last log line; the loop counts them.
-      seconds_a_step: by the last log line.
+      steps: since the last log line; the loop counts them.
     """
 
     def __init__(self) -> None:
-        self._last = time.perf_counter()
-        self.seconds_a_step = 0.0
         self.restart()
 
     def restart(self) -> None:
-        """Leaves out what passed since the last log line (an evaluation)."""
+        """Forgets the time since the last log line, such as an evaluation's."""
         self._start, self.steps = time.perf_counter(), 0
         self._spent: dict[str, float] = defaultdict(float)
 
     @contextlib.contextmanager
     def spend(self, on: str) -> Iterator[None]:
-        """Around what is 'waiting', 'saving' or 'compiling'."""
+        """Measures its block as 'waiting', 'saving' or 'compiling'."""
         begun = time.perf_counter()
         yield
         self._spent[on] += time.perf_counter() - begun
 
-    def since_last(self) -> float:
-        """Seconds since the last call."""
-        before, self._last = self._last, time.perf_counter()
-        return self._last - before
-
     def take(self, batch_size: int) -> dict[str, float]:
         """Images a second and the shares of waiting and saving since the last log line."""
-        passed = time.perf_counter() - self._start
-        passed = max(passed - self._spent["compiling"], 1e-9)  # comes once a shape
-        steps = max(self.steps, 1)
-        self.seconds_a_step = passed / steps
+        passed = time.perf_counter() - self._start - self._spent["compiling"]
+        passed = max(passed, 1e-9)
         values = {
-            "speed/images_per_second": round(steps * batch_size / passed, 1),
+            "speed/images_per_second": round(self.steps * batch_size / passed, 1),
             "speed/waiting": round(self._spent["waiting"] / passed, 4),
             "speed/saving": round(self._spent["saving"] / passed, 4),
         }
         self.restart()
         return values
+
+
+def progress_line(step: int, total: int, row: Mapping[str, float], seconds_left: float) -> str:
+    """A row of metrics.jsonl for people."""
+    return (
+        f"step {step}/{total}  loss {row['train/loss']:.3f}  accuracy {row['train/accuracy']:.3f}  "
+        f"{row['speed/images_per_second']:.0f} images/s  waiting for data "
+        f"{100 * row['speed/waiting']:.0f} %  {tqdm.format_interval(seconds_left)} left"
+    )
 
 
 def first_lines(experiment: Experiment, parallel: Parallel, variables: Any) -> Iterator[str]:
@@ -197,7 +179,7 @@ def first_lines(experiment: Experiment, parallel: Parallel, variables: Any) -> I
     yield f"characters: {experiment.charset.num_classes - 1} and the blank"
     widths = str(rule.width) if rule.width else f"{rule.min_width} to {rule.max_width}"
     yield (
-        f"pictures: {'grey' if rule.channels == 1 else 'RGB'}, {widths} px wide, "
+        f"images: {'grey' if rule.channels == 1 else 'RGB'}, {widths} px wide, "
         f"{'' if rule.antialias else 'not '}antialiased, (x - {rule.mean:g}) / {rule.scale:g}"
     )
     width = rule.width or rule.max_width
@@ -210,7 +192,7 @@ def first_lines(experiment: Experiment, parallel: Parallel, variables: Any) -> I
 
 
 def validation_lines(step: int, result: EvaluationResult) -> Iterator[str]:
-    """What an evaluation found; a hint while nearly everything reads empty."""
+    """The result of an evaluation, with a hint while most readings are empty."""
     metrics = result.metrics()
     empty = metrics["empty"] / max(metrics["count"], 1)
     yield (
@@ -251,7 +233,7 @@ def summary(
 
 
 def weights_sha256(variables: Any) -> str:
-    """SHA-256 over names and bytes of all leaves, float32, in the order of their names."""
+    """SHA-256 of names and float32 bytes of all leaves, in the order of their names."""
     digest = hashlib.sha256()
     for path, leaf in jax.tree_util.tree_flatten_with_path(variables)[0]:
         digest.update(jax.tree_util.keystr(path).encode())
@@ -259,23 +241,8 @@ def weights_sha256(variables: Any) -> str:
     return digest.hexdigest()
 
 
-def duration(seconds: float) -> str:
-    """'1:02:03' or '02:03'."""
-    minutes, whole = divmod(int(seconds + 0.5), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{whole:02d}" if hours else f"{minutes:02d}:{whole:02d}"
-
-
 def sheet(samples: Sequence[tuple[np.ndarray, str, str]], columns: int = 3) -> np.ndarray:
-    """Images side by side, each with its label below, and the reading if that is another.
-
-    Args:
-        samples: (image uint8 [h w 1|3], label, reading).
-        columns: images a row.
-
-    Returns:
-        uint8 [height width 3].
-    """
+    """Draws images, uint8 [h w 1|3], with label and, if it differs, reading --> uint8 [h w 3]."""
     rows = max(1, -(-len(samples) // columns))
     canvas = Image.new("RGB", (columns * COLUMN, rows * ROW), "white")
     pen, font = ImageDraw.Draw(canvas), ImageFont.load_default(15)

@@ -1,24 +1,26 @@
-"""The training loop: evaluate, save, next batch, step, log; any kill goes on where it was.
+"""The training loop: next batch, step, log, evaluate, save; a killed run resumes exactly.
 
     state = train_and_evaluate(config, workdir)
 
-Step i is dispatched before the numbers of step i - 1 are fetched, so the device never waits for the
-host. All that a checkpoint does not hold is a pure function of (config, step).
+Step i is dispatched before the metrics of step i - 1 are fetched, so the device never waits for the
+host. What a checkpoint does not hold is a pure function of (config, step).
 """
 
 import contextlib
-import io
 import itertools
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
 import numpy as np
+from tqdm import tqdm
 
 from crnn_jax.core.errors import UserError
+from crnn_jax.core.files import locked_folder
 from crnn_jax.core.model_file import save_model
-from crnn_jax.data.loader import Batch
-from crnn_jax.data.plan import Plan
+from crnn_jax.data.loader import Batch, collate
+from crnn_jax.data.plan import Plan, PlanRow
 from crnn_jax.models.crnn import CRNN
 from crnn_jax.reading.checkpoint import steps
 from crnn_jax.scoring.evaluation import EvaluationResult, Prediction, evaluate_batches
@@ -43,15 +45,15 @@ from crnn_jax.training.step import make_eval_step, make_train_step
 def train_and_evaluate(
     config: Any, workdir: str, *, with_new_config: bool = False
 ) -> TrainState | None:
-    """Trains as the config says, going on from the workdir's newest sound checkpoint.
+    """Trains as the config says, from the workdir's newest sound checkpoint on.
 
     Args:
       config: a locked ConfigDict, see configs/.
-      workdir: folder of the run; made where it is missing.
-      with_new_config: goes on although the config differs from the one the run was begun with.
+      workdir: folder of the run.
+      with_new_config: resumes even if the config differs from the one the run was begun with.
 
     Returns:
-      The last state; None where the run was finished already.
+      The last state; None if the run was already finished.
 
     Raises:
       UserError: config, data or workdir cannot be used.
@@ -60,24 +62,23 @@ def train_and_evaluate(
     place = Workdir(workdir)
     parallel, experiment = _prepare(config, place)
     _require_same_everywhere(experiment)
-    try:
-        place.open(config.to_dict(), with_new_config=with_new_config)
+    # One of several processes writes files, and locks for all.
+    lock = locked_folder(place.path, "--workdir") if is_first() else contextlib.nullcontext()
+    with lock:
+        place.require_same(config.to_dict(), with_new_config=with_new_config)
         return _Run(parallel, experiment, place).train()
-    finally:
-        place.release()
 
 
 def preview(config: Any, workdir: str) -> Iterator[str]:
-    """The lines that a run begins with, then its epochs, evaluations and files; changes nothing."""
+    """The first lines of a run, then its epochs, evaluations and workdir; writes nothing."""
     place = Workdir(workdir)
     parallel, experiment = _prepare(config, place)
     variables, lines = experiment.initial_variables()
-    yield from logging.first_lines(experiment, parallel, variables)
-    yield from lines
+    yield from (*logging.first_lines(experiment, parallel, variables), *lines)
     if frozen := frozen_modules(config.freeze):
         yield f"not trained: {', '.join(frozen)}"
     per_epoch, total = experiment.plan.steps_per_epoch, experiment.total_steps
-    yield f"{total / per_epoch:.1f} epochs; pictures changed on the way: {config.data.augment}"
+    yield f"{total / per_epoch:.1f} epochs; augmentation: {config.data.augment}"
     if experiment.validation:
         every, patience = experiment.evaluate_every, config.evaluation.patience
         ends = f", the run ends after {patience} without a better one" if patience else ""
@@ -96,7 +97,7 @@ def _prepare(config: Any, workdir: Workdir) -> tuple[Parallel, Experiment]:
 
 
 def _require_same_everywhere(experiment: Experiment) -> None:
-    """Ends all processes where one would train on, or be measured by, something else."""
+    """Ends all processes if one would train on or be evaluated by other data."""
     if jax.process_count() > 1:
         require_equal("config", str(experiment.config))
         require_equal("characters", " ".join(experiment.charset.symbols))
@@ -106,20 +107,18 @@ def _require_same_everywhere(experiment: Experiment) -> None:
 
 
 class _Run:
-    """One process's life of a run."""
+    """A run, as one process sees it."""
 
     def __init__(self, parallel: Parallel, experiment: Experiment, workdir: Workdir):
         self.parallel, self.experiment, self.workdir = parallel, experiment, workdir
         self.config, self.total = experiment.config, experiment.total_steps
-        # One of several processes speaks for all; what goes wrong in another ends it with a line.
-        self.progress = logging.Progress(self.total, None if is_first() else io.StringIO())
-        self.latest = Checkpoints(workdir.latest, self.config.checkpoint.keep, self.progress.say)
+        self.latest = Checkpoints(workdir.latest, self.config.checkpoint.keep, logging.say)
         self.best_checkpoint = Checkpoints(workdir.best, keep=1)
         self.metrics, self.best = RunMetrics(), BestEvaluation()
-        self.pending: tuple[Batch, dict[str, Any]] | None = None  # of a step not counted yet
+        self.pending: tuple[Batch, dict[str, Any]] | None = None  # of a step not yet counted
         self.eval_program: CompiledStep | None = None
-        self.closing = contextlib.ExitStack()  # of what still compiles when the run ends
-        self.ending = False  # the last step is taken: what cannot be saved now is lost
+        self.closing = contextlib.ExitStack()
+        self.ending = False  # there is no later save
         self.step = 0
 
         config = self.config
@@ -130,7 +129,7 @@ class _Run:
         model = CRNN(experiment.model, parallel.axis_name, frozen, convolution)
         variables, lines = experiment.initial_variables()
         require_equal("first weights (init_from)", logging.weights_sha256(variables))
-        self.progress.say(*logging.first_lines(experiment, parallel, variables), *lines)
+        logging.say(*logging.first_lines(experiment, parallel, variables), *lines)
         self.state = parallel.replicate(create_state(variables, optimizer, ema=ema > 0))
         blank, unknown = experiment.charset.blank_id, experiment.unknown_id
         self.train_step = parallel.train_step(
@@ -142,23 +141,21 @@ class _Run:
 
     def train(self) -> TrainState | None:
         if finished := self.workdir.finished(self.total):
-            self.progress.say(f"{self.workdir.path}: {finished}")
+            logging.say(f"{self.workdir.path}: {finished}")
             return None
         if found := self.latest.restore(self.state):
             self.state, meta = found
             self.step = int(self.state.step)
             self.metrics = RunMetrics.from_meta(meta["tally"])
             self.best = BestEvaluation(**meta["best"])
-            self.progress.say(f"going on from step {self.step}")
-        files: tuple = (None, None)
+            logging.say(f"going on from step {self.step}")
         if is_first():
-            # Only now, when nothing was found wrong.
             write_json(self.workdir.config, self.config.to_dict())
             self.experiment.charset.write(self.workdir.table)
-            board = self.workdir.tensorboard if self.config.log.tensorboard else None
-            files = (self.workdir.metrics, board)
-        self.writer = logging.MetricsWriter(*files, from_step=self.step)
+        board = self.workdir.tensorboard if self.config.log.tensorboard else None
+        self.writer = logging.MetricsWriter(self.workdir.metrics, board, from_step=self.step)
         self.clock = logging.Clock()
+        self.begun = time.perf_counter() - self.metrics.seconds
         try:
             with StopRequest() as stop, self.closing:
                 self._steps(stop)
@@ -167,10 +164,10 @@ class _Run:
                 raise
             raise UserError(
                 f"out of memory with config.batch_size={self.config.batch_size}: take a smaller "
-                "one, the same command then goes on with --resume=with_new_config"
+                "one, the same command then resumes with --resume=with_new_config"
             ) from None
         except (UserError, NotFinite) as error:
-            # What is trained is saved, unless this process may be the only one to come here.
+            # All processes save together: not if this one may be the only one to come here.
             everywhere = isinstance(error, NotFinite | NothingRead) or jax.process_count() == 1
             if self.step and everywhere:
                 self._count()
@@ -180,7 +177,7 @@ class _Run:
         finally:
             self.writer.close()
         if self.step < self.total and not self.best.exhausted(self.config.evaluation.patience):
-            self.progress.say(f"stopped at step {self.step} of {self.total}, run again to go on")
+            logging.say(f"stopped at step {self.step} of {self.total}, run again to go on")
         elif is_first():
             self._finish()
         return self.state
@@ -192,8 +189,7 @@ class _Run:
             plan, experiment.train, self.step, self.total, config.data.augment
         )
         widths = plan.upcoming_widths(self.step, self.total)
-        if len(widths) > 1:
-            self.progress.say(f"compiling for {len(widths)} widths, several at a time")
+        logging.say(f"compiling for {', '.join(map(str, widths))} px")
         train_program = self._compile(self.train_step, self.state, [(plan, widths)])
         trace_from, trace_to = config.log.profile or (-1, -1)
         trace = self.closing.enter_context(contextlib.ExitStack())
@@ -205,24 +201,21 @@ class _Run:
             with self.clock.spend("waiting"):
                 batch = next(batches)
             placed = self.parallel.shard(batch)
-            if not (program := train_program.program(placed)).done():
-                self.progress.say(f"compiling for {batch['image'].shape[2]} px")
-                with self.clock.spend("compiling"):
-                    program.result()
+            with self.clock.spend("compiling"):
+                train_program.program(placed).result()
             with jax.profiler.StepTraceAnnotation("train", step_num=self.step):
                 self.state, metrics = train_program(self.state, placed)
             self.step += 1
             self.clock.steps += 1
             self._count()
             self.pending = (batch, metrics)
-            # Once: a signal may come at any line below.
             asked = stop.asked(self.step)
             self.ending = last = self.step == self.total or asked
             logs = self.step % config.log.every_steps == 0
             evaluates = self.step % experiment.evaluate_every == 0 or self.step == self.total
             saves = self.step % config.checkpoint.every_steps == 0 or evaluates or last
             if logs or saves:
-                self._count()  # what is written must not depend on where a run stopped
+                self._count()  # a stopped run must write the same numbers
             if logs:
                 self._log()
             if evaluates and experiment.validation:
@@ -235,40 +228,36 @@ class _Run:
 
     def _compile(self, step: Any, state: Any, shapes: list[tuple[Plan, list[int]]]) -> CompiledStep:
         """Begins to compile a step for these widths of these plans."""
-        rule = self.experiment.preprocessing
 
-        def blank_batches() -> Iterator[dict[str, Any]]:
+        def masked_batches() -> Iterator[dict[str, Any]]:
             for plan, widths in shapes:
                 rows = plan.batch_size // jax.process_count()
                 for width in widths:
-                    blank = {
-                        "image": np.zeros((rows, rule.height, width, rule.channels), np.uint8),
-                        "width": np.zeros(rows, np.int32),
-                        "label": np.zeros((rows, plan.label_axis(width)), np.int32),
-                        "label_length": np.zeros(rows, np.int32),
-                        "mask": np.zeros(rows, bool),
-                    }
-                    yield self.parallel.shard(blank)
+                    none, axis = np.full(rows, -1), plan.label_axis(width)
+                    row = PlanRow(none, none >= 0, width, axis, epoch=0)
+                    batch = collate(row, plan.source, self.experiment.preprocessing)
+                    yield self.parallel.shard(batch)
 
-        program = CompiledStep(self.parallel, step, state, blank_batches())
+        program = CompiledStep(self.parallel, step, state, masked_batches())
         self.closing.callback(program.close)
         return program
 
     def _count(self) -> None:
-        """Waits for the numbers of the last step, if they were not counted yet."""
+        """Fetches and counts the metrics of the last step."""
         if self.pending is not None:
             (batch, metrics), self.pending = self.pending, None
             name_of, most = self.experiment.train.identity, self.config.optimizer.max_not_finite
             self.metrics.add(batch, jax.device_get(metrics), most, name_of)
 
     def _log(self) -> None:
-        self.progress.say(*self.metrics.share(gather))
+        logging.say(*self.metrics.share(gather))
         row = {"learning_rate": float(self.schedule(self.step - 1)), **self.metrics.take()}
         row = {f"train/{name}": value for name, value in row.items()}
         row |= self.clock.take(self.config.batch_size)
         self.writer.write(self.step, row)
-        left = (self.total - self.step) * self.clock.seconds_a_step
-        self.progress.show(self.step, row, left)
+        images = (self.total - self.step) * self.config.batch_size
+        left = images / max(row["speed/images_per_second"], 0.1)
+        logging.say(logging.progress_line(self.step, self.total, row, left), stays=False)
 
     def _evaluate(self) -> None:
         experiment, variables = self.experiment, self.state.variables
@@ -280,7 +269,7 @@ class _Run:
 
         def predict(batch: Batch) -> Prediction:
             found = self.parallel.own_rows(program(variables, self.parallel.shard(batch)))
-            return Prediction(found["ids"], found["id_lengths"], found["log_prob"], found["loss"])
+            return Prediction(**found)
 
         for plan in plans:
             source = plan.source
@@ -288,7 +277,7 @@ class _Run:
             first = list(itertools.islice(batches, 1))
             every = itertools.chain(first, batches)
             own = evaluate_batches(predict, every, source, experiment.charset)
-            for part in gather(own.to_message()):  # all must agree on the best
+            for part in gather(own.to_message()):  # all agree on the best
                 result += EvaluationResult.from_message(part)
             self._show(f"validation/{source.name}", first, own)
             result.note_reasons(source.name, plan.reasons.counts)
@@ -296,7 +285,7 @@ class _Run:
         self.writer.write(self.step, {f"validation/{k}": v for k, v in metrics.items()})
         if self.config.log.histograms:
             self.writer.histograms(self.step, variables)
-        self.progress.say(*logging.validation_lines(self.step, result))
+        logging.say(*logging.validation_lines(self.step, result))
         if self.best.offer(self.step, metrics):
             variables = self.parallel.savable(variables)
             meta = {"model": experiment.metadata(self.step), "metrics": metrics}
@@ -304,7 +293,7 @@ class _Run:
             self._write(lambda: self._save_model(variables))
 
     def _show(self, name: str, batches: list[Batch], result: EvaluationResult) -> None:
-        """Images of a validation set with what was read, for TensorBoard."""
+        """Writes images of a validation set and their readings to TensorBoard."""
         count = self.config.log.pictures
         if self.writer.board and count:
             rows = {row.id: row for row in result.rows}
@@ -317,8 +306,8 @@ class _Run:
             self.writer.board.add_image(name, image, self.step, dataformats="HWC")
 
     def _save(self) -> None:
-        self.metrics.seconds += self.clock.since_last()
-        self.progress.say(*self.metrics.share(gather))
+        self.metrics.seconds = time.perf_counter() - self.begun
+        logging.say(*self.metrics.share(gather))
         meta = {
             "tally": self.metrics.to_meta(),
             "best": vars(self.best),
@@ -337,14 +326,14 @@ class _Run:
             save_model(self.workdir.model, jax.tree.map(np.asarray, variables), metadata)
 
     def _write(self, save: Callable[[], None]) -> None:
-        """Saves; a full disk does not end a run that could still be saved later."""
+        """Saves; a full disk does not end a run that may be saved later."""
         try:
             save()
         except (OSError, UserError) as error:
             message = f"step {self.step} could not be saved: {error}"
             if self.ending or jax.process_count() > 1:
                 raise UserError(message) from None
-            self.progress.say(f"{message}; training goes on, earlier ones stay")
+            logging.say(f"{message}; training goes on, earlier ones stay")
 
     def _finish(self) -> None:
         """Writes summary.json and says how the run ended."""
@@ -352,6 +341,6 @@ class _Run:
         write_json(self.workdir.summary, summary)
         if self.best.metrics:
             accuracy = self.best.metrics["accuracy"]
-            self.progress.say(f"best at step {self.best.step}: accuracy {accuracy:.4f}")
-        hours = logging.duration(summary["hours"] * 3600)
-        self.progress.say(f"finished: {self.step} steps, {hours}, {self.workdir.model}")
+            logging.say(f"best at step {self.best.step}: accuracy {accuracy:.4f}")
+        hours = tqdm.format_interval(summary["hours"] * 3600)
+        logging.say(f"finished: {self.step} steps, {hours}, {self.workdir.model}")

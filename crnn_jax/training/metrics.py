@@ -1,7 +1,7 @@
 """What a run counts: sums since the last log line, failures, the best evaluation.
 
-All of it is stored in the checkpoint. Sums are Python floats added in the order of steps, so that a
-run that was stopped between two log lines writes the same line as one that was not.
+Checkpoints hold all of it. Sums are Python floats added in the order of steps, so that a run that
+was stopped between two log lines writes the same line as one that was not.
 """
 
 import dataclasses
@@ -11,10 +11,10 @@ from typing import Any
 from crnn_jax.core.errors import UserError
 from crnn_jax.data.source import Reasons, shown_path
 
-# Of a step's metrics: loss, samples read rightly, usable samples, those without an alignment,
+# Of a step's metrics: loss, correctly read samples, usable samples, those without an alignment,
 # columns, and columns that are not padding.
 SUMS = ("loss_sum", "correct", "count", "infeasible", "pixels", "pixels_real")
-EMPTY_STEPS = 10  # in a row: one batch may hold a single image, ten mean that a disk is gone
+EMPTY_STEPS = 10  # in a row: a small batch may hold damaged images only, ten mean a lost disk
 
 
 class NothingRead(UserError):
@@ -45,7 +45,7 @@ class RunMetrics:
     seconds: float = 0.0
 
     def __post_init__(self) -> None:
-        # Not stored: what this process has not shared yet, ids of the last two batches.
+        # Not stored: failures of this process alone, and ids of the last two batches.
         self.failed_here = Reasons()
         self.empty_in_row = 0
         self.recent: list[list[int]] = []
@@ -57,11 +57,11 @@ class RunMetrics:
         max_not_finite: int,
         name_of: Callable[[int], str],
     ) -> None:
-        """Counts one step, of this process's batch; `name_of` gives a sample's path.
+        """Counts one step; `batch` is this process's, `name_of` gives a sample's path.
 
         Raises:
-          NothingRead: after EMPTY_STEPS in a row.
-          NotFinite: after `max_not_finite` in a row (0: never).
+          NothingRead: EMPTY_STEPS steps in a row read no image.
+          NotFinite: `max_not_finite` steps in a row (0: never) had no finite gradient.
         """
         for sample, reason in batch["failed"]:
             self.failed_here.add(reason, [shown_path(name_of(sample))])
@@ -69,8 +69,7 @@ class RunMetrics:
         if self.empty_in_row >= EMPTY_STEPS:
             raise NothingRead(
                 f"no picture could be read in {EMPTY_STEPS} batches one after the other "
-                f"({'; '.join(self.failed_here.lines())}); the same command goes on when they are "
-                "there again"
+                f"({'; '.join(self.failed_here.lines())}); the same command resumes the run"
             )
         self.recent = [*self.recent[-1:], [int(i) for i in batch["id"] if i >= 0]]
         self.steps += 1
@@ -89,7 +88,7 @@ class RunMetrics:
             self.sums[name] += float(metrics[name])
 
     def share(self, gather: Callable[[dict], list[dict]]) -> list[str]:
-        """Adds what all processes could not read since the last call; the first few as lines."""
+        """Adds all processes' failures since the last call; lines about the first few."""
         before = {reason: len(examples) for reason, examples in self.failed.examples.items()}
         for failed in gather(self.failed_here.to_json()):
             for reason, found in failed.items():
@@ -126,17 +125,13 @@ class RunMetrics:
         """The opposite of `to_meta`."""
         failed = Reasons()
         for reason, found in meta["failed"].items():
-            if isinstance(found, int):  # runs begun before there were examples
-                found = {"count": found, "examples": []}
             failed.add(reason, found["examples"], found["count"])
         return cls(**{**meta, "failed": failed})
 
 
 @dataclasses.dataclass
 class BestEvaluation:
-    """Higher exact accuracy, then lower CER, then later: of equals the one trained for longer.
-
-    A small validation set knows few values, and is soon read without a mistake.
+    """The best evaluation: higher exact accuracy, then lower CER, then later.
 
     Attributes:
       step, metrics: of the best.
@@ -150,7 +145,7 @@ class BestEvaluation:
     since: int = 0
 
     def offer(self, step: int, metrics: dict[str, float]) -> bool:
-        """Takes note of an evaluation; whether it is the best, or as good."""
+        """Notes an evaluation; whether it is at least as good as the best."""
         self.last = dict(metrics)
         rank, best = _rank(metrics), _rank(self.metrics) if self.metrics else ()
         self.since = 0 if rank > best else self.since + 1
@@ -159,7 +154,7 @@ class BestEvaluation:
         return rank >= best
 
     def exhausted(self, patience: int) -> bool:
-        """Whether `patience` evaluations in a row (0: any number) brought nothing better."""
+        """Whether `patience` evaluations in a row (0: never) brought no better one."""
         return bool(patience) and self.since >= patience
 
 

@@ -31,16 +31,14 @@ def frozen_modules(stages: Iterable[str]) -> tuple[str, ...]:
 
 
 def make_schedule(config: Any, total_steps: int) -> optax.Schedule:
-    """Learning rate by step: linear warm-up, then as `config.optimizer` says to the end."""
+    """Learning rate by step: linear warm-up, then the schedule that `config.optimizer` names."""
     warmup = min(config.warmup_steps, total_steps)
     rest = max(total_steps - warmup, 1)
     peak, final = config.learning_rate, config.learning_rate * config.final_fraction
     if config.schedule == "cosine":
         after = optax.cosine_decay_schedule(peak, rest, alpha=config.final_fraction)
-    elif config.schedule == "linear":
-        after = optax.linear_schedule(peak, final, rest)
-    elif config.schedule == "constant":
-        after = optax.constant_schedule(peak)
+    elif config.schedule in ("linear", "constant"):
+        after = optax.linear_schedule(peak, final if config.schedule == "linear" else peak, rest)
     else:
         raise UserError(
             f"config.optimizer.schedule: {config.schedule!r} is not cosine, linear or constant"
@@ -87,11 +85,7 @@ def make_optimizer(
         chain = optax.MultiSteps(chain, batches).gradient_transformation()
     if not frozen:
         return chain
-
-    def labels(params):
-        return {
-            name: jax.tree.map(lambda _: "frozen" if name in frozen else "trained", sub)  # noqa: B023
-            for name, sub in params.items()
-        }
-
-    return optax.multi_transform({"trained": chain, "frozen": optax.set_to_zero()}, labels)
+    parts = {"trained": chain, "frozen": optax.set_to_zero()}
+    return optax.multi_transform(
+        parts, lambda params: {name: "frozen" if name in frozen else "trained" for name in params}
+    )

@@ -5,11 +5,10 @@
     step = parallel.train_step(make_train_step(model, optimizer, blank_id=36))
     state, metrics = step(state, parallel.shard(batch))
 
-`jit` names how the *global* arrays lie on the mesh and XLA adds the communication; sums over a
-batch are then global by themselves. `pmap` runs the same function once a device on its own part,
-and the function sums along the axis it is given. Both give the same numbers.
-
-Every process has to call the functions below in the same order; one process need not wait.
+`jit` says how the *global* arrays lie on the mesh, and XLA adds the communication: sums over a
+batch are global. `pmap` runs the same function on each device's part, and the function sums along
+the mapped axis. Both give the same numbers. Every process calls the functions below in the same
+order.
 """
 
 import json
@@ -29,7 +28,7 @@ from crnn_jax.core.errors import UserError
 from crnn_jax.models import native_library
 
 AXIS = "data"
-# What of a batch goes to the devices; text, ids and failures stay on the host.
+# What goes to the devices; text, ids and failures stay on the host.
 DEVICE_KEYS = ("image", "width", "label", "label_length", "mask")
 
 
@@ -44,8 +43,8 @@ class Parallel:
         if mode not in ("jit", "pmap"):
             raise UserError(f"config.parallel: {mode!r} is not jit or pmap")
         self.mode = mode
-        # Process by process, so that each one's rows are one slice of the batch: jax.devices()
-        # does not promise that, and jax.make_mesh orders by the wires.
+        # By process, so that each one's rows are one slice of the batch: jax.devices() does not
+        # promise that, and jax.make_mesh orders by the topology.
         self.devices = sorted(devices or jax.devices(), key=lambda d: d.process_index)
         self.axis_name = AXIS if mode == "pmap" else None
         self._mesh = Mesh(np.array(self.devices), (AXIS,), axis_types=(AxisType.Auto,))
@@ -53,16 +52,16 @@ class Parallel:
         self._by_sample = NamedSharding(self._mesh, PartitionSpec(AXIS))
 
     def check_batch_sizes(self, config: Any) -> None:
-        """UserError where the devices would not take the same number of samples each."""
+        """UserError if the batches cannot be split evenly between the devices."""
         for key in ("batch_size", "evaluation.batch_size"):
             size = attrgetter(key)(config)
-            if size < 1 or size % len(self.devices):
+            if size % len(self.devices):
                 raise UserError(
                     f"config.{key}: {size} does not divide by {len(self.devices)} devices"
                 )
 
     def convolution(self, choice: str) -> str:
-        """What `config.model.convolution` comes to on these devices: 'onednn' or 'xla'."""
+        """Resolves `config.model.convolution` for these devices: 'onednn' or 'xla'."""
         if choice not in ("auto", "xla", "onednn"):
             raise UserError(f"config.model.convolution: {choice!r} is not auto, xla or onednn")
         reason = native_library.unavailable() if choice != "xla" else ""
@@ -96,28 +95,20 @@ class Parallel:
 
     def train_step(self, step: Callable) -> Callable:
         """Compiles `(state, batch) -> (state, metrics)`; the state's buffers are given away."""
-        if self.mode == "pmap":
-            return jax.pmap(
-                step, AXIS, in_axes=(None, 0), out_axes=(None, None), devices=self.devices
-            )
-        # State: the same on every device, in and out, so that any device can take the next step.
-        # Batch: cut along the samples. XLA then sums gradients and moments across the mesh.
-        return jax.jit(
-            step,
-            in_shardings=(self._replicated, self._by_sample),
-            out_shardings=(self._replicated, self._replicated),
-            donate_argnums=0,
-        )
+        # XLA sums gradients and moments across the mesh.
+        return self._compiled(step, self._replicated, out_axes=None, donate_argnums=0)
 
     def eval_step(self, step: Callable) -> Callable:
         """Compiles `(variables, batch) -> per-sample results` of all rows; see `own_rows`."""
+        return self._compiled(step, self._by_sample, out_axes=0)
+
+    def _compiled(self, step: Callable, out: Any, *, out_axes: int | None, **jit: Any) -> Callable:
+        """The first argument is the same on all devices, the second is split by samples."""
         if self.mode == "pmap":
-            return jax.pmap(step, AXIS, in_axes=(None, 0), devices=self.devices)
-        return jax.jit(
-            step,
-            in_shardings=(self._replicated, self._by_sample),
-            out_shardings=self._by_sample,
-        )
+            in_axes = (None, 0)
+            return jax.pmap(step, AXIS, in_axes=in_axes, out_axes=out_axes, devices=self.devices)
+        sharded = (self._replicated, self._by_sample)
+        return jax.jit(step, in_shardings=sharded, out_shardings=out, **jit)
 
     def own_rows(self, results: dict[str, Any]) -> dict[str, Any]:
         """Of what an evaluation step gives, the rows of this process's slice."""
@@ -129,14 +120,13 @@ class Parallel:
 
 
 class CompiledStep:
-    """A step compiled for every shape of batch, side by side and ahead of its turn.
+    """A step compiled for every shape of batch, in parallel and before it is needed.
 
-    XLA takes seconds a shape, most of them on one core. Compiling on first use would let a run of a
-    dozen widths stand still a dozen times.
+    XLA takes seconds per shape, mostly on one core.
     """
 
     def __init__(self, parallel: Parallel, step: Any, state: Any, batches: Iterable[Mapping]):
-        self._step, self._state = step, jax.tree.map(_abstract, state)
+        self._step, self._state = step, jax.tree.map(abstract, state)
         # pmap over several processes is lowered from arrays only.
         self._ahead = parallel.mode == "jit" or jax.process_count() == 1
         self._pool = ThreadPoolExecutor(os.cpu_count())
@@ -148,7 +138,7 @@ class CompiledStep:
         """The step for a batch's shape, maybe still compiling."""
         shape = (batch["image"].shape, batch["label"].shape)
         if shape not in self._programs:
-            structs = jax.tree.map(_abstract, dict(batch))
+            structs = jax.tree.map(abstract, dict(batch))
             self._programs[shape] = self._pool.submit(self._compile, structs)
         return self._programs[shape]
 
@@ -160,18 +150,19 @@ class CompiledStep:
         return self.program(batch).result()(state, batch)
 
     def close(self) -> None:
-        """Compiles nothing that was not begun."""
+        """Cancels what has not begun to compile."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _abstract(array: Any) -> jax.ShapeDtypeStruct:
+def abstract(array: Any) -> jax.ShapeDtypeStruct:
+    """Shape, dtype and sharding of an array."""
     return jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=getattr(array, "sharding", None))
 
 
 def join(coordinator: str = "", processes: int = 0, process: int = -1) -> None:
     """Makes this process one of many, before any other use of JAX.
 
-    Without arguments Slurm, Open MPI, Cloud TPU or GKE say it: what `jax.distributed` knows.
+    Without arguments `jax.distributed` asks Slurm, Open MPI, Cloud TPU or GKE.
     """
     given = (bool(coordinator), processes > 0, process >= 0)
     if any(given) and not (all(given) and process < processes):
@@ -211,7 +202,7 @@ def gather(value: Any) -> list[Any]:
 
 
 def require_equal(what: str, value: str) -> None:
-    """Ends every process with a UserError where one of them sees something else than the first."""
+    """Ends every process with a UserError if one of them has another value than the first."""
     values = gather(value)
     for process, other in enumerate(values):
         if other != values[0]:
@@ -219,10 +210,9 @@ def require_equal(what: str, value: str) -> None:
 
 
 class StopRequest:
-    """A context in which SIGTERM and Ctrl-C ask a run to save and stop.
+    """A context in which SIGTERM and Ctrl-C ask a run to save and stop; a second Ctrl-C kills it.
 
-    A second Ctrl-C leaves at once. Of several processes JAX's preemption service listens for
-    SIGTERM; a handler of our own would take its place, so there Ctrl-C is passed on as SIGTERM.
+    With several processes SIGTERM belongs to JAX's preemption service; Ctrl-C is sent on as one.
     """
 
     def __init__(self) -> None:
@@ -240,13 +230,13 @@ class StopRequest:
 
     def _handle(self, number: int, _frame: object) -> None:
         if self._asked and number == signal.SIGINT:
-            os._exit(130)  # no clean-up: the user has asked twice, and checkpoints are atomic
+            os._exit(130)  # without clean-up; checkpoints are atomic
         if jax.process_count() > 1:
             os.kill(os.getpid(), signal.SIGTERM)
         self._asked = True
 
     def asked(self, step: int) -> bool:
-        """Whether to stop after this step: of several processes all of them, at the same one."""
+        """Whether to stop after this step, which all processes agree on."""
         if jax.process_count() == 1:
             return self._asked
         return multihost_utils.reached_preemption_sync_point(step)

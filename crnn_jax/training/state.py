@@ -38,7 +38,7 @@ class TrainState:
 
 def init_variables(model: CRNN, seed: int) -> Variables:
     """Fresh variables of a model, a pure function of the seed."""
-    # Run once: optimising this program takes ten times as long as running it as it is.
+    # Optimising this program takes ten times as long as running it once.
     options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
     init = jax.jit(functools.partial(traced_init, model), compiler_options=options)
     return init(jax.random.fold_in(jax.random.key(seed), 0))

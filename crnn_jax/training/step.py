@@ -100,7 +100,7 @@ def make_eval_step(
 
     Returns:
       `ids` int32 [b, t] and `id_lengths` int32 [b], the greedy reading; `log_prob` float32 [b], of
-      that reading; `loss` float32 [b], of the label; `feasible` bool [b].
+      that reading; `loss` float32 [b], of the label.
     """
 
     def eval_step(variables: dict, batch: Batch) -> dict[str, jax.Array]:
@@ -114,7 +114,6 @@ def make_eval_step(
             "loss": ctc_loss(
                 logits, lengths, batch["label"], batch["label_length"], blank_id=blank_id
             ),
-            "feasible": is_feasible(lengths, batch["label"], batch["label_length"]),
         }
 
     return eval_step
@@ -123,8 +122,7 @@ def make_eval_step(
 def _is_read(logits, lengths, batch, blank_id):
     """bool [b]: whether the greedy reading is the label."""
     ids, id_lengths = greedy_decode(logits, lengths, blank_id=blank_id)
-    size = max(ids.shape[1], batch["label"].shape[1])
-    ids = jnp.pad(ids, ((0, 0), (0, size - ids.shape[1])))
-    label = jnp.pad(batch["label"], ((0, 0), (0, size - batch["label"].shape[1])))
-    inside = jnp.arange(size)[None, :] < batch["label_length"][:, None]
-    return (id_lengths == batch["label_length"]) & jnp.all((ids == label) | ~inside, axis=1)
+    size = min(ids.shape[1], batch["label"].shape[1])  # holds both if they are equally long
+    behind = jnp.arange(size)[None, :] >= batch["label_length"][:, None]
+    same = (ids[:, :size] == batch["label"][:, :size]) | behind
+    return (id_lengths == batch["label_length"]) & same.all(axis=1)

@@ -1,12 +1,10 @@
 """Sweeps: the points of a list, or trials that Optuna draws, each trained in a workdir of its own.
 
-Both are a study of Optuna's. A killed sweep goes on: what it left unfinished comes first.
+Both are a study of Optuna's. A sweep that was killed resumes with its unfinished trials.
 """
 
-import contextlib
 import csv
 import fcntl
-import html
 import json
 import re
 import runpy
@@ -20,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+from matplotlib.figure import Figure
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
@@ -34,7 +33,6 @@ TRAIN = (sys.executable, "-m", "crnn_jax.main")
 BEGUN = (TrialState.RUNNING, TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 # Columns of the table beside the changed keys.
 OWN = {"point", "accuracy", "low", "high", "cer", "count", "steps", "hours"}
-ROW, LEFT, WIDTH = 26, 330, 420  # pixels of the plot: a point, its name, 0 to 100 %
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)  # it reports each trial, and so do we
 
@@ -43,7 +41,7 @@ Suggest = Callable[[optuna.Trial], Changes]
 
 
 def points_of(config_file: str) -> dict[str, Changes]:
-    """What `sweep(add)` of a config file adds: name of a point (fit for a folder) -> changes."""
+    """The points that `sweep(add)` of a config file adds: name, fit for a folder -> changes."""
     points: dict[str, Changes] = {}
 
     def add(changes: Mapping[str, Any]) -> None:
@@ -61,7 +59,7 @@ def points_of(config_file: str) -> dict[str, Changes]:
 
 
 def suggest_of(config_file: str) -> tuple[Suggest, Changes]:
-    """The function `suggest(trial)` of a config file, and what a first trial would change."""
+    """The function `suggest(trial)` of a config file, and the changes of a first trial."""
     function = _function(config_file, "suggest(trial)")
 
     def suggest(trial: optuna.Trial) -> Changes:
@@ -80,7 +78,7 @@ def _function(config_file: str, call: str) -> Callable[..., Any]:
 
 
 def _plain(changes: Any, config_file: str) -> Changes:
-    """The changes with values that JSON keeps."""
+    """The changes, with JSON values."""
     if not isinstance(changes, Mapping) or not changes:
         raise UserError(f"{config_file}: {changes!r}: want changes as {{'optimizer.ema': 0.99}}")
     return {k: v if isinstance(v, str | int | float) else str(v) for k, v in changes.items()}
@@ -96,24 +94,8 @@ def say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-@contextlib.contextmanager
-def hold(folder: Path) -> Iterator[None]:
-    """Makes the folder of a sweep and keeps other sweeps out."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / ".lock").open("a")
-    except OSError as error:
-        raise UserError(f"--sweep_dir={folder}: {error.strerror}") from None
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(f"--sweep_dir={folder}: another sweep is at work in it") from None
-        yield
-
-
 def open_study(storage: str, name: str, settings: list[str], *, prune: bool) -> optuna.Study:
-    """Opens a study, or makes it; `storage` is a database's URL or a journal file's path."""
+    """Opens or makes a study; `storage` is a database's URL or a journal file's path."""
     try:
         journal = None if "://" in storage else JournalStorage(JournalFileBackend(storage))
         study = optuna.create_study(
@@ -137,7 +119,7 @@ def open_study(storage: str, name: str, settings: list[str], *, prune: bool) -> 
 
 
 def add_points(study: optuna.Study, points: Mapping[str, Changes]) -> int:
-    """Puts new points and those that failed in line; returns how many trials that makes in all."""
+    """Enqueues new points and those that failed; returns the number of trials in all."""
     trials = study.get_trials(deepcopy=False)
     known = {trial.user_attrs.get("point") for trial in trials if trial.state != TrialState.FAIL}
     for name, changes in points.items():
@@ -154,29 +136,36 @@ def run(
     trials: int,
     jobs: int,
 ) -> int:
-    """Trains trials until the study has `trials`, first those that were left unfinished here.
+    """Trains until the study has `trials`, first those left unfinished in `folder`.
 
-    `arguments` of crnn_jax.main are those of all trials; `jobs` run at a time, each in a workdir in
-    `folder`. A point is in the study already, without `suggest`. Returns how many failed.
+    Args:
+      folder: of the workdirs.
+      arguments: of crnn_jax.main, for all trials.
+      suggest: None if the trials are enqueued points.
+      trials: of the study, in all.
+      jobs: trials at a time.
+
+    Returns:
+      The number of trials that failed.
     """
 
     def todo() -> Iterator[optuna.Trial]:
         for left in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            if (folder / _name(left)).exists():  # of other machines there is no folder here
+            if (folder / _name(left)).exists():  # else another machine's
                 yield optuna.Trial(study, left._trial_id)
         while len(study.get_trials(deepcopy=False, states=BEGUN)) < trials:
             trial = study.ask()
-            # By its number, so that a search draws the same however often it was stopped.
+            # By number: a search that was stopped draws the same trials.
             study.sampler = _sampler(trial.number)
             yield trial
 
     def begin(trial: optuna.Trial) -> _Run:
-        if suggest:  # asked once more, a trial suggests the same
+        if suggest:  # asked again, a trial suggests the same
             trial.set_user_attr("changes", suggest(trial))
         return _Run(trial, folder / _name(trial), arguments)
 
     following, running, failed = todo(), list[_Run](), 0
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # or they would run on
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # stops the runs, too
     try:
         while True:
             while len(running) < jobs and (trial := next(following, None)):
@@ -192,7 +181,7 @@ def run(
                     one.process.terminate()  # it saves
                     one.stopped = True
     finally:
-        for one in running:  # they save and go on another time
+        for one in running:  # they save
             one.process.terminate()
         for one in running:
             one.process.wait()
@@ -200,25 +189,25 @@ def run(
 
 
 class _Run:
-    """A trial that a process of its own trains."""
+    """A trial, trained by a process of its own."""
 
     def __init__(self, trial: optuna.Trial, workdir: Path, arguments: list[str]):
         self.trial, self.workdir, self.stopped = trial, workdir, False
         changes = flags_of(trial.user_attrs["changes"])
         how = "goes on" if workdir.exists() else "begun"
         say(f"{workdir.name}: {how}, {' '.join(changes)}")
-        workdir.mkdir(exist_ok=True)  # from here on it is found again
-        # A run that goes on writes some rows again.
+        workdir.mkdir(exist_ok=True)
+        # A resumed run writes some rows again.
         frozen = trial.study.get_trials(deepcopy=False)[trial.number]
         self._step, self._size = max(frozen.intermediate_values, default=0), 0
         with (workdir / ".lock").open("a") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # a run that a killed sweep left behind ends first
+            fcntl.flock(lock, fcntl.LOCK_EX)  # a killed sweep's run may still save
         words = [*TRAIN, *arguments, *changes, f"--workdir={workdir}"]
         with (workdir / "log.txt").open("ab") as log:
             self.process = subprocess.Popen(words, stdout=log, stderr=log)
 
     def lags(self) -> bool:
-        """Reports new rows of validation; whether the trial is worse than most were there."""
+        """Reports new validation rows; whether the trial is below the median there."""
         metrics, before = self.workdir / "metrics.jsonl", self._step
         size = metrics.stat().st_size if metrics.exists() else 0
         if size != self._size:
@@ -231,8 +220,8 @@ class _Run:
         return self._step > before and self.trial.should_prune()
 
     def end(self) -> bool:
-        """Ends the trial in the study; whether it failed."""
-        self.lags()  # others are compared with the last rows too
+        """Records the trial's end in the study; whether it failed."""
+        self.lags()  # reports the last rows
         study, name = self.trial.study, self.workdir.name
         path, code = self.workdir / "summary.json", self.process.returncode
         if code == 0 and path.exists():
@@ -251,12 +240,12 @@ class _Run:
 
 
 def _name(trial: optuna.Trial | optuna.trial.FrozenTrial) -> str:
-    """Of a trial's workdir."""
+    """The name of a trial's workdir."""
     return trial.user_attrs.get("point", f"trial-{trial.number:04}")
 
 
 def _sampler(number: int) -> optuna.samplers.BaseSampler:
-    # The liar counts trials under way as bad, so that two at a time do not draw the same.
+    # The liar counts running trials as bad, so that two at a time differ.
     return optuna.samplers.TPESampler(seed=number, constant_liar=True)
 
 
@@ -268,7 +257,7 @@ def counts(study: optuna.Study) -> str:
 
 
 def results(study: optuna.Study) -> list[dict[str, Any]]:
-    """A row a trial that was trained to its end, on any machine; best first."""
+    """A row per trial that was trained to its end, on any machine; best first."""
     rows = []
     for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
         summary = trial.user_attrs["summary"]
@@ -290,11 +279,11 @@ def write_results(rows: Sequence[Mapping[str, Any]], folder: Path) -> None:
     with whole_file(folder / "results.md") as file:
         file.write("\n".join(markdown(rows)) + "\n")
     with whole_file(folder / "results.svg") as file:
-        file.write(svg([row for row in rows if "accuracy" in row]))
+        plot([row for row in rows if "accuracy" in row], file)
 
 
 def markdown(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The table for people: what was changed, accuracy with its 95 % interval, CER, hours."""
+    """The table for people: changes, accuracy with its 95 % interval, CER, steps, hours."""
     keys = [k for k in dict.fromkeys(k for row in rows for k in row) if k not in OWN]
     table = [[*keys, "exact %", "CER %", "steps", "hours"]]
     for row in rows:
@@ -309,23 +298,15 @@ def markdown(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     return list(output.markdown(table))
 
 
-def svg(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Accuracy of every point with its 95 % interval, best first."""
-    height, width = ROW * len(rows) + 40, LEFT + WIDTH + 60
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}">',
-        "<style>text { font: 12px sans-serif }</style>",
-        f'<rect width="{width}" height="{height}" fill="#fff"/>',
-    ]
-    for percent in range(0, 101, 20):
-        x = LEFT + WIDTH * percent / 100
-        parts.append(f'<path d="M{x:.1f} 10V{height - 24}" stroke="#ddd"/>')
-        parts.append(f'<text x="{x:.1f}" y="{height - 8}" text-anchor="middle">{percent} %</text>')
-    for i, row in enumerate(rows):
-        y = 22 + ROW * i
-        at, low, high = (LEFT + WIDTH * row[k] for k in ("accuracy", "low", "high"))
-        name = html.escape(row["point"] if len(row["point"]) <= 50 else row["point"][:49] + "…")
-        parts.append(f'<text x="{LEFT - 10}" y="{y + 4}" text-anchor="end">{name}</text>')
-        parts.append(f'<path d="M{low:.1f} {y}H{high:.1f}" stroke="#36c" stroke-width="2"/>')
-        parts.append(f'<circle cx="{at:.1f}" cy="{y}" r="4" fill="#36c"/>')
-    return "\n".join([*parts, "</svg>"]) + "\n"
+def plot(rows: Sequence[Mapping[str, Any]], file: Any) -> None:
+    """Draws the accuracy of every point with its 95 % interval, best first, as SVG."""
+    figure = Figure((10, 1 + 0.35 * len(rows)), layout="constrained")
+    axes = figure.subplots()
+    for place, row in enumerate(rows):
+        axes.plot(100 * row["accuracy"], place, "o", color="C0")
+        axes.hlines(place, 100 * row["low"], 100 * row["high"], color="C0")
+    axes.set(xlim=(0, 100), xlabel="exact, %")
+    axes.set_yticks(range(len(rows)), [row["point"][:50] for row in rows])
+    axes.invert_yaxis()
+    axes.grid(axis="x")
+    figure.savefig(file, format="svg")

@@ -63,11 +63,11 @@ def test_the_same(runtime, model, sources, plan, post):
     report = verify(model, dataclasses.replace(plan, post=post), sources)
     assert report.passed
     lines = report.figures
-    assert lines[0] == f"out: saved_model, post {post}, float32, 0.00 MB, a runtime 1.0, 7 pictures"
-    assert lines[1] == "1 pictures cannot be read and count as wrong"
+    assert lines[0] == f"out: saved_model, post {post}, float32, 0.00 MB, a runtime 1.0, 7 images"
+    assert lines[1] == "1 images cannot be read and count as wrong"
     assert lines[2] == "arrays: 6 of 6 texts the same, 100.00 % (at least 100 %): passed"
     if post != "beam_search":  # 4 labels of 7 are what the model reads
-        assert lines[3] == "  right: 57.14 %, the model itself 57.14 %; 10 images/s"
+        assert lines[3] == "  correct: 57.14 %, the model itself 57.14 %; 10 images/s"
     assert float(lines[4].rpartition(" ")[2]) < 1e-5
     files = "files: 7 of 7 texts the same, 100.00 % (at least 99.8 %): passed"
     assert (files in lines) == (post not in ("none", "softmax"))

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from crnn_jax.core.errors import UserError
+from crnn_jax.core.files import locked_folder
 from crnn_jax.core.images import DAMAGED, MISSING
 from crnn_jax.data.source import CHANGED
 from crnn_jax.training import loop
@@ -97,17 +98,16 @@ def test_a_full_disk_is_named_and_tried_again(change, tmp_path, monkeypatch, cap
     assert (tmp_path / "run" / "summary.json").exists()
 
 
-def test_workdirs_that_cannot_be_used(tmp_path):
-    first, second = Workdir(tmp_path / "runs" / "run"), Workdir(tmp_path / "runs" / "run")
-    first.open({}, with_new_config=False)
-    with pytest.raises(UserError, match="another run is at work in it"):
-        second.open({}, with_new_config=False)
-    first.release()
-    second.open({}, with_new_config=False)
-    second.release()
+def test_workdirs_that_cannot_be_used(config, tmp_path):
+    folder = tmp_path / "runs" / "run"
+    message = r"--workdir=.*/run: another run is at work in it"
+    with locked_folder(folder, "--workdir"), pytest.raises(UserError, match=message):
+        train_and_evaluate(config, str(folder))
+    with locked_folder(folder, "--workdir"):
+        pass
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match=r"--workdir=.*/file: File exists"):
-        Workdir(tmp_path / "file").open({}, with_new_config=False)
+        train_and_evaluate(config, str(tmp_path / "file"))
 
 
 def test_a_config_of_before_is_compared_key_by_key(tmp_path):
@@ -116,7 +116,5 @@ def test_a_config_of_before_is_compared_key_by_key(tmp_path):
     workdir.config.write_text(json.dumps({"steps": 5, "gone": 1, "data": {"boundaries": [1, 2]}}))
     new = {"steps": 5, "data": {"boundaries": (1, 2)}, "log": {"new": 3}}
     with pytest.raises(UserError, match=r"config\.gone=1, now it is None"):
-        workdir.open(new, with_new_config=False)
-    workdir.release()
-    workdir.open(new, with_new_config=True)
-    workdir.release()
+        workdir.require_same(new, with_new_config=False)
+    workdir.require_same(new, with_new_config=True)
