@@ -125,6 +125,8 @@ class RunMetrics:
         """The opposite of `to_meta`."""
         failed = Reasons()
         for reason, found in meta["failed"].items():
+            if isinstance(found, int):  # runs begun before there were examples
+                found = {"count": found, "examples": []}
             failed.add(reason, found["examples"], found["count"])
         return cls(**{**meta, "failed": failed})
 
