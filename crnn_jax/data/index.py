@@ -1,4 +1,4 @@
-"""What is found out about a stored set once, and cached: labels in class ids, images' sizes."""
+"""What is found out about a stored set once, and cached: labels as class ids, image sizes."""
 
 import concurrent.futures
 import contextlib
@@ -8,7 +8,6 @@ import json
 import os
 import sys
 import time
-import unicodedata
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -22,7 +21,7 @@ from crnn_jax.core.files import whole_file
 from crnn_jax.core.images import REASONS, UnreadableImage, image_size
 from crnn_jax.data.source import NO_LABEL, STATUS, UNKNOWN_CHARACTER, gather, progress_bar
 
-VERSION = 5  # of the cached files
+VERSION = 6  # of the cached files
 STAMP = "stamp"  # the array that says what the others were made of
 WORTH_SECONDS = 1.0  # of work before its result is cached
 SAVE_SECONDS = 15.0  # between caching the sizes known so far
@@ -41,10 +40,7 @@ class Index:
     flat: np.ndarray  # class ids of all labels, concatenated; uint16, or int32 for large tables
     label_offsets: np.ndarray  # int64 [n + 1]
     status: np.ndarray  # uint8 [n], index into `STATUS`
-    # 'not NFC', 'unknown' (labels with a character outside the table), 'case' (labels that fail on
-    # case alone), 'outside' (paths that leave the folder), where there are any; 'first case' and
-    # 'first outside' are the places of the first such samples.
-    counts: Counter[str]
+    counts: Counter[str]  # labels outside the table: 'unknown', and 'case' by their case alone
     unknown: Counter[str]  # character outside the table -> how often it occurs
 
     def __len__(self) -> int:
@@ -65,20 +61,15 @@ def build_index(reader: Any, encode: "LabelEncoder", what: str) -> Index:
         for block in reader.blocks():
             encoded = encode(block.labels)
             given = np.array(block.status, np.uint8)
-            beyond = (label for label in block.labels if not label.isascii())
-            counts["not NFC"] += sum(not unicodedata.is_normalized("NFC", x) for x in beyond)
             counts["unknown"] += int(encoded.has_unknown.sum())
-            for key, marked in (("case", encoded.case_alone), ("outside", block.outside)):
-                if found := np.flatnonzero(marked).tolist():
-                    counts.setdefault(f"first {key}", block.places[found[0]])
-                    counts[key] += len(found)
+            counts["case"] += int(encoded.case_alone.sum())
             unknown.update(encoded.unknown)
             parts["places"].append(np.array(block.places, np.int64))
             parts["flat"].append(encoded.flat)
             parts["lengths"].append(encoded.lengths)
             parts["status"].append(np.where(given > 0, given, encoded.status))
             bar.update(block.done - bar.n)
-    # One after the other, and the pieces dropped: joining takes no more than the largest again.
+    # Joined one by one, to need no more memory than the largest again.
     joined = {name: np.concatenate(parts.pop(name) or [np.zeros(0)]) for name in list(parts)}
     offsets = np.zeros(joined["lengths"].size + 1, np.int64)
     np.cumsum(joined["lengths"], out=offsets[1:])
@@ -210,10 +201,10 @@ def load(paths: list[str], stamp: Any) -> dict[str, np.ndarray] | None:
 
 
 class PictureSizes:
-    """Heights and widths of n images out of their headers: in parallel, and only once.
+    """Heights and widths of n images from their headers: in parallel, and only once.
 
-    They are cached every few seconds and when the reading is interrupted. An image that cannot be
-    read has height 0 and width -k, k its place in `core.images.REASONS`, until the next start.
+    They are cached every few seconds and on interruption. An image that cannot be read has
+    height 0 and width -k, k its place in `core.images.REASONS`, until the next start.
     """
 
     def __init__(self, reader: Any, index: Index, cache: list[str]) -> None:

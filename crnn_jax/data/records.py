@@ -1,13 +1,13 @@
 """Encoded images and labels in a store of records: LMDB or ArrayRecord, not millions of files.
 
-LMDB as deep-text-recognition-benchmark and parseq write it, keys from 1 (or from 0):
+LMDB as deep-text-recognition-benchmark and parseq write it:
 
     num-samples       b'7224612'
-    image-000000001   an encoded picture
+    image-000000001   an encoded image
     label-000000001   its text, UTF-8
 
 ArrayRecord shards of tf.train.Example, as TFDS and `python -m crnn_jax.shards` write them; reading
-them needs neither TensorFlow nor TFDS. Shards of several splits are named FOLDER/SPLIT:
+them needs neither TensorFlow nor TFDS. A folder with several splits is named FOLDER/SPLIT:
 
     words-train.array_record-00000-of-00004    image: encoded, label or text: UTF-8, path: a name
 """
@@ -34,7 +34,7 @@ from crnn_jax.data.source import (
 )
 
 LMDB_FILE = "data.mdb"
-SPARE_PAGES = 16  # a sound LMDB may lack some at its end: freed before they were written
+SPARE_PAGES = 16  # that a sound LMDB may lack at its end: freed before they were written
 IMAGE, LABELS, PATH = "image", ("label", "text"), "path"
 RECENT = 4096  # records whose labels are kept: more than a batch
 DAMAGED_ERRORS = (RuntimeError, ValueError, LookupError)  # of array_record and `bytes_features`
@@ -58,24 +58,23 @@ def open_records(path: str) -> "LmdbRecords | ArrayRecords | None":
 
 
 class Records(abc.ABC):
-    """What the stores have in common: a reader as `annotations.Annotation`, places are numbers."""
+    """What the stores share: a reader like `annotations.Annotation`, whose places are numbers."""
 
-    no_picture = ", nor in the records behind it"
-    why_left_out = "record beyond num-samples, left out"
+    no_image = ", nor in the records after it"
+    left_out = ()
     total: int
     together: int  # records of a block
 
     def __init__(self, path: str, files: list[str]) -> None:
         self.path = self.root = path
         self.files = files  # that hold the records
-        self.left_out: list[str] = []
 
     @abc.abstractmethod
     def records(self, numbers: Sequence[int]) -> list[Record]:
         """These records, without their images."""
 
     def stamp(self) -> list[Any]:
-        """Place, size and time of every file."""
+        """Path, size and time of every file."""
         states = ((os.path.abspath(file), os.stat(file)) for file in self.files)
         return [[path, state.st_size, state.st_mtime_ns] for path, state in states]
 
@@ -86,11 +85,10 @@ class Records(abc.ABC):
             found = self.records(numbers)
             labels = [record.text if record.status == USABLE else "" for record in found]
             status = [STATUS.index(record.status) for record in found]
-            names = [record.name for record in found]
-            yield Block(numbers, names, labels, [False] * len(found), status, numbers[-1] + 1)
+            yield Block(numbers, [x.name for x in found], labels, status, numbers[-1] + 1)
 
     def line(self, place: int) -> tuple[str, str]:
-        """(name, label) of a record; of a label that is no text what can be shown."""
+        """(name, label) of a record; of a label that is not text what can be shown."""
         (record,) = self.records([place])
         return record.name, record.text
 
@@ -115,7 +113,7 @@ def _record_of(label: bytes | None, name: str) -> Record:
         text = label.decode()
     except UnicodeDecodeError:
         return Record(label.decode("utf-8", "replace"), NOT_UTF8, name)
-    # A CR is what remains of a text file's line when its writer took off the LF alone.
+    # A CR remains of a text file's line where the writer removed the LF alone.
     text = text.rstrip("\r\n")[:LONGEST_LABEL]
     return Record(text, LINE_BREAK if "\n" in text else USABLE, name)
 
@@ -135,12 +133,7 @@ class LmdbRecords(Records):
                 f"{path}: no number under 'num-samples'; want an LMDB with image-%09d, "
                 f"label-%09d and num-samples, as deep-text-recognition-benchmark writes it"
             )
-        self.total = number = int(count or 0)
-        zero, last = self._get("label-000000000", f"label-{number:09d}")
-        self._first = 0 if zero is not None and last is None else 1
-        while self._get(self._key("label", number)) != [None]:
-            self.left_out.append(self._key("image", number))
-            number += 1
+        self.total = int(count or 0)
         entries = _open_lmdb(path).stat()["entries"]
         if self.total > entries:
             raise UserError(
@@ -148,7 +141,7 @@ class LmdbRecords(Records):
             )
 
     def __getstate__(self) -> dict[str, Any]:
-        # A worker process opens the file for itself, when it first reads.
+        # A worker process opens the file anew.
         return {**self.__dict__, "_file": None}
 
     def _get(self, *keys: str) -> list[bytes | None]:
@@ -158,7 +151,7 @@ class LmdbRecords(Records):
             return [transaction.get(key.encode()) for key in keys]
 
     def _key(self, kind: str, number: int) -> str:
-        return f"{kind}-{number + self._first:09d}"
+        return f"{kind}-{number + 1:09d}"
 
     def records(self, numbers: Sequence[int]) -> list[Record]:
         """These records, without their images."""
@@ -190,9 +183,8 @@ def _open_lmdb(path: str) -> Any:
         found = lmdb.open(path, readahead=False, readonly=True, lock=False, create=False)
     except lmdb.Error as error:
         raise UserError(f"{path}: cannot be opened as LMDB: {error}") from None
-    # A copy that was broken off: reading a page that is not there kills the process.
-    page = found.stat()["psize"]
-    pages = found.info()["last_pgno"] + 1
+    # Of an incomplete copy: reading a page that is not there kills the process.
+    page, pages = found.stat()["psize"], found.info()["last_pgno"] + 1
     want = pages * page
     if status.st_size < want - min(SPARE_PAGES, pages // 4) * page:
         found.close()
@@ -251,7 +243,7 @@ class ArrayRecords(Records):
         features = self._features(place)
         if len(self._recent) >= RECENT:
             self._recent.clear()
-        # Whoever asks for an image asks for its label next, and it stands in the same record.
+        # Its label, in the same record, is asked for next.
         record = self._recent[place] = self._record(place, features)
         if IMAGE not in features:
             raise UnreadableImage(MISSING if features else DAMAGED, record.name)
@@ -263,12 +255,9 @@ def find_shards(path: str) -> list[str]:
     folder, split = (path, "") if os.path.isdir(path) else os.path.split(path)
     if split and (os.path.exists(path) or not os.path.isdir(folder)):
         return []  # an annotation file; beside it may lie millions of names
-    matched = [(name, _SHARD.fullmatch(name)) for name in sorted(os.listdir(folder))]
-    return [
-        os.path.join(folder, name)
-        for name, match in matched
-        if match and (not split or match[1].rpartition("-")[2] == split)
-    ]
+    matched = filter(None, map(_SHARD.fullmatch, sorted(os.listdir(folder))))
+    wanted = (m for m in matched if not split or m[1].rpartition("-")[2] == split)
+    return [os.path.join(folder, match[0]) for match in wanted]
 
 
 def _require_one_split(path: str, shards: list[str]) -> None:

@@ -74,10 +74,9 @@ class Reasons:
 class Block(NamedTuple):
     """n samples of a stored set, as its reader (`Annotation`, `LmdbRecords`) finds them."""
 
-    places: list[int]  # by which the reader finds the samples again
+    places: list[int]  # where the reader finds the samples again
     paths: list[str]  # as the annotation writes them
     labels: list[str]  # without line breaks
-    outside: list[bool]  # the path leads out of the set's folder
     status: list[int]  # place in `STATUS` where the reader knows that there is no label, else 0
     done: int  # how far the reader is, for the progress bar
 
