@@ -1,7 +1,7 @@
 """An evaluation as one HTML file that needs nothing else: no network, no other files.
 
-This gathers the figures; `report.html` with its CSS and script shows them. Jinja2 escapes whatever
-came from a label, a text or a file's name, and the page's own policy lets it load nothing.
+This gathers the figures; `report.html` with its CSS and script shows them. Jinja2 escapes labels,
+texts and file names, and the page's own policy lets it load nothing.
 """
 
 import base64
@@ -27,7 +27,6 @@ from crnn_jax.scoring.compare import Comparison
 from crnn_jax.scoring.evaluation import EvaluationResult, Row
 
 LIMIT = 300  # mistakes with a thumbnail
-MAX_BYTES = 3_500_000  # of their thumbnails: a page stays under 5 MB whatever they are
 HEIGHT, WIDTH = 64, 720  # pixels of a thumbnail; one higher than wide has up to twice the height
 LONGEST = 150  # characters of a text that are shown
 # Pixels of the thumbnail, and characters, above which a card takes two columns, or all of them.
@@ -46,7 +45,7 @@ class Mistake(NamedTuple):
 
 
 def require_libraries() -> None:
-    """Raises UserError where the report's extra is not installed: before an hour of reading."""
+    """Raises UserError where the report's extra is not installed."""
     for name in ("jinja2", "matplotlib"):
         if importlib.util.find_spec(name) is None:
             raise UserError(f"--report needs {name}: pip install 'crnn_jax[report]'")
@@ -89,8 +88,7 @@ def write_report(
     )
     page = environment.get_template("report.html").render(
         about=about,
-        sums=output.result_cells(result, mean=False),
-        table=output.result_cells(result, mean=True),
+        sums=output.result_cells(result),
         notes=list(output.reason_notes(result)),
         calibration=calibration.summary(*confidences),
         comparison=comparison and output.comparison_cells(comparison),
@@ -195,13 +193,9 @@ def _cards(
     image_of: Callable[[Row], ImageSource],
 ) -> Iterator[dict[str, Any]]:
     """What the page shows of each mistake."""
-    size = 0
     for mistake in chosen:
         row, text = mistake.row, mistake.row.text or ""
         image = None if row.text is None else thumbnail(image_of(row))
-        size += len(image["uri"]) if image is not None else 0
-        if size > MAX_BYTES:
-            return
         pairs = metrics.edits(row.label, text) if text else [(c, "") for c in row.label]
         read = [(b.replace(" ", "␣"), a != b) for a, b in pairs if b]
         marks = characters.get((row.set, row.id), ())

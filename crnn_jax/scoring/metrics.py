@@ -15,16 +15,8 @@ SHARES = {  # metric -> its heading
     "accuracy_alphanumeric": "alphanumeric",
 }
 RIGHT = "right"
-ERROR_KINDS = [
-    "wrong",
-    "case only",
-    "missing characters",
-    "extra characters",
-    "empty",
-    "unreadable",
-]
-# The table of two texts grows with both lengths: a page of 20,000 characters would fill memory.
-MAX_CHARACTERS = 1000
+ERROR_KINDS = "wrong", "case only", "missing characters", "extra characters", "empty", "unreadable"
+MAX_CHARACTERS = 1000  # of texts that are aligned: the table grows with both lengths
 
 Pair = tuple[str, str]
 
