@@ -76,14 +76,15 @@ def best_temperature(
     """The temperature of the least binary cross-entropy of confidence and correctness; that loss.
 
     Args:
-        temperatures: float [g], rising: those that were tried; a spline goes through their losses.
+        temperatures: float [g], rising: those that were tried; a smooth curve joins their losses.
         log_probs: float [n, g], log p(text | image) of each reading at each of them.
     """
-    from scipy.interpolate import CubicSpline
+    from scipy.interpolate import Akima1DInterpolator
 
     log_probs = np.clip(log_probs, IMPOSSIBLE, SURE)
     losses = -np.where(right[:, None], log_probs, np.log(-np.expm1(log_probs))).mean(axis=0)
-    tried = np.geomspace(temperatures[0], temperatures[-1], FINE_STEPS)
-    curve = CubicSpline(np.log(temperatures), losses)(np.log(tried))
+    logs = np.log(np.asarray(temperatures, np.float64))
+    tried = np.linspace(logs[0], logs[-1], FINE_STEPS)
+    curve = Akima1DInterpolator(logs, losses)(tried)
     best = int(np.argmin(curve))
-    return float(tried[best]), float(curve[best])
+    return float(np.exp(tried[best])), float(curve[best])
