@@ -96,25 +96,20 @@ class Charset:
 
         Args:
             text: any text; it is normalized first.
-            unknown: what becomes of characters outside the table. 'unusable': no ids at all;
+            unknown: rule for characters outside the table. 'unusable': no ids at all;
                 'strip': they are left out; 'map': they become '<UNK>'.
 
         Returns:
-            (ids int32 [n], the unknown characters met in order of their place, '' if none).
+            (ids int32 [n], the unknown characters in order, '' if none).
         """
         self.check_rule(unknown)
         text = self.normalize(text)
-        id_of = self._id_of
-        ids = [id_of.get(c, -1) for c in text]
-        if -1 not in ids:
-            return np.array(ids, np.int32), ""
-        met = "".join(c for c in text if c not in id_of)
-        if unknown == "unusable":
-            ids = []
+        met = "".join(c for c in text if c not in self._id_of)
+        if met and unknown == "unusable":
+            text = ""
         elif unknown == "strip":
-            ids = [i for i in ids if i >= 0]
-        else:
-            ids = [i if i >= 0 else self.unknown_id for i in ids]
+            text = "".join(c for c in text if c in self._id_of)
+        ids = [self._id_of.get(c, self.unknown_id) for c in text]
         return np.array(ids, np.int32), met
 
     def check_rule(self, unknown: str) -> None:
@@ -163,26 +158,24 @@ class Charset:
         """Reads a table file; UserError names file and line where it is none."""
         name = os.fspath(path)
         lines = list(text_lines(path, MAX_LINE))
-        while lines and not lines[-1]:  # empty lines at the end are no lines
+        while lines and not lines[-1]:  # empty lines at the end are ignored
             lines.pop()
-        first: dict[str, int] = {}
-        symbols = []
+        line_of: dict[str, int] = {}
         for number, line in enumerate(lines, 1):
             symbol = " " if line == SPACE else nfc(line)
             if not symbol:
                 raise UserError(f"{name}:{number}: empty line; a space is written {SPACE}")
-            if symbol in first:
-                before = first[symbol]
+            if symbol in line_of:
+                before = line_of[symbol]
                 raise UserError(f"{name}:{number}: {symbol!r} stands on line {before} already")
-            first[symbol] = number
-            symbols.append(symbol)
+            line_of[symbol] = number
+        symbols = list(line_of)
         several = [s for s in symbols if len(s) > 1 and s not in (BLANK, UNKNOWN)]
         if BLANK not in symbols and len(several) == 1:  # a blank by another name
-            symbols[first[several[0]] - 1] = BLANK
+            symbols[line_of[several[0]] - 1] = BLANK
         elif several:
-            last = several[-1]
-            wanted = "one character a line" if BLANK in symbols else f"one line {BLANK}"
-            raise UserError(f"{name}:{first[last]}: {last!r} is not one character; {wanted}")
+            last, wanted = several[-1], "one character a line, and one line " + BLANK
+            raise UserError(f"{name}:{line_of[last]}: {last!r} is not one character; {wanted}")
         if BLANK not in symbols:
             raise UserError(f"{name}: no line for the blank; add a line {BLANK}")
         return cls(tuple(symbols), symbols.index(BLANK), _place(UNKNOWN, symbols), ignore_case)

@@ -1,9 +1,8 @@
 """Images as they come -> uint8 arrays. Pillow decodes; this module settles what it leaves open.
 
 16-bit levels keep their high byte (Pillow's own conversion clips them), palettes and CMYK become
-RGB, transparency is laid on white, or on black where what is opaque is bright, an animation gives
-its first frame, EXIF orientation is applied, and more than 50 megapixels are refused before any of
-them is decoded.
+RGB, transparency is laid on white, or on black if the opaque part is bright, an animation gives
+its first frame, EXIF orientation is applied, and more than 50 megapixels are refused undecoded.
 """
 
 import io
@@ -30,8 +29,15 @@ BAD_ARRAY = "not an array of pixels"
 REASONS = (MISSING, NO_FILE, NO_ACCESS, EMPTY, NO_PICTURE, DAMAGED, TOO_LARGE, BAD_ARRAY)
 
 # Raster formats only: Pillow's EPS and WMF readers start other programs.
-_COMMON = ("PNG", "JPEG", "GIF", "BMP", "PPM")
-_FURTHER = ("TIFF", "WEBP", "MPO", "JPEG2000", "AVIF", "TGA", "ICO", "DIB", "PCX", "SGI", "PSD")
+_FORMATS = ["PNG", "JPEG", "GIF", "BMP", "PPM", "TIFF", "WEBP", "MPO"]
+_FORMATS += ["JPEG2000", "AVIF", "TGA", "ICO", "DIB", "PCX", "SGI", "PSD"]
+_REASON_OF = {
+    FileNotFoundError: MISSING,
+    NotADirectoryError: NO_FILE,
+    PermissionError: NO_ACCESS,
+    Image.DecompressionBombError: TOO_LARGE,
+    Image.DecompressionBombWarning: TOO_LARGE,
+}
 
 _TURN = Image.Transpose
 _TURNS = {  # EXIF's orientation -> what turns the image upright
@@ -109,38 +115,24 @@ def image_size(source: str | os.PathLike[str] | bytes) -> tuple[int, int]:
 def _open(source: str | os.PathLike[str] | bytes) -> Image.Image:
     """Opens an image without decoding it."""
     encoded = isinstance(source, bytes)
+    Image.init()
     try:
         if not encoded and not stat.S_ISREG(os.stat(source).st_mode):
-            raise UnreadableImage(NO_FILE, source)  # a pipe would be waited for
+            raise NotADirectoryError  # a pipe would be waited for
         file = io.BytesIO(source) if isinstance(source, bytes) else source
-        try:
-            return Image.open(file, "r", _COMMON)
-        except UnidentifiedImageError:
-            Image.init()
-            return Image.open(file, "r", [name for name in _FURTHER if name in Image.OPEN])
-    except UnreadableImage:
-        raise
-    except FileNotFoundError:
-        raise UnreadableImage(MISSING, source) from None
-    except NotADirectoryError:
-        raise UnreadableImage(NO_FILE, source) from None
-    except PermissionError:
-        raise UnreadableImage(NO_ACCESS, source) from None
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise UnreadableImage(TOO_LARGE, source) from None
+        return Image.open(file, "r", [name for name in _FORMATS if name in Image.OPEN])
     except UnidentifiedImageError:
         empty = not source if encoded else os.path.getsize(source) == 0
         raise UnreadableImage(EMPTY if empty else NO_PICTURE, source) from None
     except Exception as error:  # damaged headers raise as many kinds as damaged data
-        raise UnreadableImage(DAMAGED, source) from error
+        raise UnreadableImage(_REASON_OF.get(type(error), DAMAGED), source) from error
 
 
 def _orientation(image: Image.Image) -> int:
     """EXIF's orientation, 1 to 8; 1 (upright) where there is none or it cannot be read."""
-    if image.format == "TIFF":
-        return 1  # Pillow turns TIFFs itself, and its header size already is the turned one
-    if not _EXIF_KEYS & image.info.keys():
-        return 1  # asked of a PNG without EXIF, Pillow decodes all of it to look behind
+    # Pillow turns TIFFs itself; of a PNG without EXIF it would decode all to look behind the data.
+    if image.format == "TIFF" or not _EXIF_KEYS & image.info.keys():
+        return 1
     try:
         value = image.getexif().get(ExifTags.Base.Orientation, 1)
     except Exception:  # noqa: BLE001 a damaged EXIF block is no reason to lose the image
