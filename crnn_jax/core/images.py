@@ -31,7 +31,7 @@ REASONS = (MISSING, NO_FILE, NO_ACCESS, EMPTY, NO_PICTURE, DAMAGED, TOO_LARGE, B
 # Raster formats only: Pillow's EPS and WMF readers start other programs.
 _FORMATS = ["PNG", "JPEG", "GIF", "BMP", "PPM", "TIFF", "WEBP", "MPO"]
 _FORMATS += ["JPEG2000", "AVIF", "TGA", "ICO", "DIB", "PCX", "SGI", "PSD"]
-_REASON_OF = {
+REASON_OF = {
     FileNotFoundError: MISSING,
     NotADirectoryError: NO_FILE,
     PermissionError: NO_ACCESS,
@@ -125,7 +125,7 @@ def _open(source: str | os.PathLike[str] | bytes) -> Image.Image:
         empty = not source if encoded else os.path.getsize(source) == 0
         raise UnreadableImage(EMPTY if empty else NO_PICTURE, source) from None
     except Exception as error:  # damaged headers raise as many kinds as damaged data
-        raise UnreadableImage(_REASON_OF.get(type(error), DAMAGED), source) from error
+        raise UnreadableImage(REASON_OF.get(type(error), DAMAGED), source) from error
 
 
 def _orientation(image: Image.Image) -> int:
