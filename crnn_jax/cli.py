@@ -173,12 +173,11 @@ def output(path: str | None) -> Iterator[TextIO]:
     if path is None:
         yield sys.stdout
         return
-    opened = None
     try:
-        with open(path, "w", encoding="utf-8", newline="\n") as opened:
-            yield opened
+        with open(path, "w", encoding="utf-8", newline="\n") as stream:
+            yield stream
     except OSError as error:
-        if opened is not None and error.errno not in FULL:
+        if error.filename != path and error.errno not in FULL:
             raise
         raise UserError(f"{path}: cannot be written: {error.strerror}") from error
 

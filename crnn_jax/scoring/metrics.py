@@ -9,6 +9,8 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
+
 SHARES = {  # metric -> its heading
     "accuracy": "exact",
     "accuracy_ignore_case": "ignoring case",
@@ -111,32 +113,18 @@ def wilson(right: int, count: int) -> tuple[float, float]:
 
 
 def edit_distance(a: str, b: str) -> int:
-    """Levenshtein distance: the fewest insertions, deletions and substitutions from `a` to `b`.
-
-    Myers' bit-parallel algorithm in Hyyro's form (G. Myers, JACM 46, 1999): a column of the
-    table is two whole numbers, the places where it rises and where it falls by one.
-    """
+    """Levenshtein distance: the fewest insertions, deletions and substitutions from `a` to `b`."""
     if a == b:
         return 0
-    if not a or not b:
-        return len(a) or len(b)
-    places: collections.Counter[str] = collections.Counter()
-    for i, character in enumerate(a):
-        places[character] |= 1 << i
-    every, last = (1 << len(a)) - 1, 1 << (len(a) - 1)
-    rises, falls, distance = every, 0, len(a)
-    for character in b:
-        equal = places[character]
-        diagonal = (((equal & rises) + rises) ^ rises) | equal | falls
-        row_rises = falls | (~(diagonal | rises) & every)
-        row_falls = rises & diagonal
-        distance += bool(row_rises & last) - bool(row_falls & last)
-        # The row above grows by one with every character of b: a 1 moves in at the bottom.
-        row_rises = (row_rises << 1 | 1) & every
-        row_falls = (row_falls << 1) & every
-        rises = row_falls | (~(diagonal | row_rises) & every)
-        falls = row_rises & diagonal
-    return distance
+    short, long = sorted((a, b), key=len)
+    codes = np.frombuffer(long.encode("utf-32-le", "surrogatepass"), np.uint32)
+    places = np.arange(len(long) + 1)
+    row = places  # row[j]: edits from the characters of `short` so far to long[:j]
+    for count, code in enumerate(map(ord, short), 1):
+        cost = np.minimum(row[1:] + 1, row[:-1] + (codes != code))
+        # A further character of `long` costs one edit more than the place before it.
+        row = np.minimum.accumulate(np.concatenate(([count], cost)) - places) + places
+    return int(row[-1])
 
 
 def error_kind(label: str, text: str | None) -> str:
