@@ -22,7 +22,7 @@ from crnn_jax.data.index import (
     cached,
     cached_index,
 )
-from crnn_jax.data.source import CHANGED, EXAMPLES, STATUS, Reasons, gather, shown, shown_path
+from crnn_jax.data.source import EXAMPLES, STATUS, Reasons, gather, shown, shown_path
 
 CHANGED_LABEL = {
     "strip": "label without its unknown characters (data.unknown='strip')",
@@ -83,14 +83,12 @@ class FileSource:
         """The samples `ids`, renumbered; `reasons` why others were left out, to be reported."""
         part = copy.copy(self)
         part.name = name or self.name
-        part.index, part._ids = self.index.part(ids), self._in_whole(ids)
+        part.index = self.index.part(ids)
+        part._ids = ids if self._ids is None else self._ids[ids]
         vars(part).pop("reasons", None)
         if reasons is not None:
             part.reasons = reasons
         return part
-
-    def _in_whole(self, ids: np.ndarray) -> np.ndarray:
-        return ids if self._ids is None else self._ids[ids]
 
     def split(self, how: str) -> tuple["FileSource", "FileSource"]:
         """The samples in two parts, for training and for validation.
@@ -194,20 +192,16 @@ class FileSource:
 
     def sizes(self, ids: np.ndarray) -> np.ndarray:
         """int32 [m, 2]: heights and widths out of the images' headers, each read once."""
-        return self._sizes(self._in_whole(ids))
+        return self._sizes(ids if self._ids is None else self._ids[ids])
 
     def read(self, ids: np.ndarray) -> list[np.ndarray | str]:
         """uint8 [h w channels] for each sample, or the reason why it cannot be read."""
         found: list[np.ndarray | str] = []
-        ids = np.asarray(ids, np.int64)
-        for i, in_whole in zip(ids.tolist(), self._in_whole(ids).tolist(), strict=True):
+        for i in ids.tolist():
             try:
-                image = decode_image(self.content(i), self.channels)
+                found.append(decode_image(self.content(i), self.channels))
             except UnreadableImage as error:
                 found.append(error.reason)
-                continue
-            known = self._sizes.known(in_whole)
-            found.append(CHANGED if known not in (None, image.shape[:2]) else image)
         return found
 
     def require_pictures(self) -> None:

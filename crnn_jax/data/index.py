@@ -213,11 +213,6 @@ class PictureSizes:
         self._cache, self._stamp = cache, reader.stamp()
         self._sizes: np.ndarray | None = None  # nothing is compared before sizes are asked for
 
-    def known(self, index: int) -> tuple[int, int] | None:
-        """(height, width) where it is known and the image could be read."""
-        height, width = (0, 0) if self._sizes is None else self._sizes[index].tolist()
-        return (height, width) if height > 0 else None
-
     def __call__(self, ids: np.ndarray) -> np.ndarray:
         """int32 [m, 2]: heights and widths in pixels."""
         if self._sizes is None:
