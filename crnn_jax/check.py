@@ -4,9 +4,8 @@
   python -m crnn_jax.check --config=configs/words.py --config.data.train=TRAIN
 
 Reports for every set the samples that cannot be trained on by reason with examples, oddities of
-labels, duplicates, the tightest samples, histograms; then characters, overlap of the sets, a
-proposal for table, widths of batches and max_width, and the command to train with. With --config:
-what that run would do.
+labels, duplicates, histograms; then characters, overlap of the sets, a proposal for table, widths
+of batches and max_width, and the command to train with. With --config: what that run would do.
 """
 
 import sys

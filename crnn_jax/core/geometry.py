@@ -6,6 +6,7 @@ the last two, T = floor(floor(W / 2) / 2) + 1. Functions take Python ints, numpy
 alike: they use + - * // and comparisons only.
 """
 
+import itertools
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -65,10 +66,7 @@ def num_frames(width: Width, geometry: str) -> Width:
 
 def min_image_width(geometry: str) -> int:
     """The smallest width in pixels that gives at least one frame."""
-    width = 1
-    while num_frames(width, geometry) < 1:
-        width += 1
-    return width
+    return next(width for width in itertools.count(1) if num_frames(width, geometry) > 0)
 
 
 def frames_needed_flat(flat_ids: np.ndarray, offsets: np.ndarray) -> np.ndarray:

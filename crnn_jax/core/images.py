@@ -63,8 +63,8 @@ def decode_image(source: ImageSource, channels: int = 1) -> np.ndarray:
     """Decodes an image.
 
     Args:
-        source: a path, an encoded file's bytes, a Pillow image, or an array [h w] or
-            [h w 1|3|4] of uint8, uint16 or bool (grey, RGB, RGBA).
+        source: a path, an encoded file's bytes, a Pillow image, or an array uint8 [h w] or
+            [h w 1|3|4] (grey, RGB, RGBA).
         channels: 1 for grey (Pillow's L of the RGB image), 3 for RGB.
 
     Returns:
@@ -142,8 +142,11 @@ def _orientation(image: Image.Image) -> int:
 
 def _to_mode(image: Image.Image, mode: str) -> Image.Image:
     """The image in mode L or RGB; grey is always that of the RGB image."""
-    if image.mode == "F" or image.mode.startswith("I"):
-        image = Image.fromarray(_to_8_bits(np.asarray(image)))
+    if image.mode == "F":
+        image = image.convert("L")  # Pillow has no other way from it
+    elif image.mode.startswith("I"):
+        levels = np.asarray(image).astype(np.int64)
+        image = Image.fromarray((levels.clip(0, 65535) >> 8).astype(np.uint8))
     elif image.has_transparency_data:
         image = image.convert("RGBA")
         paper = Image.new("RGBA", image.size, "black" if _is_bright(image) else "white")
@@ -160,22 +163,9 @@ def _is_bright(rgba: Image.Image) -> bool:
     return bool(2 * ink > 255 * alpha.sum(dtype=np.int64))
 
 
-def _to_8_bits(levels: np.ndarray) -> np.ndarray:
-    """High byte of 16-bit levels; floating point is taken as 0 to 1, or 0 to 255 beyond."""
-    if levels.dtype.kind == "f":
-        levels = np.nan_to_num(levels)
-        levels = levels * 255 if levels.max() <= 1 else levels
-        return np.clip(np.rint(levels), 0, 255).astype(np.uint8)
-    return (np.clip(levels.astype(np.int64), 0, 65535) >> 8).astype(np.uint8)
-
-
 def _from_array(array: np.ndarray) -> Image.Image:
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[..., 0]
-    if array.dtype == bool:
-        array = array.astype(np.uint8) * np.uint8(255)
-    elif array.dtype == np.uint16:
-        array = (array >> 8).astype(np.uint8)
     shaped = array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))
     if not shaped or not array.size or array.dtype != np.uint8:
         raise UnreadableImage(BAD_ARRAY)

@@ -14,17 +14,15 @@ import numpy as np
 
 from crnn_jax.core.charset import Charset
 from crnn_jax.core.errors import UserError
-from crnn_jax.core.geometry import frames_needed_flat, num_frames
 from crnn_jax.core.preprocessing import Preprocessing
 from crnn_jax.data.files import FileSource
 from crnn_jax.data.plan import Plan, propose_boundaries, propose_max_width
-from crnn_jax.data.source import CHUNK, described, progress_bar, shown, shown_path, trainable
+from crnn_jax.data.source import EXAMPLES, described, progress_bar, shown_path, trainable
 from crnn_jax.data.sources import charset_from, count_characters
 
 GEOMETRY = "keras"
 BATCH = 64  # of the plan whose padding is reported
 BUCKETS = 12  # widths proposed, at most
-TIGHTEST = 5  # samples listed
 BARS = 40  # characters of the longest bar
 ROWS = 16  # of a histogram, at most
 
@@ -83,12 +81,9 @@ class _Set:
         self.usable, self.reasons = trainable(source, rule, GEOMETRY, headers=True)
         self.decoded = self._decode(options.decode)
         n = len(source)
-        # Natural widths in pixels, frames that the label needs; 0 where not usable.
-        self.widths, self.needed = np.zeros(n, np.int64), np.zeros(n, np.int32)
-        for begin in range(0, n, CHUNK):
-            ids = begin + np.flatnonzero(self.usable[begin : begin + CHUNK])
-            self.widths[ids] = rule.natural_width(*source.sizes(ids).T)
-            self.needed[ids] = frames_needed_flat(*source.labels_of(ids))
+        self.widths = np.zeros(n, np.int64)  # natural ones in pixels; 0 where not usable
+        ids = np.flatnonzero(self.usable)
+        self.widths[ids] = rule.natural_width(*source.sizes(ids).T)
         self.label_lengths = np.diff(source.labels[1])[self.usable]
         self.notes = source.notes
         self.notes.add(CASE, [source.other_case()], source.index.counts["case"])
@@ -132,16 +127,6 @@ class _Set:
             same = source.text(i) == source.text(int(first[i]))
             notes.add(SAME_PATH if same else OTHER_LABEL, [source.where(i)])
 
-    def _tightest(self) -> Iterator[dict[str, Any]]:
-        """The usable samples with the fewest frames for what their label needs."""
-        rule, ids = self.rule, np.flatnonzero(self.needed > 0)
-        fitted = np.clip(self.widths[ids], rule.min_width, rule.max_width)
-        width = fitted if rule.free_width else np.full(ids.size, rule.width)
-        frames, needed = num_frames(width, GEOMETRY), self.needed[ids]
-        for k in np.argsort(frames / needed, kind="stable")[:TIGHTEST].tolist():
-            sample = {"path": self.source.identity(ids[k]), "text": self.source.text(ids[k])}
-            yield sample | {"frames": int(frames[k]), "needed": int(needed[k])}
-
     def report(self) -> dict[str, Any]:
         """JSON-ready."""
         return {
@@ -152,7 +137,6 @@ class _Set:
             "decoded": self.decoded,
             "unusable": self.reasons.to_json(),
             "notes": self.notes.to_json(),
-            "tightest": list(self._tightest()),
             "label_lengths": _histogram(self.label_lengths),
             "widths": _histogram(self.widths[self.usable]),
         }
@@ -186,7 +170,7 @@ def _overlaps(sets: Sequence[_Set]) -> Iterator[dict[str, Any]]:
     for one, other in ((one, other) for j, other in enumerate(sets) for one in sets[:j]):
         ids = np.flatnonzero(np.isin(other.paths, one.paths)).tolist()
         if ids:
-            examples = [other.source.identity(i) for i in ids[:TIGHTEST]]
+            examples = [other.source.identity(i) for i in ids[:EXAMPLES]]
             names = [one.source.name, other.source.name]
             yield {"sets": names, "count": len(ids), "examples": examples}
 
@@ -259,11 +243,6 @@ def _set_lines(one: dict[str, Any]) -> Iterator[str]:
         for reason, found in reasons.items():
             yield f"    {found['count']:,} {reason}"
             yield from (f"      {example}" for example in found["examples"][:3])
-    if one["tightest"]:
-        yield "  tightest (frames for what the label needs):"
-        for row in one["tightest"]:
-            path, text = shown_path(row["path"]), shown(row["text"])
-            yield f"    {row['frames']} for {row['needed']}: {path} {text}"
     yield from _histogram_lines("characters a label", one["label_lengths"])
     yield from _histogram_lines("width in pixels at the network's height", one["widths"])
     yield ""
