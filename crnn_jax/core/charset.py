@@ -103,14 +103,15 @@ class Charset:
             (ids int32 [n], the unknown characters in order, '' if none).
         """
         self.check_rule(unknown)
-        text = self.normalize(text)
-        met = "".join(c for c in text if c not in self._id_of)
-        if met and unknown == "unusable":
+        text, id_of = self.normalize(text), self._id_of
+        if id_of.keys() >= set(text):
+            return np.array([id_of[c] for c in text], np.int32), ""
+        met = "".join(c for c in text if c not in id_of)
+        if unknown == "unusable":
             text = ""
         elif unknown == "strip":
-            text = "".join(c for c in text if c in self._id_of)
-        ids = [self._id_of.get(c, self.unknown_id) for c in text]
-        return np.array(ids, np.int32), met
+            text = "".join(c for c in text if c in id_of)
+        return np.array([id_of.get(c, self.unknown_id) for c in text], np.int32), met
 
     def check_rule(self, unknown: str) -> None:
         """Raises UserError where `unknown` is no rule for unknown characters of this table."""

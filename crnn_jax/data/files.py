@@ -14,14 +14,7 @@ from crnn_jax.core.charset import Charset
 from crnn_jax.core.errors import UserError
 from crnn_jax.core.images import MISSING, UnreadableImage, decode_image
 from crnn_jax.data.annotations import Annotation
-from crnn_jax.data.index import (
-    LabelEncoder,
-    PictureSizes,
-    build_index,
-    cache_paths,
-    cached,
-    cached_index,
-)
+from crnn_jax.data.index import PictureSizes, build_index, cache_paths, cached, cached_index
 from crnn_jax.data.source import EXAMPLES, STATUS, Reasons, gather, shown, shown_path
 
 CHANGED_LABEL = {
@@ -66,12 +59,11 @@ class FileSource:
         self.charset, self.unknown, self.channels = charset, unknown, channels
         # A user's parser may change without its name changing: nothing is kept.
         self._cache = cache and ":" not in self.format
-        encode = LabelEncoder(charset, unknown)
         key = {"charset": charset.to_metadata(), "unknown": unknown, "asked": format}
         self.index = cached_index(
             self._cache_paths("index", key),
             reader.stamp(),
-            lambda: build_index(reader, encode, f"{self.name}: labels indexed"),
+            lambda: build_index(reader, charset, unknown, f"{self.name}: labels indexed"),
         )
         if not len(self):
             raise UserError(f"{self.name}: no samples in this {self.format} set")

@@ -3,15 +3,16 @@
 import concurrent.futures
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import json
 import os
-import sys
 import time
 import zipfile
+from array import array
 from collections import Counter
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -28,8 +29,6 @@ SAVE_SECONDS = 15.0  # between caching the sizes known so far
 UNKNOWN = -1  # height of an image whose header has not been read
 THREADS = 16  # opening a file is mostly waiting where files are far away
 TOGETHER = 64  # headers that a thread reads at a time
-# What the encoder's table holds for characters that have no class.
-OUTSIDE, OTHER_CASE, END = -1, -2, -3
 
 
 @dataclasses.dataclass
@@ -52,28 +51,40 @@ class Index:
         return Index(self.places[ids], flat, offsets, self.status[ids], self.counts, self.unknown)
 
 
-def build_index(reader: Any, encode: "LabelEncoder", what: str) -> Index:
-    """Reads every label once; `what` names the work beside its progress."""
-    parts: dict[str, list[np.ndarray]] = {"places": [], "flat": [], "lengths": [], "status": []}
+def build_index(reader: Any, charset: Charset, unknown: str, what: str) -> Index:
+    """Reads and encodes every label once; `what` names the work beside its progress."""
+    dtype = np.uint16 if charset.num_classes <= 1 << 16 else np.int32
+    other_case = {c.swapcase() for c in charset.characters}
+    places, lengths, status, flat = array("q"), array("q"), bytearray(), bytearray()
     counts: Counter[str] = Counter()
-    unknown: Counter[str] = Counter()
+    unknown_characters: Counter[str] = Counter()
+
+    @functools.lru_cache(1 << 16)
+    def encode(label: str) -> tuple[bytes, int, str]:
+        ids, met = charset.encode(label, unknown)
+        return ids.astype(dtype).tobytes(), len(ids), met
+
     with progress_bar(what, reader.total) as bar:
         for block in reader.blocks():
-            encoded = encode(block.labels)
-            given = np.array(block.status, np.uint8)
-            counts["unknown"] += int(encoded.has_unknown.sum())
-            counts["case"] += int(encoded.case_alone.sum())
-            unknown.update(encoded.unknown)
-            parts["places"].append(np.array(block.places, np.int64))
-            parts["flat"].append(encoded.flat)
-            parts["lengths"].append(encoded.lengths)
-            parts["status"].append(np.where(given > 0, given, encoded.status))
+            places.extend(block.places)
+            for label, fault in zip(block.labels, block.status, strict=True):
+                ids, length, met = encode(label)
+                if met:
+                    unknown_characters.update(met)
+                    counts["unknown"] += 1
+                    counts["case"] += other_case.issuperset(met)
+                if not fault and not length:
+                    fault = STATUS.index(NO_LABEL)
+                    if met and unknown == "unusable":
+                        fault = STATUS.index(UNKNOWN_CHARACTER)
+                flat += ids
+                lengths.append(length)
+                status.append(fault)
             bar.update(block.done - bar.n)
-    # Joined one by one, to need no more memory than the largest again.
-    joined = {name: np.concatenate(parts.pop(name) or [np.zeros(0)]) for name in list(parts)}
-    offsets = np.zeros(joined["lengths"].size + 1, np.int64)
-    np.cumsum(joined["lengths"], out=offsets[1:])
-    return Index(joined["places"], joined["flat"], offsets, joined["status"], counts, unknown)
+    offsets = np.zeros(len(lengths) + 1, np.int64)
+    np.cumsum(lengths, out=offsets[1:])
+    arrays = np.frombuffer(places, np.int64), np.frombuffer(flat, dtype), offsets
+    return Index(*arrays, np.frombuffer(status, np.uint8), counts, unknown_characters)
 
 
 def cached_index(paths: list[str], stamp: Any, build: Callable[[], Index]) -> Index:
@@ -87,65 +98,6 @@ def cached_index(paths: list[str], stamp: Any, build: Callable[[], Index]) -> In
     arrays = cached(paths, stamp, make)
     counts, unknown = json.loads(arrays.pop("counts").item())
     return Index(**arrays, counts=Counter(counts), unknown=Counter(unknown))
-
-
-class Encoded(NamedTuple):
-    """Class ids of n labels; `flat`, `status` and `unknown` as in `Index`."""
-
-    flat: np.ndarray
-    lengths: np.ndarray  # int64 [n]
-    status: np.ndarray
-    has_unknown: np.ndarray  # bool [n], a character is outside the table
-    case_alone: np.ndarray  # bool [n], and would be inside in its other case
-    unknown: Counter[str]
-
-
-class LabelEncoder:
-    """`Charset.encode` for many labels at once; the same results."""
-
-    def __init__(self, charset: Charset, unknown: str = "unusable") -> None:
-        charset.check_rule(unknown)
-        self.charset, self.unknown = charset, unknown
-        self.dtype = np.dtype(np.uint16 if charset.num_classes <= 1 << 16 else np.int32)
-        self._table = np.full(sys.maxunicode + 1, OUTSIDE, np.int32)
-        others = [c.swapcase() for c in charset.characters]
-        self._table[[ord(c) for c in others if len(c) == 1]] = OTHER_CASE
-        for index, symbol in enumerate(charset.symbols):
-            if index not in (charset.blank_id, charset.unknown_id):
-                self._table[ord(symbol)] = index
-        self._table[ord("\n")] = END
-
-    def __call__(self, labels: Sequence[str]) -> Encoded:
-        """Encodes labels without line breaks."""
-        # A line feed composes with nothing and is no letter, so that normalizing the joined
-        # labels is normalizing each of them.
-        joined = self.charset.normalize("\n".join([*labels, ""]))
-        codes = np.frombuffer(joined.encode("utf-32-le", "surrogatepass"), np.uint32)
-        ids = self._table[codes]
-        ends = np.flatnonzero(ids == END)
-        assert ends.size == len(labels), "a label holds a line break"
-
-        def count(marks: np.ndarray) -> np.ndarray:  # of the marked positions, in each label
-            return np.diff(np.cumsum(marks, dtype=np.int64)[ends], prepend=0)
-
-        strange = (ids == OUTSIDE) | (ids == OTHER_CASE)
-        has_unknown = count(strange) > 0
-        met, times = np.unique(codes[strange], return_counts=True)
-        unknown = Counter(dict(zip(map(chr, met), times.tolist(), strict=True)))
-        case_alone = has_unknown & (count(ids == OUTSIDE) == 0)
-        keep = ids != END
-        if self.unknown == "unusable":
-            keep &= np.repeat(~has_unknown, np.diff(ends, prepend=-1))
-        elif self.unknown == "strip":
-            keep &= ~strange
-        else:
-            ids[strange] = self.charset.unknown_id
-        lengths = count(keep)
-        status = np.where(lengths == 0, STATUS.index(NO_LABEL), 0).astype(np.uint8)
-        if self.unknown == "unusable":
-            status[has_unknown] = STATUS.index(UNKNOWN_CHARACTER)
-        flat = ids[keep].astype(self.dtype)
-        return Encoded(flat, lengths, status, has_unknown, case_alone, unknown)
 
 
 def cache_paths(data: str, kind: str, key: dict[str, Any]) -> list[str]:
