@@ -28,7 +28,7 @@ SPACE = "<SPACE>"
 # What the class `<UNK>` reads as: one character, so that edit distances count it once.
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 UNKNOWN_RULES = ("unusable", "strip", "map")
-MAX_LINE = 256  # bytes of a table's line: a character, or the blank by a name of its own
+MAX_LINE = 256  # bytes of a table's line: a character, or any name of the blank
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,13 +51,13 @@ class Charset:
             raise UserError(f"charset: class {self.unknown_id} is not {UNKNOWN}")
         if len(set(self.symbols)) != len(self.symbols):
             twice = min(s for s, n in collections.Counter(self.symbols).items() if n > 1)
-            raise UserError(f"charset: {twice!r} stands twice, each character may stand once")
+            raise UserError(f"charset: {twice!r} stands twice; each character may occur once")
         for symbol in self.characters:
             # Half of a surrogate pair is none: it cannot be written to a file.
             if len(symbol) != 1 or "\ud800" <= symbol <= "\udfff":
                 raise UserError(f"charset: {symbol[:20]!r} is not one character")
         if not self.characters:
-            raise UserError("charset: no characters beside the special ones")
+            raise UserError("charset: no characters but the special ones")
 
     @property
     def num_classes(self) -> int:
@@ -114,7 +114,7 @@ class Charset:
         return np.array([id_of.get(c, self.unknown_id) for c in text], np.int32), met
 
     def check_rule(self, unknown: str) -> None:
-        """Raises UserError where `unknown` is no rule for unknown characters of this table."""
+        """Raises UserError if `unknown` is not a rule that this table allows."""
         if unknown not in UNKNOWN_RULES:
             rules = " | ".join(UNKNOWN_RULES)
             raise UserError(f"data.unknown={unknown!r}: must be one of {rules}")
@@ -141,7 +141,7 @@ class Charset:
         """The opposite of `to_metadata`; other keys are not looked at."""
         for key, kind in (("charset", (list, tuple)), ("blank_id", int), ("ignore_case", bool)):
             if not isinstance(metadata.get(key), kind):
-                raise UserError(f"charset: no {key} of the right type in the metadata")
+                raise UserError(f"charset: no {key} of the correct type in the metadata")
         symbols = tuple(map(str, metadata["charset"]))
         ids = metadata["blank_id"], _place(UNKNOWN, symbols)
         return cls(symbols, *ids, metadata["ignore_case"])
@@ -168,7 +168,7 @@ class Charset:
                 raise UserError(f"{name}:{number}: empty line; a space is written {SPACE}")
             if symbol in line_of:
                 before = line_of[symbol]
-                raise UserError(f"{name}:{number}: {symbol!r} stands on line {before} already")
+                raise UserError(f"{name}:{number}: {symbol!r} is on line {before} already")
             line_of[symbol] = number
         symbols = list(line_of)
         several = [s for s in symbols if len(s) > 1 and s not in (BLANK, UNKNOWN)]

@@ -103,7 +103,7 @@ def image_size(source: str | os.PathLike[str] | bytes) -> tuple[int, int]:
     """(height, width) in pixels that `decode_image` will give, from the file's header alone.
 
     Raises:
-        UnreadableImage: as `decode_image`, as far as the header tells.
+        UnreadableImage: as `decode_image`, as far as the header shows.
     """
     with _open(source) as image:
         width, height = image.size
@@ -135,7 +135,7 @@ def _orientation(image: Image.Image) -> int:
         return 1
     try:
         value = image.getexif().get(ExifTags.Base.Orientation, 1)
-    except Exception:  # noqa: BLE001 a damaged EXIF block is no reason to lose the image
+    except Exception:  # noqa: BLE001 the image may be sound all the same
         return 1
     return value if value in _TURNS else 1
 

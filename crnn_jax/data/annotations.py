@@ -53,7 +53,7 @@ def parse_mjsynth_name(path: str) -> tuple[str, str]:
 
 
 def parse_icdar(line: str) -> tuple[str, str]:
-    r"""`word_1.png, "Tiredness"`: all between the outer quotes; `\"` stands for a quote."""
+    r"""`word_1.png, "Tiredness"`: everything between the outer quotes; `\"` is a quote."""
     match = _ICDAR.fullmatch(line.strip())
     if not match:
         raise ValueError('want PATH, "LABEL"')
@@ -61,7 +61,7 @@ def parse_icdar(line: str) -> tuple[str, str]:
 
 
 def parse_tsv(line: str) -> tuple[str, str]:
-    """`path TAB label`: the label as it stands, including spaces at its ends."""
+    """`path TAB label`: the label as written, with spaces at its ends."""
     path, tab, label = line.partition("\t")
     if not tab or not path:
         raise ValueError("want PATH, a TAB, LABEL")
@@ -88,7 +88,7 @@ def parse_only_simple(line: str) -> tuple[str, str]:
 
 
 def parse_name(line: str) -> tuple[str, str]:
-    """`2b827.png` -> 2b827; `LABEL_17.jpg` -> LABEL: the number tells equal labels apart."""
+    """`2b827.png` -> 2b827; `LABEL_17.jpg` -> LABEL: the number separates equal labels."""
     stem = _stem(line)
     match = _COUNTER.fullmatch(stem)
     return line, match[1] if match else stem
@@ -193,7 +193,7 @@ class Annotation:
             self.root = path
         else:
             if os.path.exists(path) and not os.path.isfile(path):
-                raise UserError(f"{path}: is no file; want an annotation file, or a folder")
+                raise UserError(f"{path}: is not a file; want an annotation file, or a folder")
             self._state = self._state_of_file()
             self.root = images or os.path.dirname(path)
         self.total = self._state[0]
@@ -277,7 +277,7 @@ class Annotation:
                     path, label = self.parse(line)
                     if "\n" in label:
                         raise ValueError("its label holds a line break")
-                except (ValueError, TypeError) as error:  # TypeError: the result is no pair
+                except (ValueError, TypeError) as error:  # TypeError: not a pair
                     raise UserError(
                         f"{self.where(at)}: {shown(line.strip())} is not {self.format}: {error}"
                     ) from None

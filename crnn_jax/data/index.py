@@ -52,7 +52,7 @@ class Index:
 
 
 def build_index(reader: Any, charset: Charset, unknown: str, what: str) -> Index:
-    """Reads and encodes every label once; `what` names the work beside its progress."""
+    """Reads and encodes every label once; `what` labels the progress bar."""
     dtype = np.uint16 if charset.num_classes <= 1 << 16 else np.int32
     other_case = {c.swapcase() for c in charset.characters}
     places, lengths, status, flat = array("q"), array("q"), bytearray(), bytearray()
@@ -101,7 +101,7 @@ def cached_index(paths: list[str], stamp: Any, build: Callable[[], Index]) -> In
 
 
 def cache_paths(data: str, kind: str, key: dict[str, Any]) -> list[str]:
-    """Where a cache of this kind may lie: beside the data, or else in the user's cache folder."""
+    """Possible places of a cache: next to the data, or else in the user's cache folder."""
 
     def digest(value: Any) -> str:
         return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12]

@@ -159,7 +159,7 @@ def batches(
             try:
                 batch = waiting.popleft().result()
             except BrokenProcessPool as error:
-                raise RuntimeError("a process that reads pictures was killed") from error
+                raise RuntimeError("a process that reads images was killed") from error
             waiting.extend(pool.submit(make, step) for step in itertools.islice(steps, 1))
             yield batch
 
@@ -176,7 +176,7 @@ def tf_batches(*args: Any, **options: Any) -> Iterator[Batch]:
     with contextlib.suppress(RuntimeError):  # TensorFlow's devices are in use already
         tf.config.set_visible_devices([], "GPU")
     raised: list[Exception] = []  # which TensorFlow replaces by its own
-    beside: collections.deque[dict[str, Any]] = collections.deque()  # what is no array
+    beside: collections.deque[dict[str, Any]] = collections.deque()  # what TensorFlow does not hold
     types = {"image": tf.uint8, "mask": tf.bool, "id": tf.int64}
     types |= dict.fromkeys(("width", "label", "label_length"), tf.int32)
 
@@ -211,7 +211,7 @@ def _begin(read: Callable[[PlanRow], Batch]) -> None:
 
 
 def _end_with_parent() -> None:
-    """A killed parent cannot tell its workers to end."""
+    """A killed parent cannot stop its workers."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

@@ -98,7 +98,7 @@ class Records(abc.ABC):
 
 
 def require(path: str, what: str, name: str) -> Any:
-    """Imports a store's module, or tells how to install it."""
+    """Imports a store's module; a UserError that says how to install it."""
     package = name.partition(".")[0]
     try:
         return importlib.import_module(name)
@@ -255,7 +255,7 @@ def find_shards(path: str) -> list[str]:
     """The ArrayRecord shards in a folder, sorted; or those of the split that ends the path."""
     folder, split = (path, "") if os.path.isdir(path) else os.path.split(path)
     if split and (os.path.exists(path) or not os.path.isdir(folder)):
-        return []  # an annotation file; beside it may lie millions of names
+        return []  # an annotation file, maybe among millions of files
     matched = filter(None, map(_SHARD.fullmatch, sorted(os.listdir(folder))))
     wanted = (m for m in matched if not split or m[1].rpartition("-")[2] == split)
     return [os.path.join(folder, match[0]) for match in wanted]
@@ -283,8 +283,8 @@ def bytes_features(record: bytes) -> dict[str, bytes]:
     """The first byte string of each feature of a serialized tf.train.Example.
 
     An Example is a protocol buffer: Example{1: Features{1: map entry{1: name, 2: Feature}}}, and a
-    Feature that holds bytes is Feature{1: BytesList{1: value, ...}}. Numbers are passed over.
-    Raises ValueError or LookupError where the record is no Example.
+    Feature that holds bytes is Feature{1: BytesList{1: value, ...}}. Numbers are ignored.
+    Raises ValueError or LookupError if the record is not an Example.
     """
     found: dict[str, bytes] = {}
     for features in _fields(record, 1):
@@ -334,5 +334,5 @@ def _fields(message: bytes, wanted: int) -> list[bytes]:
             found.append(message[at : at + size])
         at += size
     if at != len(message):
-        raise ValueError("a field ends behind its message")
+        raise ValueError("a field ends after its message")
     return found

@@ -36,7 +36,7 @@ SHOWN, LISTED = 24, 15  # characters of the map of confusions, edits of each lis
 
 
 class Mistake(NamedTuple):
-    """A sample that was not read right; its distance is edits / length of the longer text."""
+    """A misread sample; its distance is edits / length of the longer text."""
 
     row: Row
     kind: str
@@ -116,12 +116,12 @@ def write_report(
 def _confusions(result: EvaluationResult) -> dict[str, Any]:
     """The map of the most confused characters, and lists of the most frequent edits.
 
-    All other characters stand together in a row and a column of their own.
+    All other characters share a row and a column.
     """
     counts = metrics.confusions((row.label, row.text) for row in result.rows)
     ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     chosen: set[str] = set()
-    for pair, _ in ordered:  # whole pairs, so that those remain that meet each other
+    for pair, _ in ordered:  # whole pairs, whose members meet
         if "" not in pair and len(chosen.union(pair)) <= SHOWN:
             chosen.update(pair)
     known = sorted(chosen)
@@ -129,7 +129,7 @@ def _confusions(result: EvaluationResult) -> dict[str, Any]:
     cells: collections.Counter[tuple[int, int]] = collections.Counter()
     for (left, right), count in counts.items():
         cells[place.get(left, len(known)), place.get(right, len(known))] += count
-    # What stands for thousands of pairs would make all others pale; frequencies fall off steeply.
+    # The others' sum would make all cells pale, and frequencies fall off steeply: hence logarithms.
     inner = [count for pair, count in cells.items() if max(pair) < len(known)]
     most = math.log1p(max(inner or cells.values(), default=1))
     lists = []
@@ -156,11 +156,11 @@ def visible(character: str) -> str:
         return "␣"
     if kind in "CZ":
         return f"U+{ord(character):04X}"
-    return f"◌{character}" if kind == "M" else character  # a mark would sit on what is before it
+    return f"◌{character}" if kind == "M" else character  # a mark joins what is before it
 
 
 def mistakes(rows: Iterable[Row]) -> Iterator[Mistake]:
-    """All samples that were not read right, in their order."""
+    """All misread samples, in their order."""
     for row in rows:
         kind = metrics.error_kind(row.label, row.text)
         if row.text is None:
@@ -228,7 +228,7 @@ def _cards(
 
 
 def _percent(confidence: float) -> str:
-    """Never 100 for what is not quite sure: a mistake least of all."""
+    """Never 100 for what is not certain."""
     return ">99.9" if confidence > 0.999 else f"{100 * confidence:.1f}"
 
 
@@ -241,7 +241,7 @@ def thumbnail(source: ImageSource) -> dict[str, Any] | None:
     wide, tall = image.size
     scale = min(HEIGHT * min(max(tall / wide, 1), 2) / tall, WIDTH / wide)
     size = (max(round(wide * scale), 1), max(round(tall * scale), 1))
-    if scale < 1:  # never stored larger than it is: the browser does that
+    if scale < 1:  # the browser enlarges
         image = image.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0)
     stream = io.BytesIO()
     image.save(stream, "JPEG", quality=75, optimize=True)

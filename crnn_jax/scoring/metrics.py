@@ -68,7 +68,7 @@ class Sums:
         return Sums(**{name: getattr(self, name) + getattr(other, name) for name in fields})
 
     def share(self, metric: str) -> tuple[int, int]:
-        """How many samples are right by a metric of `SHARES`, of how many."""
+        """(correct samples, samples) by a metric of `SHARES`."""
         return {
             "accuracy": (self.exact, self.count),
             "accuracy_ignore_case": (self.ignore_case, self.count),
@@ -97,7 +97,7 @@ class Sums:
 def alphanumeric(text: str) -> str:
     """Lower-case letters and digits only, as scene-text benchmarks compare.
 
-    Those of every script: a filter for [0-9a-z] would make other labels empty and so "right".
+    Of every script: a filter for [0-9a-z] would make other labels empty, and so correct.
     """
     return "".join(c for c in text.lower() if c.isalnum())
 

@@ -102,7 +102,7 @@ def test_a_label_longer_than_any_image_has_frames_is_cut(tmp_path):
 def test_what_is_no_file_is_refused(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     for path in (str(tmp_path / "pipe"), "/dev/zero"):
-        with pytest.raises(UserError, match="is no file; want an annotation file"):
+        with pytest.raises(UserError, match="is not a file; want an annotation file"):
             Annotation(path)
 
 

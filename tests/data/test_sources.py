@@ -145,7 +145,7 @@ def test_rendered_words_by_name(words, monkeypatch):
     assert (len(held_out), held_out.windowed) == (5, True)
     mixed, _ = opened(words, f"synthetic*2,{words.path}")
     assert len(mixed) == 120
-    with pytest.raises(UserError, match="no file to part"):
+    with pytest.raises(UserError, match="no file to split"):
         opened(words, "synthetic", split="10%")
 
 

@@ -31,7 +31,7 @@ def cases(folder: Path) -> Iterator[Case]:
     marks = lines("marks", good + "word.png\te" + "\u0301" * 10**6 + "\n")
     yield check("a million combining marks", marks, "1 too long|1 label")
     yield check("empty", lines("empty", ""), "no lines", 2)
-    yield check("/dev/zero", "/dev/zero", "is no file", 2)
+    yield check("/dev/zero", "/dev/zero", "is not a file", 2)
     os.mkfifo(folder / "pipe.tsv")
     yield check("pipe that nobody writes to", "pipe.tsv", "pipe.tsv", 2)
     (folder / "holes.tsv").touch()
