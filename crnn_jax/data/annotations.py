@@ -271,21 +271,18 @@ class Annotation:
     def blocks(self) -> Iterator[Block]:
         """All samples in order. Raises UserError, naming the line that does not fit."""
         for lines, done in self._lines():
-            block = Block([], [], [], [], done)
+            labels = []
             for at, line in lines:
                 try:
-                    path, label = self.parse(line)
+                    _, label = self.parse(line)
                     if "\n" in label:
                         raise ValueError("its label holds a line break")
                 except (ValueError, TypeError) as error:  # TypeError: not a pair
                     raise UserError(
                         f"{self.where(at)}: {shown(line.strip())} is not {self.format}: {error}"
                     ) from None
-                block.places.append(at)
-                block.paths.append(path)
-                block.labels.append(label[:LONGEST_LABEL])
-                block.status.append(0)
-            yield block
+                labels.append(label[:LONGEST_LABEL])
+            yield Block([at for at, _ in lines], labels, [0] * len(lines), done)
 
     def line(self, place: int) -> tuple[str, str]:
         """(path, label) of the line at this byte. Raises UserError where the file has changed."""

@@ -89,10 +89,9 @@ class FileSource:
         an image stays on its side when others are added; 'hash' is '10%'; 'k/n' holds out, sorted
         by file name, every n-th from the k-th on.
         """
-        share = re.fullmatch(r"([0-9]+)%", "10%" if how == "hash" else how)
+        share = re.fullmatch(r"([1-9][0-9]?)%", "10%" if how == "hash" else how)
         fold = re.fullmatch(r"([0-9]+)/([0-9]+)", how)
-        is_share = share and 0 < int(share[1]) < 100
-        if not is_share and not (fold and int(fold[1]) < int(fold[2]) > 1):
+        if not share and not (fold and int(fold[1]) < int(fold[2]) > 1):
             raise UserError(f"data.split={how!r}: must be 'none', '10%' or 'k/n' as in '0/5'")
 
         def choose() -> dict[str, np.ndarray]:
@@ -168,7 +167,7 @@ class FileSource:
 
     def _paths(self) -> Iterator[str]:
         """The paths of all samples as the annotation writes them, wherever the set is moved."""
-        return (p.removeprefix("./") for block in self.reader.blocks() for p in block.paths)
+        return (self.line(i)[0].removeprefix("./") for i in range(len(self)))
 
     def identity(self, index: int) -> str:
         """Where a sample's image lies."""

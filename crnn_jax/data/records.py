@@ -85,7 +85,7 @@ class Records(abc.ABC):
             found = self.records(numbers)
             labels = [record.text if record.status == USABLE else "" for record in found]
             status = [STATUS.index(record.status) for record in found]
-            yield Block(numbers, [x.name for x in found], labels, status, numbers[-1] + 1)
+            yield Block(numbers, labels, status, numbers[-1] + 1)
 
     def line(self, place: int) -> tuple[str, str]:
         """(name, label) of a record; of a label that is not text what can be shown."""

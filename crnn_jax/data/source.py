@@ -75,7 +75,6 @@ class Block(NamedTuple):
     """n samples of a stored set, as its reader (`Annotation`, `LmdbRecords`) finds them."""
 
     places: list[int]  # where the reader finds the samples again
-    paths: list[str]  # as the annotation writes them
     labels: list[str]  # without line breaks
     status: list[int]  # place in `STATUS` where the reader knows that there is no label, else 0
     done: int  # how far the reader is, for the progress bar

@@ -33,7 +33,7 @@ def test_an_index_of_many_labels(labels, ignore_case, rule):
     table = Charset((UNKNOWN, *"abcEé1σς", BLANK), 9, 0, ignore_case)
     faults = [STATUS.index(MISSING_LABEL) * (label == "?") for label in labels]
     places = [7 * i for i in range(len(labels))]
-    blocks = [Block(places, [], labels, faults, 9)] * 2
+    blocks = [Block(places, labels, faults, 9)] * 2
     built = index.build_index(SimpleNamespace(total=9, blocks=lambda: blocks), table, rule, "")
     assert built.places.tolist() == 2 * places
     met, others = [], 0
