@@ -13,10 +13,10 @@ need neither TensorFlow nor TFDS. Of a folder with several splits FOLDER/SPLIT i
 """
 
 import abc
+import functools
 import importlib
 import os
 import re
-import weakref
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -126,8 +126,9 @@ class LmdbRecords(Records):
     together = 10_000
 
     def __init__(self, path: str) -> None:
+        require(path, "LMDB", "lmdb")
+        self._real = os.path.realpath(path)
         super().__init__(path, [os.path.join(path, LMDB_FILE)])
-        self._file: Any = None
         (count,) = self._get("num-samples")
         if not (count or b"").strip().isdigit():
             raise UserError(
@@ -135,20 +136,15 @@ class LmdbRecords(Records):
                 f"label-%09d and num-samples, as deep-text-recognition-benchmark writes it"
             )
         self.total = int(count or 0)
-        entries = _open_lmdb(path).stat()["entries"]
+        entries = _open_lmdb(self._real).stat()["entries"]
         if self.total > entries:
             raise UserError(
                 f"{path}: 'num-samples' says {self.total:,}, but there are {entries:,} entries"
             )
 
-    def __getstate__(self) -> dict[str, Any]:
-        # A worker process opens the file anew.
-        return {**self.__dict__, "_file": None}
-
     def _get(self, *keys: str) -> list[bytes | None]:
         """The value of each key, None where there is none."""
-        self._file = self._file or _open_lmdb(self.path)
-        with self._file.begin() as transaction:
+        with _open_lmdb(self._real).begin() as transaction:
             return [transaction.get(key.encode()) for key in keys]
 
     def _key(self, kind: str, number: int) -> str:
@@ -168,17 +164,11 @@ class LmdbRecords(Records):
         return found
 
 
-_lmdb_files: "weakref.WeakValueDictionary[tuple[int, int], Any]" = weakref.WeakValueDictionary()
-
-
+@functools.cache
 def _open_lmdb(path: str) -> Any:
-    """The LMDB of a folder; a process may open each file only once."""
-    lmdb = require(path, "LMDB", "lmdb")
-    data = os.path.join(path, LMDB_FILE)
-    status = os.stat(data)
-    key = status.st_dev, status.st_ino
-    if found := _lmdb_files.get(key):
-        return found
+    """The LMDB of a folder by its real path; a process may open each file only once."""
+    import lmdb
+
     try:
         # No readahead: neighbours on disk are not what a shuffled plan asks for next.
         found = lmdb.open(path, readahead=False, readonly=True, lock=False, create=False)
@@ -186,11 +176,11 @@ def _open_lmdb(path: str) -> Any:
         raise UserError(f"{path}: cannot be opened as LMDB: {error}") from None
     # Of an incomplete copy: reading a page that is not there kills the process.
     page, pages = found.stat()["psize"], found.info()["last_pgno"] + 1
-    want = pages * page
-    if status.st_size < want - min(SPARE_PAGES, pages // 4) * page:
+    data, want = os.path.join(path, LMDB_FILE), pages * page
+    size = os.path.getsize(data)
+    if size < want - min(SPARE_PAGES, pages // 4) * page:
         found.close()
-        raise UserError(f"{data}: cut short: {status.st_size:,} of {want:,} bytes are there")
-    _lmdb_files[key] = found
+        raise UserError(f"{data}: cut short: {size:,} of {want:,} bytes are there")
     return found
 
 
