@@ -17,7 +17,7 @@ import functools
 import importlib
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from crnn_jax.core.errors import UserError
@@ -36,6 +36,7 @@ from crnn_jax.data.source import (
 LMDB_FILE = "data.mdb"
 SPARE_PAGES = 16  # that a sound LMDB may lack at its end: freed before they were written
 IMAGE, LABELS, PATH = "image", ("label", "text"), "path"
+TOGETHER = 1000  # records of a block
 RECENT = 4096  # records whose labels are kept: more than a batch
 DAMAGED_ERRORS = (RuntimeError, ValueError, LookupError)  # of array_record and `bytes_features`
 _SHARD = re.compile(r"(.*?)\.array_?record(?:-(\d+)-of-(\d+))?")
@@ -63,15 +64,14 @@ class Records(abc.ABC):
     no_image = ", nor in the records after it"
     left_out = ()
     total: int
-    together: int  # records of a block
 
     def __init__(self, path: str, files: list[str]) -> None:
         self.path = self.root = path
         self.files = files  # that hold the records
 
     @abc.abstractmethod
-    def records(self, numbers: Sequence[int]) -> list[Record]:
-        """These records, without their images."""
+    def record(self, number: int) -> Record:
+        """A record without its image."""
 
     def stamp(self) -> list[Any]:
         """Path, size and time of every file."""
@@ -80,16 +80,16 @@ class Records(abc.ABC):
 
     def blocks(self) -> Iterator[Block]:
         """All samples in order."""
-        for begin in range(0, self.total, self.together):
-            numbers = list(range(begin, min(begin + self.together, self.total)))
-            found = self.records(numbers)
+        for begin in range(0, self.total, TOGETHER):
+            numbers = list(range(begin, min(begin + TOGETHER, self.total)))
+            found = [self.record(i) for i in numbers]
             labels = [record.text if record.status == USABLE else "" for record in found]
             status = [STATUS.index(record.status) for record in found]
             yield Block(numbers, labels, status, numbers[-1] + 1)
 
     def line(self, place: int) -> tuple[str, str]:
         """(name, label) of a record; of a label that is not text what can be shown."""
-        (record,) = self.records([place])
+        record = self.record(place)
         return record.name, record.text
 
     def where(self, place: int) -> str:
@@ -123,13 +123,12 @@ class LmdbRecords(Records):
     """The records of an LMDB folder, opened read-only and without its lock."""
 
     format = "lmdb"
-    together = 10_000
 
     def __init__(self, path: str) -> None:
         require(path, "LMDB", "lmdb")
         self._real = os.path.realpath(path)
         super().__init__(path, [os.path.join(path, LMDB_FILE)])
-        (count,) = self._get("num-samples")
+        count = self._get("num-samples")
         if not (count or b"").strip().isdigit():
             raise UserError(
                 f"{path}: no number under 'num-samples'; want an LMDB with image-%09d, "
@@ -142,24 +141,18 @@ class LmdbRecords(Records):
                 f"{path}: 'num-samples' says {self.total:,}, but there are {entries:,} entries"
             )
 
-    def _get(self, *keys: str) -> list[bytes | None]:
-        """The value of each key, None where there is none."""
+    def _get(self, key: str) -> bytes | None:
         with _open_lmdb(self._real).begin() as transaction:
-            return [transaction.get(key.encode()) for key in keys]
+            return transaction.get(key.encode())
 
-    def _key(self, kind: str, number: int) -> str:
-        return f"{kind}-{number + 1:09d}"
-
-    def records(self, numbers: Sequence[int]) -> list[Record]:
-        """These records, without their images."""
-        labels = self._get(*(self._key("label", i) for i in numbers))
-        return [_record_of(x, self._key("image", i)) for x, i in zip(labels, numbers, strict=True)]
+    def record(self, number: int) -> Record:
+        """A record without its image."""
+        return _record_of(self._get(f"label-{number + 1:09d}"), f"image-{number + 1:09d}")
 
     def content(self, place: int) -> bytes:
         """An encoded image. Raises UnreadableImage where there is none."""
-        key = self._key("image", place)
-        (found,) = self._get(key)
-        if found is None:
+        key = f"image-{place + 1:09d}"
+        if (found := self._get(key)) is None:
             raise UnreadableImage(MISSING, key)
         return found
 
@@ -188,7 +181,6 @@ class ArrayRecords(Records):
     """The records of ArrayRecord shards (of `find_shards`), one shard after the other."""
 
     format = "array_record"
-    together = 256
 
     def __init__(self, path: str, shards: list[str]) -> None:
         super().__init__(path, shards)
@@ -225,9 +217,9 @@ class ArrayRecords(Records):
             return Record("", DAMAGED_RECORD, name)
         return _record_of(features.get(self._label), name)
 
-    def records(self, numbers: Sequence[int]) -> list[Record]:
-        """These records, without their images."""
-        return [self._recent.get(i) or self._record(i, self._features(i)) for i in numbers]
+    def record(self, number: int) -> Record:
+        """A record without its image."""
+        return self._recent.get(number) or self._record(number, self._features(number))
 
     def content(self, place: int) -> bytes:
         """An encoded image. Raises UnreadableImage where there is none."""
