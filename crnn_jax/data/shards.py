@@ -68,4 +68,6 @@ def write_shards(
     except (OSError, RuntimeError) as error:  # RuntimeError: ArrayRecord's, of a full disk too
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"{folder}: cannot be written: {reason}") from None
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
     return written, left_out

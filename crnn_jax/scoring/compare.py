@@ -75,15 +75,13 @@ def compare(a: EvaluationResult, b: EvaluationResult) -> Comparison:
         for metric, right in _right_by_metric(row_a).items():
             counts[row_a.set, metric, right, right_b[metric]] += 1
     names = list(dict.fromkeys(row.set for row in a.rows))
-    shown = {name: [name] for name in names} | ({COMBINED: names} if len(names) != 1 else {})
+    parts = {name: [name] for name in names} | ({COMBINED: names} if len(names) != 1 else {})
     outcomes = ((True, True), (True, False), (False, True), (False, False))
-    sets = {
-        name: {
-            metric: Pairs(*(sum(counts[part, metric, *o] for part in parts) for o in outcomes))
-            for metric in SHARES
-        }
-        for name, parts in shown.items()
-    }
+
+    def pairs(name: str, metric: str) -> Pairs:
+        return Pairs(*(sum(counts[part, metric, *o] for part in parts[name]) for o in outcomes))
+
+    sets = {name: {metric: pairs(name, metric) for metric in SHARES} for name in parts}
     return Comparison(sets, sum(row.label != rows_b[key].label for key, row in rows_a.items()))
 
 
@@ -96,7 +94,7 @@ def _right_by_metric(row: Row) -> dict[str, bool]:
 
 
 def _keyed(rows: Iterable[Row]) -> dict[tuple[str, int, str, int], Row]:
-    """(set, id, path, how often before) -> row: a file may have been named twice."""
+    """(set, id, path, how often before) -> row: a file may be named twice."""
     keyed: dict[tuple[str, int, str, int], Row] = {}
     for row in rows:
         keys = ((row.set, row.id, row.path, again) for again in itertools.count())
