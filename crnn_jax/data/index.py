@@ -163,38 +163,39 @@ class PictureSizes:
         self._reader, self._places = reader, index.places
         self._total = int(np.count_nonzero(index.status == 0))
         self._cache, self._stamp = cache, reader.stamp()
-        self._sizes: np.ndarray | None = None  # nothing is compared before sizes are asked for
+
+    @functools.cached_property
+    def _sizes(self) -> np.ndarray:
+        unknown = np.full((len(self._places), 2), UNKNOWN, np.int32)
+        sizes = (load(self._cache, self._stamp) or {"sizes": unknown})["sizes"]
+        sizes[sizes[:, 0] == 0] = UNKNOWN  # somebody may have mended them
+        return sizes
 
     def __call__(self, ids: np.ndarray) -> np.ndarray:
         """int32 [m, 2]: heights and widths in pixels."""
-        if self._sizes is None:
-            unknown = np.full((len(self._places), 2), UNKNOWN, np.int32)
-            self._sizes = (load(self._cache, self._stamp) or {"sizes": unknown})["sizes"]
-            self._sizes[self._sizes[:, 0] == 0] = UNKNOWN  # somebody may have mended them
-        ids = np.asarray(ids, np.int64)
         missing = ids[self._sizes[ids, 0] == UNKNOWN]
         if missing.size:
-            self._read(np.unique(missing), self._sizes)
+            self._read(np.unique(missing))
         return self._sizes[ids]
 
-    def _read(self, ids: np.ndarray, all_sizes: np.ndarray) -> None:
+    def _read(self, ids: np.ndarray) -> None:
         started = saved = time.monotonic()
-        known = int(np.count_nonzero(all_sizes[:, 0] != UNKNOWN))
+        known = int(np.count_nonzero(self._sizes[:, 0] != UNKNOWN))
         pieces = np.array_split(ids, -(-ids.size // TOGETHER))
         threads = 1 if len(pieces) == 1 else min(THREADS, 4 * (os.cpu_count() or 1))
         pool = concurrent.futures.ThreadPoolExecutor(threads, "headers")
         try:
             with progress_bar("headers read", max(self._total, known + ids.size), known) as bar:
                 for piece, sizes in zip(pieces, pool.map(self._read_some, pieces), strict=True):
-                    all_sizes[piece] = sizes
+                    self._sizes[piece] = sizes
                     bar.update(piece.size)
                     if time.monotonic() - saved > SAVE_SECONDS:
-                        save(self._cache, self._stamp, {"sizes": all_sizes})
+                        save(self._cache, self._stamp, {"sizes": self._sizes})
                         saved = time.monotonic()
         finally:
             pool.shutdown(cancel_futures=True)
             if time.monotonic() - started > WORTH_SECONDS:
-                save(self._cache, self._stamp, {"sizes": all_sizes})
+                save(self._cache, self._stamp, {"sizes": self._sizes})
 
     def _read_some(self, ids: np.ndarray) -> np.ndarray:
         sizes = np.empty((ids.size, 2), np.int32)
