@@ -188,7 +188,7 @@ class FileSource:
     def read(self, ids: np.ndarray) -> list[np.ndarray | str]:
         """uint8 [h w channels] for each sample, or the reason why it cannot be read."""
         found: list[np.ndarray | str] = []
-        for i in ids.tolist():
+        for i in np.asarray(ids).tolist():
             try:
                 found.append(decode_image(self.content(i), self.channels))
             except UnreadableImage as error:

@@ -173,6 +173,7 @@ class PictureSizes:
 
     def __call__(self, ids: np.ndarray) -> np.ndarray:
         """int32 [m, 2]: heights and widths in pixels."""
+        ids = np.asarray(ids, np.int64)
         missing = ids[self._sizes[ids, 0] == UNKNOWN]
         if missing.size:
             self._read(np.unique(missing))
