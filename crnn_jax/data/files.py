@@ -12,9 +12,9 @@ import numpy as np
 
 from crnn_jax.core.charset import Charset
 from crnn_jax.core.errors import UserError
-from crnn_jax.core.images import MISSING, UnreadableImage, decode_image
+from crnn_jax.core.images import MISSING, UnreadableImage, decode_image, image_size
 from crnn_jax.data.annotations import Annotation
-from crnn_jax.data.index import PictureSizes, build_index, cache_paths, cached, cached_index
+from crnn_jax.data.index import ImageSizes, build_index, cache_paths, cached, cached_index
 from crnn_jax.data.source import EXAMPLES, STATUS, Reasons, gather, shown, shown_path
 
 CHANGED_LABEL = {
@@ -68,7 +68,7 @@ class FileSource:
         if not len(self):
             raise UserError(f"{self.name}: no samples in this {self.format} set")
         paths = self._cache_paths("sizes", {"root": os.path.abspath(reader.root)})
-        self._sizes = PictureSizes(reader, self.index, paths)
+        self._sizes = ImageSizes(reader, self.index, paths)
         self._ids: np.ndarray | None = None  # of a part, in the whole
 
     def part(self, ids: np.ndarray, name: str = "", reasons: Reasons | None = None) -> "FileSource":
@@ -199,12 +199,11 @@ class FileSource:
         """Raises UserError, naming the first, where none of the first images is there."""
         for i in range(min(FIRST_IMAGES, len(self))):
             try:
-                content = self.content(i)
-                if isinstance(content, bytes) or os.path.exists(content):
-                    return
+                image_size(self.content(i))
             except UnreadableImage as error:
-                if error.reason != MISSING:
-                    return
+                if error.reason == MISSING:
+                    continue
+            return
         where, path = self.reader.where(self._place(0)), shown_path(self.identity(0))
         raise UserError(f"{where}: no image {path}{self.reader.no_image}")
 

@@ -152,7 +152,7 @@ def load(paths: list[str], stamp: Any) -> dict[str, np.ndarray] | None:
     return None
 
 
-class PictureSizes:
+class ImageSizes:
     """Heights and widths of n images from their headers: in parallel, and only once.
 
     They are cached every few seconds and on interruption. An image that cannot be read has
