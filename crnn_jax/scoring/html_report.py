@@ -29,9 +29,6 @@ from crnn_jax.scoring.evaluation import EvaluationResult, Row
 LIMIT = 300  # mistakes with a thumbnail
 HEIGHT, WIDTH = 64, 720  # pixels of a thumbnail; one higher than wide has up to twice the height
 LONGEST = 150  # characters of a text that are shown
-# Pixels of the thumbnail, and characters, above which a card takes two columns, or all of them.
-WIDE, WIDER = (330, 24), (540, 60)
-STEPS = (0.5, 0.8, 0.95)  # confidences at which the colour changes
 SHOWN, LISTED = 24, 15  # characters of the map of confusions, edits of each list
 
 
@@ -197,39 +194,16 @@ def _cards(
         row, text = mistake.row, mistake.row.text or ""
         image = None if row.text is None else thumbnail(image_of(row))
         pairs = metrics.edits(row.label, text) if text else [(c, "") for c in row.label]
-        read = [(b.replace(" ", "␣"), a != b) for a, b in pairs if b]
+        read = [(b, a != b) for a, b in pairs if b]
         marks = characters.get((row.set, row.id), ())
-        scale = image["scale"] if image is not None else 0.0
-        extent = (image["width"] if image is not None else 0, max(len(row.label), len(text)))
-        larger = [any(a > b for a, b in zip(extent, most, strict=True)) for most in (WIDE, WIDER)]
         yield {
             "mistake": mistake,
             "path": os.path.normpath(row.path),
-            "columns": "wider" if larger[1] else "wide" if larger[0] else "",
-            "percent": _percent(mistake.confidence),
             "image": image,
-            "label": [
-                (a.replace(" ", "␣"), a != b and row.text is not None) for a, b in pairs if a
-            ],
+            "label": [(a, a != b and row.text is not None) for a, b in pairs if a],
             "text": read,
-            "marks": [
-                {
-                    "text": shown,
-                    "wrong": wrong,
-                    "x": mark.x0 * scale,
-                    "width": (mark.x1 - mark.x0) * scale,
-                    "colour": f"c{sum(mark.confidence >= step for step in STEPS)}",
-                    "percent": _percent(mark.confidence),
-                    "short": min(int(100 * mark.confidence), 99),
-                }
-                for (shown, wrong), mark in zip(read, marks, strict=False)
-            ],
+            "marks": list(zip(read, marks, strict=False)),
         }
-
-
-def _percent(confidence: float) -> str:
-    """Never 100 for what is not certain."""
-    return ">99.9" if confidence > 0.999 else f"{100 * confidence:.1f}"
 
 
 def thumbnail(source: ImageSource) -> dict[str, Any] | None:
