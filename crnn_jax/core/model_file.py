@@ -7,9 +7,9 @@ Arrays are named by their path, 'params/conv1/kernel'. The metadata is one JSON 
 
     {"format": 1, "model": ModelConfig, "charset": [...], "blank_id": .., "unknown_id": ..,
      "ignore_case": .., "emit_unknown": .., "preprocessing": Preprocessing, "temperature": 1.0,
-     "training": {how it was made}}
+     "training": {whatever is worth knowing about how it was made}}
 
-Unknown keys are kept.
+Keys that this version does not know are kept.
 """
 
 import hashlib

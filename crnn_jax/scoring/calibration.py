@@ -73,18 +73,22 @@ def summary(confidence: np.ndarray, right: np.ndarray) -> dict[str, Any]:
 def best_temperature(
     temperatures: np.ndarray, log_probs: np.ndarray, right: np.ndarray
 ) -> tuple[float, float]:
-    """The temperature of the least binary cross-entropy of confidence and correctness; that loss.
+    """The temperature at which confidences explain best which readings are right; the loss there.
 
     Args:
-        temperatures: float [g], rising: those that were tried; a smooth curve joins their losses.
+        temperatures: float [g], rising: those that were tried. Between them log p is taken as
+            linear in the temperature's log.
         log_probs: float [n, g], log p(text | image) of each reading at each of them.
     """
-    from scipy.interpolate import Akima1DInterpolator
-
-    log_probs = np.clip(log_probs, IMPOSSIBLE, SURE)
-    losses = -np.where(right[:, None], log_probs, np.log(-np.expm1(log_probs))).mean(axis=0)
-    logs = np.log(np.asarray(temperatures, np.float64))
+    logs = np.log(temperatures)
+    log_probs = np.maximum(log_probs, IMPOSSIBLE)
     tried = np.linspace(logs[0], logs[-1], FINE_STEPS)
-    curve = Akima1DInterpolator(logs, losses)(tried)
-    best = int(np.argmin(curve))
-    return float(np.exp(tried[best])), float(curve[best])
+    losses = []
+    for log in tried:
+        upper = int(np.clip(np.searchsorted(logs, log), 1, len(logs) - 1))
+        part = (log - logs[upper - 1]) / (logs[upper] - logs[upper - 1])
+        log_prob = (1 - part) * log_probs[:, upper - 1] + part * log_probs[:, upper]
+        log_prob = np.minimum(log_prob, SURE)
+        losses.append(-np.where(right, log_prob, np.log(-np.expm1(log_prob))).mean())
+    best = int(np.argmin(losses))
+    return float(np.exp(tried[best])), float(losses[best])
