@@ -15,7 +15,7 @@ from crnn_jax.core.errors import UserError
 from crnn_jax.core.images import MISSING, UnreadableImage, decode_image, image_size
 from crnn_jax.data.annotations import Annotation
 from crnn_jax.data.index import ImageSizes, build_index, cache_paths, cached, cached_index
-from crnn_jax.data.source import EXAMPLES, STATUS, Reasons, gather, shown, shown_path
+from crnn_jax.data.source import CHANGED, EXAMPLES, STATUS, Reasons, gather, shown, shown_path
 
 CHANGED_LABEL = {
     "strip": "label without its unknown characters (data.unknown='strip')",
@@ -190,9 +190,12 @@ class FileSource:
         found: list[np.ndarray | str] = []
         for i in np.asarray(ids).tolist():
             try:
-                found.append(decode_image(self.content(i), self.channels))
+                image = decode_image(self.content(i), self.channels)
             except UnreadableImage as error:
                 found.append(error.reason)
+                continue
+            known = self._sizes.known(i if self._ids is None else int(self._ids[i]))
+            found.append(CHANGED if known not in (None, image.shape[:2]) else image)
         return found
 
     def require_pictures(self) -> None:

@@ -171,6 +171,11 @@ class ImageSizes:
         sizes[sizes[:, 0] == 0] = UNKNOWN  # somebody may have mended them
         return sizes
 
+    def known(self, index: int) -> tuple[int, int] | None:
+        """(height, width) if sizes were asked for and the image could be read."""
+        height, width = self._sizes[index].tolist() if "_sizes" in vars(self) else (0, 0)
+        return (height, width) if height > 0 else None
+
     def __call__(self, ids: np.ndarray) -> np.ndarray:
         """int32 [m, 2]: heights and widths in pixels."""
         ids = np.asarray(ids, np.int64)

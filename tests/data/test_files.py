@@ -12,7 +12,7 @@ from crnn_jax.core.preprocessing import Preprocessing
 from crnn_jax.data import annotations
 from crnn_jax.data.files import CHANGED_LABEL, FileSource
 from crnn_jax.data.plan import Plan
-from crnn_jax.data.source import NO_LABEL, UNKNOWN_CHARACTER
+from crnn_jax.data.source import CHANGED, NO_LABEL, UNKNOWN_CHARACTER
 from tests.data.conftest import write_picture
 
 LOWER = Charset.from_characters("abcdefghijklmnopqrstuvwxyz0123456789", ignore_case=True)
@@ -139,7 +139,7 @@ def test_mistakes(tmp_path):
         source.text(0)
 
 
-def test_images_that_cannot_be_read_and_one_that_is_mended(tmp_path):
+def test_images_that_cannot_be_read_and_one_that_changes(tmp_path):
     write_picture(tmp_path / "good.png", 20, 30)
     (tmp_path / "empty.png").write_bytes(b"")
     (tmp_path / "text.png").write_text("text")
@@ -151,8 +151,10 @@ def test_images_that_cannot_be_read_and_one_that_is_mended(tmp_path):
     assert (sizes[0].tolist(), sizes[1:, 0].tolist()) == ([20, 30], [0, 0, 0])
     assert [images.REASONS[-k] for k in sizes[1:, 1]] == expected
     source.require_pictures()
-    write_picture(tmp_path / "text.png", 20, 30)  # mended since its header was read
-    assert source.read(np.arange(4))[3].shape == (20, 30, 1)
+    write_picture(tmp_path / "good.png", 20, 31)  # since its header was read
+    write_picture(tmp_path / "text.png", 20, 30)  # mended
+    first, *_, last = source.read(np.arange(4))
+    assert (first, last.shape) == (CHANGED, (20, 30, 1))
 
 
 def test_a_folder_of_named_images(tmp_path):
