@@ -1,4 +1,4 @@
-"""CRNN text recognition in JAX: train on your own words, read pictures, deploy anywhere.
+"""CRNN text recognition in JAX: train on your own words, read images, deploy anywhere.
 
 from crnn_jax import Recognizer
 

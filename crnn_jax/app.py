@@ -1,6 +1,6 @@
 """Opens a page to try a model in: drop, paste or photograph a word.
 
-    python -m crnn_jax.app [-m MODEL] [--host 127.0.0.1] [--port 7860] [--examples FOLDER]
+    python -m crnn_jax.app [-m MODEL] [--host 127.0.0.1] [--port 7860]
 
 Needs gradio (pip install 'crnn_jax[app]'), no internet. Only this machine can open the page unless
 --host says otherwise.
@@ -17,8 +17,8 @@ from crnn_jax import cli
 from crnn_jax.core.errors import UserError
 
 LARGEST = "20mb"  # of a file that is dropped on the page
-# The pictures of a source tree, where this is one.
-SHIPPED = os.path.join(os.path.dirname(os.path.dirname(__file__)), "example", "images")
+# Images to offer, in a source tree.
+EXAMPLES = os.path.join(os.path.dirname(os.path.dirname(__file__)), "example", "images")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -27,7 +27,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_model()
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (127.0.0.1)")
     parser.add_argument("--port", type=cli.number(1, 65535), default=7860, help="(7860)")
-    parser.add_argument("--examples", default="", help="folder of pictures to offer")
     args = parser.parse_args(argv)
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 
@@ -36,8 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from crnn_jax.reading.pictures import list_images
     from crnn_jax.reading.recognizer import Recognizer
 
-    folder = args.examples or (SHIPPED if os.path.isdir(SHIPPED) else "")
-    examples = list_images(folder) if folder else []
+    examples = list_images(EXAMPLES) if os.path.isdir(EXAMPLES) else []
     recognizer = Recognizer.load(args.model)
     # An exception in the middle of launch() would leave the server's thread, and so the process.
     stop = threading.Event()

@@ -3,10 +3,9 @@
   python -m crnn_jax.check -a TRAIN [VALIDATION ...] [--table T] [--images DIR] [--json] [-o FILE]
   python -m crnn_jax.check --config=configs/words.py --config.data.train=TRAIN
 
-Tells for every set the samples that cannot be trained on by reason with examples, oddities of
-labels, duplicates, the tightest samples, histograms; then characters, overlap of the sets, a
-proposal for table, widths of batches and max_width, and the command to train with. With --config:
-what that run would do.
+Reports for every set the samples that cannot be trained on by reason with examples, oddities of
+labels, duplicates, histograms; then characters, overlap of the sets, a proposal for table, widths
+of batches and max_width, and the command to train with. With --config: what that run would do.
 """
 
 import sys
@@ -26,18 +25,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     about = "character table (default: proposes one)"
     parser.add_argument("-t", "--table", "--table_path", default="", help=about)
     parser.add_argument("--ignore_case", action="store_true", help="fold labels to one case")
-    parser.add_argument("--geometry", default="keras", help="frames of a width: keras or torch")
     parser.add_argument("--width", type=int, default=0, help="fixed width in pixels; 0 = free")
-    parser.add_argument("--min_width", type=int, default=32, help="pixels, with free width")
-    parser.add_argument("--max_width", type=int, default=1024, help="pixels, with free width")
-    about = "characters; 0 = what the width allows"
-    parser.add_argument("--max_label_length", type=int, default=0, help=about)
-    about = "pictures of each set to decode, spread over it; -1 all (20,000)"
+    about = "images of each set to decode, evenly spread; -1 all (20,000)"
     parser.add_argument("--decode", type=int, default=20_000, help=about)
-    about = "find equal files under different names (reads all)"
-    parser.add_argument("--hash", action="store_true", help=about)
-    about = "widths to propose, at most (12)"
-    parser.add_argument("--buckets", type=cli.number(1), default=12, help=about)
     parser.add_argument("--json", action="store_true", help="one JSON object instead of text")
     parser.add_argument("-o", "--output", help="write to this file")
     args = parser.parse_args(words)
@@ -45,8 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from crnn_jax.core.preprocessing import Preprocessing
     from crnn_jax.data.check import inspect, text_of
 
-    rule = Preprocessing(width=args.width, min_width=args.min_width, max_width=args.max_width)
-    report = inspect(args.annotation, args, rule)
+    report = inspect(args.annotation, args, Preprocessing(width=args.width))
     with cli.output(args.output) as stream:
         for line in [cli.json_line(report)] if args.json else text_of(report):
             print(line, file=stream)
@@ -54,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _preview(words: list[str]) -> int:
-    """Tells what the same words would do as arguments of crnn_jax.main."""
+    """Prints what the same words would do as arguments of crnn_jax.main."""
     from crnn_jax import settings
 
     run = settings.parse(words)

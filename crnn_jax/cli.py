@@ -20,8 +20,8 @@ from crnn_jax.core.errors import FULL, UserError
 # Command -> (module of the package, what it does).
 COMMANDS = {
     "train": ("main", "train a model from a config"),
-    "demo": ("demo", "read pictures"),
-    "evaluate": ("evaluate", "score a model on annotated pictures"),
+    "demo": ("demo", "read images"),
+    "evaluate": ("evaluate", "score a model on annotated images"),
     "check": ("check", "look through data before training"),
     "synthesize": ("synthesize", "render a labelled data set"),
     "shards": ("shards", "write a set into ArrayRecord shards"),
@@ -45,7 +45,7 @@ class Parser(argparse.ArgumentParser):
             prog=f"crnn-jax {command}",
             description=description,
             formatter_class=argparse.RawDescriptionHelpFormatter,
-            # Abbreviations would turn every new flag into a possible break of somebody's script.
+            # With abbreviations every new flag could break somebody's script.
             allow_abbrev=False,
         )
 
@@ -65,11 +65,11 @@ class Parser(argparse.ArgumentParser):
         self.add_argument("--format", default="auto", help="as data.format in training")
 
     def add_decoder(self, default: str) -> None:
-        """Adds the flags that say how texts are found in the network's output."""
+        """Adds the flags of the decoders."""
         about = f"greedy, beam or both (default: {default})"
         self.add_argument("--decoder", default=default, help=about)
         self.add_argument("--beam_width", type=int, help="texts kept from frame to frame (10)")
-        self.add_argument("--top_paths", type=int, help="texts a picture: alternatives too (1)")
+        self.add_argument("--top_paths", type=int, help="texts an image, with alternatives (1)")
         self.add_argument("--lexicon", help="file of words: beam search finds no others")
         self.add_argument("--lm", help="language model, for beam search: an ARPA file")
         self.add_argument("--lm_weight", type=float, help="of its log-probabilities")
@@ -91,7 +91,7 @@ class Parser(argparse.ArgumentParser):
         self.add_argument(*names, action=Answer, help=argparse.SUPPRESS)
 
     def add_settled_by_model(self) -> None:
-        """Accepts CRNN.tf2's flags about characters and pictures."""
+        """Accepts CRNN.tf2's flags about characters and images."""
         self.add_settled("-t", "--table_path", "--table")
         self.add_settled("-w", "--img_width")
         self.add_settled("--img_channels")
@@ -143,11 +143,10 @@ def run(
     """Calls a command's `main(argv)` and ends the process with its exit code (None: 0).
 
     A `UserError` or a full disk becomes one line on stderr and exit code 2; Ctrl-C one line and
-    130; a reader of our output that went away (`| head`) nothing. Any other exception is a bug and
-    keeps its traceback.
+    130; a closed pipe (`| head`) nothing. Any other exception is a bug and keeps its traceback.
     """
     for stream in (sys.stdout, sys.stderr):
-        # A file name or a text that the terminal cannot show must not end the program.
+        # A name or text that the terminal cannot show must not end the program.
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     message = ""
@@ -179,12 +178,11 @@ def output(path: str | None) -> Iterator[TextIO]:
     if path is None:
         yield sys.stdout
         return
-    opened = None
     try:
-        with open(path, "w", encoding="utf-8", newline="\n") as opened:
-            yield opened
+        with open(path, "w", encoding="utf-8", newline="\n") as stream:
+            yield stream
     except OSError as error:
-        if opened is not None and error.errno not in FULL:
+        if error.filename != path and error.errno not in FULL:
             raise
         raise UserError(f"{path}: cannot be written: {error.strerror}") from error
 
@@ -198,7 +196,7 @@ def dispatch(argv: Sequence[str] | None = None) -> int | None:
     """`crnn-jax COMMAND ...`: the same as `python -m crnn_jax.COMMAND ...`."""
     words = list(sys.argv[1:] if argv is None else argv)
     if not words or words[0] in ("-h", "--help"):
-        print("usage: crnn-jax COMMAND ...   (crnn-jax COMMAND --help tells its flags)\n")
+        print("usage: crnn-jax COMMAND ...   (crnn-jax COMMAND --help lists its flags)\n")
         for name, (_, about) in COMMANDS.items():
             print(f"  {name:<16}{about}")
         return 0 if words else EXIT_MISTAKE

@@ -3,10 +3,10 @@
   python -m crnn_jax.export -o OUT [-m MODEL] --format saved_model|tflite|keras|stablehlo|onnx
       [--post none|softmax|greedy|beam_search] [--verify ANNOTATION...]
 
-A SavedModel is laid out for TF Serving (OUT/1/). With --verify the file is run in a process of its
-own, by its own runtime, over real pictures, and compared with the model; the comparison is printed
-and written to OUT.parity.txt, and the exit code is 1 where too few texts are the same.
-docs/deployment.md describes every format.
+A SavedModel is laid out for TF Serving (OUT/1/). With --verify the file is run in its own process
+and runtime on real images and compared with the model; the comparison is printed and written to
+OUT.parity.txt, and the exit code is 1 if too few texts agree. docs/deployment.md describes every
+format.
 """
 
 import sys
@@ -25,16 +25,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     formats = ("saved_model", "tflite", "keras", "stablehlo", "onnx")
     parser.add_argument("--format", choices=formats, default="saved_model")
     posts = ("none", "softmax", "greedy", "beam_search")
-    about = "what is made of the network's output inside (greedy; keras and onnx: none)"
+    about = "what is done with the network's output inside (greedy; keras and onnx: none)"
     parser.add_argument("-p", "--post", choices=posts, default="", help=about)
     about = "of --post beam_search (10)"
     parser.add_argument("--beam_width", type=cli.number(1), default=10, help=about)
     kinds, about = ("none", "float16", "dynamic"), "tflite: 16-bit floats, or 8-bit integers"
     parser.add_argument("--quantize", choices=kinds, default="none", help=about)
     for flag, about in (
-        ("--batch", "tflite: fixed number of pictures"),
+        ("--batch", "tflite: fixed number of images"),
         ("--width", "tflite: fixed width in pixels"),
-        ("--limit", "--verify: pictures of each annotation file, evenly spread"),
+        ("--limit", "--verify: images of each annotation file, evenly spread"),
     ):
         parser.add_argument(flag, type=cli.number(0), default=0, help=about)
     layouts, about = ("standard", "opencv"), "onnx: 'opencv' for cv2.dnn.TextRecognitionModel"
@@ -43,7 +43,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     about = "compare on these annotation files, folders of labelled names, LMDB or ArrayRecord"
     parser.add_argument("--verify", nargs="+", metavar="ANNOTATION", default=[], help=about)
     parser.add_argument("--images", default="", help="folder at which the annotations' paths start")
-    parser.add_argument("--annotation_format", default="auto", help="of the annotation files")
     parser.add_settled_by_model()
     args = parser.parse_args(argv)
 
@@ -56,10 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     plan = ExportPlan(**{name: getattr(args, name) for name in PLAN})
     plan.require_room(overwrite=args.overwrite)
     model = LoadedModel.open(args.model)
-    # Before the export: a wrong name is told before half a minute of work.
-    sources = open_sources(
-        model, args.verify, images=args.images, annotation_format=args.annotation_format
-    )
+    # Before the export, which takes half a minute: a wrong name ends the command here.
+    sources = open_sources(model, args.verify, images=args.images, annotation_format="auto")
     print(f"writing {plan.output}, up to half a minute", file=sys.stderr)
     for path in plan.write(model, overwrite=args.overwrite):
         print(path)

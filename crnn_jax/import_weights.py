@@ -4,8 +4,8 @@
   python -m crnn_jax.import_weights crnn.pth --alphabet 0123456789abcdefghijklmnopqrstuvwxyz -o M
 
 WEIGHTS is of CRNN.tf2: .h5 (weights or a whole model, named or numbered layers) or .weights.h5;
-or of crnn.pytorch: .pth or .safetensors of its state_dict. No code that a file holds is run. The
-model file carries the source's preprocessing: CRNN.tf2's RGB or grey (as the weights are), x / 255,
+or of crnn.pytorch: .pth or .safetensors of its state_dict. No code in the file is run. The
+model file gets the source's preprocessing: CRNN.tf2's RGB or grey (as the weights are), x / 255,
 free width; crnn.pytorch's 100 x 32, (x / 255 - 0.5) / 0.5.
 """
 
@@ -25,14 +25,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--alphabet", help=about)
     parser.add_argument("-o", "--output", required=True, help="model file to write (.safetensors)")
     about = (
-        "pixels every picture was stretched to, 0 for free width (default: the source's; 100 for "
+        "pixels every image was stretched to, 0 for free width (default: the source's; 100 for "
         "CRNN.tf2 before its version 0.1)"
     )
     parser.add_argument("-w", "--width", "--img_width", type=cli.number(0), help=about)
-    about = "labels were folded to one case (default: yes where the characters have only one)"
+    about = "labels were folded to one case (default: yes if the characters have only one)"
     parser.add_argument("--ignore_case", choices=("yes", "no"), help=about)
-    parser.add_argument("--float16", action="store_true", help="half the size, 3 digits a weight")
-    parser.add_argument("--json", action="store_true", help="say what was read as one JSON line")
     args = parser.parse_args(argv)
 
     from crnn_jax.core.model_file import save_model
@@ -45,20 +43,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         ignore_case=None if args.ignore_case is None else args.ignore_case == "yes",
         width=args.width,
     )
-    save_model(args.output, variables, metadata, float16=args.float16)
+    save_model(args.output, variables, metadata)
     for note in network.notes:
         print(f"note: {note}", file=sys.stderr)
     model, image = metadata["model"], metadata["preprocessing"]
-    if args.json:
-        record = {"path": args.output, "source": network.source, "used": network.used}
-        record |= {"unused": network.unused, "notes": network.notes}
-        print(cli.json_line(record | {"model": model, "preprocessing": image}))
-        return 0
     colour = "grey" if image["channels"] == 1 else "RGB"
     width = f"{image['width']} px wide" if image["width"] else "of free width"
     print(
         f"a network of {network.source}: {model['num_classes']} classes, {model['hidden']} units\n"
-        f"reads {colour} pictures {width}, as (x - {image['mean']:g}) / {image['scale']:g}\n"
+        f"reads {colour} images {width}, as (x - {image['mean']:g}) / {image['scale']:g}\n"
         f"used {len(network.used)} arrays: {', '.join(network.used)}\n"
         f"not used {len(network.unused)}: {', '.join(network.unused) or 'none'}\n"
         f"written: {args.output}"

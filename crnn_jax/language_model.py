@@ -2,11 +2,9 @@
 
   python -m crnn_jax.language_model TEXT... -o LM.arpa [-m MODEL] [--order 6] [--unit word|line]
 
-TEXT are UTF-8 files. The model is an n-gram with Witten-Bell's smoothing, written in the ARPA
-format; KenLM's files over characters are read as well.
+TEXT are UTF-8 files. The model is an n-gram with Witten-Bell smoothing, in the ARPA format.
 """
 
-import itertools
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -14,7 +12,7 @@ from typing import Any
 from crnn_jax import cli
 
 MAX_LINE = 1 << 28  # bytes; some texts are one line, text8's has 100 MB
-_BLANKS = {ord("\t"): " ", ord("\r"): " "}  # an ARPA file cannot hold them, nor can a picture
+_BLANKS = {ord("\t"): " ", ord("\r"): " "}  # an ARPA file cannot hold them, nor can an image
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -26,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("-m", "--model", help=about)
     about = "characters of an n-gram (6)"
     parser.add_argument("--order", type=cli.number(1, 10), default=6, help=about)
-    about = "what a picture shows: a word or a line of the text (word)"
+    about = "what an image shows: a word or a line of the text (word)"
     parser.add_argument("--unit", choices=("word", "line"), default="word", help=about)
     args = parser.parse_args(argv)
 
@@ -39,30 +37,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         from crnn_jax.reading.loaded_model import open_model
 
         charset = Charset.from_metadata(open_model(args.model)[1])
-    counted = itertools.count()
-    texts = (
-        text
-        for path in args.text
-        for text, _ in zip(_texts(path, args.unit, charset), counted, strict=False)
-    )
+    texts = (text for path in args.text for text in _texts(path, args.unit, charset))
     model = NGram.estimate(texts, args.order)
     with whole_file(args.output) as file:
         file.writelines(f"{line}\n" for line in arpa_lines(model))
-    print(f"{args.output}: {len(model.entries)} n-grams of {next(counted)} texts", file=sys.stderr)
+    print(f"{args.output}: {len(model.entries)} n-grams", file=sys.stderr)
     return 0
 
 
 def _texts(path: str, unit: str, charset: Any) -> Iterator[str]:
     """A file's words or lines, one line of it in memory at a time."""
-    from crnn_jax.core.errors import UserError
     from crnn_jax.core.files import text_lines
 
-    for number, line in enumerate(text_lines(path, MAX_LINE), 1):
+    for line in text_lines(path, MAX_LINE):
         if charset is not None:
-            try:
-                line = charset.normalize(line)
-            except UserError as error:
-                raise UserError(f"{path}:{number}: {error}") from error
+            line = charset.normalize(line)
         if unit == "line":
             yield line.translate(_BLANKS)
         else:

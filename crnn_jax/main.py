@@ -2,7 +2,7 @@
 
     python -m crnn_jax.main --config=configs/mjsynth.py [--workdir=DIR] [--config.a.b=c]
 
-The same command goes on with a run that was stopped; a finished run says so.
+The same command resumes a run that was stopped; a finished run says so.
 """
 
 import sys
@@ -19,7 +19,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     run = settings.parse(arguments)
 
-    cli.set_up_jax()  # a run that goes on need not compile again
+    cli.set_up_jax()  # a resumed run need not compile again
     from crnn_jax.training.loop import train_and_evaluate
     from crnn_jax.training.metrics import NotFinite
     from crnn_jax.training.parallel import join

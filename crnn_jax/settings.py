@@ -17,7 +17,7 @@ from crnn_jax.core.errors import UserError
 
 
 class Run(NamedTuple):
-    """What the flags say."""
+    """The parsed flags."""
 
     config: Any  # locked, with its changes
     workdir: str
@@ -46,7 +46,7 @@ def help_text() -> str:
 def default_workdir(config_file: str, train: str) -> str:
     """runs/<config>-<data>."""
     data = Path(train.partition(",")[0].partition("*")[0])
-    # Annotation files are often called labels.tsv; then the folder tells them apart.
+    # Annotation files are often called labels.tsv; then the folder's name is used.
     name = data.parent.name if data.stem in ("labels", "gt", "annotation") else data.stem
     return os.path.join("runs", f"{Path(config_file).stem}-{name or data.stem}")
 
@@ -55,12 +55,12 @@ def _flags() -> flags.FlagValues:
     values = flags.FlagValues()
     about = "Config file; --config.key=value changes it."
     config_flags.DEFINE_config_file("config", None, about, flag_values=values)
-    about = "Go on although the config is not the one that the run was begun with."
+    about = "Resume although the config has changed."
     choices = ["auto", "with_new_config"]
     flags.DEFINE_enum("resume", "auto", choices, about, flag_values=values)
     options: tuple[tuple[Any, str, Any, str], ...] = (
         (flags.DEFINE_string, "workdir", "", "Folder of the run (runs/<config>-<data>)."),
-        (flags.DEFINE_bool, "distributed", False, "One process of many, as Slurm or TPUs tell."),
+        (flags.DEFINE_bool, "distributed", False, "One process of many, on Slurm or TPUs."),
         (flags.DEFINE_string, "coordinator", "", "The same by hand: address:port of the first."),
         (flags.DEFINE_integer, "processes", 0, "How many processes there are."),
         (flags.DEFINE_integer, "process", -1, "Which of them this is, from 0."),

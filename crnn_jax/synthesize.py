@@ -4,7 +4,7 @@
     python -m crnn_jax.synthesize --sheet sheet.png --style plain --color rgb
 
 The folder is laid out as MJSynth's: 1/1/2_Harbour_117.jpg, annotation.txt, labels.tsv, lexicon.txt.
-The same seed, fonts and words give the same pictures, with any number of workers.
+The same seed, fonts and words give the same images, with any number of workers.
 """
 
 from collections.abc import Sequence
@@ -13,16 +13,16 @@ from pathlib import Path
 from crnn_jax import cli
 from crnn_jax.core.errors import UserError
 
-SHEET = 200  # pictures on a contact sheet
+SHEET = 200  # images on a contact sheet
 CHARACTERS = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parses flags and renders."""
     parser = cli.Parser("synthesize", __doc__)
-    parser.add_argument("-o", "--output", metavar="DIR", help="new folder for the pictures")
-    parser.add_argument("--count", type=cli.number(1), default=1000, help="pictures (1000)")
-    parser.add_argument("--sheet", metavar="PNG", help=f"picture of the first {SHEET} samples")
+    parser.add_argument("-o", "--output", metavar="DIR", help="new folder for the images")
+    parser.add_argument("--count", type=cli.number(1), default=1000, help="images (1000)")
+    parser.add_argument("--sheet", metavar="PNG", help=f"sheet of the first {SHEET} images")
     parser.add_argument("--style", default="scene", help="plain, scene, or a JSON file of changes")
     parser.add_argument("--fonts", default="auto", help="folder or files; auto: the system's")
     parser.add_argument("--words", default="auto", help="file of words; auto: the system's")
@@ -52,10 +52,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         save_image(Path(args.sheet), contact_sheet(source, range(min(args.count, SHEET))))
         print(args.sheet)
     if args.output:
-        with progress_bar("pictures", args.count) as bar:
+        with progress_bar("images", args.count) as bar:
             for done in write_folder(source, Path(args.output), args.count, args.workers):
                 bar.update(done - bar.n)
-        print(f"{args.output}: {args.count:,} pictures")
+        print(f"{args.output}: {args.count:,} images")
     return 0
 
 

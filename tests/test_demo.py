@@ -106,7 +106,7 @@ def test_flags_of_crnn_tf2(call, folder, model):
         ("F/b.png -m T/none", "none: cannot be read"),
         ("F/b.png -m F", "a folder without checkpoints"),
         ("F/b.png -m F/notes.txt", "notes.txt: no safetensors file"),
-        ("T -m M", "no pictures in this folder"),
+        ("T -m M", "no images in this folder"),
         ("F/b.png -m M --nonsense", "--nonsense"),
         ("F -m M --write_annotations F/notes.txt", "is there already"),
         ("F/b.png -m M --decoder magic", "greedy, beam, both"),

@@ -129,7 +129,6 @@ def test_a_folder_of_results(call, data, model, tmp_path):
     assert call(*words, "-o", tmp_path / "results")[0] == 0
     whole = json.loads((tmp_path / "results" / "result.json").read_text())
     assert [r["count"] for r in whole["sets"]] == [9, 2, 11]
-    assert whole["sets"][2]["set_mean"]["accuracy"] == pytest.approx((6 / 9 + 2 / 2) / 2)
     assert "| combined | 11 |" in (tmp_path / "results" / "result.md").read_text()
     assert len((tmp_path / "results" / "predictions.tsv").read_text().splitlines()) == 12
 

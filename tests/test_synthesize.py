@@ -23,7 +23,7 @@ def contents(folder: Path):
 def test_a_folder_as_mjsynth_has_it_that_training_reads(tmp_path, capsys):
     out = tmp_path / "words"
     assert synthesize.main(["-o", str(out), "--count", "105", *WORDS]) == 0
-    assert "105 pictures" in capsys.readouterr().out
+    assert "105 images" in capsys.readouterr().out
     lexicon = (out / "lexicon.txt").read_text("utf-8").splitlines()
     labelled = [line.split("\t") for line in (out / "labels.tsv").read_text("utf-8").splitlines()]
     lines = (out / "annotation.txt").read_text("utf-8").splitlines()

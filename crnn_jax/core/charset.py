@@ -28,7 +28,7 @@ SPACE = "<SPACE>"
 # What the class `<UNK>` reads as: one character, so that edit distances count it once.
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 UNKNOWN_RULES = ("unusable", "strip", "map")
-MAX_LINE = 256  # bytes of a table's line: a character, or the blank by a name of its own
+MAX_LINE = 256  # bytes of a table's line: a character, or any name of the blank
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,13 +51,13 @@ class Charset:
             raise UserError(f"charset: class {self.unknown_id} is not {UNKNOWN}")
         if len(set(self.symbols)) != len(self.symbols):
             twice = min(s for s, n in collections.Counter(self.symbols).items() if n > 1)
-            raise UserError(f"charset: {twice!r} stands twice, each character may stand once")
+            raise UserError(f"charset: {twice!r} stands twice; each character may occur once")
         for symbol in self.characters:
             # Half of a surrogate pair is none: it cannot be written to a file.
             if len(symbol) != 1 or "\ud800" <= symbol <= "\udfff":
                 raise UserError(f"charset: {symbol[:20]!r} is not one character")
         if not self.characters:
-            raise UserError("charset: no characters beside the special ones")
+            raise UserError("charset: no characters but the special ones")
 
     @property
     def num_classes(self) -> int:
@@ -96,29 +96,25 @@ class Charset:
 
         Args:
             text: any text; it is normalized first.
-            unknown: what becomes of characters outside the table. 'unusable': no ids at all;
+            unknown: rule for characters outside the table. 'unusable': no ids at all;
                 'strip': they are left out; 'map': they become '<UNK>'.
 
         Returns:
-            (ids int32 [n], the unknown characters met in order of their place, '' if none).
+            (ids int32 [n], the unknown characters in order, '' if none).
         """
         self.check_rule(unknown)
-        text = self.normalize(text)
-        id_of = self._id_of
-        ids = [id_of.get(c, -1) for c in text]
-        if -1 not in ids:
-            return np.array(ids, np.int32), ""
+        text, id_of = self.normalize(text), self._id_of
+        if id_of.keys() >= set(text):
+            return np.array([id_of[c] for c in text], np.int32), ""
         met = "".join(c for c in text if c not in id_of)
         if unknown == "unusable":
-            ids = []
+            text = ""
         elif unknown == "strip":
-            ids = [i for i in ids if i >= 0]
-        else:
-            ids = [i if i >= 0 else self.unknown_id for i in ids]
-        return np.array(ids, np.int32), met
+            text = "".join(c for c in text if c in id_of)
+        return np.array([id_of.get(c, self.unknown_id) for c in text], np.int32), met
 
     def check_rule(self, unknown: str) -> None:
-        """Raises UserError where `unknown` is no rule for unknown characters of this table."""
+        """Raises UserError if `unknown` is not a rule that this table allows."""
         if unknown not in UNKNOWN_RULES:
             rules = " | ".join(UNKNOWN_RULES)
             raise UserError(f"data.unknown={unknown!r}: must be one of {rules}")
@@ -145,7 +141,7 @@ class Charset:
         """The opposite of `to_metadata`; other keys are not looked at."""
         for key, kind in (("charset", (list, tuple)), ("blank_id", int), ("ignore_case", bool)):
             if not isinstance(metadata.get(key), kind):
-                raise UserError(f"charset: no {key} of the right type in the metadata")
+                raise UserError(f"charset: no {key} of the correct type in the metadata")
         symbols = tuple(map(str, metadata["charset"]))
         ids = metadata["blank_id"], _place(UNKNOWN, symbols)
         return cls(symbols, *ids, metadata["ignore_case"])
@@ -163,26 +159,24 @@ class Charset:
         """Reads a table file; UserError names file and line where it is none."""
         name = os.fspath(path)
         lines = list(text_lines(path, MAX_LINE))
-        while lines and not lines[-1]:  # empty lines at the end are no lines
+        while lines and not lines[-1]:  # empty lines at the end are ignored
             lines.pop()
-        first: dict[str, int] = {}
-        symbols = []
+        line_of: dict[str, int] = {}
         for number, line in enumerate(lines, 1):
             symbol = " " if line == SPACE else nfc(line)
             if not symbol:
                 raise UserError(f"{name}:{number}: empty line; a space is written {SPACE}")
-            if symbol in first:
-                before = first[symbol]
-                raise UserError(f"{name}:{number}: {symbol!r} stands on line {before} already")
-            first[symbol] = number
-            symbols.append(symbol)
+            if symbol in line_of:
+                before = line_of[symbol]
+                raise UserError(f"{name}:{number}: {symbol!r} is on line {before} already")
+            line_of[symbol] = number
+        symbols = list(line_of)
         several = [s for s in symbols if len(s) > 1 and s not in (BLANK, UNKNOWN)]
         if BLANK not in symbols and len(several) == 1:  # a blank by another name
-            symbols[first[several[0]] - 1] = BLANK
+            symbols[line_of[several[0]] - 1] = BLANK
         elif several:
-            last = several[-1]
-            wanted = "one character a line" if BLANK in symbols else f"one line {BLANK}"
-            raise UserError(f"{name}:{first[last]}: {last!r} is not one character; {wanted}")
+            last, wanted = several[-1], "one character a line, and one line " + BLANK
+            raise UserError(f"{name}:{line_of[last]}: {last!r} is not one character; {wanted}")
         if BLANK not in symbols:
             raise UserError(f"{name}: no line for the blank; add a line {BLANK}")
         return cls(tuple(symbols), symbols.index(BLANK), _place(UNKNOWN, symbols), ignore_case)

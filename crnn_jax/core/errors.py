@@ -1,4 +1,4 @@
-"""The one exception that stands for a user's mistake, and what a disk may answer to any write."""
+"""The exception for a user's mistake, and the errors of a disk that any write may meet."""
 
 import errno
 
@@ -8,14 +8,14 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)  # neve
 
 
 class UserError(Exception):
-    """A mistake of the user, told in one line: where, what is wrong, what would be right.
+    """A user's mistake in one line: where, what is wrong, what would be correct.
 
-    Commands print it without a traceback and exit with code 2. A bug in the program is any
-    other exception and keeps its traceback.
+    Commands print it without a traceback and exit with code 2. Any other exception is a bug and
+    keeps its traceback.
     """
 
     def __init__(self, message: str) -> None:
         line = " ".join(message.splitlines())
-        if len(line) > LONGEST:  # what was wrong stands at the end
+        if len(line) > LONGEST:  # the end says what is wrong
             line = f"{line[: LONGEST // 2]} ... {line[-LONGEST // 2 :]}"
         super().__init__(line)

@@ -1,6 +1,6 @@
-"""Files that a user names: read or told in one line, and written whole or not at all.
+"""Files that a user names: read, or an error in one line; written whole or not at all.
 
-with whole_file('result.json') as file:  # what was there before stays until all of it is written
+with whole_file('result.json') as file:  # an existing file stays until all of it is written
     file.write(text)
 """
 
@@ -52,8 +52,8 @@ def whole_file(
 ) -> Iterator[IO[Any]]:
     """Opens a file under another name, and renames it into place once all of it is on the disk.
 
-    Text is UTF-8 with LF; `errors` as in `open`. Behind a link its target is replaced; a device, or
-    the pipe of a shell's `>(...)`, is written as it is.
+    Text is UTF-8 with LF; `errors` as in `open`. Of a link the target is replaced; a device, or the
+    pipe of a shell's `>(...)`, is written directly.
 
     Raises:
         UserError: it cannot be written.

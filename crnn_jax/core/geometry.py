@@ -6,6 +6,7 @@ the last two, T = floor(floor(W / 2) / 2) + 1. Functions take Python ints, numpy
 alike: they use + - * // and comparisons only.
 """
 
+import itertools
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -22,8 +23,7 @@ LAYERS = (
     "conv7",
 )  # fmt: skip
 
-# Geometry -> what the layers that change a width make of it. Nothing stays nothing: a masked row of
-# width 0 must not grow a column out of padding.
+# Geometry -> layers that change a width, and how. A masked row's width 0 must stay 0.
 _CHANGES: dict[str, dict[str, Callable[[Any], Any]]] = {
     "keras": {
         "pool1": lambda w: (w + 1) // 2,
@@ -65,10 +65,7 @@ def num_frames(width: Width, geometry: str) -> Width:
 
 def min_image_width(geometry: str) -> int:
     """The smallest width in pixels that gives at least one frame."""
-    width = 1
-    while num_frames(width, geometry) < 1:
-        width += 1
-    return width
+    return next(width for width in itertools.count(1) if num_frames(width, geometry) > 0)
 
 
 def frames_needed_flat(flat_ids: np.ndarray, offsets: np.ndarray) -> np.ndarray:
@@ -83,8 +80,8 @@ def frames_needed_flat(flat_ids: np.ndarray, offsets: np.ndarray) -> np.ndarray:
     """
     offsets = np.asarray(offsets, np.int64)
     flat_ids = np.asarray(flat_ids)
-    # repeats[j] tells that flat_ids[j] equals its left neighbour; its running sum gives the
-    # repeats of any stretch, and a label's first position must not look at the label before.
+    # Running count of positions that equal their left neighbour, so that differences give the
+    # repeats of any stretch; a label's first position must not look at the label before.
     repeats = np.zeros(flat_ids.size + 1, np.int64)
     np.cumsum(flat_ids[1:] == flat_ids[:-1], out=repeats[2:])
     start, end = offsets[:-1], offsets[1:]

@@ -1,9 +1,8 @@
 """Images as they come -> uint8 arrays. Pillow decodes; this module settles what it leaves open.
 
 16-bit levels keep their high byte (Pillow's own conversion clips them), palettes and CMYK become
-RGB, transparency is laid on white, or on black where what is opaque is bright, an animation gives
-its first frame, EXIF orientation is applied, and more than 50 megapixels are refused before any of
-them is decoded.
+RGB, transparency is laid on white, or on black if the opaque part is bright, an animation gives
+its first frame, EXIF orientation is applied, and more than 50 megapixels are refused undecoded.
 """
 
 import io
@@ -30,8 +29,15 @@ BAD_ARRAY = "not an array of pixels"
 REASONS = (MISSING, NO_FILE, NO_ACCESS, EMPTY, NO_PICTURE, DAMAGED, TOO_LARGE, BAD_ARRAY)
 
 # Raster formats only: Pillow's EPS and WMF readers start other programs.
-_COMMON = ("PNG", "JPEG", "GIF", "BMP", "PPM")
-_FURTHER = ("TIFF", "WEBP", "MPO", "JPEG2000", "AVIF", "TGA", "ICO", "DIB", "PCX", "SGI", "PSD")
+_FORMATS = ["PNG", "JPEG", "GIF", "BMP", "PPM", "TIFF", "WEBP", "MPO"]
+_FORMATS += ["JPEG2000", "AVIF", "TGA", "ICO", "DIB", "PCX", "SGI", "PSD"]
+REASON_OF = {
+    FileNotFoundError: MISSING,
+    NotADirectoryError: NO_FILE,
+    PermissionError: NO_ACCESS,
+    Image.DecompressionBombError: TOO_LARGE,
+    Image.DecompressionBombWarning: TOO_LARGE,
+}
 
 _TURN = Image.Transpose
 _TURNS = {  # EXIF's orientation -> what turns the image upright
@@ -57,8 +63,8 @@ def decode_image(source: ImageSource, channels: int = 1) -> np.ndarray:
     """Decodes an image.
 
     Args:
-        source: a path, an encoded file's bytes, a Pillow image, or an array [h w] or
-            [h w 1|3|4] of uint8, uint16 or bool (grey, RGB, RGBA).
+        source: a path, an encoded file's bytes, a Pillow image, or an array uint8 [h w] or
+            [h w 1|3|4] (grey, RGB, RGBA).
         channels: 1 for grey (Pillow's L of the RGB image), 3 for RGB.
 
     Returns:
@@ -97,7 +103,7 @@ def image_size(source: str | os.PathLike[str] | bytes) -> tuple[int, int]:
     """(height, width) in pixels that `decode_image` will give, from the file's header alone.
 
     Raises:
-        UnreadableImage: as `decode_image`, as far as the header tells.
+        UnreadableImage: as `decode_image`, as far as the header shows.
     """
     with _open(source) as image:
         width, height = image.size
@@ -109,49 +115,38 @@ def image_size(source: str | os.PathLike[str] | bytes) -> tuple[int, int]:
 def _open(source: str | os.PathLike[str] | bytes) -> Image.Image:
     """Opens an image without decoding it."""
     encoded = isinstance(source, bytes)
+    Image.init()
     try:
         if not encoded and not stat.S_ISREG(os.stat(source).st_mode):
-            raise UnreadableImage(NO_FILE, source)  # a pipe would be waited for
+            raise NotADirectoryError  # a pipe would be waited for
         file = io.BytesIO(source) if isinstance(source, bytes) else source
-        try:
-            return Image.open(file, "r", _COMMON)
-        except UnidentifiedImageError:
-            Image.init()
-            return Image.open(file, "r", [name for name in _FURTHER if name in Image.OPEN])
-    except UnreadableImage:
-        raise
-    except FileNotFoundError:
-        raise UnreadableImage(MISSING, source) from None
-    except NotADirectoryError:
-        raise UnreadableImage(NO_FILE, source) from None
-    except PermissionError:
-        raise UnreadableImage(NO_ACCESS, source) from None
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise UnreadableImage(TOO_LARGE, source) from None
+        return Image.open(file, "r", [name for name in _FORMATS if name in Image.OPEN])
     except UnidentifiedImageError:
         empty = not source if encoded else os.path.getsize(source) == 0
         raise UnreadableImage(EMPTY if empty else NO_PICTURE, source) from None
     except Exception as error:  # damaged headers raise as many kinds as damaged data
-        raise UnreadableImage(DAMAGED, source) from error
+        raise UnreadableImage(REASON_OF.get(type(error), DAMAGED), source) from error
 
 
 def _orientation(image: Image.Image) -> int:
     """EXIF's orientation, 1 to 8; 1 (upright) where there is none or it cannot be read."""
-    if image.format == "TIFF":
-        return 1  # Pillow turns TIFFs itself, and its header size already is the turned one
-    if not _EXIF_KEYS & image.info.keys():
-        return 1  # asked of a PNG without EXIF, Pillow decodes all of it to look behind
+    # Pillow turns TIFFs itself; of a PNG without EXIF it would decode all to look behind the data.
+    if image.format == "TIFF" or not _EXIF_KEYS & image.info.keys():
+        return 1
     try:
         value = image.getexif().get(ExifTags.Base.Orientation, 1)
-    except Exception:  # noqa: BLE001 a damaged EXIF block is no reason to lose the image
+    except Exception:  # noqa: BLE001 the image may be sound all the same
         return 1
     return value if value in _TURNS else 1
 
 
 def _to_mode(image: Image.Image, mode: str) -> Image.Image:
     """The image in mode L or RGB; grey is always that of the RGB image."""
-    if image.mode == "F" or image.mode.startswith("I"):
-        image = Image.fromarray(_to_8_bits(np.asarray(image)))
+    if image.mode == "F":
+        image = image.convert("L")  # Pillow has no other way from it
+    elif image.mode.startswith("I"):
+        levels = np.asarray(image).astype(np.int64)
+        image = Image.fromarray((levels.clip(0, 65535) >> 8).astype(np.uint8))
     elif image.has_transparency_data:
         image = image.convert("RGBA")
         paper = Image.new("RGBA", image.size, "black" if _is_bright(image) else "white")
@@ -168,22 +163,9 @@ def _is_bright(rgba: Image.Image) -> bool:
     return bool(2 * ink > 255 * alpha.sum(dtype=np.int64))
 
 
-def _to_8_bits(levels: np.ndarray) -> np.ndarray:
-    """High byte of 16-bit levels; floating point is taken as 0 to 1, or 0 to 255 beyond."""
-    if levels.dtype.kind == "f":
-        levels = np.nan_to_num(levels)
-        levels = levels * 255 if levels.max() <= 1 else levels
-        return np.clip(np.rint(levels), 0, 255).astype(np.uint8)
-    return (np.clip(levels.astype(np.int64), 0, 65535) >> 8).astype(np.uint8)
-
-
 def _from_array(array: np.ndarray) -> Image.Image:
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[..., 0]
-    if array.dtype == bool:
-        array = array.astype(np.uint8) * np.uint8(255)
-    elif array.dtype == np.uint16:
-        array = (array >> 8).astype(np.uint8)
     shaped = array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))
     if not shaped or not array.size or array.dtype != np.uint8:
         raise UnreadableImage(BAD_ARRAY)

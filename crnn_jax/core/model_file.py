@@ -26,7 +26,6 @@ from crnn_jax.core.errors import UserError
 from crnn_jax.core.files import open_file, whole_file
 
 FORMAT = 1
-REQUIRED = ("model", "charset", "blank_id", "ignore_case", "preprocessing")
 _OURS = "crnn_jax"  # names of the two strings in the file's own metadata
 _SHA256 = "sha256"
 
@@ -50,15 +49,11 @@ def save_model(
 
     Raises:
         UserError: the file cannot be written, or a parameter exceeds float16.
-        ValueError: the metadata lacks a key.
     """
-    missing = [key for key in REQUIRED if key not in metadata]
-    if missing:
-        raise ValueError(f"metadata lacks {', '.join(missing)}")
     arrays = {}
     for name, array in flatten(variables).items():
         half = float16 and name.startswith("params/")
-        with np.errstate(over="ignore"):  # looked at below
+        with np.errstate(over="ignore"):  # checked below
             arrays[name] = np.asarray(array).astype(np.float16 if half else np.float32)
         if half and not np.isfinite(arrays[name]).all():
             raise UserError(f"{os.fspath(path)}: {name} is too large for float16; store float32")
@@ -89,7 +84,7 @@ def load_model(path: str | os.PathLike[str]) -> tuple[Variables, dict[str, Any]]
         raise UserError(f"{name}: damaged: its metadata cannot be read: {error}") from error
     if number != FORMAT:
         raise UserError(f"{name}: format {number!r} of a newer crnn_jax; this one reads {FORMAT}")
-    # Arrays with a flipped bit would still read images, only worse: nobody would notice.
+    # With a flipped bit the model would only read worse: nobody would notice.
     if strings.get(_SHA256) != _digest(arrays, strings[_OURS]):
         raise UserError(f"{name}: damaged: its contents do not match their checksum")
     return unflatten({k: np.asarray(v, np.float32) for k, v in arrays.items()}), metadata
@@ -99,9 +94,9 @@ def write_safetensors(
     path: str | os.PathLike[str], arrays: dict[str, np.ndarray], metadata: dict[str, str]
 ) -> None:
     """Writes arrays and strings by name; the same ones always give the same bytes."""
-    # The package writes memory as it lies, whatever an array's strides.
+    # The package ignores an array's strides.
     data = safetensors.numpy.save({k: np.asarray(v, order="C") for k, v in arrays.items()})
-    # The package writes metadata in the order of a hash table, another one in each process.
+    # The package's order of metadata differs from process to process.
     start = 8 + int.from_bytes(data[:8], "little")
     header = {"__metadata__": dict(sorted(metadata.items()))} | json.loads(data[8:start])
     text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
@@ -115,7 +110,7 @@ def read_safetensors(
 ) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """(arrays, metadata) by name. Raises UserError where the file is missing or damaged."""
     name = os.fspath(path)
-    open_file(path).close()  # says more of what cannot be opened than the package does
+    open_file(path).close()  # for a better message than the package's
     try:
         with safetensors.safe_open(name, "numpy") as file:
             keys = file.keys()

@@ -13,17 +13,7 @@ from PIL import Image
 
 from crnn_jax.core.errors import UserError
 
-FILTERS = {
-    "nearest": Image.Resampling.NEAREST,
-    "box": Image.Resampling.BOX,
-    "bilinear": Image.Resampling.BILINEAR,
-    "hamming": Image.Resampling.HAMMING,
-    "bicubic": Image.Resampling.BICUBIC,
-    "lanczos": Image.Resampling.LANCZOS,
-}
-ROUNDINGS = ("round", "floor", "ceil")
-# An image at both takes 200 MB; the reading of one line of 65,536 x 32 pixels some gigabytes.
-MAX_HEIGHT = 1024
+MAX_HEIGHT = 1024  # an image of both takes 200 MB
 MAX_WIDTH = 1 << 16
 
 Size = TypeVar("Size", int, np.ndarray)
@@ -31,17 +21,17 @@ Size = TypeVar("Size", int, np.ndarray)
 
 @dataclasses.dataclass(frozen=True)
 class Preprocessing:
-    """How an image becomes the network's input; a value that makes no sense is a UserError."""
+    """How an image becomes the network's input; an impossible value is a UserError."""
 
     channels: int = 1  # 1 (grey, Pillow's L) or 3 (RGB)
     height: int = 32  # pixels of the network's input
     width: int = 0  # pixels that every image is stretched or squeezed to; 0 (free) keeps the aspect
     min_width: int = 32  # narrower images are stretched to it (free width only)
     max_width: int = 1024  # wider images are squeezed to it (free width only)
-    rounding: str = "round"  # of the free width: 'round' (half up), 'floor' or 'ceil'
-    filter: str = "bilinear"  # Pillow's name of the resampling filter in lower case
-    # The filter covers all source pixels when it shrinks, as Pillow's does; False is for imported
-    # models whose source looked at the nearest two or one only.
+    rounding: str = "round"  # of the free width: 'round' (half up) or 'floor'
+    filter: str = "bilinear"  # the only resampling filter
+    # Whether the filter covers all source pixels when it shrinks, as Pillow's does, or only the
+    # nearest two, as in some imported models.
     antialias: bool = True
     mean: float = 127.5  # of the normalisation on the device, in grey levels 0 to 255
     scale: float = 127.5
@@ -54,17 +44,13 @@ class Preprocessing:
             "width": (0 <= self.width <= MAX_WIDTH, f"0 (free width) to {MAX_WIDTH:,} pixels"),
             "min_width": (0 < free[0] <= MAX_WIDTH, f"1 to {MAX_WIDTH:,} pixels"),
             "max_width": (free[0] <= free[1] <= MAX_WIDTH, f"min_width to {MAX_WIDTH:,} pixels"),
-            "rounding": (self.rounding in ROUNDINGS, " | ".join(ROUNDINGS)),
-            "filter": (self.filter in FILTERS, " | ".join(FILTERS)),
-            "antialias": (
-                self.antialias or self.filter in ("bilinear", "nearest"),
-                "True, or filter 'bilinear' or 'nearest'",
-            ),
+            "rounding": (self.rounding in ("round", "floor"), "round | floor"),
+            "filter": (self.filter == "bilinear", "bilinear"),
             "mean": (math.isfinite(self.mean), "finite"),
             "scale": (0 < self.scale < math.inf, "positive and finite"),
         }
-        for key, (right, expected) in checks.items():
-            if not right:
+        for key, (correct, expected) in checks.items():
+            if not correct:
                 value = getattr(self, key)
                 raise UserError(f"preprocessing.{key}={value!r:.60}: must be {expected}")
 
@@ -74,15 +60,13 @@ class Preprocessing:
         return self.width == 0
 
     def natural_width(self, height: Size, width: Size) -> Size:
-        """Width in pixels at `self.height` before the bounds are applied; arguments as below."""
+        """Width in pixels at `self.height` before the bounds; arguments as `target_width`."""
         if isinstance(height, np.ndarray) or isinstance(width, np.ndarray):
             height, width = np.asarray(height, np.int64), np.asarray(width, np.int64)
         scaled = width * self.height
         # Whole numbers only: every implementation of this rule must round the same way.
         if self.rounding == "floor":
             return scaled // height
-        if self.rounding == "ceil":
-            return -(-scaled // height)
         return (2 * scaled + height) // (2 * height)
 
     def target_width(self, height: Size, width: Size) -> Size:
@@ -90,14 +74,13 @@ class Preprocessing:
 
         Args:
             height, width: of the decoded image in pixels (> 0), both int or both integer
-                arrays of one shape, which is that of the answer then (int64).
+                arrays of one shape; the result is of that shape then (int64).
         """
         natural = self.natural_width(height, width)
+        low, high = (self.width or self.min_width), (self.width or self.max_width)
         if isinstance(natural, np.ndarray):
-            if self.width:
-                return np.full(natural.shape, self.width, np.int64)
-            return np.clip(natural, self.min_width, self.max_width)
-        return self.width or min(max(natural, self.min_width), self.max_width)
+            return np.clip(natural, low, high)
+        return min(max(natural, low), high)
 
     def resize(self, image: np.ndarray) -> np.ndarray:
         """Resizes a decoded image, uint8 [h w 3] (RGB) or [h w 1].
@@ -111,9 +94,9 @@ class Preprocessing:
         source = Image.fromarray(image[..., 0] if image.shape[2] == 1 else image)
         source = source.convert("L" if self.channels == 1 else "RGB")
         if self.antialias:
-            resized = np.array(source.resize(size, FILTERS[self.filter]))
+            resized = np.array(source.resize(size, Image.Resampling.BILINEAR))
         else:
-            resized = _sample(np.asarray(source), size, self.filter)
+            resized = _sample(np.asarray(source), size)
         return resized.reshape(self.height, size[0], self.channels)
 
     def to_metadata(self) -> dict[str, Any]:
@@ -122,7 +105,7 @@ class Preprocessing:
 
     @classmethod
     def from_metadata(cls, metadata: dict[str, Any]) -> "Preprocessing":
-        """The opposite of `to_metadata`; keys of later versions are refused by name."""
+        """The opposite of `to_metadata`; unknown keys are refused."""
         known = {field.name for field in dataclasses.fields(cls)}
         unknown = sorted(set(metadata) - known)
         if unknown:
@@ -136,16 +119,12 @@ class Preprocessing:
         return cls(**metadata)
 
 
-def _sample(image: np.ndarray, size: tuple[int, int], method: str) -> np.ndarray:
-    """Samples without antialiasing at half-pixel centres, as tf.image.resize and OpenCV do."""
+def _sample(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Bilinear without antialiasing at half-pixel centres, as tf.image.resize and OpenCV."""
     sampled = image.astype(np.float64).reshape(image.shape[0], image.shape[1], -1)
     for axis, target in ((1, size[0]), (0, size[1])):
         source = sampled.shape[axis]
         at = (np.arange(target) + 0.5) * (source / target) - 0.5
-        if method == "nearest":
-            index = np.clip(np.floor(at + 0.5).astype(np.int64), 0, source - 1)
-            sampled = np.take(sampled, index, axis)
-            continue
         low = np.floor(at).astype(np.int64)
         share = (at - low).reshape((-1, 1, 1) if axis == 0 else (1, -1, 1))
         left = np.take(sampled, np.clip(low, 0, source - 1), axis)

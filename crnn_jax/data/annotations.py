@@ -6,19 +6,17 @@
     simple    path label                            the label may hold spaces
     name      2b827.png, LABEL_17.jpg               no annotation: the file name is the label
 
-A parser of one's own is named `package.module:function` and is called as `parse(line)`.
+A parser of your own is named `package.module:function` and called as `parse(line)`.
 """
 
 import importlib
-import itertools
 import os
 import re
 import weakref
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from posixpath import normpath
-from typing import Any, NoReturn
+from typing import Any
 
 from crnn_jax.core.errors import UserError
 from crnn_jax.data.source import LONGEST_LABEL, Block, shown
@@ -26,11 +24,10 @@ from crnn_jax.data.source import LONGEST_LABEL, Block, shown
 Parser = Callable[[str], tuple[str, str]]
 
 DETECT_LINES = 100
-BLOCK_BYTES = 4 << 20
+BLOCK_BYTES = 4 << 20  # read at a time; no line is longer
 LINE_BYTES = 256  # read at first where one line is asked for
-LONGEST_LINE = BLOCK_BYTES  # in bytes
 
-PICTURE_ENDINGS = frozenset(
+IMAGE_ENDINGS = frozenset(
     [".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".dib", ".gif", ".tif", ".tiff", ".webp"]
     + [".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".jp2", ".tga", ".pcx", ".ico", ".psd"]
 )
@@ -56,7 +53,7 @@ def parse_mjsynth_name(path: str) -> tuple[str, str]:
 
 
 def parse_icdar(line: str) -> tuple[str, str]:
-    r"""`word_1.png, "Tiredness"`: all between the outer quotes; `\"` stands for a quote."""
+    r"""`word_1.png, "Tiredness"`: everything between the outer quotes; `\"` is a quote."""
     match = _ICDAR.fullmatch(line.strip())
     if not match:
         raise ValueError('want PATH, "LABEL"')
@@ -64,7 +61,7 @@ def parse_icdar(line: str) -> tuple[str, str]:
 
 
 def parse_tsv(line: str) -> tuple[str, str]:
-    """`path TAB label`: the label as it stands, including spaces at its ends."""
+    """`path TAB label`: the label as written, with spaces at its ends."""
     path, tab, label = line.partition("\t")
     if not tab or not path:
         raise ValueError("want PATH, a TAB, LABEL")
@@ -80,20 +77,18 @@ def parse_simple(line: str) -> tuple[str, str]:
 
 
 def parse_only_simple(line: str) -> tuple[str, str]:
-    """The same in a file detected as simple, where a line plainly of another format is an error."""
+    """The same in a file detected as simple, where a line clearly of another format is an error."""
     path, label = parse_simple(line)
-    # In 'line1.png He said, "no"' the quotes are the label's: only a path that ends in a comma
-    # tells icdar. A TAB behind the path is white space like any other.
+    # In 'line1.png He said, "no"' the quotes belong to the label: in icdar a comma ends the path.
     if path.endswith(",") or label.isdigit():
         found = _format_of(line)
         if found in ("icdar", "mjsynth"):
-            hint = "data.format=simple (--format) reads it as it is"
-            raise ValueError(f"it reads as {found}; {hint}")
+            raise ValueError(f"it reads as {found}; data.format=simple (--format) accepts it")
     return path, label
 
 
 def parse_name(line: str) -> tuple[str, str]:
-    """`2b827.png` -> 2b827; `LABEL_17.jpg` -> LABEL: the number tells equal labels apart."""
+    """`2b827.png` -> 2b827; `LABEL_17.jpg` -> LABEL: the number separates equal labels."""
     stem = _stem(line)
     match = _COUNTER.fullmatch(stem)
     return line, match[1] if match else stem
@@ -135,10 +130,8 @@ def detect(lines: Sequence[str], where: str) -> str:
     """The format that most of these lines of a file have."""
     if not lines:
         raise UserError(f"{where}: no lines in the annotation file")
-    # Most, not all: one broken line must be reported as such when the file is parsed, and not turn
-    # an MJSynth file into one whose labels are numbers.
+    # Most, not all: one broken line must not make the numbers of an MJSynth file its labels.
     counts = Counter(map(_format_of, lines))
-    # In a tie the first: simple before tsv, whose lines it mostly reads alike.
     found = max(("mjsynth", "icdar", "simple", "tsv"), key=counts.__getitem__)
     if found != "simple" or any(parse_simple(line)[1] for line in lines):
         return found
@@ -154,14 +147,14 @@ def detect_names(names: Sequence[str]) -> str:
 
 
 def parser(name: str, known: dict[str, Parser] = PARSERS) -> Parser:
-    """The parser of a format by its name, or one's own by `package.module:function`."""
+    """The parser of a format by its name, or a user's by `package.module:function`."""
     wanted = " | ".join(["auto", *known, "package.module:function"])
     return known.get(name) or resolve(name, "data.format", wanted)
 
 
 def resolve(name: str, key: str, wanted: str = "package.module:function") -> Any:
     """The function that `package.module:function` under this config key names."""
-    # Rooms above this one (rendered words, augmentation) are reached this way too, without imports.
+    # Rendered words and augmentation are reached this way too: this room may not import them.
     module, _, attribute = name.partition(":")
     try:
         found = getattr(importlib.import_module(module), attribute)
@@ -185,11 +178,7 @@ class Annotation:
         images: folder at which the paths start; '' is the annotation file's own.
     """
 
-    why_left_out = (
-        "left out: a name with a line break or not UTF-8, "
-        "a folder that is a link or cannot be listed"
-    )
-    no_picture = "; paths start at the annotation file, or at the folder data.images (--images)"
+    no_image = "; paths start at the annotation file, or at the folder data.images (--images)"
 
     def __init__(self, path: str, format: str = "auto", images: str = "") -> None:  # noqa: A002
         self.path = path
@@ -204,15 +193,14 @@ class Annotation:
             self.root = path
         else:
             if os.path.exists(path) and not os.path.isfile(path):
-                raise UserError(f"{path}: is no file; want an annotation file, or a folder")
+                raise UserError(f"{path}: is not a file; want an annotation file, or a folder")
             self._state = self._state_of_file()
             self.root = images or os.path.dirname(path)
         self.total = self._state[0]
         head = self._read(0, BLOCK_BYTES)
         # LF ends a line (the CR of a CRLF is removed), or CR in a file without any LF.
         self._end = b"\r" if b"\r" in head and b"\n" not in head else b"\n"
-        every = itertools.chain.from_iterable(itertools.starmap(self._lines, self._raw_blocks()))
-        lines = [line for _, line in itertools.islice(every, DETECT_LINES)]
+        lines = [line for _, line in next(self._lines(), ([], 0))[0][:DETECT_LINES]]
         if self._names is not None:
             self.format = detect_names(lines) if format == "auto" else format
             self.parse = parser(self.format, FOLDER_PARSERS)
@@ -222,7 +210,7 @@ class Annotation:
             self.parse = parse_only_simple if only_simple else parser(self.format)
 
     def __getstate__(self) -> dict[str, Any]:
-        # A worker process opens the file anew, and knows what it was.
+        # A worker process opens the file anew.
         return {**self.__dict__, "_file": None}
 
     def _state_of_file(self) -> list[int]:
@@ -236,7 +224,7 @@ class Annotation:
         return [status.st_size, status.st_mtime_ns]
 
     def stamp(self) -> list[Any]:
-        """Place, size and time of the file."""
+        """Path, size and time of the file."""
         return [os.path.abspath(self.path), *self._state]
 
     def _read(self, at: int, size: int) -> bytes:
@@ -251,77 +239,61 @@ class Annotation:
         # Not a memory map: if somebody truncates a mapped file, the next access kills the process.
         return os.pread(self._file, max(0, min(size, self.total - at)), at)
 
-    def _raw_blocks(self) -> Iterator[tuple[int, bytes]]:
-        """The whole file in pieces of whole lines: (byte at which the piece begins, bytes)."""
+    def _lines(self) -> Iterator[tuple[list[tuple[int, str]], int]]:
+        """Blocks of lines that are not blank, (first byte, text), and where each block ends."""
         at = 3 if self._read(0, 3) == b"\xef\xbb\xbf" else 0
         while at < self.total:
             block = self._read(at, BLOCK_BYTES)
-            while self._end not in block and at + len(block) < self.total:
-                if len(block) > LONGEST_LINE:
-                    self._refuse_long_line(at)
-                block += self._read(at + len(block), BLOCK_BYTES)
             if at + len(block) < self.total:
                 block = block[: block.rfind(self._end) + 1]
-            yield at, block
-            at += len(block)
-
-    def _lines(self, at: int, block: bytes) -> Iterator[tuple[int, str]]:
-        """(byte at which it begins, text) of a block's lines that are not blank."""
-        # Bytes are counted before decoding, lines split after it: UTF-8 has no line end inside.
-        sizes = map(len, block.split(self._end))
-        texts = self._decode(block, at).split(self._end.decode())
-        for size, line in zip(sizes, texts, strict=True):
-            if size > LONGEST_LINE:
-                self._refuse_long_line(at)
-            if line and not line.isspace():
-                yield at, line.removesuffix("\r")
-            at += size + 1
-
-    def _refuse_long_line(self, at: int) -> NoReturn:
-        want = "want a text file with a path and a label a line"
-        raise UserError(f"{self.where(at)}: a line of over {LONGEST_LINE:,} bytes; {want}")
+            if not block:
+                raise UserError(
+                    f"{self.where(at)}: a line of over {BLOCK_BYTES:,} bytes; "
+                    "want a text file with a path and a label a line"
+                )
+            lines, end = [], at + len(block)
+            for raw in block.split(self._end):
+                line = self._decode(raw, at)
+                if line and not line.isspace():
+                    lines.append((at, line))
+                at += len(raw) + 1
+            yield lines, (at := end)
 
     def _decode(self, raw: bytes, at: int) -> str:
         try:
-            return raw.decode("utf-8")
+            return raw.decode().removesuffix("\r")
         except UnicodeDecodeError as error:
             raise UserError(
-                f"{self.where(at + error.start)}: not UTF-8 (byte 0x{raw[error.start]:02x}); "
+                f"{self.where(at)}: not UTF-8 (byte 0x{raw[error.start]:02x}); "
                 f"save the file as UTF-8"
             ) from None
 
     def blocks(self) -> Iterator[Block]:
         """All samples in order. Raises UserError, naming the line that does not fit."""
-        for begin, raw in self._raw_blocks():
-            block = Block([], [], [], [], [], begin + len(raw))
-            for at, line in self._lines(begin, raw):
+        for lines, done in self._lines():
+            labels = []
+            for at, line in lines:
                 try:
-                    path, label = self.parse(line)
+                    _, label = self.parse(line)
                     if "\n" in label:
                         raise ValueError("its label holds a line break")
-                except (ValueError, TypeError) as error:  # TypeError: one's own gives no pair
+                except (ValueError, TypeError) as error:  # TypeError: not a pair
                     raise UserError(
                         f"{self.where(at)}: {shown(line.strip())} is not {self.format}: {error}"
                     ) from None
-                block.places.append(at)
-                block.paths.append(path)
-                block.labels.append(label[:LONGEST_LABEL])
-                outside = ".." in path and normpath(path).startswith("..")
-                block.outside.append(outside or path.startswith("/"))
-                block.status.append(0)
-            yield block
+                labels.append(label[:LONGEST_LABEL])
+            yield Block([at for at, _ in lines], labels, [0] * len(lines), done)
 
     def line(self, place: int) -> tuple[str, str]:
         """(path, label) of the line at this byte. Raises UserError where the file has changed."""
         size = LINE_BYTES
-        while (end := (raw := self._read(place, size)).find(self._end)) < 0 and len(raw) == size:
+        while self._end not in (raw := self._read(place, size)) and len(raw) == size:
             size *= 16
-        raw = raw if end < 0 else raw[:end]
-        path, label = self.parse(self._decode(raw, place).removesuffix("\r"))
+        path, label = self.parse(self._decode(raw.partition(self._end)[0], place))
         return path, label[:LONGEST_LABEL]
 
     def where(self, place: int) -> str:
-        """`file:line` of a byte; the picture's path where a folder was listed."""
+        """`file:line` of a byte; the image's path where a folder was listed."""
         if self._names is not None:
             return os.path.join(self.path, self.line(place)[0])
         number = 1
@@ -330,14 +302,14 @@ class Annotation:
         return f"{self.path}:{number}"
 
     def content(self, place: int) -> str:
-        """The path of a picture."""
+        """The path of an image."""
         return os.path.join(self.root, self.line(place)[0])
 
 
 def list_pictures(folder: str) -> tuple[bytes, list[str]]:
-    """Relative paths of all pictures below a folder, sorted, one a line; and what is left out.
+    """Relative paths of all images below a folder, sorted, one a line; and what is left out.
 
-    Hidden ones are passed over; left out are names that are not UTF-8 or hold a line break, and
+    Hidden ones are ignored; left out are names that are not UTF-8 or hold a line break, and
     folders that are a link or cannot be listed.
     """
     names: list[str] = []
@@ -352,9 +324,9 @@ def list_pictures(folder: str) -> tuple[bytes, list[str]]:
         left_out += (inside + f for f in folders if os.path.islink(os.path.join(parent, f)))
         for name in files:
             ending = os.path.splitext(name)[1].lower()
-            if not name.startswith(".") and ending in PICTURE_ENDINGS:
+            if not name.startswith(".") and ending in IMAGE_ENDINGS:
                 plain = not any(c in "\n\r" or "\ud800" <= c <= "\udfff" for c in name)
                 (names if plain else left_out).append(inside + name)
     if not names:
-        raise UserError(f"{folder}: no pictures in this folder")
+        raise UserError(f"{folder}: no images in this folder")
     return "\n".join(sorted(names)).encode(), sorted(left_out)

@@ -2,47 +2,35 @@
 
 import concurrent.futures
 import dataclasses
-import hashlib
 import itertools
 import os
 import re
 import shlex
 import unicodedata
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from crnn_jax.core.charset import Charset
 from crnn_jax.core.errors import UserError
-from crnn_jax.core.geometry import frames_needed_flat, num_frames
-from crnn_jax.core.images import UnreadableImage
 from crnn_jax.core.preprocessing import Preprocessing
 from crnn_jax.data.files import FileSource
 from crnn_jax.data.plan import Plan, propose_boundaries, propose_max_width
-from crnn_jax.data.source import (
-    CHUNK,
-    Reasons,
-    described,
-    progress_bar,
-    shown,
-    shown_path,
-    trainable,
-)
+from crnn_jax.data.source import EXAMPLES, described, progress_bar, shown_path, trainable
 from crnn_jax.data.sources import charset_from, count_characters
 
+GEOMETRY = "keras"
 BATCH = 64  # of the plan whose padding is reported
-TIGHTEST = 5  # samples named
+BUCKETS = 12  # widths proposed, at most
 BARS = 40  # characters of the longest bar
 ROWS = 16  # of a histogram, at most
 
 # What is worth a look, but stops nothing.
 NOT_NFC = "label not in NFC (composed when read)"
 ODD_SPACE = "odd white space in the label"
-SAME_PATH = "picture listed again"
-OTHER_LABEL = "picture listed again with another label"
-SAME_BYTES = "same bytes as another picture"
+SAME_PATH = "image listed again"
+OTHER_LABEL = "image listed again with another label"
 CASE = "outside the table by its case alone (charset.ignore_case=True folds it)"
 SQUEEZED = "wider than max_width, squeezed"
 STRETCHED = "narrower than min_width, stretched"
@@ -86,40 +74,33 @@ class _Set:
     """A set and what is found in it; arrays are [n]."""
 
     def __init__(self, name: str, charset: Charset, options: Any, rule: Preprocessing) -> None:
-        self.options, self.rule = options, rule
+        self.rule = rule
         self.source = source = FileSource(
             name, charset, format=options.format, images=options.images, cache=True
         )
-        self.usable, self.reasons = trainable(
-            source, rule, options.geometry, options.max_label_length, headers=True
-        )
-        self.decoded = self._decode()
+        self.usable, self.reasons = trainable(source, rule, GEOMETRY, headers=True)
+        self.decoded = self._decode(options.decode)
         n = len(source)
-        # Natural widths in pixels, frames that the label needs; 0 where not usable.
-        self.widths, self.needed = np.zeros(n, np.int64), np.zeros(n, np.int32)
-        for begin in range(0, n, CHUNK):
-            ids = begin + np.flatnonzero(self.usable[begin : begin + CHUNK])
-            self.widths[ids] = rule.natural_width(*source.sizes(ids).T)
-            self.needed[ids] = frames_needed_flat(*source.labels_of(ids))
+        self.widths = np.zeros(n, np.int64)  # natural ones in pixels; 0 where not usable
+        ids = np.flatnonzero(self.usable)
+        self.widths[ids] = rule.natural_width(*source.sizes(ids).T)
         self.label_lengths = np.diff(source.labels[1])[self.usable]
-        self.notes = Reasons()
-        # Hashes of each image's place in the file system, and of its bytes; 0: it was not read.
-        self.paths, self.contents = np.zeros(n, np.uint64), np.zeros(n, np.uint64)
+        self.notes = source.notes
+        self.notes.add(CASE, [source.other_case()], source.index.counts["case"])
+        self.paths = np.zeros(n, np.int64)  # hashes of the images' absolute paths
         self._survey()
-        self.notes.add(CASE, [source.case_note()], source.index.counts["case"])
-        self.notes.update(source.path_notes())
         squeezed, stretched = self.widths > rule.max_width, self.widths < rule.min_width
         for reason, marked in ((SQUEEZED, squeezed), (STRETCHED, stretched & self.usable)):
             ids = np.flatnonzero(marked & rule.free_width)
             self.notes.add(reason, (described(source, i) for i in ids.tolist()), ids.size)
 
-    def _decode(self) -> int:
-        """Decodes images; those that cannot be are no more `usable`. Returns how many."""
-        ids, wanted = np.flatnonzero(self.usable), self.options.decode
+    def _decode(self, wanted: int) -> int:
+        """Decodes images; those that fail are no longer `usable`. Returns how many it tried."""
+        ids = np.flatnonzero(self.usable)
         if 0 <= wanted < ids.size:
             ids = ids[np.linspace(0, ids.size, wanted, endpoint=False).astype(np.int64)]
         with (
-            progress_bar(f"{self.source.name}: pictures decoded", ids.size) as bar,
+            progress_bar(f"{self.source.name}: images decoded", ids.size) as bar,
             concurrent.futures.ThreadPoolExecutor(os.cpu_count() or 1) as pool,
         ):
             read = pool.map(self.source.read, ids[:, None])
@@ -135,34 +116,16 @@ class _Set:
         source, notes = self.source, self.notes
         for i in range(len(source)):
             path, label = source.line(i)
-            place = os.path.abspath(os.path.join(source.reader.root, path))
-            self.paths[i] = _hash(place.encode("utf-8", "surrogatepass"))
-            if self.options.hash:
-                self.contents[i] = _hash_of_content(source, i)
+            self.paths[i] = hash(os.path.abspath(os.path.join(source.reader.root, path)))
             if not unicodedata.is_normalized("NFC", label):
                 notes.add(NOT_NFC, [source.where(i)])
             if _ODD_SPACE.search(label):
                 notes.add(ODD_SPACE, [source.where(i)])
-        first = _first_equal(self.paths)
-        again = first != np.arange(len(source))
-        for i in np.flatnonzero(again).tolist():
+        _, first, inverse = np.unique(self.paths, return_index=True, return_inverse=True)
+        first = first[inverse]  # the sample that lists the same image first
+        for i in np.flatnonzero(first != np.arange(len(source))).tolist():
             same = source.text(i) == source.text(int(first[i]))
             notes.add(SAME_PATH if same else OTHER_LABEL, [source.where(i)])
-        read = np.flatnonzero(~again & (self.contents != 0))
-        for i, j in np.stack([read, read[_first_equal(self.contents[read])]], 1).tolist():
-            if i != j:
-                both = (shown_path(source.identity(k)) for k in (i, j))
-                notes.add(SAME_BYTES, [" = ".join(both)])
-
-    def _tightest(self) -> Iterator[dict[str, Any]]:
-        """The usable samples with the fewest frames for what their label needs."""
-        rule, ids = self.rule, np.flatnonzero(self.needed > 0)
-        fitted = np.clip(self.widths[ids], rule.min_width, rule.max_width)
-        width = fitted if rule.free_width else np.full(ids.size, rule.width)
-        frames, needed = num_frames(width, self.options.geometry), self.needed[ids]
-        for k in np.argsort(frames / needed, kind="stable")[:TIGHTEST].tolist():
-            sample = {"path": self.source.identity(ids[k]), "text": self.source.text(ids[k])}
-            yield sample | {"frames": int(frames[k]), "needed": int(needed[k])}
 
     def report(self) -> dict[str, Any]:
         """JSON-ready."""
@@ -174,7 +137,6 @@ class _Set:
             "decoded": self.decoded,
             "unusable": self.reasons.to_json(),
             "notes": self.notes.to_json(),
-            "tightest": list(self._tightest()),
             "label_lengths": _histogram(self.label_lengths),
             "widths": _histogram(self.widths[self.usable]),
         }
@@ -185,15 +147,14 @@ class _Set:
             return {}
         rule, natural = self.rule, self.widths[self.usable]
         most = max(propose_max_width(natural), rule.min_width)
-        fitted = np.clip(natural, rule.min_width, most)
-        boundaries = propose_boundaries(fitted, self.options.buckets)
+        boundaries = propose_boundaries(np.clip(natural, rule.min_width, most), BUCKETS)
         max_width = boundaries[-1]  # wider ones would be one shape more
         plan = Plan(
             self.source,
             batch_size=BATCH,
             boundaries=boundaries,
             preprocessing=dataclasses.replace(rule, width=0, max_width=max_width),
-            geometry=self.options.geometry,
+            geometry=GEOMETRY,
         )
         return {
             "max_width": max_width,
@@ -204,36 +165,14 @@ class _Set:
         }
 
 
-def _first_equal(values: np.ndarray) -> np.ndarray:
-    """int64 [n], the first place that holds the same value."""
-    _, first, inverse = np.unique(values, return_index=True, return_inverse=True)
-    return first[inverse]
-
-
-def _hash(data: bytes) -> int:
-    # Of 10 million values two are alike by chance once in 400,000 sets.
-    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little") or 1
-
-
-def _hash_of_content(source: FileSource, index: int) -> int:
-    try:
-        content = source.content(index)
-        return _hash(content if isinstance(content, bytes) else Path(content).read_bytes())
-    except (OSError, ValueError, UnreadableImage):
-        return 0
-
-
 def _overlaps(sets: Sequence[_Set]) -> Iterator[dict[str, Any]]:
-    """Pictures in two sets; those found by their path are not named again by their bytes."""
+    """Images that two sets have in common."""
     for one, other in ((one, other) for j, other in enumerate(sets) for one in sets[:j]):
-        by_path = np.isin(other.paths, one.paths)
-        by_bytes = np.isin(other.contents, one.contents) & (other.contents != 0) & ~by_path
-        for kind, shared in (("path", by_path), ("bytes", by_bytes)):
-            ids = np.flatnonzero(shared).tolist()
-            if ids:
-                examples = [other.source.identity(i) for i in ids[:TIGHTEST]]
-                names = [one.source.name, other.source.name]
-                yield {"sets": names, "by": kind, "count": len(ids), "examples": examples}
+        ids = np.flatnonzero(np.isin(other.paths, one.paths)).tolist()
+        if ids:
+            examples = [other.source.identity(i) for i in ids[:EXAMPLES]]
+            names = [one.source.name, other.source.name]
+            yield {"sets": names, "count": len(ids), "examples": examples}
 
 
 def _histogram(values: np.ndarray) -> dict[str, int]:
@@ -279,7 +218,7 @@ def text_of(report: dict[str, Any]) -> Iterator[str]:
     yield f"  a table of all of them: {characters['proposed']!r}"
     for shared in report["overlap"]:
         one, other = shared["sets"]
-        yield f"{shared['count']:,} pictures of {other} stand in {one} too, by {shared['by']}:"
+        yield f"{shared['count']:,} images of {other} are in {one} too:"
         yield from (f"      {shown_path(path)}" for path in shared["examples"])
     if proposal := report["proposal"]:
         boundaries = proposal["boundaries"]
@@ -296,7 +235,7 @@ def _set_lines(one: dict[str, Any]) -> Iterator[str]:
     left_out = one["samples"] - one["trainable"]
     yield (
         f"{one['name']} ({one['format']}): {one['samples']:,} samples, {one['trainable']:,} can "
-        f"be trained on, {left_out:,} cannot; {one['decoded']:,} pictures decoded"
+        f"be trained on, {left_out:,} cannot; {one['decoded']:,} images decoded"
     )
     for title, reasons in (("cannot be used", one["unusable"]), ("worth a look", one["notes"])):
         if reasons:
@@ -304,11 +243,6 @@ def _set_lines(one: dict[str, Any]) -> Iterator[str]:
         for reason, found in reasons.items():
             yield f"    {found['count']:,} {reason}"
             yield from (f"      {example}" for example in found["examples"][:3])
-    if one["tightest"]:
-        yield "  tightest (frames for what the label needs):"
-        for row in one["tightest"]:
-            path, text = shown_path(row["path"]), shown(row["text"])
-            yield f"    {row['frames']} for {row['needed']}: {path} {text}"
     yield from _histogram_lines("characters a label", one["label_lengths"])
     yield from _histogram_lines("width in pixels at the network's height", one["widths"])
     yield ""

@@ -12,26 +12,17 @@ import numpy as np
 
 from crnn_jax.core.charset import Charset
 from crnn_jax.core.errors import UserError
-from crnn_jax.core.images import MISSING, UnreadableImage, decode_image
+from crnn_jax.core.images import MISSING, UnreadableImage, decode_image, image_size
 from crnn_jax.data.annotations import Annotation
-from crnn_jax.data.index import (
-    LabelEncoder,
-    PictureSizes,
-    build_index,
-    cache_paths,
-    cached,
-    cached_index,
-)
+from crnn_jax.data.index import ImageSizes, build_index, cache_paths, cached, cached_index
 from crnn_jax.data.source import CHANGED, EXAMPLES, STATUS, Reasons, gather, shown, shown_path
 
-# What people should know of labels and paths that are used all the same.
-COMPOSED = "label not in NFC, composed"
-STRIPPED = "label without its unknown characters (data.unknown='strip')"
-MAPPED = "label with <UNK> for its unknown characters (data.unknown='map')"
-OUTSIDE = "path absolute, or out of the folder by '..': read all the same"
-
-FIRST_PICTURES = 20  # looked for before a wrong folder is reported
-HASH_SHARE = "10%"  # of the images that a split by 'hash' keeps for validation
+CHANGED_LABEL = {
+    "strip": "label without its unknown characters (data.unknown='strip')",
+    "map": "label with <UNK> for its unknown characters (data.unknown='map')",
+}
+LEFT_OUT = "name with a line break or not UTF-8, or a linked or unreadable folder, left out"
+FIRST_IMAGES = 20  # looked for before a wrong folder is reported
 
 
 class FileSource:
@@ -41,9 +32,9 @@ class FileSource:
         path: of the annotation file, of a folder whose file names are the labels, of an LMDB or of
             ArrayRecord shards; FOLDER/SPLIT for shards of several splits.
         format, images: as `Annotation`'s.
-        unknown: what becomes of characters outside the table (`Charset.encode`).
+        unknown: rule for characters outside the table (`Charset.encode`).
         channels: of the images that `read` returns, 1 or 3.
-        cache: keep what is found out about the set on disk where it took long.
+        cache: keep the index and the sizes on disk if finding them took long.
     """
 
     windowed = False
@@ -66,33 +57,30 @@ class FileSource:
         self.reader = reader
         self.format = reader.format
         self.charset, self.unknown, self.channels = charset, unknown, channels
-        # A parser of one's own may change without its name changing: nothing is kept.
+        # A user's parser may change without its name changing: nothing is kept.
         self._cache = cache and ":" not in self.format
-        encode = LabelEncoder(charset, unknown)
         key = {"charset": charset.to_metadata(), "unknown": unknown, "asked": format}
         self.index = cached_index(
             self._cache_paths("index", key),
             reader.stamp(),
-            lambda: build_index(reader, encode, f"{self.name}: labels indexed"),
+            lambda: build_index(reader, charset, unknown, f"{self.name}: labels indexed"),
         )
         if not len(self):
             raise UserError(f"{self.name}: no samples in this {self.format} set")
         paths = self._cache_paths("sizes", {"root": os.path.abspath(reader.root)})
-        self._sizes = PictureSizes(reader, self.index, paths)
+        self._sizes = ImageSizes(reader, self.index, paths)
         self._ids: np.ndarray | None = None  # of a part, in the whole
 
     def part(self, ids: np.ndarray, name: str = "", reasons: Reasons | None = None) -> "FileSource":
-        """The samples `ids`, numbered anew; `reasons` why others were left out, to be reported."""
+        """The samples `ids`, renumbered; `reasons` why others were left out, to be reported."""
         part = copy.copy(self)
         part.name = name or self.name
-        part.index, part._ids = self.index.part(ids), self._in_whole(ids)
+        part.index = self.index.part(ids)
+        part._ids = ids if self._ids is None else self._ids[ids]
         vars(part).pop("reasons", None)
         if reasons is not None:
             part.reasons = reasons
         return part
-
-    def _in_whole(self, ids: np.ndarray) -> np.ndarray:
-        return ids if self._ids is None else self._ids[ids]
 
     def split(self, how: str) -> tuple["FileSource", "FileSource"]:
         """The samples in two parts, for training and for validation.
@@ -101,10 +89,9 @@ class FileSource:
         an image stays on its side when others are added; 'hash' is '10%'; 'k/n' holds out, sorted
         by file name, every n-th from the k-th on.
         """
-        share = re.fullmatch(r"([0-9]+)%", HASH_SHARE if how == "hash" else how)
+        share = re.fullmatch(r"([1-9][0-9]?)%", "10%" if how == "hash" else how)
         fold = re.fullmatch(r"([0-9]+)/([0-9]+)", how)
-        is_share = share and 0 < int(share[1]) < 100
-        if not is_share and not (fold and int(fold[1]) < int(fold[2]) > 1):
+        if not share and not (fold and int(fold[1]) < int(fold[2]) > 1):
             raise UserError(f"data.split={how!r}: must be 'none', '10%' or 'k/n' as in '0/5'")
 
         def choose() -> dict[str, np.ndarray]:
@@ -129,7 +116,7 @@ class FileSource:
         )
 
     def _cache_paths(self, kind: str, key: dict[str, Any]) -> list[str]:
-        """Where something found out about the samples may be kept; nowhere if it is not to be."""
+        """Where something found out about the samples may be cached, if at all."""
         return cache_paths(self.name, kind, key | {"format": self.format}) if self._cache else []
 
     def __len__(self) -> int:
@@ -160,36 +147,19 @@ class FileSource:
 
     @property
     def notes(self) -> Reasons:
-        """Labels that are trained on, but not as they are written; paths that are odd."""
-        notes, counts = self.path_notes(), self.index.counts
-        notes.add(COMPOSED, count=counts["not NFC"])
+        """Labels that are trained on, but not as written; names that were left out."""
+        notes, left_out = Reasons(), self.reader.left_out
         if self.unknown != "unusable":
-            notes.add({"strip": STRIPPED, "map": MAPPED}[self.unknown], count=counts["unknown"])
+            notes.add(CHANGED_LABEL[self.unknown], count=self.index.counts["unknown"])
+        notes.add(LEFT_OUT, map(shown, left_out), len(left_out))
         return notes
-
-    def path_notes(self) -> Reasons:
-        """Paths that lead out of the folder, names in it that were left out."""
-        notes, counts, reader = Reasons(), self.index.counts, self.reader
-        if counts["outside"]:
-            example = self._where(counts["first outside"], 0)
-            notes.add(OUTSIDE, [example], counts["outside"])
-        notes.add(reader.why_left_out, map(shown, reader.left_out), len(reader.left_out))
-        return notes
-
-    def case_note(self) -> str:
-        """`file:line 'label'` of the first label that fails on case alone; '' for none."""
-        counts = self.index.counts
-        return self._where(counts["first case"]) if counts["case"] else ""
 
     def where(self, index: int) -> str:
         """`file:line 'label'` of a sample, for lists of what was left out."""
-        return self._where(self._place(index))
+        return f"{self.reader.where(self._place(index))} {shown(self.line(index)[1])}"
 
     def _place(self, index: int) -> int:
         return int(self.index.places[index])
-
-    def _where(self, place: int, column: int = 1) -> str:
-        return f"{self.reader.where(place)} {shown(self.reader.line(place)[column])}"
 
     def line(self, index: int) -> tuple[str, str]:
         """(path, label) of a sample as the annotation writes them."""
@@ -197,7 +167,7 @@ class FileSource:
 
     def _paths(self) -> Iterator[str]:
         """The paths of all samples as the annotation writes them, wherever the set is moved."""
-        return (p.removeprefix("./") for block in self.reader.blocks() for p in block.paths)
+        return (self.line(i)[0].removeprefix("./") for i in range(len(self)))
 
     def identity(self, index: int) -> str:
         """Where a sample's image lies."""
@@ -213,41 +183,43 @@ class FileSource:
 
     def sizes(self, ids: np.ndarray) -> np.ndarray:
         """int32 [m, 2]: heights and widths out of the images' headers, each read once."""
-        return self._sizes(self._in_whole(ids))
+        return self._sizes(ids if self._ids is None else self._ids[ids])
 
     def read(self, ids: np.ndarray) -> list[np.ndarray | str]:
         """uint8 [h w channels] for each sample, or the reason why it cannot be read."""
         found: list[np.ndarray | str] = []
-        ids = np.asarray(ids, np.int64)
-        for i, in_whole in zip(ids.tolist(), self._in_whole(ids).tolist(), strict=True):
+        for i in np.asarray(ids).tolist():
             try:
                 image = decode_image(self.content(i), self.channels)
             except UnreadableImage as error:
                 found.append(error.reason)
                 continue
-            known = self._sizes.known(in_whole)
+            known = self._sizes.known(i if self._ids is None else int(self._ids[i]))
             found.append(CHANGED if known not in (None, image.shape[:2]) else image)
         return found
 
     def require_pictures(self) -> None:
         """Raises UserError, naming the first, where none of the first images is there."""
-        for i in range(min(FIRST_PICTURES, len(self))):
+        for i in range(min(FIRST_IMAGES, len(self))):
             try:
-                content = self.content(i)
-                if isinstance(content, bytes) or os.path.exists(content):
-                    return
+                image_size(self.content(i))
             except UnreadableImage as error:
-                if error.reason != MISSING:
-                    return
+                if error.reason == MISSING:
+                    continue
+            return
         where, path = self.reader.where(self._place(0)), shown_path(self.identity(0))
-        raise UserError(f"{where}: no picture {path}{self.reader.no_picture}")
+        raise UserError(f"{where}: no image {path}{self.reader.no_image}")
+
+    def other_case(self) -> str:
+        """Characters of the labels that the table has in their other case only."""
+        known = self.charset.characters
+        return "".join(c for c in self.index.unknown if c.swapcase() in known)
 
     def require_case(self) -> None:
         """Raises UserError where more than 1 % of the labels fail on case alone."""
         share = self.index.counts["case"] / len(self)
         if share > 0.01:
             raise UserError(
-                f"{self.case_note()}: outside the table by its case alone, as "
-                f"{100 * share:.1f} % of the labels are; set charset.ignore_case=True or add the "
-                f"letters"
+                f"{self.name}: {100 * share:.1f} % of the labels are outside the table by case "
+                f"alone ({self.other_case()}); set charset.ignore_case=True or add the letters"
             )

@@ -1,18 +1,18 @@
-"""What is found out about a stored set once, and cached: labels in class ids, images' sizes."""
+"""What is found out about a stored set once, and cached: labels as class ids, image sizes."""
 
 import concurrent.futures
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import json
 import os
-import sys
 import time
-import unicodedata
 import zipfile
+from array import array
 from collections import Counter
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -22,15 +22,13 @@ from crnn_jax.core.files import whole_file
 from crnn_jax.core.images import REASONS, UnreadableImage, image_size
 from crnn_jax.data.source import NO_LABEL, STATUS, UNKNOWN_CHARACTER, gather, progress_bar
 
-VERSION = 5  # of the cached files
+VERSION = 6  # of the cached files
 STAMP = "stamp"  # the array that says what the others were made of
 WORTH_SECONDS = 1.0  # of work before its result is cached
 SAVE_SECONDS = 15.0  # between caching the sizes known so far
 UNKNOWN = -1  # height of an image whose header has not been read
 THREADS = 16  # opening a file is mostly waiting where files are far away
 TOGETHER = 64  # headers that a thread reads at a time
-# What the encoder's table holds for characters that have no class.
-OUTSIDE, OTHER_CASE, END = -1, -2, -3
 
 
 @dataclasses.dataclass
@@ -41,10 +39,7 @@ class Index:
     flat: np.ndarray  # class ids of all labels, concatenated; uint16, or int32 for large tables
     label_offsets: np.ndarray  # int64 [n + 1]
     status: np.ndarray  # uint8 [n], index into `STATUS`
-    # 'not NFC', 'unknown' (labels with a character outside the table), 'case' (labels that fail on
-    # case alone), 'outside' (paths that leave the folder), where there are any; 'first case' and
-    # 'first outside' are the places of the first such samples.
-    counts: Counter[str]
+    counts: Counter[str]  # labels outside the table: 'unknown', and 'case' by their case alone
     unknown: Counter[str]  # character outside the table -> how often it occurs
 
     def __len__(self) -> int:
@@ -56,33 +51,40 @@ class Index:
         return Index(self.places[ids], flat, offsets, self.status[ids], self.counts, self.unknown)
 
 
-def build_index(reader: Any, encode: "LabelEncoder", what: str) -> Index:
-    """Reads every label once; `what` names the work beside its progress."""
-    parts: dict[str, list[np.ndarray]] = {"places": [], "flat": [], "lengths": [], "status": []}
+def build_index(reader: Any, charset: Charset, unknown: str, what: str) -> Index:
+    """Reads and encodes every label once; `what` labels the progress bar."""
+    dtype = np.uint16 if charset.num_classes <= 1 << 16 else np.int32
+    other_case = {c.swapcase() for c in charset.characters}
+    places, lengths, status, flat = array("q"), array("q"), bytearray(), bytearray()
     counts: Counter[str] = Counter()
-    unknown: Counter[str] = Counter()
+    unknown_characters: Counter[str] = Counter()
+
+    @functools.lru_cache(1 << 16)
+    def encode(label: str) -> tuple[bytes, int, str]:
+        ids, met = charset.encode(label, unknown)
+        return ids.astype(dtype).tobytes(), len(ids), met
+
     with progress_bar(what, reader.total) as bar:
         for block in reader.blocks():
-            encoded = encode(block.labels)
-            given = np.array(block.status, np.uint8)
-            beyond = (label for label in block.labels if not label.isascii())
-            counts["not NFC"] += sum(not unicodedata.is_normalized("NFC", x) for x in beyond)
-            counts["unknown"] += int(encoded.has_unknown.sum())
-            for key, marked in (("case", encoded.case_alone), ("outside", block.outside)):
-                if found := np.flatnonzero(marked).tolist():
-                    counts.setdefault(f"first {key}", block.places[found[0]])
-                    counts[key] += len(found)
-            unknown.update(encoded.unknown)
-            parts["places"].append(np.array(block.places, np.int64))
-            parts["flat"].append(encoded.flat)
-            parts["lengths"].append(encoded.lengths)
-            parts["status"].append(np.where(given > 0, given, encoded.status))
+            places.extend(block.places)
+            for label, fault in zip(block.labels, block.status, strict=True):
+                ids, length, met = encode(label)
+                if met:
+                    unknown_characters.update(met)
+                    counts["unknown"] += 1
+                    counts["case"] += other_case.issuperset(met)
+                if not fault and not length:
+                    fault = STATUS.index(NO_LABEL)
+                    if met and unknown == "unusable":
+                        fault = STATUS.index(UNKNOWN_CHARACTER)
+                flat += ids
+                lengths.append(length)
+                status.append(fault)
             bar.update(block.done - bar.n)
-    # One after the other, and the pieces dropped: joining takes no more than the largest again.
-    joined = {name: np.concatenate(parts.pop(name) or [np.zeros(0)]) for name in list(parts)}
-    offsets = np.zeros(joined["lengths"].size + 1, np.int64)
-    np.cumsum(joined["lengths"], out=offsets[1:])
-    return Index(joined["places"], joined["flat"], offsets, joined["status"], counts, unknown)
+    offsets = np.zeros(len(lengths) + 1, np.int64)
+    np.cumsum(lengths, out=offsets[1:])
+    arrays = np.frombuffer(places, np.int64), np.frombuffer(flat, dtype), offsets
+    return Index(*arrays, np.frombuffer(status, np.uint8), counts, unknown_characters)
 
 
 def cached_index(paths: list[str], stamp: Any, build: Callable[[], Index]) -> Index:
@@ -98,67 +100,8 @@ def cached_index(paths: list[str], stamp: Any, build: Callable[[], Index]) -> In
     return Index(**arrays, counts=Counter(counts), unknown=Counter(unknown))
 
 
-class Encoded(NamedTuple):
-    """Class ids of n labels; `flat`, `status` and `unknown` as in `Index`."""
-
-    flat: np.ndarray
-    lengths: np.ndarray  # int64 [n]
-    status: np.ndarray
-    has_unknown: np.ndarray  # bool [n], a character is outside the table
-    case_alone: np.ndarray  # bool [n], and would be inside in its other case
-    unknown: Counter[str]
-
-
-class LabelEncoder:
-    """`Charset.encode` for many labels at once; the same results."""
-
-    def __init__(self, charset: Charset, unknown: str = "unusable") -> None:
-        charset.check_rule(unknown)
-        self.charset, self.unknown = charset, unknown
-        self.dtype = np.dtype(np.uint16 if charset.num_classes <= 1 << 16 else np.int32)
-        self._table = np.full(sys.maxunicode + 1, OUTSIDE, np.int32)
-        others = [c.swapcase() for c in charset.characters]
-        self._table[[ord(c) for c in others if len(c) == 1]] = OTHER_CASE
-        for index, symbol in enumerate(charset.symbols):
-            if index not in (charset.blank_id, charset.unknown_id):
-                self._table[ord(symbol)] = index
-        self._table[ord("\n")] = END
-
-    def __call__(self, labels: Sequence[str]) -> Encoded:
-        """Encodes labels without line breaks."""
-        # A line feed composes with nothing and is no letter, so that normalizing the joined
-        # labels is normalizing each of them.
-        joined = self.charset.normalize("\n".join([*labels, ""]))
-        codes = np.frombuffer(joined.encode("utf-32-le", "surrogatepass"), np.uint32)
-        ids = self._table[codes]
-        ends = np.flatnonzero(ids == END)
-        assert ends.size == len(labels), "a label holds a line break"
-
-        def count(marks: np.ndarray) -> np.ndarray:  # of the marked positions, in each label
-            return np.diff(np.cumsum(marks, dtype=np.int64)[ends], prepend=0)
-
-        strange = (ids == OUTSIDE) | (ids == OTHER_CASE)
-        has_unknown = count(strange) > 0
-        met, times = np.unique(codes[strange], return_counts=True)
-        unknown = Counter(dict(zip(map(chr, met), times.tolist(), strict=True)))
-        case_alone = has_unknown & (count(ids == OUTSIDE) == 0)
-        keep = ids != END
-        if self.unknown == "unusable":
-            keep &= np.repeat(~has_unknown, np.diff(ends, prepend=-1))
-        elif self.unknown == "strip":
-            keep &= ~strange
-        else:
-            ids[strange] = self.charset.unknown_id
-        lengths = count(keep)
-        status = np.where(lengths == 0, STATUS.index(NO_LABEL), 0).astype(np.uint8)
-        if self.unknown == "unusable":
-            status[has_unknown] = STATUS.index(UNKNOWN_CHARACTER)
-        flat = ids[keep].astype(self.dtype)
-        return Encoded(flat, lengths, status, has_unknown, case_alone, unknown)
-
-
 def cache_paths(data: str, kind: str, key: dict[str, Any]) -> list[str]:
-    """Where a cache of this kind may lie: beside the data, or else in the user's cache folder."""
+    """Possible places of a cache: next to the data, or else in the user's cache folder."""
 
     def digest(value: Any) -> str:
         return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12]
@@ -209,54 +152,56 @@ def load(paths: list[str], stamp: Any) -> dict[str, np.ndarray] | None:
     return None
 
 
-class PictureSizes:
-    """Heights and widths of n images out of their headers: in parallel, and only once.
+class ImageSizes:
+    """Heights and widths of n images from their headers: in parallel, and only once.
 
-    They are cached every few seconds and when the reading is interrupted. An image that cannot be
-    read has height 0 and width -k, k its place in `core.images.REASONS`, until the next start.
+    They are cached every few seconds and on interruption. An image that cannot be read has
+    height 0 and width -k, k its place in `core.images.REASONS`, until the next start.
     """
 
     def __init__(self, reader: Any, index: Index, cache: list[str]) -> None:
         self._reader, self._places = reader, index.places
         self._total = int(np.count_nonzero(index.status == 0))
         self._cache, self._stamp = cache, reader.stamp()
-        self._sizes: np.ndarray | None = None  # nothing is compared before sizes are asked for
+
+    @functools.cached_property
+    def _sizes(self) -> np.ndarray:
+        unknown = np.full((len(self._places), 2), UNKNOWN, np.int32)
+        sizes = (load(self._cache, self._stamp) or {"sizes": unknown})["sizes"]
+        sizes[sizes[:, 0] == 0] = UNKNOWN  # somebody may have mended them
+        return sizes
 
     def known(self, index: int) -> tuple[int, int] | None:
-        """(height, width) where it is known and the image could be read."""
-        height, width = (0, 0) if self._sizes is None else self._sizes[index].tolist()
+        """(height, width) if sizes were asked for and the image could be read."""
+        height, width = self._sizes[index].tolist() if "_sizes" in vars(self) else (0, 0)
         return (height, width) if height > 0 else None
 
     def __call__(self, ids: np.ndarray) -> np.ndarray:
         """int32 [m, 2]: heights and widths in pixels."""
-        if self._sizes is None:
-            unknown = np.full((len(self._places), 2), UNKNOWN, np.int32)
-            self._sizes = (load(self._cache, self._stamp) or {"sizes": unknown})["sizes"]
-            self._sizes[self._sizes[:, 0] == 0] = UNKNOWN  # somebody may have mended them
         ids = np.asarray(ids, np.int64)
         missing = ids[self._sizes[ids, 0] == UNKNOWN]
         if missing.size:
-            self._read(np.unique(missing), self._sizes)
+            self._read(np.unique(missing))
         return self._sizes[ids]
 
-    def _read(self, ids: np.ndarray, all_sizes: np.ndarray) -> None:
+    def _read(self, ids: np.ndarray) -> None:
         started = saved = time.monotonic()
-        known = int(np.count_nonzero(all_sizes[:, 0] != UNKNOWN))
+        known = int(np.count_nonzero(self._sizes[:, 0] != UNKNOWN))
         pieces = np.array_split(ids, -(-ids.size // TOGETHER))
         threads = 1 if len(pieces) == 1 else min(THREADS, 4 * (os.cpu_count() or 1))
         pool = concurrent.futures.ThreadPoolExecutor(threads, "headers")
         try:
             with progress_bar("headers read", max(self._total, known + ids.size), known) as bar:
                 for piece, sizes in zip(pieces, pool.map(self._read_some, pieces), strict=True):
-                    all_sizes[piece] = sizes
+                    self._sizes[piece] = sizes
                     bar.update(piece.size)
                     if time.monotonic() - saved > SAVE_SECONDS:
-                        save(self._cache, self._stamp, {"sizes": all_sizes})
+                        save(self._cache, self._stamp, {"sizes": self._sizes})
                         saved = time.monotonic()
         finally:
             pool.shutdown(cancel_futures=True)
             if time.monotonic() - started > WORTH_SECONDS:
-                save(self._cache, self._stamp, {"sizes": all_sizes})
+                save(self._cache, self._stamp, {"sizes": self._sizes})
 
     def _read_some(self, ids: np.ndarray) -> np.ndarray:
         sizes = np.empty((ids.size, 2), np.int32)

@@ -33,9 +33,9 @@ class Batch(TypedDict):
 
     image uint8 [b h w c], 0 in padding and masked rows; width int32 [b], real width in pixels,
     0 for masked rows; label int32 [b n], padded with 0; label_length int32 [b]: n + 1, which no
-    alignment holds, where the label cannot be trained on (evaluation only); mask bool [b], True
-    for rows with an image. On the host: id int64 [b], -1 for filler; text, the labels, '' for
-    filler; failed, (id, reason) of images that could not be read.
+    alignment holds, if the label cannot be trained on (evaluation only); mask bool [b], True for
+    rows with an image. On the host: id int64 [b], -1 for filler; text, the labels, '' for filler;
+    failed, (id, reason) of images that could not be read.
     """
 
     image: np.ndarray
@@ -72,17 +72,14 @@ def collate(
         zip(at.tolist(), ids.tolist(), source.read(ids), strict=True)
     ):
         text[i] = source.text(sample)
-        if not isinstance(found, str):
-            if augment is not None and not rendered[j]:
-                changed = augment(found, generator(seed, "augment", row.epoch, sample))
-                if changed.shape != found.shape:
-                    raise ValueError(f"augmentation made {changed.shape} of {found.shape}")
-                found = changed
-            if preprocessing.target_width(*found.shape[:2]) > row.width:
-                found = CHANGED
         if isinstance(found, str):
             failed.append((sample, found))
             continue
+        if preprocessing.target_width(*found.shape[:2]) > row.width:
+            failed.append((sample, CHANGED))
+            continue
+        if augment is not None and not rendered[j]:
+            found = augment(found, generator(seed, "augment", row.epoch, sample))
         resized = preprocessing.resize(found)
         width[i] = resized.shape[1]
         image[i, :, : width[i]] = resized
@@ -139,7 +136,7 @@ def batches(
     )
     with contextlib.ExitStack() as stack:
         if workers:
-            # Spawned: a fork of a process that runs JAX's threads can hang.
+            # Spawned: a fork can hang where JAX's threads run.
             context = multiprocessing.get_context("spawn")
             processes = concurrent.futures.ProcessPoolExecutor(workers, context, _begin, (read,))
             stack.callback(processes.shutdown, cancel_futures=True)
@@ -148,8 +145,8 @@ def batches(
             row = plan.row(step).part(*host)
             return processes.submit(_work, row).result() if workers else read(row)
 
-        # In processes too the rows are planned by threads of this one (a window of rendered words
-        # takes a while to lay out); the number of futures bounds what is read ahead.
+        # Threads plan the rows for processes too (a window of rendered words takes a while to lay
+        # out); the number of futures bounds what is read ahead.
         ahead = AHEAD * (workers or min(THREADS, os.cpu_count() or 1))
         threads = ahead if workers else ahead // AHEAD
         pool = concurrent.futures.ThreadPoolExecutor(threads, "read")
@@ -162,7 +159,7 @@ def batches(
             try:
                 batch = waiting.popleft().result()
             except BrokenProcessPool as error:
-                raise RuntimeError("a process that reads pictures was killed") from error
+                raise RuntimeError("a process that reads images was killed") from error
             waiting.extend(pool.submit(make, step) for step in itertools.islice(steps, 1))
             yield batch
 
@@ -176,12 +173,10 @@ def tf_batches(*args: Any, **options: Any) -> Iterator[Batch]:
             f"data.loader='tf' needs TensorFlow ({error}); install crnn_jax[tensorflow], or "
             f"set data.loader='threads'"
         ) from None
-    # Accelerators belong to whoever trains.
-    with contextlib.suppress(RuntimeError):  # the process has used TensorFlow's devices already
+    with contextlib.suppress(RuntimeError):  # TensorFlow's devices are in use already
         tf.config.set_visible_devices([], "GPU")
-    raised: list[Exception] = []  # TensorFlow makes an error of its own of it
-
-    beside: collections.deque[dict[str, Any]] = collections.deque()  # what TensorFlow need not hold
+    raised: list[Exception] = []  # which TensorFlow replaces by its own
+    beside: collections.deque[dict[str, Any]] = collections.deque()  # what TensorFlow does not hold
     types = {"image": tf.uint8, "mask": tf.bool, "id": tf.int64}
     types |= dict.fromkeys(("width", "label", "label_length"), tf.int32)
 
@@ -216,7 +211,7 @@ def _begin(read: Callable[[PlanRow], Batch]) -> None:
 
 
 def _end_with_parent() -> None:
-    """A killed parent cannot tell its workers to end."""
+    """A killed parent cannot stop its workers."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

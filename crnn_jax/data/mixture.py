@@ -14,9 +14,9 @@ class MixedSource:
     """Sources of any kind, mixed by weight.
 
     In an epoch source k gives round(weight * len) samples: whole copies, and for the rest a stretch
-    of a seeded permutation that goes on from epoch to epoch, so that all its samples come equally
-    often. It is `windowed` where any source is or has a fractional weight, and should then be given
-    samples that can all be trained on.
+    of a seeded permutation that continues from epoch to epoch, so that all its samples come equally
+    often. It is `windowed` if a source is, or has a fractional weight; then all samples of its
+    sources must be trainable.
     """
 
     def __init__(self, sources: Sequence[Source], weights: Sequence[float], seed: int = 0) -> None:
@@ -28,17 +28,16 @@ class MixedSource:
         self._seed = seed
         self._counts = [round(w * len(s)) for s, w in zip(sources, weights, strict=True)]
         self._ends = np.cumsum(self._counts)
-        self.windowed = any(s.windowed for s in sources) or any(
-            count % max(1, len(s)) for s, count in zip(sources, self._counts, strict=True)
-        )
-        # Labels and sizes are rendered, not looked up: windows of the plan are short.
+        # Whether labels and sizes are rendered, not looked up: then the plan's windows are short.
         self.streaming = any(s.windowed for s in sources)
+        counts = zip(self._counts, sources, strict=True)
+        self.windowed = self.streaming or any(count % max(1, len(s)) for count, s in counts)
 
     def __len__(self) -> int:
         return int(self._ends[-1])
 
     def _parts(self, ids: np.ndarray) -> Iterator[tuple[np.ndarray, Source, np.ndarray]]:
-        """(places in `ids`, source, ids there) of every source that is asked for."""
+        """(places in `ids`, source, ids there) of every source among them."""
         epoch, place = np.divmod(np.asarray(ids, np.int64), max(1, len(self)))
         which = np.searchsorted(self._ends, place, side="right")
         for k, source in enumerate(self.sources):
@@ -50,7 +49,7 @@ class MixedSource:
     def _local(self, k: int, source: Source, epoch: np.ndarray, place: np.ndarray) -> np.ndarray:
         """Ids in source k of its places 0 .. round(weight * len) - 1 in these epochs."""
         count, size = self._counts[k], len(source)
-        if source.windowed:  # has samples without end: every place of every epoch a new one
+        if source.windowed:  # endless: every epoch has new samples
             return epoch * count + place
         copies, part = divmod(count, size)
         local = place % size
@@ -108,15 +107,19 @@ class MixedSource:
                 answer[i] = image
         return answer
 
+    def _one(self, index: int) -> tuple[Source, int]:
+        ((_, source, local),) = self._parts(np.array([index]))
+        return source, int(local[0])
+
     def text(self, index: int) -> str:
         """The label, normalized."""
-        ((_, source, local),) = self._parts(np.array([index]))
-        return source.text(int(local[0]))
+        source, local = self._one(index)
+        return source.text(local)
 
     def identity(self, index: int) -> str:
         """The sample's name for people."""
-        ((_, source, local),) = self._parts(np.array([index]))
-        return source.identity(int(local[0]))
+        source, local = self._one(index)
+        return source.identity(local)
 
 
 @functools.lru_cache(maxsize=8)

@@ -1,10 +1,9 @@
-"""Which samples stand in which batch: a pure function of (seed, epoch, window).
+"""Which samples form which batch: a pure function of (seed, epoch, window).
 
 Every sample goes to the smallest bucket that holds its width. The samples of a window are put in
-random order and cut into full batches bucket by bucket; what is left over is cut too, from narrow
-buckets to wide ones, the last batch filled with masked rows; then the window's batches change
-places. A window of N samples gives exactly ceil(N / batch_size) batches, so that a step alone tells
-its epoch and its place: to resume is to know one integer.
+random order and cut into full batches bucket by bucket; the rest is cut too, from narrow buckets to
+wide ones, the last batch filled with masked rows; then the window's batches are shuffled. A window
+of N samples gives exactly ceil(N / batch_size) batches: a run resumes from its step alone.
 """
 
 import dataclasses
@@ -22,21 +21,21 @@ from crnn_jax.core.preprocessing import Preprocessing
 from crnn_jax.data.source import CHUNK, Source, resized_widths, trainable
 
 WINDOW = 1 << 20  # samples
-RENDERED_BATCHES = 64  # of a window where labels and sizes are rendered rather than looked up
+RENDERED_BATCHES = 64  # of a window of rendered words
 PROBES = 32  # images whose pixels are compared between hosts
 MOST_CELLS = 2048  # the search for boundaries takes the square of it
 WIDEST = 4096  # pixels: 1,023 frames; a line of text of height 32 is rarely longer
 
 
 def generator(seed: int, purpose: str, *indices: int) -> np.random.Generator:
-    """Random numbers that depend on these arguments alone (indices >= 0), on every machine."""
+    """Random numbers from these arguments alone (indices >= 0), equal on every machine."""
     words = (seed & 0xFFFFFFFFFFFFFFFF, zlib.crc32(purpose.encode()), *indices)
     return np.random.Generator(np.random.Philox(np.random.SeedSequence(words)))
 
 
 @dataclasses.dataclass(frozen=True)
 class PlanRow:
-    """One batch to be."""
+    """One planned batch."""
 
     ids: np.ndarray  # int64 [b], -1 = masked filler
     usable: np.ndarray  # bool [b], the label can be trained on; False for filler
@@ -174,7 +173,7 @@ class Plan:
         return 1 - real / total
 
     def _resized(self, ids: np.ndarray, source: Source | None = None) -> np.ndarray:
-        """int64 [m], width in pixels of each image when it stands in its batch."""
+        """int64 [m], width in pixels of each image in its batch."""
         if not self.preprocessing.free_width:
             return np.full(ids.size, self.preprocessing.width, np.int64)
         return resized_widths((source or self.source).sizes(ids), self.preprocessing)
@@ -201,7 +200,7 @@ class Plan:
             full = members.size - members.size % self.batch_size
             rows.append(members[:full].reshape(-1, self.batch_size))
             left.append(members[full:])
-        rest = np.concatenate(left)  # from narrow to wide: widths beside each other pad least
+        rest = np.concatenate(left)  # from narrow to wide, which pads least
         filler = np.full(-rest.size % self.batch_size, -1)
         rows.append(np.concatenate([rest, filler]).reshape(-1, self.batch_size))
         members = np.concatenate(rows)
@@ -235,13 +234,13 @@ def propose_boundaries(widths: np.ndarray, count: int, multiple: int = 4) -> tup
     widths = np.asarray(widths, np.int64)
     if not widths.size:
         return ()
-    # an image of w pixels fits boundaries from its cell on; a boundary where none ends is no help
+    # Images of w pixels fit boundaries from their cell on; other cells need no boundary.
     cell, number = np.unique(-(-widths // multiple), return_counts=True)
     if cell.size > MOST_CELLS:
         return propose_boundaries(widths, count, 2 * multiple)
     up_to = np.concatenate(([0], np.cumsum(number)))
-    # cost[k, j]: total pixels where the first j cells are held by k + 1 buckets, the last of
-    # which ends at cell j. Real pixels are the same everywhere, so least total is least padding.
+    # best[j]: total pixels of the first j cells in the buckets so far, the last of which ends at
+    # cell j. Real pixels are the same everywhere, so the least total is the least padding.
     best = cell * up_to[1:]
     choices = []
     for _ in range(min(count, cell.size) - 1):
@@ -262,6 +261,6 @@ def propose_max_width(widths: np.ndarray, multiple: int = 16) -> int:
     """A bound in pixels that squeezes at most one image in a thousand, or those beyond WIDEST."""
     ranked = np.sort(widths)
     most, widest = int(ranked[int(0.999 * ranked.size)]), int(ranked[-1])
-    if widest <= 1.25 * most:  # then all of them may as well fit
+    if widest <= 1.25 * most:  # all may as well fit
         most = widest
     return min(-(-most // multiple) * multiple, WIDEST)

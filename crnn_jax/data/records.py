@@ -1,23 +1,23 @@
 """Encoded images and labels in a store of records: LMDB or ArrayRecord, not millions of files.
 
-LMDB as deep-text-recognition-benchmark and parseq write it, keys from 1 (or from 0):
+LMDB as deep-text-recognition-benchmark and parseq write it:
 
     num-samples       b'7224612'
-    image-000000001   an encoded picture
+    image-000000001   an encoded image
     label-000000001   its text, UTF-8
 
-ArrayRecord shards of tf.train.Example, as TFDS and `python -m crnn_jax.shards` write them; reading
-them needs neither TensorFlow nor TFDS. Shards of several splits are named FOLDER/SPLIT:
+ArrayRecord shards of tf.train.Example, as TFDS and `python -m crnn_jax.shards` write them; they
+need neither TensorFlow nor TFDS. Of a folder with several splits FOLDER/SPLIT is one:
 
     words-train.array_record-00000-of-00004    image: encoded, label or text: UTF-8, path: a name
 """
 
 import abc
+import functools
 import importlib
 import os
 import re
-import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from crnn_jax.core.errors import UserError
@@ -34,8 +34,9 @@ from crnn_jax.data.source import (
 )
 
 LMDB_FILE = "data.mdb"
-SPARE_PAGES = 16  # a sound LMDB may lack some at its end: freed before they were written
+SPARE_PAGES = 16  # that a sound LMDB may lack at its end: freed before they were written
 IMAGE, LABELS, PATH = "image", ("label", "text"), "path"
+TOGETHER = 1000  # records of a block
 RECENT = 4096  # records whose labels are kept: more than a batch
 DAMAGED_ERRORS = (RuntimeError, ValueError, LookupError)  # of array_record and `bytes_features`
 _SHARD = re.compile(r"(.*?)\.array_?record(?:-(\d+)-of-(\d+))?")
@@ -58,40 +59,37 @@ def open_records(path: str) -> "LmdbRecords | ArrayRecords | None":
 
 
 class Records(abc.ABC):
-    """What the stores have in common: a reader as `annotations.Annotation`, places are numbers."""
+    """What the stores share: a reader like `annotations.Annotation`, whose places are numbers."""
 
-    no_picture = ", nor in the records behind it"
-    why_left_out = "record beyond num-samples, left out"
+    no_image = ", nor in the records after it"
+    left_out = ()
     total: int
-    together: int  # records of a block
 
     def __init__(self, path: str, files: list[str]) -> None:
         self.path = self.root = path
         self.files = files  # that hold the records
-        self.left_out: list[str] = []
 
     @abc.abstractmethod
-    def records(self, numbers: Sequence[int]) -> list[Record]:
-        """These records, without their images."""
+    def record(self, number: int) -> Record:
+        """A record without its image."""
 
     def stamp(self) -> list[Any]:
-        """Place, size and time of every file."""
+        """Path, size and time of every file."""
         states = ((os.path.abspath(file), os.stat(file)) for file in self.files)
         return [[path, state.st_size, state.st_mtime_ns] for path, state in states]
 
     def blocks(self) -> Iterator[Block]:
         """All samples in order."""
-        for begin in range(0, self.total, self.together):
-            numbers = list(range(begin, min(begin + self.together, self.total)))
-            found = self.records(numbers)
+        for begin in range(0, self.total, TOGETHER):
+            numbers = list(range(begin, min(begin + TOGETHER, self.total)))
+            found = [self.record(i) for i in numbers]
             labels = [record.text if record.status == USABLE else "" for record in found]
             status = [STATUS.index(record.status) for record in found]
-            names = [record.name for record in found]
-            yield Block(numbers, names, labels, [False] * len(found), status, numbers[-1] + 1)
+            yield Block(numbers, labels, status, numbers[-1] + 1)
 
     def line(self, place: int) -> tuple[str, str]:
-        """(name, label) of a record; of a label that is no text what can be shown."""
-        (record,) = self.records([place])
+        """(name, label) of a record; of a label that is not text what can be shown."""
+        record = self.record(place)
         return record.name, record.text
 
     def where(self, place: int) -> str:
@@ -99,7 +97,8 @@ class Records(abc.ABC):
         return os.path.join(self.path, self.line(place)[0])
 
 
-def _import(path: str, what: str, name: str) -> Any:
+def require(path: str, what: str, name: str) -> Any:
+    """Imports a store's module; a UserError that says how to install it."""
     package = name.partition(".")[0]
     try:
         return importlib.import_module(name)
@@ -115,7 +114,7 @@ def _record_of(label: bytes | None, name: str) -> Record:
         text = label.decode()
     except UnicodeDecodeError:
         return Record(label.decode("utf-8", "replace"), NOT_UTF8, name)
-    # A CR is what remains of a text file's line when its writer took off the LF alone.
+    # A CR remains of a text file's line where the writer removed the LF alone.
     text = text.rstrip("\r\n")[:LONGEST_LABEL]
     return Record(text, LINE_BREAK if "\n" in text else USABLE, name)
 
@@ -124,80 +123,57 @@ class LmdbRecords(Records):
     """The records of an LMDB folder, opened read-only and without its lock."""
 
     format = "lmdb"
-    together = 10_000
 
     def __init__(self, path: str) -> None:
+        require(path, "LMDB", "lmdb")
+        self._real = os.path.realpath(path)
         super().__init__(path, [os.path.join(path, LMDB_FILE)])
-        self._file: Any = None
-        (count,) = self._get("num-samples")
+        count = self._get("num-samples")
         if not (count or b"").strip().isdigit():
             raise UserError(
                 f"{path}: no number under 'num-samples'; want an LMDB with image-%09d, "
                 f"label-%09d and num-samples, as deep-text-recognition-benchmark writes it"
             )
-        self.total = number = int(count or 0)
-        zero, last = self._get("label-000000000", f"label-{number:09d}")
-        self._first = 0 if zero is not None and last is None else 1
-        while self._get(self._key("label", number)) != [None]:
-            self.left_out.append(self._key("image", number))
-            number += 1
-        entries = _open_lmdb(path).stat()["entries"]
+        self.total = int(count or 0)
+        entries = _open_lmdb(self._real).stat()["entries"]
         if self.total > entries:
             raise UserError(
                 f"{path}: 'num-samples' says {self.total:,}, but there are {entries:,} entries"
             )
 
-    def __getstate__(self) -> dict[str, Any]:
-        # A worker process opens the file for itself, when it first reads.
-        return {**self.__dict__, "_file": None}
+    def _get(self, key: str) -> bytes | None:
+        with _open_lmdb(self._real).begin() as transaction:
+            return transaction.get(key.encode())
 
-    def _get(self, *keys: str) -> list[bytes | None]:
-        """The value of each key, None where there is none."""
-        self._file = self._file or _open_lmdb(self.path)
-        with self._file.begin() as transaction:
-            return [transaction.get(key.encode()) for key in keys]
-
-    def _key(self, kind: str, number: int) -> str:
-        return f"{kind}-{number + self._first:09d}"
-
-    def records(self, numbers: Sequence[int]) -> list[Record]:
-        """These records, without their images."""
-        labels = self._get(*(self._key("label", i) for i in numbers))
-        return [_record_of(x, self._key("image", i)) for x, i in zip(labels, numbers, strict=True)]
+    def record(self, number: int) -> Record:
+        """A record without its image."""
+        return _record_of(self._get(f"label-{number + 1:09d}"), f"image-{number + 1:09d}")
 
     def content(self, place: int) -> bytes:
         """An encoded image. Raises UnreadableImage where there is none."""
-        key = self._key("image", place)
-        (found,) = self._get(key)
-        if found is None:
+        key = f"image-{place + 1:09d}"
+        if (found := self._get(key)) is None:
             raise UnreadableImage(MISSING, key)
         return found
 
 
-_lmdb_files: "weakref.WeakValueDictionary[tuple[int, int], Any]" = weakref.WeakValueDictionary()
-
-
+@functools.cache
 def _open_lmdb(path: str) -> Any:
-    """The LMDB of a folder; a process may open each file only once."""
-    lmdb = _import(path, "LMDB", "lmdb")
-    data = os.path.join(path, LMDB_FILE)
-    status = os.stat(data)
-    key = status.st_dev, status.st_ino
-    if found := _lmdb_files.get(key):
-        return found
+    """The LMDB of a folder by its real path; a process may open each file only once."""
+    import lmdb
+
     try:
         # No readahead: neighbours on disk are not what a shuffled plan asks for next.
         found = lmdb.open(path, readahead=False, readonly=True, lock=False, create=False)
     except lmdb.Error as error:
         raise UserError(f"{path}: cannot be opened as LMDB: {error}") from None
-    # A copy that was broken off: reading a page that is not there kills the process.
-    page = found.stat()["psize"]
-    pages = found.info()["last_pgno"] + 1
-    want = pages * page
-    if status.st_size < want - min(SPARE_PAGES, pages // 4) * page:
+    # Of an incomplete copy: reading a page that is not there kills the process.
+    page, pages = found.stat()["psize"], found.info()["last_pgno"] + 1
+    data, want = os.path.join(path, LMDB_FILE), pages * page
+    size = os.path.getsize(data)
+    if size < want - min(SPARE_PAGES, pages // 4) * page:
         found.close()
-        raise UserError(f"{data}: cut short: {status.st_size:,} of {want:,} bytes are there")
-    _lmdb_files[key] = found
+        raise UserError(f"{data}: cut short: {size:,} of {want:,} bytes are there")
     return found
 
 
@@ -205,13 +181,12 @@ class ArrayRecords(Records):
     """The records of ArrayRecord shards (of `find_shards`), one shard after the other."""
 
     format = "array_record"
-    together = 256
 
     def __init__(self, path: str, shards: list[str]) -> None:
         super().__init__(path, shards)
         self._recent: dict[int, Record] = {}
         _require_one_split(path, shards)
-        module = _import(path, "ArrayRecord", "array_record.python.array_record_data_source")
+        module = require(path, "ArrayRecord", "array_record.python.array_record_data_source")
         try:
             self._data = module.ArrayRecordDataSource(shards)
         except DAMAGED_ERRORS as error:
@@ -242,16 +217,16 @@ class ArrayRecords(Records):
             return Record("", DAMAGED_RECORD, name)
         return _record_of(features.get(self._label), name)
 
-    def records(self, numbers: Sequence[int]) -> list[Record]:
-        """These records, without their images."""
-        return [self._recent.get(i) or self._record(i, self._features(i)) for i in numbers]
+    def record(self, number: int) -> Record:
+        """A record without its image."""
+        return self._recent.get(number) or self._record(number, self._features(number))
 
     def content(self, place: int) -> bytes:
         """An encoded image. Raises UnreadableImage where there is none."""
         features = self._features(place)
         if len(self._recent) >= RECENT:
             self._recent.clear()
-        # Whoever asks for an image asks for its label next, and it stands in the same record.
+        # Its label, in the same record, is asked for next.
         record = self._recent[place] = self._record(place, features)
         if IMAGE not in features:
             raise UnreadableImage(MISSING if features else DAMAGED, record.name)
@@ -262,13 +237,10 @@ def find_shards(path: str) -> list[str]:
     """The ArrayRecord shards in a folder, sorted; or those of the split that ends the path."""
     folder, split = (path, "") if os.path.isdir(path) else os.path.split(path)
     if split and (os.path.exists(path) or not os.path.isdir(folder)):
-        return []  # an annotation file; beside it may lie millions of names
-    matched = [(name, _SHARD.fullmatch(name)) for name in sorted(os.listdir(folder))]
-    return [
-        os.path.join(folder, name)
-        for name, match in matched
-        if match and (not split or match[1].rpartition("-")[2] == split)
-    ]
+        return []  # an annotation file, maybe among millions of files
+    matched = filter(None, map(_SHARD.fullmatch, sorted(os.listdir(folder))))
+    wanted = (m for m in matched if not split or m[1].rpartition("-")[2] == split)
+    return [os.path.join(folder, match[0]) for match in wanted]
 
 
 def _require_one_split(path: str, shards: list[str]) -> None:
@@ -293,8 +265,8 @@ def bytes_features(record: bytes) -> dict[str, bytes]:
     """The first byte string of each feature of a serialized tf.train.Example.
 
     An Example is a protocol buffer: Example{1: Features{1: map entry{1: name, 2: Feature}}}, and a
-    Feature that holds bytes is Feature{1: BytesList{1: value, ...}}. Numbers are passed over.
-    Raises ValueError or LookupError where the record is no Example.
+    Feature that holds bytes is Feature{1: BytesList{1: value, ...}}. Numbers are ignored.
+    Raises ValueError or LookupError if the record is not an Example.
     """
     found: dict[str, bytes] = {}
     for features in _fields(record, 1):
@@ -303,6 +275,21 @@ def bytes_features(record: bytes) -> dict[str, bytes]:
             for value in (v for values in _fields(feature, 1) for v in _fields(values, 1)):
                 found.setdefault(name.decode(), value)
     return found
+
+
+def example(features: dict[str, bytes]) -> bytes:
+    """The opposite: a serialized tf.train.Example of one byte string a feature."""
+
+    def field(number: int, value: bytes) -> bytes:
+        size, length = len(value), b""
+        while size > 127:
+            length += bytes([size & 127 | 128])
+            size >>= 7
+        return bytes([number << 3 | 2]) + length + bytes([size]) + value
+
+    values = {name.encode(): field(1, field(1, value)) for name, value in features.items()}
+    entries = (field(1, field(1, name) + field(2, value)) for name, value in values.items())
+    return field(1, b"".join(entries))
 
 
 def _fields(message: bytes, wanted: int) -> list[bytes]:
@@ -329,5 +316,5 @@ def _fields(message: bytes, wanted: int) -> list[bytes]:
             found.append(message[at : at + size])
         at += size
     if at != len(message):
-        raise ValueError("a field ends behind its message")
+        raise ValueError("a field ends after its message")
     return found

@@ -12,7 +12,7 @@ from crnn_jax.core import images
 from crnn_jax.core.geometry import frames_needed_flat, num_frames
 from crnn_jax.core.preprocessing import Preprocessing
 
-# Why a sample is not trained on, as far as its label tells: what an index's status byte stands for.
+# Why a sample is not trained on, because of its label: the meaning of an index's status byte.
 STATUS = (
     USABLE := "usable",
     NO_LABEL := "no label",
@@ -22,13 +22,13 @@ STATUS = (
     LINE_BREAK := "line break in the label",
     DAMAGED_RECORD := "damaged record",
 )
-# As far as its image tells.
+# Because of its image.
 TOO_LONG = "too long for max_label_length"
 TOO_LONG_FOR_WIDTH = "too long for its width"
 CHANGED = "changed since indexing"
 
 EXAMPLES = 5  # kept for each reason
-# Characters of a label: no image has so many frames, and NFC's time may grow with their square.
+# Characters of a label: no image has as many frames, and NFC's time may grow with their square.
 LONGEST_LABEL = 20_000
 CHUNK = 1 << 18  # samples looked at together: a bound on memory
 
@@ -74,10 +74,8 @@ class Reasons:
 class Block(NamedTuple):
     """n samples of a stored set, as its reader (`Annotation`, `LmdbRecords`) finds them."""
 
-    places: list[int]  # by which the reader finds the samples again
-    paths: list[str]  # as the annotation writes them
+    places: list[int]  # where the reader finds the samples again
     labels: list[str]  # without line breaks
-    outside: list[bool]  # the path leads out of the set's folder
     status: list[int]  # place in `STATUS` where the reader knows that there is no label, else 0
     done: int  # how far the reader is, for the progress bar
 
@@ -86,7 +84,7 @@ class Block(NamedTuple):
 class Source(Protocol):
     """Labelled images, looked up by id, 0 to len - 1.
 
-    Where `windowed` is True every epoch has samples of its own: epoch e asks for the ids
+    If `windowed` is True every epoch has samples of its own: epoch e asks for the ids
     e * len to (e + 1) * len - 1, labels and sizes are asked for one window at a time, and every
     sample can be trained on.
     """
@@ -131,7 +129,7 @@ def gather(flat: np.ndarray, offsets: np.ndarray, ids: np.ndarray) -> tuple[np.n
     lengths = offsets[ids + 1] - start
     ends = np.zeros(ids.size + 1, np.int64)
     np.cumsum(lengths, out=ends[1:])
-    # Position p of the answer lies (p - where its label begins there) behind its label's start.
+    # Position p of the result lies (p - its label's start in the result) after its label's start.
     at = np.arange(ends[-1]) + np.repeat(start - ends[:-1], lengths)
     return flat[at], ends
 
@@ -192,7 +190,7 @@ def described(source: Source, index: int) -> str:
 
 
 def shown_path(path: str) -> str:
-    """A path in a message: in quotes where it could not be seen or would change the terminal."""
+    """A path in a message: in quotes if it could not be seen or would change the terminal."""
     return path if path.isprintable() else repr(path)
 
 

@@ -30,7 +30,7 @@ def open_sources(
 
     `data.train` and `data.validation` name whatever `FileSource` opens, and 'synthetic'; several
     with commas, each with a weight if wanted: 'a.txt,b.txt*2,synthetic*0.5'. With `validation`
-    empty, `data.split` tells what is kept from the training files.
+    empty, `data.split` says what is held out of the training files.
     """
     data = config.data
     if not data.train:
@@ -58,7 +58,7 @@ def open_sources(
             validation.append(held_out)
         train.append(source)
     if part and not validation:
-        raise UserError(f"data.split={part!r}: there is no file to part; name data.validation")
+        raise UserError(f"data.split={part!r}: there is no file to split; name data.validation")
     for name, weight in parse_names(data.validation, "data.validation"):
         seed = config.seed + VALIDATION_SEED
         source = open_one(name, seed)

@@ -1,4 +1,4 @@
-"""Whether a confidence is what it says: of readings with confidence 0.9, nine of ten are right.
+"""Whether confidences are calibrated: of readings with confidence 0.9, nine of ten are correct.
 
 All take one entry a sample: confidence, float [n] from 0 to 1, and right, bool [n].
 """
@@ -8,12 +8,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 BINS = 15  # Guo et al.'s
-COVERAGES = (0.5, 0.8, 0.9, 0.95)
 PRECISION = 0.99
 FINE_STEPS = 1001
-# p = 1 and wrong would cost infinitely much; float32 has such p for what it is 1e-7 unsure of.
-SURE = -1e-6
-IMPOSSIBLE = -1e4  # for -inf, of which no mean can be taken
+# log p is clipped to these: a wrong text with p = 1 would cost infinitely much, and so would -inf.
+IMPOSSIBLE, SURE = -1e4, -1e-6
 
 
 def expected_calibration_error(confidence: np.ndarray, right: np.ndarray) -> float:
@@ -48,38 +46,27 @@ def reliability(confidence: np.ndarray, right: np.ndarray) -> list[Bin]:
 
 
 def threshold_curve(confidence: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Share of the samples that falling thresholds keep, and share of these that are right."""
+    """Share of the samples that falling thresholds keep, and the accuracy of these."""
     order = np.argsort(-confidence, kind="stable")
     counts = np.arange(1, len(order) + 1)
     shares = np.cumsum(right[order]) / counts
-    # No threshold cuts between equals.
-    last = np.diff(confidence[order], append=-1) != 0
+    last = np.diff(confidence[order], append=-1) != 0  # no threshold separates equals
     return counts[last] / max(len(order), 1), shares[last]
 
 
 def coverage_at_precision(confidence: np.ndarray, right: np.ndarray, precision: float) -> float:
-    """The largest share of samples that one threshold accepts with at least `precision` right."""
+    """The largest share of samples that a threshold keeps with at least this accuracy."""
     kept, share_right = threshold_curve(confidence, right)
     return float(kept[share_right >= precision].max(initial=0.0))
 
 
-def accuracy_at_coverage(confidence: np.ndarray, right: np.ndarray, coverage: float) -> float:
-    """Accuracy of the most confident samples, at least this share of all; equals go together."""
-    kept, share_right = threshold_curve(confidence, right)
-    enough = kept * len(confidence) >= coverage * len(confidence) - 1e-9
-    return float(share_right[enough][0]) if enough.any() else 0.0
-
-
 def summary(confidence: np.ndarray, right: np.ndarray) -> dict[str, Any]:
-    """What an evaluation tells of its confidences, as JSON values; nothing without samples."""
+    """What an evaluation reports of its confidences, as JSON values; nothing without samples."""
     if len(confidence) == 0:
         return {}
     return {
         "calibration_error": expected_calibration_error(confidence, right),
         "coverage_at_99": coverage_at_precision(confidence, right, PRECISION),
-        "accuracy_at_coverage": {
-            str(share): accuracy_at_coverage(confidence, right, share) for share in COVERAGES
-        },
     }
 
 

@@ -1,7 +1,7 @@
-"""Two models on the same samples: who is right where, and whether that may be chance.
+"""Two models on the same samples: which is correct where, and whether that may be chance.
 
-The samples are paired, so only those count that one model alone reads right: a difference is seen
-with far fewer samples than two intervals side by side would need.
+The samples are paired, so only those count that one model alone reads correctly: a difference
+shows with far fewer samples than two intervals side by side would need.
 """
 
 import collections
@@ -17,7 +17,7 @@ from crnn_jax.scoring.metrics import SHARES, Sums, wilson
 
 
 class Pairs(NamedTuple):
-    """Samples by who reads them right."""
+    """Samples by which model reads them correctly."""
 
     both: int
     only_a: int
@@ -26,7 +26,7 @@ class Pairs(NamedTuple):
 
     @property
     def difference(self) -> float:
-        """B's share of right readings - A's; 0 of no samples."""
+        """B's accuracy - A's; 0 of no samples."""
         return (self.only_b - self.only_a) / max(sum(self), 1)
 
     def to_json(self) -> dict[str, Any]:
@@ -41,7 +41,7 @@ class Pairs(NamedTuple):
 
 @dataclasses.dataclass
 class Comparison:
-    """Who is right where: set -> metric -> `Pairs`; 'combined' last where there are several."""
+    """Set -> metric -> `Pairs`; 'combined' last if there are several sets."""
 
     sets: dict[str, dict[str, Pairs]]
     other_labels: int = 0  # samples whose labels the two models' characters write differently
@@ -75,20 +75,18 @@ def compare(a: EvaluationResult, b: EvaluationResult) -> Comparison:
         for metric, right in _right_by_metric(row_a).items():
             counts[row_a.set, metric, right, right_b[metric]] += 1
     names = list(dict.fromkeys(row.set for row in a.rows))
-    shown = {name: [name] for name in names} | ({COMBINED: names} if len(names) != 1 else {})
+    parts = {name: [name] for name in names} | ({COMBINED: names} if len(names) != 1 else {})
     outcomes = ((True, True), (True, False), (False, True), (False, False))
-    sets = {
-        name: {
-            metric: Pairs(*(sum(counts[part, metric, *o] for part in parts) for o in outcomes))
-            for metric in SHARES
-        }
-        for name, parts in shown.items()
-    }
+
+    def pairs(name: str, metric: str) -> Pairs:
+        return Pairs(*(sum(counts[part, metric, *o] for part in parts[name]) for o in outcomes))
+
+    sets = {name: {metric: pairs(name, metric) for metric in SHARES} for name in parts}
     return Comparison(sets, sum(row.label != rows_b[key].label for key, row in rows_a.items()))
 
 
 def _right_by_metric(row: Row) -> dict[str, bool]:
-    """Metric that counts the sample -> whether the reading is right by it."""
+    """Metric that counts the sample -> whether the reading is correct by it."""
     sums = Sums()
     sums.add(row.label, row.text)
     shares = {metric: sums.share(metric) for metric in SHARES}
@@ -96,7 +94,7 @@ def _right_by_metric(row: Row) -> dict[str, bool]:
 
 
 def _keyed(rows: Iterable[Row]) -> dict[tuple[str, int, str, int], Row]:
-    """(set, id, path, how often before) -> row: a file may have been named twice."""
+    """(set, id, path, how often before) -> row: a file may be named twice."""
     keyed: dict[tuple[str, int, str, int], Row] = {}
     for row in rows:
         keys = ((row.set, row.id, row.path, again) for again in itertools.count())

@@ -16,24 +16,13 @@ import numpy as np
 from crnn_jax.core.charset import Charset
 from crnn_jax.scoring.metrics import SHARES, Sums, wilson
 
-MEANS = (*SHARES, "cer", "ned")  # what is averaged over sets
 COMBINED = "combined"
-# Where the next group begins. Words have a group for each length, text lines share.
+# Where the next group begins: each word length is a group, text lines share.
 LENGTHS = (*range(1, 12), 16, 21, 31, 51, 101)
 LENGTH_GROUPS = (*map(str, range(11)), "11-15", "16-20", "21-30", "31-50", "51-100", "over 100")
 ASPECTS = (1, 2, 3, 4, 6, 8, 12, 20, math.inf)
-ASPECT_GROUPS = [
-    "under 1",
-    "1-2",
-    "2-3",
-    "3-4",
-    "4-6",
-    "6-8",
-    "8-12",
-    "12-20",
-    "20 or more",
-    "unknown",
-]
+_BETWEEN = (f"{low}-{high}" for low, high in itertools.pairwise(ASPECTS[:-1]))
+ASPECT_GROUPS = ("under 1", *_BETWEEN, "20 or more", "unknown")
 
 
 class Row(NamedTuple):
@@ -93,13 +82,13 @@ class EvaluationResult:
         return EvaluationResult(sets, self.rows + other.rows, self.aspects | other.aspects)
 
     def to_message(self) -> dict[str, Any]:
-        """JSON values for other processes: all sums; of the rows those that were not read."""
+        """JSON values for other processes: all sums, and the rows of unreadable images."""
         unread = [row for row in self.rows if row.reason is not None]
         return {"sets": {name: vars(sums) for name, sums in self.sets.items()}, "rows": unread}
 
     @classmethod
     def from_message(cls, message: Mapping[str, Any]) -> "EvaluationResult":
-        """The opposite."""
+        """The opposite of `to_message`."""
         sets = {
             name: Sums(**{**sums, "reasons": Counter(sums["reasons"])})
             for name, sums in message["sets"].items()
@@ -115,18 +104,12 @@ class EvaluationResult:
         """Flat metrics of all sets together, as `Sums.metrics`, for logs."""
         return sum(self.sets.values(), Sums()).metrics()
 
-    def set_mean(self) -> dict[str, float]:
-        """Shares of 1 averaged over the sets that have them, however many samples each has."""
-        every = [sums.metrics() for sums in self.sets.values()]
-        found = {name: [m[name] for m in every if name in m] for name in MEANS}
-        return {name: sum(values) / len(values) for name, values in found.items() if values}
-
     def _rows_of(self, name: str) -> list[Row]:
         every = name == COMBINED and COMBINED not in self.sets
         return [row for row in self.rows if every or row.set == name]
 
     def confidences(self, name: str) -> tuple[np.ndarray, np.ndarray]:
-        """(confidence float [n], right bool [n]) of a set or 'combined'; 0 where unreadable."""
+        """(confidence float [n], correct bool [n]) of a set or 'combined'; 0 where unreadable."""
         rows = self._rows_of(name)
         confidence = np.nan_to_num(np.array([row.confidence for row in rows], float))
         return confidence, np.array([row.right for row in rows], bool)
@@ -152,8 +135,6 @@ class EvaluationResult:
             record |= calibration.summary(*self.confidences(name))
             for key, groups in self.groups(name).items():
                 record[key] = {group: _with_intervals(s) for group, s in groups.items()}
-            if len(self.sets) > 1 and name == COMBINED:
-                record["set_mean"] = self.set_mean()
             yield record | {"reasons": dict(sums.reasons)}
 
 
@@ -185,8 +166,7 @@ def evaluate_batches(
 ) -> EvaluationResult:
     """Evaluates on batches of one source; the rows are in its order.
 
-    A batch is sent to `predict` before the answer for the one before it is waited for, so that a
-    device is never idle.
+    A batch is sent to `predict` before the previous answer is waited for: a device is never idle.
 
     Args:
         predict: batch -> `Prediction` (or a tuple of its first three or four).

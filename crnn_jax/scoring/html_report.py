@@ -1,7 +1,7 @@
 """An evaluation as one HTML file that needs nothing else: no network, no other files.
 
-This gathers the figures; `report.html` with its CSS and script shows them. Jinja2 escapes whatever
-came from a label, a text or a file's name, and the page's own policy lets it load nothing.
+This gathers the figures; `report.html` with its CSS and script shows them. Jinja2 escapes labels,
+texts and file names, and the page's own policy lets it load nothing.
 """
 
 import base64
@@ -27,17 +27,13 @@ from crnn_jax.scoring.compare import Comparison
 from crnn_jax.scoring.evaluation import EvaluationResult, Row
 
 LIMIT = 300  # mistakes with a thumbnail
-MAX_BYTES = 3_500_000  # of their thumbnails: a page stays under 5 MB whatever they are
 HEIGHT, WIDTH = 64, 720  # pixels of a thumbnail; one higher than wide has up to twice the height
 LONGEST = 150  # characters of a text that are shown
-# Pixels of the thumbnail, and characters, above which a card takes two columns, or all of them.
-WIDE, WIDER = (330, 24), (540, 60)
-STEPS = (0.5, 0.8, 0.95)  # confidences at which the colour changes
 SHOWN, LISTED = 24, 15  # characters of the map of confusions, edits of each list
 
 
 class Mistake(NamedTuple):
-    """A sample that was not read right; its distance is edits / length of the longer text."""
+    """A misread sample; its distance is edits / length of the longer text."""
 
     row: Row
     kind: str
@@ -46,7 +42,7 @@ class Mistake(NamedTuple):
 
 
 def require_libraries() -> None:
-    """Raises UserError where the report's extra is not installed: before an hour of reading."""
+    """Raises UserError where the report's extra is not installed."""
     for name in ("jinja2", "matplotlib"):
         if importlib.util.find_spec(name) is None:
             raise UserError(f"--report needs {name}: pip install 'crnn_jax[report]'")
@@ -89,8 +85,7 @@ def write_report(
     )
     page = environment.get_template("report.html").render(
         about=about,
-        sums=output.result_cells(result, mean=False),
-        table=output.result_cells(result, mean=True),
+        sums=output.result_cells(result),
         notes=list(output.reason_notes(result)),
         calibration=calibration.summary(*confidences),
         comparison=comparison and output.comparison_cells(comparison),
@@ -118,12 +113,12 @@ def write_report(
 def _confusions(result: EvaluationResult) -> dict[str, Any]:
     """The map of the most confused characters, and lists of the most frequent edits.
 
-    All other characters stand together in a row and a column of their own.
+    All other characters share a row and a column.
     """
     counts = metrics.confusions((row.label, row.text) for row in result.rows)
     ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     chosen: set[str] = set()
-    for pair, _ in ordered:  # whole pairs, so that those remain that meet each other
+    for pair, _ in ordered:  # whole pairs, whose members meet
         if "" not in pair and len(chosen.union(pair)) <= SHOWN:
             chosen.update(pair)
     known = sorted(chosen)
@@ -131,7 +126,7 @@ def _confusions(result: EvaluationResult) -> dict[str, Any]:
     cells: collections.Counter[tuple[int, int]] = collections.Counter()
     for (left, right), count in counts.items():
         cells[place.get(left, len(known)), place.get(right, len(known))] += count
-    # What stands for thousands of pairs would make all others pale; frequencies fall off steeply.
+    # The others' sum would make all cells pale, and frequencies fall off steeply: hence logarithms.
     inner = [count for pair, count in cells.items() if max(pair) < len(known)]
     most = math.log1p(max(inner or cells.values(), default=1))
     lists = []
@@ -158,11 +153,11 @@ def visible(character: str) -> str:
         return "␣"
     if kind in "CZ":
         return f"U+{ord(character):04X}"
-    return f"◌{character}" if kind == "M" else character  # a mark would sit on what is before it
+    return f"◌{character}" if kind == "M" else character  # a mark joins what is before it
 
 
 def mistakes(rows: Iterable[Row]) -> Iterator[Mistake]:
-    """All samples that were not read right, in their order."""
+    """All misread samples, in their order."""
     for row in rows:
         kind = metrics.error_kind(row.label, row.text)
         if row.text is None:
@@ -195,47 +190,20 @@ def _cards(
     image_of: Callable[[Row], ImageSource],
 ) -> Iterator[dict[str, Any]]:
     """What the page shows of each mistake."""
-    size = 0
     for mistake in chosen:
         row, text = mistake.row, mistake.row.text or ""
         image = None if row.text is None else thumbnail(image_of(row))
-        size += len(image["uri"]) if image is not None else 0
-        if size > MAX_BYTES:
-            return
         pairs = metrics.edits(row.label, text) if text else [(c, "") for c in row.label]
-        read = [(b.replace(" ", "␣"), a != b) for a, b in pairs if b]
+        read = [(b, a != b) for a, b in pairs if b]
         marks = characters.get((row.set, row.id), ())
-        scale = image["scale"] if image is not None else 0.0
-        extent = (image["width"] if image is not None else 0, max(len(row.label), len(text)))
-        larger = [any(a > b for a, b in zip(extent, most, strict=True)) for most in (WIDE, WIDER)]
         yield {
             "mistake": mistake,
             "path": os.path.normpath(row.path),
-            "columns": "wider" if larger[1] else "wide" if larger[0] else "",
-            "percent": _percent(mistake.confidence),
             "image": image,
-            "label": [
-                (a.replace(" ", "␣"), a != b and row.text is not None) for a, b in pairs if a
-            ],
+            "label": [(a, a != b and row.text is not None) for a, b in pairs if a],
             "text": read,
-            "marks": [
-                {
-                    "text": shown,
-                    "wrong": wrong,
-                    "x": mark.x0 * scale,
-                    "width": (mark.x1 - mark.x0) * scale,
-                    "colour": f"c{sum(mark.confidence >= step for step in STEPS)}",
-                    "percent": _percent(mark.confidence),
-                    "short": min(int(100 * mark.confidence), 99),
-                }
-                for (shown, wrong), mark in zip(read, marks, strict=False)
-            ],
+            "marks": list(zip(read, marks, strict=False)),
         }
-
-
-def _percent(confidence: float) -> str:
-    """Never 100 for what is not quite sure: a mistake least of all."""
-    return ">99.9" if confidence > 0.999 else f"{100 * confidence:.1f}"
 
 
 def thumbnail(source: ImageSource) -> dict[str, Any] | None:
@@ -247,7 +215,7 @@ def thumbnail(source: ImageSource) -> dict[str, Any] | None:
     wide, tall = image.size
     scale = min(HEIGHT * min(max(tall / wide, 1), 2) / tall, WIDTH / wide)
     size = (max(round(wide * scale), 1), max(round(tall * scale), 1))
-    if scale < 1:  # never stored larger than it is: the browser does that
+    if scale < 1:  # the browser enlarges
         image = image.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0)
     stream = io.BytesIO()
     image.save(stream, "JPEG", quality=75, optimize=True)

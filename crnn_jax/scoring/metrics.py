@@ -9,22 +9,16 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
+
 SHARES = {  # metric -> its heading
     "accuracy": "exact",
     "accuracy_ignore_case": "ignoring case",
     "accuracy_alphanumeric": "alphanumeric",
 }
 RIGHT = "right"
-ERROR_KINDS = [
-    "wrong",
-    "case only",
-    "missing characters",
-    "extra characters",
-    "empty",
-    "unreadable",
-]
-# The table of two texts grows with both lengths: a page of 20,000 characters would fill memory.
-MAX_CHARACTERS = 1000
+ERROR_KINDS = "wrong", "case only", "missing characters", "extra characters", "empty", "unreadable"
+MAX_CHARACTERS = 1000  # of texts that are aligned: the table grows with both lengths
 
 Pair = tuple[str, str]
 
@@ -74,7 +68,7 @@ class Sums:
         return Sums(**{name: getattr(self, name) + getattr(other, name) for name in fields})
 
     def share(self, metric: str) -> tuple[int, int]:
-        """How many samples are right by a metric of `SHARES`, of how many."""
+        """(correct samples, samples) by a metric of `SHARES`."""
         return {
             "accuracy": (self.exact, self.count),
             "accuracy_ignore_case": (self.ignore_case, self.count),
@@ -103,7 +97,7 @@ class Sums:
 def alphanumeric(text: str) -> str:
     """Lower-case letters and digits only, as scene-text benchmarks compare.
 
-    Those of every script: a filter for [0-9a-z] would make other labels empty and so "right".
+    Of every script: a filter for [0-9a-z] would make other labels empty, and so correct.
     """
     return "".join(c for c in text.lower() if c.isalnum())
 
@@ -119,32 +113,18 @@ def wilson(right: int, count: int) -> tuple[float, float]:
 
 
 def edit_distance(a: str, b: str) -> int:
-    """Levenshtein distance: the fewest insertions, deletions and substitutions from `a` to `b`.
-
-    Myers' bit-parallel algorithm in Hyyro's form (G. Myers, JACM 46, 1999): a column of the
-    table is two whole numbers, the places where it rises and where it falls by one.
-    """
+    """Levenshtein distance: the fewest insertions, deletions and substitutions from `a` to `b`."""
     if a == b:
         return 0
-    if not a or not b:
-        return len(a) or len(b)
-    places: collections.Counter[str] = collections.Counter()
-    for i, character in enumerate(a):
-        places[character] |= 1 << i
-    every, last = (1 << len(a)) - 1, 1 << (len(a) - 1)
-    rises, falls, distance = every, 0, len(a)
-    for character in b:
-        equal = places[character]
-        diagonal = (((equal & rises) + rises) ^ rises) | equal | falls
-        row_rises = falls | (~(diagonal | rises) & every)
-        row_falls = rises & diagonal
-        distance += bool(row_rises & last) - bool(row_falls & last)
-        # The row above grows by one with every character of b: a 1 moves in at the bottom.
-        row_rises = (row_rises << 1 | 1) & every
-        row_falls = (row_falls << 1) & every
-        rises = row_falls | (~(diagonal | row_rises) & every)
-        falls = row_rises & diagonal
-    return distance
+    short, long = sorted((a, b), key=len)
+    codes = np.frombuffer(long.encode("utf-32-le", "surrogatepass"), np.uint32)
+    places = np.arange(len(long) + 1)
+    row = places  # row[j]: edits from the characters of `short` so far to long[:j]
+    for count, code in enumerate(map(ord, short), 1):
+        cost = np.minimum(row[1:] + 1, row[:-1] + (codes != code))
+        # A further character of `long` costs one edit more than the place before it.
+        row = np.minimum.accumulate(np.concatenate(([count], cost)) - places) + places
+    return int(row[-1])
 
 
 def error_kind(label: str, text: str | None) -> str:

@@ -29,13 +29,7 @@ HEADINGS = ("count", *SHARES.values(), "CER %", "1-NED %", "empty", "unreadable"
 
 def table(result: EvaluationResult) -> str:
     """The result for people: a line a set, shares in percent with their 95 % intervals."""
-    notes = [*reason_notes(result)]
-    if len(result.sets) > 1:
-        names = SHARES | {"cer": "CER", "ned": "1-NED"}
-        means = [f"{names[metric]} {percent(v)}" for metric, v in result.set_mean().items()]
-        notes.append(f"mean of the {len(result.sets)} sets, in %: {', '.join(means)}")
-    notes += _confidence_notes(result)
-    return "\n".join([*_aligned(result_cells(result, mean=False)), *notes])
+    return "\n".join([*_aligned(result_cells(result)), *result_notes(result)])
 
 
 def comparison_table(comparison: Comparison) -> str:
@@ -43,14 +37,9 @@ def comparison_table(comparison: Comparison) -> str:
     return "\n".join([*_aligned(comparison_cells(comparison)), *comparison_notes(comparison)])
 
 
-def result_cells(result: EvaluationResult, *, mean: bool) -> list[list[str]]:
-    """A line a set; with `mean`, several sets' mean is the last line."""
-    lines = _groups_cells("set", result.with_combined())
-    if mean and len(result.sets) > 1:
-        means = result.set_mean()
-        shares = [percent(means[metric]) if metric in means else "-" for metric in SHARES]
-        lines.append(["mean of the sets", "", *shares, *_cer_and_ned(means), "", ""])
-    return lines
+def result_cells(result: EvaluationResult) -> list[list[str]]:
+    """A line a set, and 'combined'."""
+    return _groups_cells("set", result.with_combined())
 
 
 def comparison_cells(comparison: Comparison) -> list[list[str]]:
@@ -75,7 +64,7 @@ def comparison_notes(comparison: Comparison) -> list[str]:
 
 
 def reason_notes(result: EvaluationResult) -> Iterator[str]:
-    """What training would leave out or nothing could read: counted all the same."""
+    """What training would leave out, or could not be read: counted all the same."""
     for name, sums in result.sets.items():
         if none := sums.count - sums.alphanumeric_count:
             yield (
@@ -86,7 +75,9 @@ def reason_notes(result: EvaluationResult) -> Iterator[str]:
             yield f"{name}: {count} of {sums.count}: {reason} (in the counts above)"
 
 
-def _confidence_notes(result: EvaluationResult) -> Iterator[str]:
+def result_notes(result: EvaluationResult) -> Iterator[str]:
+    """What has to be known to read the table, and how far confidences are off."""
+    yield from reason_notes(result)
     for name, _ in result.with_combined():
         if told := calibration.summary(*result.confidences(name)):
             yield (
@@ -99,18 +90,16 @@ def _groups_cells(heading: str, groups: Iterable[tuple[str, Sums]]) -> list[list
     """A line a group, '-' where there is nothing to take a share of."""
     lines = [[heading, *HEADINGS]]
     for name, sums in groups:
+        found = sums.metrics()
+        means = [percent(found[m]) if m in found else "-" for m in ("cer", "ned")]
         shares = [percent_with_interval(*sums.share(metric)) for metric in SHARES]
-        cells = [*shares, *_cer_and_ned(sums.metrics()), str(sums.empty), str(sums.unreadable)]
-        lines.append([name, str(sums.count), *cells])
+        counts = map(str, (sums.empty, sums.unreadable))
+        lines.append([name, str(sums.count), *shares, *means, *counts])
     return lines
 
 
-def _cer_and_ned(metrics: Mapping[str, float]) -> list[str]:
-    return [percent(metrics[name]) if name in metrics else "-" for name in ("cer", "ned")]
-
-
 def percent(share: float) -> str:
-    """A share of 1 with two digits behind the point, without the sign."""
+    """A share of 1 in percent with two decimals, without the sign."""
     return f"{100 * share:.2f}"
 
 
@@ -146,9 +135,9 @@ def markdown_page(
     """The tables: sets, all by label length and by width / height, the comparison; as lines."""
     yield from ("# Evaluation", "")
     yield from (f"- {name}: {value}" for name, value in about.items())
-    yield from ("", *markdown(result_cells(result, mean=True)), "")
+    yield from ("", *markdown(result_cells(result)), "")
     yield from ("Shares in percent, in brackets their 95 % intervals (Wilson).", "")
-    yield from (f"- {note}" for note in (*reason_notes(result), *_confidence_notes(result)))
+    yield from (f"- {note}" for note in result_notes(result))
     name = result.with_combined()[-1][0]
     for key, groups in result.groups(name).items():
         lines = _groups_cells(GROUPS[key], groups.items())
@@ -193,14 +182,15 @@ def write_outputs(
     """Writes a result and what was evaluated (name -> value); `other` is the second model's.
 
     A folder gets `result.json`, `result.md` and `predictions.tsv` (of two models
-    `predictions_b.tsv` too); of a file its ending tells: `.md` the tables, `.json` and `.jsonl`
-    the samples as JSON lines, everything else the samples as TSV.
+    `predictions_b.tsv` too). A file gets the tables if it ends in `.md`, or else the samples: as
+    JSON lines if it ends in `.json` or `.jsonl`, else as TSV.
     """
     if not path:
         return
     page = "\n".join(markdown_page(result, about, comparison)) + "\n"
     if not is_folder(path):
-        _write(path, [page] if path.endswith(".md") else prediction_lines(result, _is_json(path)))
+        as_json = path.endswith((".json", ".jsonl"))
+        _write(path, [page] if path.endswith(".md") else prediction_lines(result, as_json))
         return
     whole: dict[str, Any] = dict(about) | {"sets": list(result.to_json())}
     if comparison is not None:
@@ -215,13 +205,9 @@ def write_outputs(
 
 
 def _write(path: str, lines: Iterable[str]) -> None:
-    # A file name may hold bytes that are no UTF-8; its row is still worth having.
+    # A file name may hold bytes that are not UTF-8.
     with whole_file(path, errors="backslashreplace") as stream:
         stream.writelines(lines)
-
-
-def _is_json(path: str) -> bool:
-    return path.endswith((".json", ".jsonl"))
 
 
 def prediction_lines(result: EvaluationResult, as_json: bool = False) -> Iterator[str]:
@@ -237,43 +223,34 @@ def prediction_lines(result: EvaluationResult, as_json: bool = False) -> Iterato
 
 
 def predictions_file(path: str) -> str | None:
-    """The file of predictions that a path means, by its ending or in a folder; None: no such."""
-    if path.endswith((".tsv", ".json", ".jsonl")):
+    """The TSV file of predictions that a path means, itself or in a folder; None: no such."""
+    if path.endswith(".tsv"):
         return path
     inside = os.path.join(path, PREDICTIONS)
     return inside if os.path.exists(inside) else None
 
 
 def read_predictions(path: str) -> EvaluationResult:
-    """What `prediction_lines` wrote, in a file or folder; losses are not in it."""
+    """The TSV that `prediction_lines` wrote, in a file or folder; losses are not in it."""
     path = predictions_file(path) or path
-    result, as_json = EvaluationResult(), _is_json(path)
+    result = EvaluationResult()
     lines = enumerate(text_lines(path, LONGEST_LINE), 1)
-    if not as_json and next(lines, (0, ""))[1] != "\t".join(COLUMNS):
+    if next(lines, (0, ""))[1] != "\t".join(COLUMNS):
         raise UserError(f"{path}:1: no predictions; want the headings {' '.join(COLUMNS)}")
     for number, line in lines:
         try:
-            result.add(_row(line, as_json=as_json))
-        except (ValueError, KeyError, TypeError) as error:
+            result.add(_row(line))
+        except (ValueError, KeyError) as error:
             raise UserError(f"{path}:{number}: no prediction: {error}") from error
     return result
 
 
-def _row(line: str, *, as_json: bool) -> Row:
-    if as_json:
-        record: dict[str, Any] = dict(json.loads(line))
-    else:
-        texts = (re.sub(r"\\.?", lambda escape: MEANINGS[escape[0]], x) for x in line.split("\t"))
-        record = dict(zip(COLUMNS, texts, strict=True))
-        # An empty text and no text are one cell; only what could not be read has a reason.
-        record["reason"] = record["reason"] or None
-        record["text"] = None if record["reason"] is not None else record["text"]
-        record["confidence"] = record["confidence"] or None
-    del record["right"]
-    confidence = math.nan if record["confidence"] is None else float(record["confidence"])
-    if not all(isinstance(record[key], str) for key in ("path", "set", "label")):
-        raise ValueError("path, set and label must be texts")
-    return Row(**record | {"id": int(record["id"]), "confidence": confidence})
+def _row(line: str) -> Row:
+    cells = (re.sub(r"\\.?", lambda escape: MEANINGS[escape[0]], x) for x in line.split("\t"))
+    number, path, name, label, text, confidence, reason, _ = cells
+    # An empty text and no text are one cell; only what could not be read has a reason.
+    known = (None, math.nan, reason) if reason else (text, float(confidence), None)
+    return Row(int(number), path, name, label, *known)
 
 
 def _cell(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""The report's plots as SVG by matplotlib, to stand inside the page: its CSS gives the colours."""
+"""The report's plots as SVG by matplotlib, for the page, whose CSS gives the colours."""
 
 import io
 import re
@@ -12,7 +12,7 @@ from crnn_jax.scoring.metrics import Sums, wilson
 
 WIDTH, HEIGHT = 460, 300  # CSS pixels
 CURVE_POINTS = 150
-# Stand-ins for the page's variables, which know light and dark.
+# Stand-ins for the page's CSS variables, which differ in light and dark.
 GRID, SOFT, INK, ACCENT, BAR, CARD = (f"#00000{i}" for i in range(1, 7))
 VARIABLES = {GRID: "grid", SOFT: "soft", INK: "ink", ACCENT: "accent", BAR: "bar", CARD: "card"}
 DOT = {"marker": "o", "markersize": 9, "color": ACCENT, "markeredgecolor": CARD, "clip_on": False}
@@ -89,7 +89,7 @@ def _svg(draw: Callable[[Any], None], xlabel: str, ylabel: str) -> str:
     from matplotlib.figure import Figure
 
     stream = io.StringIO()
-    with matplotlib.rc_context(STYLE | {"svg.hashsalt": xlabel}):  # else ids would stand twice
+    with matplotlib.rc_context(STYLE | {"svg.hashsalt": xlabel}):  # unique ids
         figure = Figure((WIDTH / 72, HEIGHT / 72))
         axes = figure.add_axes((44 / WIDTH, 50 / HEIGHT, 1 - 56 / WIDTH, 1 - 64 / HEIGHT))
         axes.set(xlim=(0, 100), ylim=(0, 100), xlabel=xlabel, ylabel=ylabel)

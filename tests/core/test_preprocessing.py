@@ -26,7 +26,7 @@ def test_free_width_keeps_the_aspect_within_bounds(height, width):
     assert many.tolist() == [expected, 256]
 
 
-@pytest.mark.parametrize(("rounding", "expected"), [("round", 51), ("floor", 50), ("ceil", 51)])
+@pytest.mark.parametrize(("rounding", "expected"), [("round", 51), ("floor", 50)])
 def test_rounding(rounding, expected):
     assert Preprocessing(rounding=rounding).target_width(64, 101) == expected  # 50.5
 
@@ -57,8 +57,6 @@ def test_without_antialias_only_neighbours_count():
     # Output pixel i lies at 4 i + 1.5 of the source: half way between two neighbours, rounded up.
     np.testing.assert_array_equal(half[0, :, 0], 4 * np.arange(16) + 2)
     np.testing.assert_array_equal(Preprocessing(antialias=False).resize(ramp), ramp)
-    nearest = Preprocessing(antialias=False, filter="nearest", width=32).resize(ramp)
-    assert np.isin(nearest[0, :, 0] - 2 * np.arange(32), (0, 1)).all()
 
 
 @pytest.mark.parametrize(
@@ -67,7 +65,7 @@ def test_without_antialias_only_neighbours_count():
         {"channels": 2},
         {"max_width": 31},
         {"filter": "cubic"},
-        {"antialias": False, "filter": "lanczos"},
+        {"rounding": "ceil"},
         {"scale": 0.0},
         {"mean": math.nan},
         {"height": "32"},
@@ -80,7 +78,7 @@ def test_values_that_make_no_sense_are_told_by_their_key(metadata):
 
 
 def test_metadata_round_trip():
-    rule = Preprocessing(channels=3, width=100, filter="bicubic", rounding="ceil")
+    rule = Preprocessing(channels=3, width=100, antialias=False, rounding="floor")
     assert Preprocessing.from_metadata(rule.to_metadata()) == rule
 
 

@@ -102,7 +102,7 @@ def test_a_label_longer_than_any_image_has_frames_is_cut(tmp_path):
 def test_what_is_no_file_is_refused(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     for path in (str(tmp_path / "pipe"), "/dev/zero"):
-        with pytest.raises(UserError, match="is no file; want an annotation file"):
+        with pytest.raises(UserError, match="is not a file; want an annotation file"):
             Annotation(path)
 
 
@@ -111,7 +111,7 @@ def test_what_is_no_file_is_refused(tmp_path):
     st.sampled_from(["\n", "\r\n", "\r"]),
     st.sampled_from(["", "\ufeff"]),
     st.booleans(),
-    st.sampled_from([1, 7, 40, 1 << 20]),
+    st.sampled_from([20, 40, 1 << 20]),
 )
 def test_lines_are_found_again(tmp_path_factory, labels, end, mark, ends, block_bytes):
     """Whatever ends them, with or without a byte-order mark, however the file is cut to be read."""

@@ -1,6 +1,7 @@
 """Labels in class ids, sizes of images, and the files that keep both."""
 
 import os
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,8 +11,14 @@ from hypothesis import strategies as st
 from crnn_jax.core.charset import BLANK, UNKNOWN, Charset
 from crnn_jax.data import index
 from crnn_jax.data.files import FileSource
-from crnn_jax.data.index import LabelEncoder
-from crnn_jax.data.source import NO_LABEL, STATUS, UNKNOWN_CHARACTER, USABLE
+from crnn_jax.data.source import (
+    MISSING_LABEL,
+    NO_LABEL,
+    STATUS,
+    UNKNOWN_CHARACTER,
+    USABLE,
+    Block,
+)
 from tests.data.conftest import write_picture
 
 LOWER = Charset.from_characters("abc", ignore_case=True)
@@ -22,20 +29,25 @@ texts = st.lists(
 
 
 @given(texts, st.booleans(), st.sampled_from(["unusable", "strip", "map"]))
-def test_many_labels_are_encoded_as_one_by_one(labels, ignore_case, rule):
+def test_an_index_of_many_labels(labels, ignore_case, rule):
     table = Charset((UNKNOWN, *"abcEé1σς", BLANK), 9, 0, ignore_case)
-    encoded = LabelEncoder(table, rule)(labels)
-    ends = np.cumsum([0, *encoded.lengths])
-    met = ""
-    for i, label in enumerate(labels):
+    faults = [STATUS.index(MISSING_LABEL) * (label == "?") for label in labels]
+    places = [7 * i for i in range(len(labels))]
+    blocks = [Block(places, labels, faults, 9)] * 2
+    built = index.build_index(SimpleNamespace(total=9, blocks=lambda: blocks), table, rule, "")
+    assert built.places.tolist() == 2 * places
+    met, others = [], 0
+    for i, label in enumerate(2 * labels):
         ids, unknown = table.encode(label, rule)
-        met += unknown
-        assert encoded.flat[ends[i] : ends[i + 1]].tolist() == ids.tolist()
-        assert encoded.has_unknown[i] == bool(unknown)
+        met.append(unknown)
+        others += bool(unknown) and set(unknown) <= set("ABCeÉΣ")
+        at = slice(*built.label_offsets[i : i + 2])
+        assert built.flat[at].tolist() == ids.tolist()
         usable = USABLE if ids.size else NO_LABEL
         expected = UNKNOWN_CHARACTER if unknown and rule == "unusable" else usable
-        assert STATUS[encoded.status[i]] == expected
-    assert "".join(sorted(encoded.unknown.elements())) == "".join(sorted(met))
+        assert STATUS[built.status[i]] == (MISSING_LABEL if label == "?" else expected)
+    assert "".join(sorted(built.unknown.elements())) == "".join(sorted("".join(met)))
+    assert (built.counts["unknown"], built.counts["case"]) == (sum(map(bool, met)), others)
 
 
 @pytest.fixture

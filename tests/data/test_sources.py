@@ -111,8 +111,8 @@ def test_names_with_weights(tmp_path):
         ("FOLDER", {"split": "0/5"}, "too few"),
         ("WORDS", {"split": "5/5"}, r"data\.split='5/5': must be"),
         ("WORDS", {"split": "0%"}, r"data\.split='0%': must be"),
-        ("MISSING", {}, r"missing\.tsv:1: no picture .*nowhere\.png"),
-        ("WORDS", {"validation": "MISSING"}, r"missing\.tsv:1: no picture"),
+        ("MISSING", {}, r"missing\.tsv:1: no image .*nowhere\.png"),
+        ("WORDS", {"validation": "MISSING"}, r"missing\.tsv:1: no image"),
     ],
 )
 def test_mistakes(words, tmp_path, train, options, what):
@@ -145,7 +145,7 @@ def test_rendered_words_by_name(words, monkeypatch):
     assert (len(held_out), held_out.windowed) == (5, True)
     mixed, _ = opened(words, f"synthetic*2,{words.path}")
     assert len(mixed) == 120
-    with pytest.raises(UserError, match="no file to part"):
+    with pytest.raises(UserError, match="no file to split"):
         opened(words, "synthetic", split="10%")
 
 

@@ -23,11 +23,6 @@ def cases(folder: Path) -> Iterator[Case]:
         return write(folder / f"{name}.tsv", text)
 
     good = "word.png\tab\n"
-    (folder / "out").mkdir()
-    picture(folder / "out" / "of.png")
-    (folder / "in").mkdir()
-    write(folder / "in" / "a.tsv", f"../out/of.png\tab\n{folder}/word.png\tcd\n")
-    yield check("paths with .. and absolute ones", "in/a.tsv", "2 .*(outside|folder)")
     zero = lines("zero", good + "a\0.png\tx\0y\n")
     yield check("zero bytes in a line", zero, "^ +1 damaged")
     yield check("not UTF-8", lines("latin", good.encode() + b"a.png\t\xe9\n"), "latin.tsv:2: ", 2)
@@ -36,7 +31,7 @@ def cases(folder: Path) -> Iterator[Case]:
     marks = lines("marks", good + "word.png\te" + "\u0301" * 10**6 + "\n")
     yield check("a million combining marks", marks, "1 too long|1 label")
     yield check("empty", lines("empty", ""), "no lines", 2)
-    yield check("/dev/zero", "/dev/zero", "is no file", 2)
+    yield check("/dev/zero", "/dev/zero", "is not a file", 2)
     os.mkfifo(folder / "pipe.tsv")
     yield check("pipe that nobody writes to", "pipe.tsv", "pipe.tsv", 2)
     (folder / "holes.tsv").touch()
