@@ -1,34 +1,43 @@
-"""Writes an annotation file's images into ArrayRecord shards: a few large files.
+"""Writes an annotation file's pictures into ArrayRecord shards: a few large files, a TFDS data set.
 
   python -m crnn_jax.shards -a labels.txt -o shards
-  python -m crnn_jax.main --config=configs/words.py --config.data.train=shards
+  python -m crnn_jax.main --config=configs/words.py --config.data.train=shards/words/1.0.0
 
-For disks on which a million small files are slow: training gets the same batches as from the files.
+For disks on which a million small files are slow. Reading needs neither TensorFlow nor TFDS;
+training gets the same batches as from the files.
 """
 
 import sys
 from collections.abc import Sequence
 
 from crnn_jax import cli
+from crnn_jax.core.errors import UserError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Writes as the flags say; returns the exit code."""
     parser = cli.Parser("shards", __doc__)
     parser.add_annotation("file, or folder labelled by its file names", required=True)
-    parser.add_argument("-o", "--output", required=True, metavar="DIR", help="new folder")
-    about = "files; 0: one for every 100,000 images (default)"
+    about = "the set comes to DIR/words/1.0.0"
+    parser.add_argument("-o", "--output", required=True, metavar="DIR", help=about)
+    about = "files; 0: by size (default)"
     parser.add_argument("--shards", type=cli.number(0), default=0, help=about)
     args = parser.parse_args(argv)
 
-    from crnn_jax.data.shards import write_shards
+    try:
+        from crnn_jax.data.shards import write_shards
+    except ImportError as error:
+        raise UserError(
+            f"writing shards needs TensorFlow Datasets ({error}): "
+            f"pip install crnn_jax[array_record]"
+        ) from None
 
-    written, left_out = write_shards(
+    path, written, left_out = write_shards(
         args.annotation, args.output, format=args.format, images=args.images, shards=args.shards
     )
     for line in left_out.lines():
         print(f"left out: {line}", file=sys.stderr)
-    print(f"{args.output}: {written:,} records")
+    print(f"{path}: {written:,} records")
     return 0
 
 

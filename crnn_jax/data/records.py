@@ -6,8 +6,8 @@ LMDB as deep-text-recognition-benchmark and parseq write it:
     image-000000001   an encoded image
     label-000000001   its text, UTF-8
 
-ArrayRecord shards of tf.train.Example, as TFDS and `python -m crnn_jax.shards` write them; they
-need neither TensorFlow nor TFDS. Of a folder with several splits FOLDER/SPLIT is one:
+ArrayRecord shards of tf.train.Example, as TFDS and `python -m crnn_jax.shards` write them; reading
+them needs neither TensorFlow nor TFDS. A folder with several splits is named FOLDER/SPLIT:
 
     words-train.array_record-00000-of-00004    image: encoded, label or text: UTF-8, path: a name
 """
@@ -97,7 +97,7 @@ class Records(abc.ABC):
         return os.path.join(self.path, self.line(place)[0])
 
 
-def require(path: str, what: str, name: str) -> Any:
+def _require(path: str, what: str, name: str) -> Any:
     """Imports a store's module; a UserError that says how to install it."""
     package = name.partition(".")[0]
     try:
@@ -125,7 +125,7 @@ class LmdbRecords(Records):
     format = "lmdb"
 
     def __init__(self, path: str) -> None:
-        require(path, "LMDB", "lmdb")
+        _require(path, "LMDB", "lmdb")
         self._real = os.path.realpath(path)
         super().__init__(path, [os.path.join(path, LMDB_FILE)])
         count = self._get("num-samples")
@@ -186,7 +186,7 @@ class ArrayRecords(Records):
         super().__init__(path, shards)
         self._recent: dict[int, Record] = {}
         _require_one_split(path, shards)
-        module = require(path, "ArrayRecord", "array_record.python.array_record_data_source")
+        module = _import(path, "ArrayRecord", "array_record.python.array_record_data_source")
         try:
             self._data = module.ArrayRecordDataSource(shards)
         except DAMAGED_ERRORS as error:
@@ -275,21 +275,6 @@ def bytes_features(record: bytes) -> dict[str, bytes]:
             for value in (v for values in _fields(feature, 1) for v in _fields(values, 1)):
                 found.setdefault(name.decode(), value)
     return found
-
-
-def example(features: dict[str, bytes]) -> bytes:
-    """The opposite: a serialized tf.train.Example of one byte string a feature."""
-
-    def field(number: int, value: bytes) -> bytes:
-        size, length = len(value), b""
-        while size > 127:
-            length += bytes([size & 127 | 128])
-            size >>= 7
-        return bytes([number << 3 | 2]) + length + bytes([size]) + value
-
-    values = {name.encode(): field(1, field(1, value)) for name, value in features.items()}
-    entries = (field(1, field(1, name) + field(2, value)) for name, value in values.items())
-    return field(1, b"".join(entries))
 
 
 def _fields(message: bytes, wanted: int) -> list[bytes]:

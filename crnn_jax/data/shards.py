@@ -1,24 +1,67 @@
-"""Any annotation file as ArrayRecord shards: a few large files to copy and read.
+"""Any annotation file as a TFDS data set in ArrayRecord shards: a few large files to copy and read.
 
-Records keep the annotation's order, its labels as written and the images' bytes: reading them
-gives the batches that the files give.
+Records keep the annotation's order, its labels as they are written and the images' bytes: reading
+them gives the batches that the files give. TFDS is imported with this module, TensorFlow never.
 """
 
+import contextlib
+import io
 import os
-import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-import numpy as np
+import tensorflow_datasets as tfds
 
 from crnn_jax.core.charset import Charset
-from crnn_jax.core.errors import UserError
+from crnn_jax.core.errors import FULL, UserError
 from crnn_jax.core.images import NO_FILE, REASON_OF
 from crnn_jax.data.files import FileSource
-from crnn_jax.data.records import IMAGE, LABELS, PATH, example, require
 from crnn_jax.data.source import Reasons, progress_bar
 
 ANY = Charset.from_characters("\U0010fffd")  # labels are copied, not encoded
-SAMPLES = 100_000  # of a shard
+
+
+class Words(tfds.core.GeneratorBasedBuilder):
+    """Images of words or text lines, labelled."""
+
+    VERSION = tfds.core.Version("1.0.0")
+
+    def __init__(self, source: FileSource, **options: Any) -> None:
+        self._source, self.written, self.left_out = source, 0, Reasons()
+        super().__init__(**options)
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        features = {
+            "image": tfds.features.Image(shape=(None, None, 3)),  # the file's bytes, RGB to others
+            "label": tfds.features.Text(),
+            "path": tfds.features.Text(),  # as the annotation writes it
+        }
+        return tfds.core.DatasetInfo(
+            builder=self,
+            description="Words and text lines: crnn_jax.shards",
+            features=tfds.features.FeaturesDict(features),
+            disable_shuffling=True,  # the plan shuffles; the order is the annotation's
+        )
+
+    def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
+        del dl_manager  # there is nothing to download
+        return {"train": self._generate_examples()}
+
+    def _generate_examples(self) -> Iterator[tuple[int, dict[str, Any]]]:
+        source = self._source
+        with progress_bar("images read", len(source)) as bar:
+            for number in range(len(source)):
+                path, label = source.line(number)
+                try:
+                    image = Path(source.identity(number)).read_bytes()
+                except OSError as error:
+                    reason = REASON_OF.get(type(error), NO_FILE)
+                    self.left_out.add(reason, [source.where(number)])
+                else:
+                    yield number, {"image": image, "label": label, "path": path}
+                    self.written += 1
+                bar.update()
 
 
 def write_shards(
@@ -28,46 +71,32 @@ def write_shards(
     format: str = "auto",  # noqa: A002 (the config's own name for it)
     images: str = "",
     shards: int = 0,
-) -> tuple[int, Reasons]:
+) -> tuple[str, int, Reasons]:
     """Writes the samples of an annotation file, or of a folder labelled by its file names.
 
     Args:
-        folder: a new one; it appears once all is written.
-        shards: how many files; 0 for one per `SAMPLES`.
+        folder: TFDS's data_dir; the set comes to `folder`/words/1.0.0, which must not be there.
+        shards: files to write; 0 leaves it to TFDS (by size).
 
     Returns:
-        (records written, files that could not be read by reason).
+        (path of the set, records written, files that could not be read by reason).
     """
-    writers = require(str(annotation), "ArrayRecord", "array_record.python.array_record_module")
     source = FileSource(annotation, ANY, format=format, images=images, unknown="strip")
     source.require_pictures()
-    if os.path.exists(folder):
-        raise UserError(f"{folder}: is there already; name another folder")
-    parts = np.array_split(np.arange(len(source)), shards or 1 + len(source) // SAMPLES)
-    written, left_out, place = 0, Reasons(), f"{folder}.tmp"
-    shutil.rmtree(place, ignore_errors=True)
+    place = os.path.join(folder, Words.name, str(Words.VERSION))
+    if os.path.exists(place):
+        raise UserError(f"{place}: is there already; name another folder")
+    tfds.disable_progress_bar()  # ours tells the time left
+    builder = Words(source, data_dir=os.fspath(folder), file_format="array_record")
+    options = tfds.download.DownloadConfig(num_shards=shards or None)
     try:
-        os.makedirs(place)
-        with progress_bar("images read", len(source)) as bar:
-            for k, part in enumerate(parts):
-                name = f"words-train.array_record-{k:05}-of-{len(parts):05}"
-                writer = writers.ArrayRecordWriter(os.path.join(place, name), "group_size:1")
-                for i in part.tolist():
-                    bar.update()
-                    try:
-                        image = Path(source.identity(i)).read_bytes()
-                    except OSError as error:
-                        left_out.add(REASON_OF.get(type(error), NO_FILE), [source.where(i)])
-                        continue
-                    path, label = source.line(i)
-                    features = {IMAGE: image, LABELS[0]: label.encode(), PATH: path.encode()}
-                    writer.write(example(features))
-                    written += 1
-                writer.close()
-        os.rename(place, folder)
-    except (OSError, RuntimeError) as error:  # RuntimeError: ArrayRecord's, of a full disk too
-        reason = getattr(error, "strerror", None) or error
-        raise UserError(f"{folder}: cannot be written: {reason}") from None
-    finally:
-        shutil.rmtree(place, ignore_errors=True)
-    return written, left_out
+        with contextlib.redirect_stdout(io.StringIO()):  # it speaks of downloading
+            builder.download_and_prepare(download_config=options)
+    except (OSError, RuntimeError) as error:
+        # ArrayRecord says in a RuntimeError that a disk is full.
+        full = (reason for reason in map(os.strerror, FULL) if reason in str(error))
+        reason = next(full, getattr(error, "strerror", None))
+        if reason is None:
+            raise
+        raise UserError(f"{place}: cannot be written: {reason}") from None
+    return os.fspath(builder.data_path), builder.written, builder.left_out

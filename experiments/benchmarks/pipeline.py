@@ -91,10 +91,12 @@ def stored(annotation: str, scratch: Path, args: argparse.Namespace) -> dict[str
                 put.put(b"num-samples", b"%d" % len(source))
             paths["lmdb"] = str(place / "lmdb")
     if args.array_record:
-        from crnn_jax.data.shards import write_shards
-
-        paths["array_record"] = str(place / "shards")
-        write_shards(annotation, paths["array_record"])
+        try:
+            from crnn_jax.data.shards import write_shards
+        except ImportError:
+            print("tensorflow-datasets: not installed", file=sys.stderr)
+        else:
+            paths["array_record"] = write_shards(annotation, place)[0]
     return paths
 
 

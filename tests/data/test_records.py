@@ -187,14 +187,14 @@ def three(words, tmp_path_factory, root):
     command = [sys.executable, "-m", "crnn_jax.shards", "-a", annotation, "-o", folder / "shards"]
     command = [*map(str, command), "--shards", "3"]
     run = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
-    assert run.stdout == f"{folder}/shards: 100 records\n"
+    assert run.stdout == f"{folder}/shards/words/1.0.0: 100 records\n"
     assert run.stderr == f"left out: 1 missing file: {annotation}:101 'b'\n"
     again = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
     assert again.returncode == 2
-    assert again.stderr.endswith("shards: is there already; name another folder\n")
+    assert again.stderr.endswith("words/1.0.0: is there already; name another folder\n")
     annotation.write_text("\n".join(lines[:-1]) + "\n")
     copied("lmdb", FileSource(annotation, words.charset), folder / "lmdb")
-    return annotation, folder / "lmdb", folder / "shards"
+    return annotation, folder / "lmdb", folder / "shards/words/1.0.0"
 
 
 @pytest.mark.parametrize("rule", [Preprocessing(max_width=160), Preprocessing(width=100)])
