@@ -186,7 +186,7 @@ class ArrayRecords(Records):
         super().__init__(path, shards)
         self._recent: dict[int, Record] = {}
         _require_one_split(path, shards)
-        module = _import(path, "ArrayRecord", "array_record.python.array_record_data_source")
+        module = _require(path, "ArrayRecord", "array_record.python.array_record_data_source")
         try:
             self._data = module.ArrayRecordDataSource(shards)
         except DAMAGED_ERRORS as error:
