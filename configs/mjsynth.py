@@ -77,8 +77,10 @@ def get_config() -> ml_collections.ConfigDict:
     data.cache = True  # keep the index of annotation files on disk
 
     config.synthetic = synthetic = ml_collections.ConfigDict()  # for data.train = 'synthetic'
-    synthetic.style = "scene"  # 'plain', 'scene' or a JSON file of changes to one
-    synthetic.words = "auto"  # word lists 'a.txt,b.txt'; 'auto' the system's, 'builtin' our own
+    # 'plain', 'scene' or a JSON file of changes to one; several by their shares: 'a.json*2,scene'
+    synthetic.style = "scene"
+    # 'auto' the system's list, 'builtin' our own, or files, each a language: 'de.txt*2,fr.txt'
+    synthetic.words = "auto"
     synthetic.fonts = "auto"  # folders or files; 'auto' the system's, 'builtin' Pillow's own
     synthetic.count = 1_000_000  # pictures an epoch; no picture comes twice
     synthetic.heights = (32, 40)  # pixels, of the picture before it is resized

@@ -151,7 +151,7 @@ def _bands(strip: np.ndarray, rng: Rng) -> np.ndarray:
     shape = (strip.shape[0], 1) if rng.chance(0.4) else (1, strip.shape[1])
     noise = cv2.GaussianBlur(rng.noise(shape), (0, 0), rng.uniform(0.4, 8.0))
     noise = np.maximum(noise / (noise.std() + 1e-3) - rng.uniform(-0.5, 1.5), 0.0)
-    keep = np.maximum(1.0 - rng.uniform(0.2, 0.8) * noise, 0.2)
+    keep = np.maximum(1.0 - rng.uniform(0.2, 0.65) * noise, 0.25)
     banded: np.ndarray = (strip * keep).astype(np.uint8)
     return banded
 
