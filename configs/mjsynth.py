@@ -78,8 +78,10 @@ def get_config() -> ml_collections.ConfigDict:
     data.cache = True  # cache the index of annotation files on disk
 
     config.synthetic = synthetic = ml_collections.ConfigDict()  # for data.train = 'synthetic'
-    synthetic.style = "scene"  # 'plain', 'scene' or a JSON file that changes one of them
-    synthetic.words = "auto"  # word lists 'a.txt,b.txt'; 'auto' the system's, 'builtin' ours
+    # 'plain', 'scene' or a JSON file that changes one of them; a mixture: 'a.json*2,scene'
+    synthetic.style = "scene"
+    # 'auto': the system's word list; 'builtin': ours; or files, one a language: 'de.txt*2,fr.txt'
+    synthetic.words = "auto"
     synthetic.fonts = "auto"  # folders or files; 'auto' the system's, 'builtin' Pillow's own
     synthetic.count = 1_000_000  # images an epoch; none is repeated
     synthetic.heights = (32, 40)  # pixels, lowest and highest, before resizing

@@ -23,12 +23,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("-o", "--output", metavar="DIR", help="new folder for the images")
     parser.add_argument("--count", type=cli.number(1), default=1000, help="images (1000)")
     parser.add_argument("--sheet", metavar="PNG", help=f"sheet of the first {SHEET} images")
-    parser.add_argument("--style", default="scene", help="plain, scene, or a JSON file of changes")
+    about = "plain, scene, or a JSON file of changes; a mixture: a.json*0.6,b.json*0.4"
+    parser.add_argument("--style", default="scene", help=about)
     parser.add_argument("--fonts", default="auto", help="folder or files; auto: the system's")
-    parser.add_argument("--words", default="auto", help="file of words; auto: the system's")
+    words_help = "file of words, several (a language each): de.txt,fr.txt; auto: the system's"
+    parser.add_argument("--words", default="auto", help=words_help)
     parser.add_argument("-t", "--table", help="character table; default: 0-9, a-z, A-Z")
     parser.add_argument("--color", default="grey", help="grey or rgb")
     parser.add_argument("--heights", default="31", help="pixels, H or LOW-HIGH (31, as MJSynth)")
+    aspect_help = "width / height; wider words are squeezed (16)"
+    parser.add_argument("--max-aspect", type=float, default=16.0, help=aspect_help)
     parser.add_argument("--seed", type=int, default=0, help="another seed, other words (0)")
     parser.add_argument("--workers", type=int, default=1, help="processes (1)")
     args = parser.parse_args(argv)
@@ -45,8 +49,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not (low.isdigit() and high.isdigit() and 8 <= int(low) <= int(high)):
         raise UserError(f"--heights {args.heights}: H or LOW-HIGH in pixels is expected, from 8 up")
     table = Charset.read(args.table) if args.table else Charset.from_characters(CHARACTERS)
-    # The flags have the names of the config's keys; a file may be as wide as its word.
-    args.heights, args.max_aspect, args.cache = (int(low), int(high)), 16.0, "auto"
+    # The flags have the names of the config's keys.
+    args.heights, args.cache = (int(low), int(high)), "auto"
     source = SyntheticSource(args, table, args.seed)
     if args.sheet:
         save_image(Path(args.sheet), contact_sheet(source, range(min(args.count, SHEET))))

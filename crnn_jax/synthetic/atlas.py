@@ -14,7 +14,7 @@ import string
 import sys
 import tempfile
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,8 @@ from crnn_jax.synthetic.fonts import (
 )
 
 SUFFIX = ".glyphs.npz"
-VERSION = 4  # of drawing and check: another number, and atlases are made anew
+VERSION = 5  # of drawing and check: another number, and atlases are made anew
+KEPT_METRICS = 400_000  # glyphs whose metrics are kept as lists, some 150 bytes each
 MANY = 20  # faces from which on people are told that this takes a while
 
 
@@ -59,8 +60,17 @@ class Atlas:
         """Character -> column."""
         return {symbol: n for n, symbol in enumerate(self.characters)}
 
+    @functools.cached_property
+    def monospaced(self) -> np.ndarray:
+        """bool [f]: narrow and wide letters have the same advance."""
+        columns = [self.column_of[c] for c in "iMW.0"]
+        wide = self.advance[:, columns]
+        same = np.ptp(wide, axis=1) < 0.03 * wide.max(1, initial=0.0)
+        return np.asarray(same & self.usable[:, columns].all(1))
+
     def __post_init__(self) -> None:
-        self.metrics = functools.cache(self._metrics)  # asked for with every layout
+        kept = KEPT_METRICS // max(1, len(self.characters))
+        self.metrics = functools.lru_cache(kept)(self._metrics)  # asked for with every layout
         self.joined = functools.cache(self._joined)
 
     def _metrics(self, face: int) -> tuple[list[list[int]], list[float]]:
@@ -133,7 +143,7 @@ def open_atlas(fonts: str, characters: tuple[str, ...], cache: str = "auto") -> 
 
 def build_atlas(faces: list[Face], characters: tuple[str, ...]) -> Atlas:
     """Draws and checks every face; those that draw nothing readably are left out."""
-    kept: dict[bytes, tuple[Face, Glyphs, np.ndarray, float]] = {}
+    kept: dict[bytes, tuple[Face, Glyphs, np.ndarray, np.ndarray, float]] = {}
     compared = [n for n, symbol in enumerate(characters) if symbol in COMPARED]
     for face in faces:
         glyphs = draw_face(face, characters)
@@ -145,13 +155,16 @@ def build_atlas(faces: list[Face], characters: tuple[str, ...]) -> Atlas:
         letters = b"".join(glyphs.masks[n].tobytes() for n in compared) or repr(face).encode()
         letters = hashlib.sha256(letters).digest()
         before = kept.get(letters)
-        if usable.any() and (before is None or before[2].sum() < usable.sum()):
-            kept[letters] = (face, glyphs, usable, legibility)
+        if usable.any() and (before is None or before[3].sum() < usable.sum()):
+            # one array, not hundreds: with 600 characters that is half of the memory
+            ink = np.concatenate([m.ravel() for m in glyphs.masks])
+            kept[letters] = (face, replace(glyphs, masks=[]), ink, usable, legibility)
     if not kept:
         raise UserError("fonts: none of them draws the characters readably")
-    found, glyphs_of, usable_of, scores = zip(*kept.values(), strict=True)
+    found, glyphs_of, ink_of, usable_of, scores = zip(*kept.values(), strict=True)
     _, family = np.unique([g.family for g in glyphs_of], return_inverse=True)
-    sizes = np.array([[m.size for m in g.masks] for g in glyphs_of], np.int64)
+    box = np.stack([g.box for g in glyphs_of])
+    sizes = box[..., 2].astype(np.int64) * box[..., 3]
     ends = np.cumsum(sizes).reshape(sizes.shape)
     return Atlas(
         characters=characters,
@@ -159,10 +172,10 @@ def build_atlas(faces: list[Face], characters: tuple[str, ...]) -> Atlas:
         family=family.astype(np.int32),
         score=np.array(scores, np.float32),
         usable=np.stack(usable_of),
-        box=np.stack([g.box for g in glyphs_of]),
+        box=box,
         advance=np.stack([g.advance for g in glyphs_of]),
         start=ends - sizes,
-        ink=np.concatenate([m.ravel() for g in glyphs_of for m in g.masks]),
+        ink=np.concatenate(ink_of),
     )
 
 

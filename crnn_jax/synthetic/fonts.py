@@ -15,6 +15,7 @@ import os
 import re
 import string
 import sys
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -259,5 +260,8 @@ def readable_columns(characters: Sequence[str], glyphs: Glyphs, legibility: floa
         if usable[low] and usable[high]
     ]
     if alike and np.mean(alike) > 0.5:  # capitals in the place of lower case: not lower case
-        usable[[at[c] for c in string.ascii_lowercase if c in at]] = False
+        usable[[n for c, n in at.items() if c.islower()]] = False
+    for symbol, n in at.items():  # an accented letter is as good as its base, and is not the base
+        base = at.get(unicodedata.normalize("NFD", symbol)[0], n)
+        usable[n] &= n == base or (usable[base] and not np.array_equal(masks[n], masks[base]))
     return usable

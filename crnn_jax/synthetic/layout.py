@@ -23,8 +23,6 @@ Matrix = tuple[float, ...]
 Box = tuple[float, float, float, float]  # left, top, right, bottom
 Bend = tuple[str, float]
 
-SPACE = 0.33  # width of a space in cap heights; faces differ little
-
 
 @dataclass(frozen=True)
 class Placed:
@@ -112,18 +110,24 @@ def _set_line(
     small = drawn.isupper() and len(drawn) > 2 and rng.chance(style.small_caps_share)
     bounce = style.bounce * CAP if rng.chance(style.bounce_share) else 0.0
     boxes, advances = atlas.metrics(face)
+    space = CAP * style.word_space[0]
+    if style.word_space[0] < style.word_space[1]:
+        justified = rng.chance(style.justified_share)
+        space = CAP * rng.uniform(*(style.justified if justified else style.word_space))
+        if atlas.monospaced[face]:
+            space = advances[atlas.column_of["0"]]
     letters = []
     pen, first = 0.0, True
     for symbol in drawn:
         if symbol == " ":
-            pen, first = pen + (SPACE * CAP + tracking), True
+            pen, first = pen + (space + tracking), True
             continue
         column = atlas.column_of[symbol]
         left, above, _, _ = boxes[column]
         scale = 0.76 if small and not first else 1.0
         shift = tilt = 0.0
         if bounce:
-            shift, tilt = rng.uniform(-bounce, bounce), rng.normal(0.0, 6.0)
+            shift, tilt = rng.uniform(-bounce, bounce), rng.normal(0.0, style.bounce_tilt)
             if style.bounce_size:
                 scale *= math.exp(_clip(rng.normal(0.0, style.bounce_size), 0.35))
         top = shift - above * scale

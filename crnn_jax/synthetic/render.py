@@ -40,6 +40,7 @@ def draw_layers(layout: Layout, atlas: Atlas, rng: Rng) -> Layers:
         _rule(strip, layout, left, top, rng)
     if rng.chance(style.dots_share):
         strip = _dots(strip, rng)
+    strip = _wear(strip, style, rng)
     border = shadow = None
     outlined = rng.chance(style.outline_share)
     if outlined or rng.chance(style.border_share):
@@ -51,6 +52,9 @@ def draw_layers(layout: Layout, atlas: Atlas, rng: Rng) -> Layers:
     fill, *rest = _warp(layers, layout, left, top)
     border = rest.pop(0) if border is not None else None
     shadow = rest.pop(0) if shadow is not None else None
+    if style.speckle_share and rng.chance(style.speckle_share):
+        specks = cv2.blur(rng.noise(fill.shape), (2, 2)) > rng.uniform(1.4, 2.0)
+        fill = np.maximum(fill, specks * np.float32(rng.uniform(0.3, 1.0)))
     if outlined and border is not None:  # the letter's inside shows the background
         return Layers(np.clip(border - fill, 0.0, 1.0), None, shadow)
     return Layers(fill, border, shadow)
@@ -111,6 +115,55 @@ def _dots(strip: np.ndarray, rng: Rng) -> np.ndarray:
     y, x = (np.cos(np.arange(size, dtype=np.float32) * rate) for size in strip.shape)
     lamps = np.clip(0.75 + 0.5 * (y[:, None] + x[None, :]), 0.0, 1.0)
     return (cv2.blur(strip, (3, 3)) * lamps).astype(np.uint8)
+
+
+def _wear(strip: np.ndarray, style: Style, rng: Rng) -> np.ndarray:
+    """What printers, ribbons and scanners do to letters; no number is drawn for a share of 0."""
+    if style.clog_share and rng.chance(style.clog_share):
+        strip = _clog(strip, rng)
+    if style.worn_share and rng.chance(style.worn_share):
+        strip = _worn(strip, rng)
+    if style.bands_share and rng.chance(style.bands_share):
+        strip = _bands(strip, rng)
+    if style.binary_share and rng.chance(style.binary_share):
+        strip = _binary(strip, style, rng)
+    return strip
+
+
+def _clog(strip: np.ndarray, rng: Rng) -> np.ndarray:
+    """Letters whose counters are full of ink."""
+    full = cv2.morphologyEx(strip, cv2.MORPH_CLOSE, _disc(rng.integer(1, 3)))
+    share = rng.uniform(0.3, 1.0)
+    return cv2.addWeighted(full, share, strip, 1.0 - share, 0.0)
+
+
+def _worn(strip: np.ndarray, rng: Rng) -> np.ndarray:
+    """Less ink in some patches, or in the weave of a ribbon."""
+    size = strip.shape[0], strip.shape[1]
+    thin = textures.crop(rng, *size) + rng.uniform(0.0, 0.8) * cv2.blur(rng.noise(size), (2, 2))
+    keep = 1.0 - np.float32(rng.uniform(0.1, 0.5)) * (thin + np.float32(rng.uniform(-1.0, 1.0)))
+    worn: np.ndarray = (strip * np.clip(keep, 0.15, 1.0)).astype(np.uint8)
+    return worn
+
+
+def _bands(strip: np.ndarray, rng: Rng) -> np.ndarray:
+    """Rows or columns that a thermal head prints paler."""
+    shape = (strip.shape[0], 1) if rng.chance(0.4) else (1, strip.shape[1])
+    noise = cv2.GaussianBlur(rng.noise(shape), (0, 0), rng.uniform(0.4, 8.0))
+    noise = np.maximum(noise / (noise.std() + 1e-3) - rng.uniform(-0.5, 1.5), 0.0)
+    keep = np.maximum(1.0 - rng.uniform(0.2, 0.65) * noise, 0.25)
+    banded: np.ndarray = (strip * keep).astype(np.uint8)
+    return banded
+
+
+def _binary(strip: np.ndarray, style: Style, rng: Rng) -> np.ndarray:
+    """Black and white, with the rough edges, specks and breaks of a scanner's threshold."""
+    soft = cv2.GaussianBlur(strip, (0, 0), rng.uniform(0.5, 1.4)).astype(np.float32)
+    level = 255.0 * rng.uniform(*style.binary)
+    soft += rng.noise(strip.shape) * np.float32(level * rng.uniform(0.0, 0.4))
+    black = (soft > level).astype(np.uint8) * np.uint8(255)
+    # hairlines would vanish, heavy faces run together: nobody could read these
+    return black if 0.6 < black.mean() / (strip.mean() + 1e-3) < 1.6 else strip
 
 
 def _disc(radius: int) -> np.ndarray:
@@ -181,7 +234,8 @@ def paint(layers: Layers, boxes: np.ndarray, style: Style, rng: Rng, channels: i
     if layers.border is not None:
         _lay(image, colour(_border_level(rng, back, ink)), layers.border)
     if rng.chance(style.letter_tones_share):
-        _lay(image, _tones(size[1], boxes, back, ink, rng, colour), layers.fill)
+        apart = style.letter_tones * (ink - back)
+        _lay(image, _tones(size[1], boxes, ink, apart, rng, colour), layers.fill)
     else:
         _lay(image, _ink(size, ink, style, rng, colour), layers.fill)
     if relief:
@@ -199,6 +253,9 @@ def _levels(style: Style, rng: Rng) -> tuple[float, float]:
     """Grey levels of background and letters."""
     low, high = style.contrast
     distance = low + (high - low) * rng.random() ** style.contrast_power
+    if style.paper_share and rng.chance(style.paper_share):
+        back = rng.uniform(225.0, 255.0)
+        return back, max(0.0, back - distance)
     dark = rng.uniform(0.0, 255.0 - distance)
     light_on_dark = rng.chance(style.light_on_dark_share)
     return (dark, dark + distance) if light_on_dark else (dark + distance, dark)
@@ -282,10 +339,10 @@ def _ink(size: tuple[int, int], ink: float, style: Style, rng: Rng, colour: Colo
 
 
 def _tones(
-    width: int, boxes: np.ndarray, back: float, ink: float, rng: Rng, colour: Colour
+    width: int, boxes: np.ndarray, ink: float, apart: float, rng: Rng, colour: Colour
 ) -> np.ndarray:
     """float32 [1 w c]: a colour a letter, all on the same side of the background."""
-    tones = np.stack([colour(ink + (ink - back) * rng.uniform(-0.5, 0.5)) for _ in boxes])
+    tones = np.stack([colour(ink + apart * rng.uniform(-1.0, 1.0)) for _ in boxes])
     centres = (boxes[:, 0] + boxes[:, 2]) / 2
     nearest = np.abs(np.arange(width)[:, None] - centres[None, :]).argmin(1)
     return tones[nearest][None]

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 # One stream a purpose: adding a choice to one of them does not move the others.
-PURPOSES = ("text", "shape", "look", "texture")
+PURPOSES = ("text", "shape", "look", "texture", "stream")
 BLOCK = 48  # numbers drawn at a time
 
 

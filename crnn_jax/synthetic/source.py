@@ -7,10 +7,13 @@ number, so that every process renders the same sample for itself, and numbers ne
 
 import functools
 import hashlib
+import re
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import dataclass
 from itertools import accumulate
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -19,16 +22,30 @@ import numpy as np
 from crnn_jax.core.charset import Charset
 from crnn_jax.core.errors import UserError
 from crnn_jax.data.source import Reasons
+from crnn_jax.data.sources import parse_names
 from crnn_jax.synthetic.atlas import Atlas, characters_for, load_atlas, open_atlas
 from crnn_jax.synthetic.layout import Layout, lay_out
 from crnn_jax.synthetic.render import draw_layers, paint
 from crnn_jax.synthetic.rng import Rng
-from crnn_jax.synthetic.styles import easy, get_style
+from crnn_jax.synthetic.styles import Style, easy, get_styles
 from crnn_jax.synthetic.text import Texts, word_list
 
 COLORS = {"grey": 1, "rgb": 3}
 FACE_TRIES = 12
+LINE_FACE_TRIES = 200  # so that the faces of rare letters come by their weights, too
+WIDEST_FACES = 24  # of which one draws any line
 TEXTS_KEPT = 4096
+
+
+@dataclass(frozen=True)
+class _Look:
+    """One style of the stream: what is written and drawn in it."""
+
+    style: Style
+    easy: Style
+    texts: list[Texts]  # of each language
+    face_sums: list[float]  # running sums of the weights of all faces
+    monospaced_sums: list[float]  # the same of the monospaced ones; [] where none is asked for
 
 
 class SyntheticSource:
@@ -42,19 +59,22 @@ class SyntheticSource:
         if config.count < 1:
             raise UserError(f"synthetic.count={config.count}: at least 1 is expected")
         self.seed, self.charset = seed, charset
-        self.style = get_style(config.style)
-        self._easy = easy(self.style)
         self.count, self.max_aspect = int(config.count), float(config.max_aspect)
         self.channels = COLORS[config.color]
         low, high = config.heights
         self.heights = (int(low), int(high))
         self.name = f"synthetic:{config.style}"
         self.reasons, self.notes = Reasons(), Reasons()
-        self.texts = Texts(word_list(config.words), self.style, charset)
         columns = characters_for(charset.characters, charset.ignore_case)
+        styles, lists = get_styles(config.style), parse_names(config.words, "words") or [("", 1.0)]
+        words = [(word_list(name), Path(name).stem) for name, _ in lists]
         self._path = open_atlas(config.fonts, columns, config.cache)
+        self._check_faces()
+        self._style_sums = list(accumulate(weight for _, weight in styles))
+        self._list_sums = list(accumulate(weight for _, weight in lists))
+        self.looks = [self._look(style, words) for style, _ in styles]
+        self.texts = self.looks[0].texts[0]  # labels are the same in all
         self._written: dict[int, tuple[str, str]] = {}
-        self._choose_faces()
 
     def __getstate__(self) -> dict[str, Any]:
         """Workers map the atlas themselves instead of receiving its pixels."""
@@ -67,26 +87,50 @@ class SyntheticSource:
         cv2.setNumThreads(1)
         return load_atlas(self._path)
 
-    def _choose_faces(self) -> None:
-        """Weights of the faces: families shrink to a power of their size, odd letters too."""
-        atlas = self.atlas
-        known = atlas.column_of
+    def _check_faces(self) -> None:
+        """Which characters each face draws, as the bits of a number; all must be drawn by one."""
+        usable = self.atlas.usable
+        self._bit_of = {" ": 0} | {c: 1 << n for c, n in self.atlas.column_of.items()}
         self._usable = [
-            frozenset(c for c, n in known.items() if row[n]) for row in atlas.usable.tolist()
+            int.from_bytes(row.tobytes(), "little")
+            for row in np.packbits(usable, axis=1, bitorder="little")
         ]
-        drawable = frozenset().union(*self._usable)
+        drawable = {c for c, n in self.atlas.column_of.items() if usable[:, n].any()}
         missing = [
             c for c in self.charset.characters
             if not c.isspace() and not drawable & {c, c.upper(), c.lower()}
         ]  # fmt: skip
         if missing:
             raise UserError(f"synthetic.fonts: no face draws {' '.join(missing[:20])!r}")
+
+    def _look(self, style: Style, words: list[tuple[tuple[str, ...], str]]) -> _Look:
+        """Weights of the faces: families shrink to a power of their size, odd letters too."""
+        atlas = self.atlas
         members = Counter(atlas.family.tolist())
         weight = [
-            members[f] ** (self.style.heavy_families - 1.0) * s**self.style.usual_letters
+            members[f] ** (style.heavy_families - 1.0) * s**style.usual_letters
             for f, s in zip(atlas.family.tolist(), atlas.score.tolist(), strict=True)
         ]
-        self._face_sums = list(accumulate(weight))
+        named = np.array([re.search(style.faces, name) is not None for name in atlas.faces])
+        chosen = np.array(weight) * (named if named.any() else 1.0)
+        monospaced = chosen * atlas.monospaced if style.monospaced_share else chosen * 0.0
+        if len(words) == 1 and not style.line_share:
+            texts = [Texts(words[0][0], style, self.charset)]
+        else:
+            widest = np.argsort(-atlas.usable.sum(1), kind="stable")[:WIDEST_FACES].tolist()
+            columns = atlas.column_of.items()
+            faces = [frozenset(c for c, n in columns if atlas.usable[f, n]) for f in widest]
+            texts = [Texts(w, style, self.charset, name, faces) for w, name in words]
+        sums = [list(accumulate(w.tolist())) if w.any() else [] for w in (chosen, monospaced)]
+        return _Look(style, easy(style), texts, sums[0], sums[1])
+
+    def _choose(self, i: int) -> tuple[_Look, Texts]:
+        """The style and the language of sample i."""
+        if len(self._style_sums) == len(self._list_sums) == 1:
+            return self.looks[0], self.texts
+        rng = Rng(self.seed, "stream", i)
+        look = self.looks[rng.index(self._style_sums)]
+        return look, look.texts[rng.index(self._list_sums)]
 
     def __len__(self) -> int:
         return self.count
@@ -95,8 +139,9 @@ class SyntheticSource:
         """Changes with everything that decides an image: fonts, words, style, seed, sizes."""
         with self._path.open("rb") as file:  # its name tells of paths and times of fonts
             glyphs = hashlib.file_digest(file, "sha256").hexdigest()
-        parts = (glyphs, self.style, self.seed, self.heights, self.max_aspect)
-        more = (self.channels, self.charset, self.texts.words_hash)
+        parts = (glyphs, [k.style for k in self.looks], self.seed, self.heights, self.max_aspect)
+        words = [texts.words_hash for texts in self.looks[0].texts]
+        more = (self.channels, self.charset, words, self._style_sums, self._list_sums)
         return hashlib.sha256(repr((parts, more)).encode()).hexdigest()
 
     def _write(self, i: int) -> tuple[str, str]:
@@ -105,7 +150,7 @@ class SyntheticSource:
         if found is None:
             if len(self._written) >= TEXTS_KEPT:
                 self._written.clear()
-            found = self._written[i] = self.texts.write(self.seed, i)
+            found = self._written[i] = self._choose(i)[1].write(self.seed, i)
         return found
 
     def text(self, i: int) -> str:
@@ -131,23 +176,33 @@ class SyntheticSource:
         """All choices of shape of sample i; nothing is drawn."""
         drawn, _ = self._write(int(i))
         rng = Rng(self.seed, "shape", int(i))
-        style = self._easy if rng.chance(self.style.easy_share) else self.style
-        face, drawn = self._face_for(drawn, rng)
+        look, _ = self._choose(int(i))
+        style = look.easy if rng.chance(look.style.easy_share) else look.style
+        face, drawn = self._face_for(drawn, look, rng)
         return lay_out(drawn, face, self.atlas, style, rng, self.heights, self.max_aspect)
 
-    def _face_for(self, drawn: str, rng: Rng) -> tuple[int, str]:
+    def _needed(self, text: str) -> int:
+        """The bits of its characters; that of no face for one the atlas does not have."""
+        bits, known, unknown = 0, self._bit_of, 1 << len(self._bit_of)
+        for symbol in text:
+            bits |= known.get(symbol, unknown)
+        return bits
+
+    def _face_for(self, drawn: str, look: _Look, rng: Rng) -> tuple[int, str]:
         """A face that draws every character; in the other case or without marks if none does."""
-        needed = frozenset(drawn) - {" "}
-        for _ in range(FACE_TRIES):
-            face = rng.index(self._face_sums)
-            if needed <= self._usable[face]:
+        needed, sums = self._needed(drawn), look.face_sums
+        if look.monospaced_sums and rng.chance(look.style.monospaced_share):
+            sums = look.monospaced_sums
+        for _ in range(LINE_FACE_TRIES if look.style.line_share else FACE_TRIES):
+            face = rng.index(sums)
+            if not needed & ~self._usable[face]:
                 return face, drawn
         label, count = self.texts.label(drawn), len(self._usable)
-        start = bisect_left(self._face_sums, rng.random() * self._face_sums[-1])
+        start = bisect_left(look.face_sums, rng.random() * look.face_sums[-1])
         for text in (drawn, label, label.upper(), label.lower()):
-            needed = frozenset(text) - {" "}
+            needed = self._needed(text)
             for face in (number % count for number in range(start, start + count)):
-                if needed <= self._usable[face] and self.texts.label(text) == label:
+                if not needed & ~self._usable[face] and self.texts.label(text) == label:
                     return face, text
         raise UserError(f"synthetic.fonts: no single face draws {drawn!r}")
 

@@ -8,12 +8,15 @@ file: {"base": "scene", "border_share": 0.5}.
 import dataclasses
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from crnn_jax.core.errors import UserError
 from crnn_jax.core.files import open_file
+from crnn_jax.data.sources import parse_names
+from crnn_jax.synthetic.lines import PATTERNS
 
 Range = tuple[float, float]
 
@@ -46,13 +49,29 @@ class Style:
     draw_unlabelled: bool = True  # draw characters that the table lacks, and leave them unlabelled
     more_words_share: float = 0.35  # where the table has a space: another word follows
 
+    # --- lines (lines.py), where the table has a space; words in them are not drawn by their length
+    line_share: float = 0.0  # of samples that are a line
+    line_kinds: Mapping[str, float] = field(
+        default_factory=lambda: {"running": 1.0, "title": 0.0, **dict.fromkeys(PATTERNS, 0.0)}
+    )
+    line_length: tuple[int, int] = (40, 80)  # characters, of running text and titles
+    line_power: float = 1.0  # above 1: short lines more often
+    line_capitals_share: float = 0.03  # all of it in capitals
+    typographic_share: float = 0.7  # quotes and dashes of printers, not those of a keyboard
+
     # --- letters
+    faces: str = ""  # regular expression of the names of font files; others only where these fail
+    monospaced_share: float = 0.0  # faces whose letters are all as wide, as on receipts
+    word_space: Range = (0.33, 0.33)  # between words
+    justified_share: float = 0.0  # of lines, which are drawn out to the width of a column
+    justified: Range = (0.6, 1.4)  # their space between words
     tracking: Range = (-0.02, 0.10)  # extra space between letters
     wide_tracking_share: float = 0.08
     wide_tracking: Range = (0.15, 0.9)
     small_caps_share: float = 0.06  # of words in capitals: the first letter is larger
     bounce_share: float = 0.03  # letters jump off the line and tilt
     bounce: float = 0.12
+    bounce_tilt: float = 6.0  # standard deviation, degrees
     bounce_size: float = 0.0  # standard deviation of the log of each letter's size
     stretch: Range = (-0.28, 0.25)  # log2 of the width of all letters
     bold_share: float = 0.20  # strokes thickened
@@ -61,7 +80,13 @@ class Style:
     usual_letters: float = 4.0  # weight of a face: its share of usual letter shapes to this power
 
     rule_share: float = 0.03  # a line under the word
-    dots_share: float = 0.015  # letters of lamps
+    dots_share: float = 0.015  # letters of lamps, or of the needles of a printer
+    clog_share: float = 0.0  # ink fills the counters of a, e, o
+    worn_share: float = 0.0  # ink that is paler in places, to nothing in some
+    bands_share: float = 0.0  # pale bands across or along the line: a printer's worn head
+    binary_share: float = 0.0  # scanned in black and white
+    binary: Range = (0.25, 0.7)  # ink from which on it is black: low bleeds, high breaks strokes
+    speckle_share: float = 0.0  # specks of dirt
 
     # --- shape, angles in degrees
     slant_share: float = 0.15
@@ -88,6 +113,7 @@ class Style:
     # --- colours, grey levels 0-255
     contrast: Range = (34.0, 250.0)  # distance of letters and background
     contrast_power: float = 1.0  # above 1: low contrasts more often
+    paper_share: float = 0.0  # nearly white background
     light_on_dark_share: float = 0.48
     saturation: float = 0.8  # rgb only: most saturated colour
     border_share: float = 0.14
@@ -100,6 +126,7 @@ class Style:
     fill_gradient_share: float = 0.10
     fill_texture_share: float = 0.15
     letter_tones_share: float = 0.03  # each letter has its own colour
+    letter_tones: float = 0.5  # how far apart, as a share of the contrast
     relief_share: float = 0.08  # letters stand out of the surface, half of them in its own colour
 
     # --- background
@@ -179,6 +206,12 @@ STYLES = {
 }
 
 
+def get_styles(names: str) -> list[tuple[Style, float]]:
+    """'scene*0.6,receipt.json*0.4' -> styles and their shares of the samples."""
+    found = parse_names(names, "style") or [("", 1.0)]
+    return [(get_style(name), weight) for name, weight in found]
+
+
 def get_style(name: str) -> Style:
     """The style of this name, or of a JSON file that changes some keys of one."""
     if name in STYLES:
@@ -216,6 +249,11 @@ def _is_like(usual: Any, value: Any) -> bool:
         if not (isinstance(value, list) and value and all(_is_like(number, n) for n in value)):
             return False
         return len(usual) != 2 or (len(value) == 2 and value[0] <= value[1])
+    if isinstance(usual, str) and isinstance(value, str):
+        try:
+            return bool(re.compile(value))
+        except re.error:
+            return False
     if type(usual) is float:
         return type(value) in (int, float) and math.isfinite(value)
     return type(value) is type(usual)

@@ -6,6 +6,8 @@ way scene-text models for lower case are scored.
 
 import hashlib
 import string
+from collections.abc import Sequence
+from functools import lru_cache
 from importlib import resources
 from itertools import accumulate
 from pathlib import Path
@@ -13,6 +15,7 @@ from pathlib import Path
 from crnn_jax.core.charset import Charset
 from crnn_jax.core.errors import UserError
 from crnn_jax.core.files import text_lines
+from crnn_jax.synthetic.lines import Lines, capitals
 from crnn_jax.synthetic.rng import Rng
 from crnn_jax.synthetic.styles import Style
 
@@ -45,31 +48,41 @@ def builtin_words() -> tuple[str, ...]:
     return tuple(text.split())
 
 
-def word_list(names: str) -> tuple[str, ...]:
-    """Words of lists, without doubles, in the order of the files.
+def word_list(name: str) -> tuple[str, ...]:
+    """Words of a list in its order, without doubles.
 
-    They are 'auto' (the first of the system's dictionaries, else the built-in list), 'builtin', or
-    files of one word a line (UTF-8), several joined by commas.
+    It is 'auto' (the first of the system's dictionaries, else the built-in list), 'builtin', or a
+    file of one word a line (UTF-8).
     """
-    if names == "auto":
+    if name == "auto":
         found = next((path for path in DICTIONARIES if Path(path).is_file()), "builtin")
         # one word in five of these lists is another one with 's, which styles add themselves
         return tuple(w for w in word_list(found) if not w.endswith("'s"))
-    if names == "builtin":
+    if name == "builtin":
         return builtin_words()
-    files = [Path(name).expanduser() for name in names.split(",")]
-    stripped = (line.strip() for file in files for line in text_lines(file, MAX_LINE))
+    stripped = (line.strip() for line in text_lines(Path(name).expanduser(), MAX_LINE))
     words = tuple(dict.fromkeys(word for word in stripped if word))
     if not words:
-        raise UserError(f"{names}: no words in it; one word a line is expected")
+        raise UserError(f"{name}: no words in it; one word a line is expected")
     return words
 
 
 class Texts:
-    """Texts for (seed, index), by a style's shares; words the table cannot write are left out."""
+    """Texts for (seed, index), by a style's shares; words the table cannot write are left out.
 
-    def __init__(self, words: tuple[str, ...], style: Style, charset: Charset):
-        self.style, self.charset = style, charset
+    `faces` are the characters of some faces, one of which can draw any text: given for lines and
+    for one of several languages, whose texts then have no characters and words but their own.
+    """
+
+    def __init__(
+        self,
+        words: tuple[str, ...],
+        style: Style,
+        charset: Charset,
+        language: str = "",
+        faces: Sequence[frozenset[str]] = (),
+    ):
+        self.style, self.charset, self.language, self._faces = style, charset, language, faces
         self.words_hash = hashlib.sha256("\n".join(words).encode()).hexdigest()
         self._symbols = frozenset(charset.characters)
         self._has_space = " " in self._symbols
@@ -77,18 +90,21 @@ class Texts:
         drawable = set(self._symbols) - {" "}
         if charset.ignore_case:
             drawable |= {c.upper() for c in drawable if len(c.upper()) == 1}
+        usable, self._by_length, self._followers = _prepared(words, charset, style.draw_unlabelled)
+        self._lines = Lines(usable, language, style) if self._has_space and usable else None
+        if faces:
+            own = frozenset().union(*usable)
+            own |= {c.upper() for c in own}
+            drawable = {c for c in drawable if c in own or not c.isalpha()}
         self._random_symbols = sorted(drawable)
         self._digits = sorted(drawable & set(string.digits))
         self._letters = sorted(c for c in drawable if c.isalpha())
-        usable = [w for w in words if self._writable(w)]
-        self._by_length: dict[int, list[str]] = {}
-        for word in usable:
-            self._by_length.setdefault(len(word), []).append(word)
         self._lengths = sorted(self._by_length)
         weight = style.length_weights
         self._length_sums = list(accumulate(weight[min(n, len(weight)) - 1] for n in self._lengths))
-        self._common = [w for w in builtin_words() if self._writable(w)]
-        self._followers = _followers(usable) if len(usable) >= 100 else {}
+        self._common = (
+            [] if faces else _prepared(builtin_words(), charset, style.draw_unlabelled)[0]
+        )
         self._punctuation = frozenset(
             c for c in string.punctuation if c in self._symbols or style.draw_unlabelled
         )
@@ -107,24 +123,32 @@ class Texts:
         cases = style.case_shares
         self._cases, self._case_sums = list(cases), list(accumulate(cases.values()))
 
-    def _writable(self, word: str) -> bool:
-        label = self.label(word)
-        return bool(label) and (len(label) == len(word) or self.style.draw_unlabelled)
+    def _fits(self, drawn: str, label: str) -> bool:
+        if not self._faces:
+            return bool(label.strip())
+        labelled = self.style.draw_unlabelled or len(label) == len(drawn)
+        needed = frozenset(drawn) - {" "}
+        return bool(label) and labelled and any(needed <= face for face in self._faces)
 
     def label(self, drawn: str) -> str:
         """The label of a drawn text: folded, without the characters the table lacks."""
-        return "".join(c for c in self.charset.normalize(drawn) if c in self._symbols)
+        label = "".join(c for c in self.charset.normalize(drawn) if c in self._symbols)
+        # what is left out leaves the spaces on both its sides
+        return " ".join(filter(None, label.split(" "))) if self._has_space else label
 
     def write(self, seed: int, index: int) -> tuple[str, str]:
         """(drawn text, label) of one sample; the label is never empty."""
         rng = Rng(seed, "text", index)
         for _ in range(TRIES):
-            drawn = self._word(rng)
-            if self._has_space:
-                while rng.chance(self.style.more_words_share) and len(drawn) < LONGEST:
-                    drawn += " " + self._word(rng)
+            if self._lines and self.style.line_share and rng.chance(self.style.line_share):
+                drawn = self._lines.write(rng)
+            else:
+                drawn = self._word(rng)
+                if self._has_space:
+                    while rng.chance(self.style.more_words_share) and len(drawn) < LONGEST:
+                        drawn += " " + self._word(rng)
             label = self.label(drawn)
-            if label.strip():
+            if self._fits(drawn, label):
                 return drawn, label
         drawn = rng.pick(self._random_symbols)
         return drawn, self.label(drawn)
@@ -171,7 +195,7 @@ class Texts:
         if case == "capital":
             changed = text[:1].upper() + text[1:].lower()
         else:
-            changed = text.upper() if case == "upper" else text.lower()
+            changed = capitals(text, self.language) if case == "upper" else text.lower()
         # a table of capitals only, or letters that change their count (German sharp s)
         return changed if len(self.label(changed)) == len(self.label(text)) else text
 
@@ -182,6 +206,22 @@ class Texts:
         if self.style.draw_unlabelled:
             return drawn
         return "".join(c for c in drawn if c in self._symbols)
+
+
+@lru_cache(64)
+def _prepared(
+    words: tuple[str, ...], charset: Charset, draw_unlabelled: bool
+) -> tuple[list[str], dict[int, list[str]], dict[str, tuple[list[str], list[int]]]]:
+    """Words the table can write; the same by their length; `_followers`. All styles share them."""
+    symbols, usable = frozenset(charset.characters), []
+    by_length: dict[int, list[str]] = {}
+    for word in words:
+        normal = charset.normalize(word)
+        count = sum(c in symbols for c in normal)
+        if count and (draw_unlabelled or count == len(word)):
+            usable.append(word)
+            by_length.setdefault(len(word), []).append(word)
+    return usable, by_length, _followers(usable) if len(usable) >= 100 else {}
 
 
 def _followers(words: list[str], most: int = 20_000) -> dict[str, tuple[list[str], list[int]]]:

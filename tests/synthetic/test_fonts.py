@@ -69,6 +69,21 @@ def test_what_can_be_read_of_a_face(table, lost):
     assert usable(Swapped(table)) == set(CHARACTERS) - lost
 
 
+@pytest.mark.parametrize(
+    ("table", "good"),
+    [
+        ({"é": "8"}, True),  # anything that is no e stands for an accented one
+        ({"é": "e"}, False),  # the accent is missing
+        ({"é": "8", "q": " "}, False),  # no lower case
+    ],
+)
+def test_accented_letters_are_as_good_as_their_base(table, good):
+    characters = (*CHARACTERS, "é")
+    drawn = draw_face(Swapped(table), characters)
+    columns = readable_columns(characters, drawn, score(characters, drawn.masks))
+    assert columns[-1] == good
+
+
 def test_a_dingbat_font_is_rejected():
     """Letters in the wrong places: well drawn, and of no use. H stays, sizes are taken from it."""
     letters = [c for c in CHARACTERS if c not in "H!"]

@@ -82,6 +82,7 @@ def test_words_come_from_the_list(tmp_path):
         ('{"curve": [90, 15]}', "curve should look like"),
         ('{"noise_share": NaN}', "noise_share should look like"),
         ('{"base": "style.json"}', "is its own base"),
+        ('{"faces": "("}', "faces should look like"),
     ],
 )
 def test_a_broken_style_file_is_told(tmp_path, monkeypatch, text, message):

@@ -1,0 +1,44 @@
+"""Printed words and text lines of 33 languages, rendered: spaces, case, punctuation, currency.
+
+    PYTHONPATH=. python experiments/pretrained/words.py --most 40000 -o words/ bg ca cs ...
+    python -m crnn_jax.main --config=configs/lines.py
+
+The languages are those of LANGUAGES, their lists come from `wordfreq`; the table is made from them
+by experiments/pretrained/characters.py. Needs fonts of Latin, Greek and Cyrillic letters
+(experiments/pretrained/fonts.txt). Not run yet.
+"""
+
+import ml_collections
+
+from configs import synthetic
+
+LINES = "experiments/pretrained/lines"
+# the codes choose quotes, currency and decimals; *3: three times as often
+LANGUAGES = (
+    "en*3 de*2 es*2 fr*2 it*2 pt*2 nl pl ca cs da fi fil hu id is lt lv ms nb ro sh sk sl sv tr "
+    "vi*2 el*2 bg mk ru*2 sr uk"
+)
+STYLES = "print*0.25 receipt*0.2 typewriter*0.12 scan*0.18 photo*0.1 words*0.15"
+
+
+def get_config() -> ml_collections.ConfigDict:
+    config = synthetic.get_config()
+    with config.unlocked():
+        config.steps = 20_000
+        config.model.name = "crnn_residual"
+        config.charset.table = "experiments/pretrained/characters.txt"
+        config.charset.ignore_case = False
+        config.preprocessing.max_width = 1024
+        # a step costs what its widest image does: words and lines in shapes of their own
+        config.data.boundaries = (64, 96, 128, 176, 240, 320, 416, 528, 656, 800, 1024)
+        config.data.max_label_length = 120
+        config.synthetic.words = ",".join(
+            f"words/{code}.txt*{weight or 1}"
+            for code, _, weight in (name.partition("*") for name in LANGUAGES.split())
+        )
+        config.synthetic.style = ",".join(
+            f"{LINES}/{name}.json*{share}"
+            for name, _, share in (style.partition("*") for style in STYLES.split())
+        )
+        config.synthetic.max_aspect = 40.0
+    return config
