@@ -74,6 +74,8 @@ class Parser(argparse.ArgumentParser):
         self.add_argument("--lm", help="language model, for beam search: an ARPA file")
         self.add_argument("--lm_weight", type=float, help="of its log-probabilities")
         self.add_argument("--length_bonus", type=float, help="nats a character, with --lm")
+        about = "the only characters to read, such as 0123456789.-"
+        self.add_argument("--characters", help=about)
 
     def add_views(self) -> None:
         """Adds the flags that say whether narrow pictures are read in several views."""
@@ -111,7 +113,7 @@ class Parser(argparse.ArgumentParser):
 
 def decoder_options(args: argparse.Namespace) -> dict[str, Any]:
     """What was given of `add_decoder`, as `open_decoder` takes it, without the name."""
-    names = ("beam_width", "top_paths", "lexicon", "lm", "lm_weight", "length_bonus")
+    names = "beam_width", "top_paths", "lexicon", "lm", "lm_weight", "length_bonus", "characters"
     return {name: value for name in names if (value := getattr(args, name)) is not None}
 
 

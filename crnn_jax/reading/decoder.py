@@ -62,6 +62,8 @@ class Decoder:
             stands as it is.
         lm: a language model; beam search only.
         lm_weight, length_bonus: as in `beam_search`; they count with a language model only.
+        allowed: bool [k], the classes that may be written, and the blank; None: all. Confidences
+            are those among the texts of these characters.
 
     Raises:
         UserError: a name or numbers that make no sense.
@@ -75,6 +77,7 @@ class Decoder:
     lm: "Automaton | None" = None
     lm_weight: float = LM_WEIGHT
     length_bonus: float = LENGTH_BONUS
+    allowed: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         most = int(self.beam_width)
@@ -164,6 +167,7 @@ def open_decoder(
     *,
     lexicon: "str | os.PathLike[str] | Iterable[str] | None" = None,
     lm: "str | os.PathLike[str] | NGram | None" = None,
+    characters: str | None = None,
     **numbers: Any,
 ) -> Decoder:
     """Makes a decoder for a model's characters.
@@ -173,6 +177,7 @@ def open_decoder(
         name: 'greedy', 'beam' or 'both'.
         lexicon: a file of words, or the words themselves.
         lm: an ARPA file or an `NGram`.
+        characters: the only ones that are read, such as '0123456789.-'; None: all of the model's.
         **numbers: the other attributes of `Decoder`.
 
     Raises:
@@ -189,7 +194,20 @@ def open_decoder(
     if lm is not None:
         model = read_language_model(lm) if isinstance(lm, str | os.PathLike) else lm
         given["lm"] = model.for_charset(charset)
+    if characters is not None:
+        given["allowed"] = allowed_classes(characters, charset)
     return dataclasses.replace(decoder, **given)
+
+
+def allowed_classes(characters: str, charset: Charset) -> np.ndarray:
+    """bool [k]: the classes of these characters, and the blank."""
+    wanted = {charset.normalize(c) for c in characters}
+    if missing := sorted(wanted - set(charset.characters)):
+        raise UserError(f"--characters: the model does not know {''.join(missing)[:40]!r}")
+    if not wanted:
+        raise UserError("--characters: at least one is expected")
+    symbols = enumerate(charset.symbols)
+    return np.array([i == charset.blank_id or symbol in wanted for i, symbol in symbols])
 
 
 def read_lexicon(path: str | os.PathLike[str], charset: Charset) -> "Lexicon":

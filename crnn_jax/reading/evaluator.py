@@ -268,7 +268,7 @@ def _tried_texts(
 ) -> list[tuple[np.ndarray, str]]:
     """Each row's log p(text | image) at TEMPERATURES, float32 [g], and text."""
     blank_id = recognizer.charset.blank_id
-    logits, lengths = recognizer.emitted(batch)
+    logits, lengths = recognizer.emitted(batch, decoder)
     decoded = decoder.decode(logits, lengths, 1.0, blank_id=blank_id)
     ids, id_lengths = decoded.ids[:, 0], decoded.id_lengths[:, 0]
     tried = np.asarray(_tried(logits, lengths, ids, id_lengths, blank_id=blank_id))

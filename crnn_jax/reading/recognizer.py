@@ -4,6 +4,7 @@
     for reading in recognizer.read(['a.png', 'b.jpg']):
         print(reading.text, reading.confidence)
     recognizer.read(paths, 'beam', beam_width=50, top_paths=5, lexicon='words.txt')
+    recognizer.read(paths, characters='0123456789.-')  # nothing else is read
 
 An image's reading does not depend on what it is read together with.
 """
@@ -16,12 +17,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from crnn_jax.core.errors import UserError
 from crnn_jax.core.images import ImageSource, UnreadableImage
 from crnn_jax.decoding.alignment import align, pixel_spans
-from crnn_jax.decoding.greedy import emittable, greedy_decode, sequence_log_prob
+from crnn_jax.decoding.greedy import FORBIDDEN, emittable, greedy_decode, sequence_log_prob
 from crnn_jax.models.crnn import CRNN, prepare
 from crnn_jax.reading.decoder import Decoded, Decoder, open_decoder
 from crnn_jax.reading.loaded_model import SHIPPED, LoadedModel, open_model
@@ -100,6 +102,7 @@ class Recognizer:
         self.temperature = model.temperature
         self.views = model.views
         self.emits_unknown = model.emits_unknown
+        self._all = np.ones(self.config.num_classes, bool)
         network = CRNN(self.config)
         self._variables = prepare(network, jax.device_put(variables))
         self._score, self._emit, self._read = _programs(network, model)
@@ -183,15 +186,19 @@ class Recognizer:
         decoded = self._finish(started, decoder)
         return decoded.ids[:, 0], decoded.id_lengths[:, 0], decoded.log_prob[:, 0]
 
-    def emitted(self, batch: Any) -> tuple[jax.Array, jax.Array]:
-        """What every decoder works on: logits float32 [b t k] without `<UNK>`, and frames [b]."""
-        return self._emit(self._variables, batch["image"], batch["width"])
+    def emitted(self, batch: Any, decoder: Decoder = GREEDY) -> tuple[jax.Array, jax.Array]:
+        """What a decoder works on: logits float32 [b t k], low where not allowed; frames [b]."""
+        return self._emit(self._variables, batch["image"], batch["width"], self._allowed(decoder))
+
+    def _allowed(self, decoder: Decoder) -> np.ndarray:
+        return self._all if decoder.allowed is None else decoder.allowed
 
     def _start(self, batch: Any, decoder: Decoder) -> Any:
         """Sends a batch to the device; `_finish` waits for the answer."""
         if decoder.name == "greedy":
-            return self._read(self._variables, batch["image"], batch["width"], self.temperature)
-        return self.emitted(batch)
+            arguments = batch["image"], batch["width"], self._allowed(decoder), self.temperature
+            return self._read(self._variables, *arguments)
+        return self.emitted(batch, decoder)
 
     def _finish(self, started: Any, decoder: Decoder) -> Decoded:
         if decoder.name == "greedy":
@@ -269,14 +276,19 @@ def _programs(network: CRNN, model: LoadedModel) -> tuple[Any, Any, Any]:
     def score(variables: Any, image: jax.Array, width: jax.Array) -> Any:
         return network.apply(variables, image, width, train=False)
 
-    def emit(variables: Any, image: jax.Array, width: jax.Array) -> Any:
+    def emit(variables: Any, image: jax.Array, width: jax.Array, allowed: jax.Array) -> Any:
         logits, lengths = score(variables, image, width)
-        return emittable(logits, unknown_id=model.unknown_id), lengths
+        logits = emittable(logits, unknown_id=model.unknown_id)
+        return jnp.where(allowed[None, None, :], logits, FORBIDDEN), lengths
 
     def read(
-        variables: Any, image: jax.Array, width: jax.Array, temperature: jax.Array
+        variables: Any,
+        image: jax.Array,
+        width: jax.Array,
+        allowed: jax.Array,
+        temperature: jax.Array,
     ) -> dict[str, jax.Array]:
-        logits, lengths = emit(variables, image, width)
+        logits, lengths = emit(variables, image, width, allowed)
         ids, id_lengths = greedy_decode(logits, lengths, blank_id=blank_id)
         log_probs = jax.nn.log_softmax(logits / temperature, axis=-1)
         log_prob = sequence_log_prob(log_probs, lengths, ids, id_lengths, blank_id=blank_id)

@@ -1,5 +1,6 @@
 import math
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -72,6 +73,29 @@ def test_words_and_a_language_model_are_listened_to(recognizer, images, beam):
     assert [r.text for r in unheard] == texts
 
 
+def test_only_some_characters_are_read(recognizer, images, beam):
+    characters = "0123456789ABC"  # the table ignores case
+    free = [reading.text for reading in recognizer.read(images)]
+    assert any(set(text) - set(characters.lower()) for text in free)
+    classes = [i for i, c in enumerate(CHARSET.symbols) if c in characters.lower()]
+    for name in ("greedy", "beam"):
+        readings = recognizer.read(images, name, characters=characters)
+        assert any(reading.text for reading in readings)
+        for reading, image in zip(readings, images, strict=True):
+            resized = recognizer.preprocessing.resize(image[..., None])
+            logits = np.full_like(recognizer.logits(resized[None]), -1e9)
+            some = [*classes, CHARSET.blank_id]
+            logits[..., some] = recognizer.logits(resized[None])[..., some]
+            decoded = open_decoder(CHARSET, name).decode(
+                jnp.asarray(logits), np.array([logits.shape[1]]), 1.0, blank_id=CHARSET.blank_id
+            )
+            n = decoded.id_lengths[0, 0]
+            assert reading.text == CHARSET.decode(decoded.ids[0, 0, :n])
+            assert math.log(reading.confidence) == pytest.approx(decoded.log_prob[0, 0], abs=1e-3)
+    everything = recognizer.read(images, characters="".join(CHARSET.characters))
+    assert [reading.text for reading in everything] == free
+
+
 @pytest.mark.parametrize(
     ("name", "numbers", "flag"),
     [
@@ -81,6 +105,8 @@ def test_words_and_a_language_model_are_listened_to(recognizer, images, beam):
         ("beam", {"lm_weight": -1}, "--lm_weight -1"),
         ("greedy", {"lm": NGram.estimate(["a"])}, "--lm: "),
         ("greedy", {"lexicon": ["a"]}, "--lexicon: "),
+        ("greedy", {"characters": "12€"}, "--characters: .*€"),
+        ("greedy", {"characters": ""}, "--characters: "),
     ],
 )
 def test_what_makes_no_sense_is_told(name, numbers, flag):
