@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     plan.require_room(overwrite=args.overwrite)
     model = LoadedModel.open(args.model)
     # Before the export, which takes half a minute: a wrong name ends the command here.
-    sources = open_sources(model, args.verify, images=args.images, annotation_format="auto")
+    sources = open_sources(model, args.verify, images=args.images)
     print(f"writing {plan.output}, up to half a minute", file=sys.stderr)
     for path in plan.write(model, overwrite=args.overwrite):
         print(path)

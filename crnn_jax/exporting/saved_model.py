@@ -39,11 +39,6 @@ AT_ONCE = 4  # images decoded; one of 50 megapixels takes nearly a gigabyte
 
 def write_saved_model(model: LoadedModel, folder: str, *, post: str, beam_width: int = 10) -> None:
     """Writes `folder`/1/; arguments as of `stablehlo.with_decoder`."""
-    if model.preprocessing.filter != "bilinear":
-        raise UserError(
-            f"preprocessing.filter={model.preprocessing.filter}: a SavedModel resizes bilinearly; "
-            "--format stablehlo or tflite take resized images"
-        )
     path = os.path.join(folder, VERSION)
     extra = os.path.join(path, "assets.extra")
     with full_disk_is_user_error(folder):

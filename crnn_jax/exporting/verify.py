@@ -2,7 +2,7 @@
 
 Where the model is read in several views, the plain one is compared: a graph has no others.
 
-sources = open_sources(model, ['test.txt'], annotation_format='auto')
+sources = open_sources(model, ['test.txt'])
 report = verify(model, plan, sources)
 report.passed, report.text()
 """
@@ -62,13 +62,10 @@ class Report:
         return "\n".join([*self.figures, *self.differences[:most], *more])
 
 
-def open_sources(
-    model: LoadedModel, annotations: Sequence[str], *, images: str = "", annotation_format: str
-) -> list[Any]:
+def open_sources(model: LoadedModel, annotations: Sequence[str], *, images: str = "") -> list[Any]:
     """Opens annotation files, folders labelled by their file names, LMDB or ArrayRecord."""
-    options: dict[str, Any] = {"format": annotation_format, "images": images}
-    options["channels"] = model.preprocessing.channels
-    sources = [FileSource(a, model.charset, **options) for a in annotations]
+    channels = model.preprocessing.channels
+    sources = [FileSource(a, model.charset, images=images, channels=channels) for a in annotations]
     for source in sources:
         source.require_pictures()
     return sources

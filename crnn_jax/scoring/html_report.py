@@ -27,6 +27,7 @@ from crnn_jax.scoring.compare import Comparison
 from crnn_jax.scoring.evaluation import EvaluationResult, Row
 
 LIMIT = 300  # mistakes with a thumbnail
+MAX_BYTES = 3_500_000  # of all thumbnails: a page stays under 5 MB
 HEIGHT, WIDTH = 64, 720  # pixels of a thumbnail; one higher than wide has up to twice the height
 LONGEST = 150  # characters of a text that are shown
 SHOWN, LISTED = 24, 15  # characters of the map of confusions, edits of each list
@@ -190,9 +191,13 @@ def _cards(
     image_of: Callable[[Row], ImageSource],
 ) -> Iterator[dict[str, Any]]:
     """What the page shows of each mistake."""
+    size = 0
     for mistake in chosen:
         row, text = mistake.row, mistake.row.text or ""
         image = None if row.text is None else thumbnail(image_of(row))
+        size += len(image["uri"]) if image is not None else 0
+        if size > MAX_BYTES:
+            return
         pairs = metrics.edits(row.label, text) if text else [(c, "") for c in row.label]
         read = [(b, a != b) for a, b in pairs if b]
         marks = characters.get((row.set, row.id), ())

@@ -23,7 +23,7 @@ def model():
 
 @pytest.fixture
 def sources(tmp_path, model):
-    return open_sources(model, [write_annotated(tmp_path, model)], annotation_format="auto")
+    return open_sources(model, [write_annotated(tmp_path, model)])
 
 
 @pytest.fixture
