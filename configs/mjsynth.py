@@ -65,7 +65,9 @@ def get_config() -> ml_collections.ConfigDict:
     # an epoch).
     data.train = "annotation_train.txt"
     data.validation = ""  # the same; '' for none, or for what `split` holds out
-    data.split = "none"  # held out of train: '10%' by hash of the path, 'k/5' every fifth image
+    # held out of train: '10%' by hash of the path, '10% by label', '10% by REGEX' (what it finds in
+    # the path: 'page_[0-9]+' keeps the lines of a page together), 'k/5' every fifth image
+    data.split = "none"
     data.images = ""  # folder that paths are relative to; '': that of the annotation file
     data.format = "auto"  # 'mjsynth', 'icdar', 'simple', 'tsv', 'name' or package.module:function
     data.unknown = "unusable"  # characters outside the table: 'unusable', 'strip' or 'map' to <UNK>

@@ -81,7 +81,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = cli.Parser("evaluate", __doc__)
     parser.add_annotation("file, or folder of labelled names", nargs="+", metavar="ANNOTATION")
     parser.add_model()
-    about = "as data.split in training ('10%%', '0/5'): only what that keeps for validation"
+    about = "as data.split in training ('10%%', '0/5'): only what that holds out"
     parser.add_argument("--split", default="", help=about)
     parser.add_decoder(default="greedy")
     parser.add_views()

@@ -5,7 +5,6 @@ import functools
 import os
 import re
 import zlib
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -86,20 +85,37 @@ class FileSource:
         """The samples in two parts, for training and for validation.
 
         '10%' holds out a tenth (or another share) of the paths as written, by their hash, so that
-        an image stays on its side when others are added; 'hash' is '10%'; 'k/n' holds out, sorted
-        by file name, every n-th from the k-th on.
+        an image stays on its side when others are added; 'hash' is '10%'. '10% by label' takes the
+        labels' hash, so that no label stands on both sides, and '10% by REGEX' that of what the
+        regular expression finds in the path (its first group, if it has one): lines of one page
+        stay together. 'k/n' holds out, sorted by file name, every n-th from the k-th on.
         """
-        share = re.fullmatch(r"([1-9][0-9]?)%", "10%" if how == "hash" else how)
+        share = re.fullmatch(r"([1-9][0-9]?)%(?: by (.+))?", "10%" if how == "hash" else how)
         fold = re.fullmatch(r"([0-9]+)/([0-9]+)", how)
         if not share and not (fold and int(fold[1]) < int(fold[2]) > 1):
-            raise UserError(f"data.split={how!r}: must be 'none', '10%' or 'k/n' as in '0/5'")
+            wanted = "'none', '10%', '10% by label', '10% by REGEX' or 'k/n' as in '0/5'"
+            raise UserError(f"data.split={how!r}: must be {wanted}")
+        try:
+            pattern = re.compile(share[2] or "" if share else "")
+        except re.error as error:
+            raise UserError(f"data.split={how!r}: not a regular expression: {error}") from None
+
+        def group(i: int) -> str:
+            """Samples of one group are on the same side."""
+            path, label = self.line(i)
+            path = path.removeprefix("./")
+            if share and share[2] == "label":
+                return label.casefold()
+            found = pattern.search(path)
+            return found[min(1, pattern.groups)] or path if found else path
 
         def choose() -> dict[str, np.ndarray]:
             if share:
-                chosen = (zlib.crc32(p.encode()) % 100 < int(share[1]) for p in self._paths())
+                groups = map(group, range(len(self)))
+                chosen = (zlib.crc32(g.encode()) % 100 < int(share[1]) for g in groups)
                 return {"held_out": np.fromiter(chosen, bool, len(self))}
             assert fold is not None
-            names = [os.path.basename(path) for path in self._paths()]
+            names = [os.path.basename(self.line(i)[0]) for i in range(len(self))]
             order = sorted(range(len(names)), key=names.__getitem__)
             return {"held_out": np.isin(range(len(names)), order[int(fold[1]) :: int(fold[2])])}
 
@@ -164,10 +180,6 @@ class FileSource:
     def line(self, index: int) -> tuple[str, str]:
         """(path, label) of a sample as the annotation writes them."""
         return self.reader.line(self._place(index))
-
-    def _paths(self) -> Iterator[str]:
-        """The paths of all samples as the annotation writes them, wherever the set is moved."""
-        return (self.line(i)[0].removeprefix("./") for i in range(len(self)))
 
     def identity(self, index: int) -> str:
         """Where a sample's image lies."""

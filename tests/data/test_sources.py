@@ -2,6 +2,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from crnn_jax.core.charset import Charset
 from crnn_jax.core.errors import UserError
 from crnn_jax.core.preprocessing import Preprocessing
 from crnn_jax.data import sources
@@ -66,6 +67,26 @@ def test_a_split_by_hash_is_stable(words, tmp_path):
     assert set(names_of(held_out)) < set(names_of(half))
 
 
+def test_a_split_keeps_groups_together(tmp_path):
+    lines = [f"p{k % 10}_{k}.png\t{'aA'[k % 2]}{k % 7}\n" for k in range(140)]
+    (path := tmp_path / "lines.tsv").write_text("".join(lines))
+    charset = Charset.from_characters("aA0123456789")
+    source = FileSource(path, charset, cache=False)
+
+    def parts(how):
+        found = [[part.line(i) for i in range(len(part))] for part in source.split(how)]
+        assert sorted(found[0] + found[1]) == sorted(tuple(x.strip().split("\t")) for x in lines)
+        return found
+
+    for how in ("50% by ^(p[0-9]+)_", "50% by ^p[0-9]+"):
+        pages = [{name.split("_")[0] for name, _ in part} for part in parts(how)]
+        assert not pages[0] & pages[1]
+    assert parts("50% by ^(p[0-9]+)_") == parts("50% by ^p[0-9]+")
+    labels = [{label.lower() for _, label in part} for part in parts("50% by label")]
+    assert not labels[0] & labels[1]
+    assert parts("30% by nothing") == parts("30%")
+
+
 def test_a_mixture_repeats_only_what_can_be_trained_on(words, tmp_path):
     write_picture(tmp_path / "a.png", 20, 30)
     path = tmp_path / "other.tsv"
@@ -111,6 +132,7 @@ def test_names_with_weights(tmp_path):
         ("FOLDER", {"split": "0/5"}, "too few"),
         ("WORDS", {"split": "5/5"}, r"data\.split='5/5': must be"),
         ("WORDS", {"split": "0%"}, r"data\.split='0%': must be"),
+        ("WORDS", {"split": "10% by ("}, "not a regular expression"),
         ("MISSING", {}, r"missing\.tsv:1: no image .*nowhere\.png"),
         ("WORDS", {"validation": "MISSING"}, r"missing\.tsv:1: no image"),
     ],
