@@ -64,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             warnings.showwarning = lambda message, *_, **__: _say(f"warning: {message}")
             for start in range(0, len(paths), AT_ONCE):
                 some = paths[start : start + AT_ONCE]
-                readings = recognizer.read(some, decoder, "return", args.views)
+                readings = recognizer.read(some, decoder, errors="return", views=args.views)
                 for path, reading in zip(some, readings, strict=True):
                     if labels is not None:
                         labels.add(path, reading)

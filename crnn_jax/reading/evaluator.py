@@ -184,7 +184,7 @@ def _read(recognizer: Recognizer, images: Any, decoder: Decoder, **options: Any)
     """Reads images that have been read before: nothing is said of them again."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", PhotoWarning)
-        return recognizer.read(images, decoder, "return", **options)
+        return recognizer.read(images, decoder, errors="return", **options)
 
 
 def read_batches(

@@ -14,7 +14,7 @@ import itertools
 import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, overload
 
 import jax
 import jax.numpy as jnp
@@ -52,6 +52,16 @@ class Character:
 
 
 @dataclasses.dataclass(frozen=True)
+class Word:
+    """What stands between spaces; confidence is the lowest of its characters'."""
+
+    text: str
+    confidence: float
+    x0: float
+    x1: float  # pixels, as in `Character`
+
+
+@dataclasses.dataclass(frozen=True)
 class Reading:
     """What stands in an image, and how sure that is: p(text | image) over all alignments."""
 
@@ -63,6 +73,17 @@ class Reading:
     greedy: str | None = None  # greedy decoding's text, where both were asked for
     angle: float = 0.0  # degrees, counter-clockwise, by which the image was turned to be read
 
+    @property
+    def words(self) -> tuple[Word, ...]:
+        """The words of a line, from left to right."""
+        found = []
+        for is_space, group in itertools.groupby(self.characters, lambda c: c.text.isspace()):
+            if not is_space:
+                some = list(group)
+                text, lowest = "".join(c.text for c in some), min(c.confidence for c in some)
+                found.append(Word(text, lowest, min(c.x0 for c in some), max(c.x1 for c in some)))
+        return tuple(found)
+
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values; numbers are rounded to what they are good for."""
         record: dict[str, Any] = {
@@ -73,15 +94,16 @@ class Reading:
         }
         if self.greedy is not None:
             record["greedy"] = self.greedy
-        record["characters"] = [
-            {
-                "text": character.text,
-                "confidence": round(character.confidence, 6),
-                "x0": round(character.x0, 2),
-                "x1": round(character.x1, 2),
-            }
-            for character in self.characters
-        ]
+        for name, parts in (("words", self.words), ("characters", self.characters)):
+            record[name] = [
+                {
+                    "text": part.text,
+                    "confidence": round(part.confidence, 6),
+                    "x0": round(part.x0, 2),
+                    "x1": round(part.x1, 2),
+                }
+                for part in parts
+            ]
         return record | {"alternatives": [list(pair) for pair in self.alternatives]}
 
 
@@ -116,6 +138,27 @@ class Recognizer:
                 raise UserError("no model ships with this installation; name one with -m MODEL")
         return cls(*open_model(path), name=os.fspath(path))
 
+    @overload
+    def read(
+        self,
+        images: ImageSource | Iterable[ImageSource],
+        decoder: str | Decoder = "greedy",
+        errors: Literal["raise"] = "raise",
+        views: bool | None = None,
+        **options: Any,
+    ) -> list[Reading]: ...
+
+    @overload
+    def read(
+        self,
+        images: ImageSource | Iterable[ImageSource],
+        decoder: str | Decoder = "greedy",
+        *,
+        errors: Literal["return"],
+        views: bool | None = None,
+        **options: Any,
+    ) -> list[Reading | UnreadableImage]: ...
+
     def read(
         self,
         images: ImageSource | Iterable[ImageSource],
@@ -123,7 +166,7 @@ class Recognizer:
         errors: Literal["raise", "return"] = "raise",
         views: bool | None = None,
         **options: Any,
-    ) -> list[Any]:
+    ) -> Any:
         """Reads images of one word or text line each.
 
         Args:

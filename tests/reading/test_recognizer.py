@@ -20,7 +20,7 @@ from crnn_jax.reading.pictures import (
     padded_width,
     plan_batches,
 )
-from crnn_jax.reading.recognizer import Reading, Recognizer
+from crnn_jax.reading.recognizer import Character, Reading, Recognizer, Word
 from tests.testdata.tiny_model import (
     CHARSET,
     noise_pictures,
@@ -198,3 +198,15 @@ def test_100_shapes_are_compiled_at_most():
 @pytest.mark.parametrize("width", [100, 32])
 def test_a_fixed_width_is_not_rounded(width):
     assert {plan.width for plan in plan_batches([width] * 70, width)} == {width}
+
+
+def test_words_stand_between_spaces():
+    def character(text, confidence, x0):
+        return Character(text, confidence, x0, x0 + 5.0)
+
+    places = enumerate([("a", 0.9), ("b", 0.7), (" ", 0.2), ("c", 0.8), (" ", 0.9)])
+    characters = tuple(character(text, sure, 10.0 * i) for i, (text, sure) in places)
+    reading = Reading("ab c ", 0.5, characters)
+    assert reading.words == (Word("ab", 0.7, 0.0, 15.0), Word("c", 0.8, 30.0, 35.0))
+    assert [word["text"] for word in reading.to_json()["words"]] == ["ab", "c"]
+    assert Reading("", 0.9).words == ()
