@@ -47,6 +47,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.charset = charset = ml_collections.ConfigDict()
     charset.table = "example/table.txt"  # one character a line, in the order of classes; or ''
     charset.characters = ""  # the characters themselves; if both are '': those of the labels
+    charset.keep = False  # with the characters of the labels: keep those of init_from too
     charset.ignore_case = True  # convert labels to the table's case, as is usual for MJSynth
 
     config.preprocessing = preprocessing = ml_collections.ConfigDict()

@@ -13,6 +13,7 @@ import collections
 import dataclasses
 import functools
 import os
+import string
 import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -68,6 +69,16 @@ class Charset:
     def characters(self) -> tuple[str, ...]:
         """The real characters (neither blank nor unknown) in the order of their ids."""
         return tuple(symbol for symbol in self.symbols if symbol not in (BLANK, UNKNOWN))
+
+    @property
+    def gaps(self) -> str:
+        """Digits and letters that are missing from a range of them that is mostly there."""
+        gaps = ""
+        for some in (string.digits, string.ascii_lowercase, string.ascii_uppercase):
+            missing = "".join(c for c in some if c not in self.characters)
+            if 3 * len(missing) < len(some):
+                gaps += missing
+        return gaps
 
     @functools.cached_property
     def _id_of(self) -> dict[str, int]:

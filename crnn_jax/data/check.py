@@ -63,6 +63,7 @@ def inspect(annotations: Sequence[str], options: Any, rule: Preprocessing) -> di
             "unknown": unknown,
             "never": [c for c in charset.characters if c not in occurring],
             "proposed": "".join(every.characters),
+            "gaps": every.gaps,
         },
         "overlap": list(_overlaps(sets)),
         "proposal": proposal,
@@ -216,6 +217,11 @@ def text_of(report: dict[str, Any]) -> Iterator[str]:
     if characters["never"]:
         yield "  in the table, but never in a label: " + " ".join(map(repr, characters["never"]))
     yield f"  a table of all of them: {characters['proposed']!r}"
+    if characters["gaps"]:
+        yield (
+            f"  they lack {characters['gaps']!r}, which would be misread: add them to "
+            "charset.characters, or keep those of init_from (charset.keep=True)"
+        )
     for shared in report["overlap"]:
         one, other = shared["sets"]
         yield f"{shared['count']:,} images of {other} are in {one} too:"

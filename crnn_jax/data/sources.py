@@ -82,8 +82,11 @@ def open_sources(
     return MixedSource(train, weights, config.seed), validation
 
 
-def charset_of(config: Any) -> Charset:
-    """The characters that `config.charset` gives, or else those of the training labels."""
+def charset_of(config: Any, kept: Iterable[str] = ()) -> Charset:
+    """The characters that `config.charset` gives, or else those of the training labels.
+
+    With `charset.keep` also `kept`, those of the model that training starts from.
+    """
     wanted, data = config.charset, config.data
     if wanted.table and wanted.characters:
         raise UserError("charset.table, charset.characters: set one of the two, or none")
@@ -95,7 +98,8 @@ def charset_of(config: Any) -> Charset:
     characters = count_characters(names, data.format, data.images)
     if not characters:
         raise UserError("charset.table='': no labels to take the characters from; name a table")
-    return charset_from(characters, wanted.ignore_case)
+    every = [*characters, *(kept if config.charset.keep else ())]
+    return charset_from(every, wanted.ignore_case)
 
 
 def count_characters(names: Sequence[str], format: str, images: str) -> Counter[str]:  # noqa: A002

@@ -126,7 +126,7 @@ def make_experiment(config: Any, pretrained: Pretrained | None = None) -> Experi
         ignore_case = config.charset.ignore_case
         charset = dataclasses.replace(pretrained.charset, ignore_case=ignore_case)
     else:
-        charset = charset_of(config)
+        charset = charset_of(config, pretrained.charset.characters if pretrained else ())
     preprocessing = preprocessing_of(config, pretrained.preprocessing if pretrained else None)
     model = _network(config, charset, preprocessing, pretrained)
     if pretrained:

@@ -177,6 +177,12 @@ def first_lines(experiment: Experiment, parallel: Parallel, variables: Any) -> I
     size = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
     yield f"{experiment.model.name}: {size:,} parameters"
     yield f"characters: {experiment.charset.num_classes - 1} and the blank"
+    named = experiment.config.charset.table or experiment.config.charset.characters
+    if not named and (gaps := experiment.charset.gaps):
+        yield (
+            f"  the labels lack {gaps!r}, which would be misread; charset.keep=True keeps those of "
+            "init_from, charset.characters names all"
+        )
     widths = str(rule.width) if rule.width else f"{rule.min_width} to {rule.max_width}"
     yield (
         f"images: {'grey' if rule.channels == 1 else 'RGB'}, {widths} px wide, "

@@ -1,3 +1,4 @@
+import string
 import unicodedata
 
 import numpy as np
@@ -97,6 +98,14 @@ def test_case_is_folded_to_what_the_table_has():
     charset = Charset.from_characters("abCDeE", ignore_case=True)
     assert charset.decode(charset.encode("AbcDE")[0]) == charset.normalize("AbcDE") == "abCDe"
     assert Charset.from_characters("ab").normalize("AB") == "AB"
+
+
+def test_gaps_of_ranges_that_are_mostly_there():
+    letters = "abcdefghiklmnoprstuvwyz"
+    assert Charset.from_characters(letters).gaps == "jqx"
+    assert Charset.from_characters(letters + "0123456" + "ABC").gaps == "789jqx"
+    assert Charset.from_characters("012345" + string.ascii_lowercase[:17]).gaps == ""
+    assert Charset.from_characters(string.digits + string.ascii_uppercase).gaps == ""
 
 
 def test_unknown_characters_by_rule(tmp_path):

@@ -175,10 +175,13 @@ def test_without_a_table_the_characters_are_those_of_the_labels(tmp_path):
     one, two = tmp_path / "one.tsv", tmp_path / "two.tsv"
     one.write_text("a.png\tBad\nb.png\tcab\n")
     two.write_text("c.png\t\u00e9\n")
-    wanted = SimpleNamespace(table="", characters="", ignore_case=False)
+    wanted = SimpleNamespace(table="", characters="", ignore_case=False, keep=False)
     config = config_of(f"{one},{two}*3,synthetic", wanted)
     assert charset_of(config).characters == tuple("Babcd\u00e9")
-    wanted.ignore_case = True
+    assert charset_of(config, "xyza").characters == tuple("Babcd\u00e9")
+    wanted.keep = True
+    assert charset_of(config, "xyza").characters == tuple("Babcdxyz\u00e9")
+    wanted.keep, wanted.ignore_case = False, True
     assert charset_of(config).characters == tuple("abcd\u00e9")
     wanted.characters = "xyz"
     assert charset_of(config).characters == tuple("xyz")
