@@ -70,7 +70,9 @@ def get_config() -> ml_collections.ConfigDict:
     # the path: 'page_[0-9]+' keeps the lines of a page together), 'k/5' every fifth image
     data.split = "none"
     data.images = ""  # folder that paths are relative to; '': that of the annotation file
-    data.format = "auto"  # 'mjsynth', 'icdar', 'simple', 'tsv', 'name' or package.module:function
+    # 'auto', 'mjsynth', 'icdar', 'simple', 'tsv', 'name', 'json', 'csv', 'gt' (see docs/formats.md)
+    # or a parser of your own as 'package.module:function'
+    data.format = "auto"
     data.unknown = "unusable"  # characters outside the table: 'unusable', 'strip' or 'map' to <UNK>
     data.replay = 0.0  # share of rendered words added to the training samples, against forgetting
     data.boundaries = ()  # pixels, widths of the buckets for free width; () for one shape

@@ -6,6 +6,7 @@
     simple    path label                            the label may hold spaces
     name      2b827.png, LABEL_17.jpg               no annotation: the file name is the label
 
+What has no line an image (json, csv, gt) is converted when it is opened, see `conversions`.
 A parser of your own is named `package.module:function` and called as `parse(line)`.
 """
 
@@ -19,6 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from crnn_jax.core.errors import UserError
+from crnn_jax.data.conversions import convert_file, convert_folder
 from crnn_jax.data.source import LONGEST_LABEL, Block, shown
 
 Parser = Callable[[str], tuple[str, str]]
@@ -100,8 +102,14 @@ PARSERS: dict[str, Parser] = {
     "tsv": parse_tsv,
     "simple": parse_simple,
     "name": parse_name,
+    "json": parse_tsv,  # as `conversions` makes it
+    "csv": parse_tsv,
 }
-FOLDER_PARSERS: dict[str, Parser] = {"mjsynth": parse_mjsynth_name, "name": parse_name}
+FOLDER_PARSERS: dict[str, Parser] = {
+    "mjsynth": parse_mjsynth_name,
+    "name": parse_name,
+    "gt": parse_tsv,  # as `conversions` makes it
+}
 
 
 def _stem(path: str) -> str:
@@ -184,24 +192,30 @@ class Annotation:
         self.path = path
         self.left_out: list[str] = []
         self._file: int | None = None
-        self._names: bytes | None = None  # the lines, where a folder was listed
+        self._listing: bytes | None = None  # the lines, where a folder or a whole file was read
         if images and not os.path.isdir(images):
             raise UserError(f"data.images={images!r}: no such folder")
         if os.path.isdir(path):
-            self._names, self.left_out = list_pictures(path)
-            self._state = [len(self._names), zlib.crc32(self._names)]
+            self._listing, self.left_out = list_pictures(path)
+            if texts := convert_folder(path, self._listing, format):
+                self._listing, format = texts, "gt"  # noqa: A001
             self.root = path
         else:
             if os.path.exists(path) and not os.path.isfile(path):
                 raise UserError(f"{path}: is not a file; want an annotation file, or a folder")
-            self._state = self._state_of_file()
+            if converted := convert_file(path, format):
+                format, self._listing = converted  # noqa: A001
             self.root = images or os.path.dirname(path)
+        if self._listing is None:
+            self._state = self._state_of_file()
+        else:
+            self._state = [len(self._listing), zlib.crc32(self._listing)]
         self.total = self._state[0]
         head = self._read(0, BLOCK_BYTES)
         # LF ends a line (the CR of a CRLF is removed), or CR in a file without any LF.
         self._end = b"\r" if b"\r" in head and b"\n" not in head else b"\n"
         lines = [line for _, line in next(self._lines(), ([], 0))[0][:DETECT_LINES]]
-        if self._names is not None:
+        if os.path.isdir(path):
             self.format = detect_names(lines) if format == "auto" else format
             self.parse = parser(self.format, FOLDER_PARSERS)
         else:
@@ -229,8 +243,8 @@ class Annotation:
 
     def _read(self, at: int, size: int) -> bytes:
         """These bytes, fewer only at the end of the file."""
-        if self._names is not None:
-            return self._names[at : at + size]
+        if self._listing is not None:
+            return self._listing[at : at + size]
         if self._state_of_file() != self._state:
             raise UserError(
                 f"{self.path}: was changed while it was in use; run the same command again"
@@ -293,8 +307,8 @@ class Annotation:
         return path, label[:LONGEST_LABEL]
 
     def where(self, place: int) -> str:
-        """`file:line` of a byte; the image's path where a folder was listed."""
-        if self._names is not None:
+        """`file:line` of a byte; the image's path where no line says it."""
+        if self._listing is not None:
             return os.path.join(self.path, self.line(place)[0])
         number = 1
         for at in range(0, place, BLOCK_BYTES):

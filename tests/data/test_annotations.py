@@ -75,7 +75,7 @@ def test_no_format_at_all():
 
 def test_ones_own_parser(tmp_path):
     assert parser("os.path:split")("a/b") == ("a", "b")
-    for wrong in ("csv", "os.path:nothing", "no_such_package_here:f", "os:name", ":f"):
+    for wrong in ("xml", "os.path:nothing", "no_such_package_here:f", "os:name", ":f"):
         with pytest.raises(UserError, match=f"data.format={wrong!r}"):
             parser(wrong)
     path = tmp_path / "labels"

@@ -1,0 +1,73 @@
+"""Other programs' annotations give the samples that a TSV file of the same labels gives."""
+
+import json
+
+import pytest
+
+from crnn_jax.core.charset import Charset
+from crnn_jax.core.errors import UserError
+from crnn_jax.data.files import FileSource
+from tests.data.conftest import write_picture
+
+CHARSET = Charset.from_characters("abcdef ,\"'é")
+LABELS = {"a.png": "abc", "sub/b c.png": "a, b", "d.png": 'e"f', "e.png": "é d", "f.png": ""}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "sub").mkdir()
+    for i, name in enumerate(LABELS):
+        write_picture(tmp_path / name, 20, 30 + i)
+    return tmp_path
+
+
+def samples(path, **options):
+    source = FileSource(str(path), CHARSET, cache=False, **options)
+    found = {source.line(i)[0]: source.line(i)[1] for i in range(len(source))}
+    return source.format, found, source.sizes(range(len(source))).tolist(), source.usable.tolist()
+
+
+def test_json(folder):
+    (path := folder / "labels.json").write_text(json.dumps(LABELS))
+    name, found, sizes, usable = samples(path)
+    assert (name, found) == ("json", LABELS)
+    assert sizes == [[20, 30 + i] for i in range(5)]
+    assert usable == [True] * 4 + [False]
+    assert samples(path, format="json")[1] == LABELS
+
+
+@pytest.mark.parametrize(("mark", "end"), [("", "\n"), ("\ufeff", "\r\n")])
+def test_csv(folder, mark, end):
+    rows = ["filename,words", "a.png,abc", '"sub/b c.png","a, b"', 'd.png,"e""f"', "e.png,é d"]
+    path = folder / "labels.csv"
+    path.write_bytes((mark + end.join([*rows, "", "f.png,", ""])).encode())
+    assert samples(path)[:2] == ("csv", LABELS)
+    path.write_text("a.png,abc\n")  # no header: taken for CSV only if the format says so
+    with pytest.raises(UserError, match="has no label"):
+        samples(path)
+    assert samples(path, format="csv")[1] == {"a.png": "abc"}
+
+
+def test_texts_beside_images(folder):
+    for name, label in LABELS.items():
+        if label:
+            (folder / name).with_suffix(".gt.txt").write_text(f"{label}\n")
+    assert samples(folder)[:2] == ("gt", LABELS)
+    assert samples(folder, format="name")[0] == "name"
+    (folder / "a.gt.txt").write_text("a\tb\nc\n")
+    assert samples(folder)[1]["a.png"] == "a b c"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("x.json", "{", "not JSON"),
+        ("x.json", '["a.png"]', "one object"),
+        ("x.json", '{"a.png": {"text": "a"}}', "one object"),
+        ("x.csv", "filename,words\na.png,one, two\n", "row 2 has 3 fields"),
+    ],
+)
+def test_what_does_not_fit_is_one_line(tmp_path, name, text, message):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(UserError, match=rf"x\..*{message}"):
+        samples(tmp_path / name)
