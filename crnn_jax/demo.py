@@ -1,16 +1,17 @@
-"""Reads pictures of one word or text line each.
+"""Reads images of one word or text line each.
 
   python -m crnn_jax.demo IMAGE_OR_FOLDER... [-m MODEL] [--decoder greedy|beam|both] [--json]
 
-One line a picture: `Path: P, greedy: X, beam search: Y, probability: 0.998`, of the decoders asked
-for; the probability is that of the last text. Pictures that cannot be read get one line each on
-stderr; the exit code is then 2.
+One line an image: `Path: P, greedy: X, beam search: Y, probability: 0.998`, of the decoders asked
+for, and with --top_paths the alternatives; the probability is that of the last text. Images that
+cannot be read get one line each on stderr; the exit code is then 2.
 
   python -m crnn_jax.demo FOLDER --write-annotations labels.tsv --min-confidence 0.95
 
-also writes what it is sure of as an annotation file, to be looked through instead of typed.
+also writes what it is sure of as an annotation file, to review instead of typing labels.
 """
 
+import math
 import sys
 import warnings
 from collections.abc import Sequence
@@ -19,13 +20,13 @@ from typing import Any
 from crnn_jax import cli
 from crnn_jax.core.errors import UserError
 
-AT_ONCE = 256  # pictures read together: more are not quicker, and nobody sees a line before
+AT_ONCE = 256  # images read together: more are not faster, and lines would come later
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Reads what the flags name; returns the exit code."""
     parser = cli.Parser("demo", __doc__)
-    parser.add_argument("image", nargs="*", help="picture, or folder of pictures")
+    parser.add_argument("image", nargs="*", help="image, or folder of images")
     parser.add_argument("-i", "--images", nargs="+", default=[], help="the same, by a flag")
     parser.add_model()
     parser.add_decoder(default="both")
@@ -38,9 +39,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--min_confidence", type=float, metavar="P", help=about)
     parser.add_settled_by_model()
     parser.add_settled("-b", "--batch_size", answer="a reading does not depend on it")
-    args = parser.parse_intermixed_args(argv)  # flags may stand between pictures
+    args = parser.parse_intermixed_args(argv)  # flags may stand between images
     if not args.image + args.images:
-        parser.error("which pictures? name files or folders")
+        parser.error("which images? name files or folders")
     if args.min_confidence is not None and args.write_annotations is None:
         parser.error("--min_confidence goes with --write_annotations")
 
@@ -89,7 +90,11 @@ def _line(path: str, reading: Any) -> str:
     texts.append(f"{name}: {reading.text}")
     # A file's name may hold what would change the terminal, or end the line.
     shown = path if path.isprintable() else repr(path)
-    return ", ".join([f"Path: {shown}", *texts, f"probability: {reading.confidence:.3f}"])
+    texts.append(f"probability: {reading.confidence:.3f}")
+    if reading.alternatives:
+        others = (f"{text} {math.exp(log_prob):.3f}" for text, log_prob in reading.alternatives)
+        texts.append(f"alternatives: {', '.join(others)}")
+    return ", ".join([f"Path: {shown}", *texts])
 
 
 def _say(line: str) -> None:

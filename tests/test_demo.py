@@ -1,5 +1,6 @@
 import functools
 import json
+import math
 import os
 import pathlib
 import re
@@ -60,6 +61,9 @@ def test_json_lines_in_a_file(call, folder, model, tmp_path):
     first, _ = map(json.loads, call(*words)[1])  # a flag between images; both decoders
     assert (first["decoder"], first["greedy"]) == ("beam", reading.text)
     assert len(first["alternatives"]) == 2
+    (line,) = call("-m", model, folder / "b.png", "--decoder", "beam", "--top_paths", 3)[1]
+    for text, log_prob in first["alternatives"]:
+        assert f"{text} {math.exp(log_prob):.3f}" in line.partition("alternatives: ")[2]
 
 
 def test_views_as_the_model_states_or_the_flags_say(call, folder, model, tmp_path):
@@ -102,8 +106,11 @@ def test_flags_of_crnn_tf2(call, folder, model):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("", "which pictures"),
-        ("F/b.png -m T/none", "none: cannot be read"),
+        ("", "which images"),
+        (
+            "F/b.png -m T/none",
+            "none: no such model file or workdir; models that ship: en_36, en_94",
+        ),
         ("F/b.png -m F", "a folder without checkpoints"),
         ("F/b.png -m F/notes.txt", "notes.txt: no safetensors file"),
         ("T -m M", "no images in this folder"),

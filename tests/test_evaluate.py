@@ -189,7 +189,7 @@ def test_a_report_on_a_part_of_a_store_shows_its_pictures(call, data, model, tmp
     [
         ("-m M", "--annotation"),
         ("-a D/none.txt -m M", "none.txt"),
-        ("-a D/all.txt -m D/none", "none: cannot be read"),
+        ("-a D/all.txt -m D/none", "none: no such model file"),
         ("-a D/all.txt -m M --format x", "format"),
         ("-a D/all.txt -m M --images D/no", "no such folder"),
         ("-a D/all.txt -m M --decoder magic", "greedy, beam, both"),

@@ -32,9 +32,14 @@ MAX_UNROLL = 256  # steps; each is compiled
 
 def open_model(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Variables and metadata, as `load_model`, of a file, a workdir, or 'en_36' or 'en_94'."""
-    shipped = WEIGHTS / f"{os.fspath(path)}.safetensors"
-    if not os.path.exists(path) and shipped.exists():
-        return load_model(shipped)
+    if not os.path.exists(path):
+        shipped = {file.stem: file for file in sorted(WEIGHTS.glob("*.safetensors"))}
+        if os.fspath(path) in shipped:
+            return load_model(shipped[os.fspath(path)])
+        raise UserError(
+            f"{os.fspath(path)}: no such model file or workdir; models that ship: "
+            f"{', '.join(shipped) or 'none'}"
+        )
     if not os.path.isdir(path):
         return load_model(path)
     from crnn_jax.reading.checkpoint import WORKDIR_MODEL, read_variables
