@@ -85,7 +85,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--split", default="", help=about)
     parser.add_decoder(default="greedy")
     parser.add_views()
-    about = "pictures at once (64)"
+    about = "images at once (64)"
     parser.add_argument("-b", "--batch_size", type=cli.number(1), default=64, help=about)
     parser.add_argument("--json", action="store_true", help="JSON lines instead of a table")
     parser.add_argument("-o", "--output", help=OUTPUT)
@@ -97,7 +97,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     if args.annotation is None and len(args.compare) != 2:
         parser.error("which samples? name them by -a/--annotation, or --compare two predictions")
     if args.annotation is None and args.report:
-        parser.error("--report shows pictures: name them by -a/--annotation")
+        parser.error("--report shows images: name them by -a/--annotation")
     if args.annotation is not None and len(args.compare) > 1:
         parser.error(f"--compare {' '.join(args.compare)}: one beside -a, the other is -m")
     return args

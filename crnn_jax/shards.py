@@ -1,4 +1,4 @@
-"""Writes an annotation file's pictures into ArrayRecord shards: a few large files, a TFDS data set.
+"""Writes an annotation file's images into ArrayRecord shards: a few large files, a TFDS data set.
 
   python -m crnn_jax.shards -a labels.txt -o shards
   python -m crnn_jax.main --config=configs/words.py --config.data.train=shards/words/1.0.0

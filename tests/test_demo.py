@@ -92,7 +92,7 @@ def test_the_rest_is_read_beside_bad_pictures(call, folder, model, tmp_path):
     code, out, err = call(bad, folder / "b.png", tmp_path / "none.png", "-m", model)
     assert code == 2
     assert len(out) == 1
-    assert err == [f"error: {bad}: not a picture", f"error: {tmp_path / 'none.png'}: missing file"]
+    assert err == [f"error: {bad}: not an image", f"error: {tmp_path / 'none.png'}: missing file"]
 
 
 def test_flags_of_crnn_tf2(call, folder, model):

@@ -47,7 +47,7 @@ def test_every_sample_stays_in_the_denominator(call, data, model):
     assert record["accuracy"] == 6 / 9  # the model folds case
     assert record["unreadable"] == 2
     reasons = record["reasons"]
-    assert reasons.pop("missing file") == reasons.pop("not a picture") == 1
+    assert reasons.pop("missing file") == reasons.pop("not an image") == 1
     assert sum(reasons.values()) == 1  # characters outside the table
     assert record["accuracy_interval"][0] < 6 / 9 < record["accuracy_interval"][1]
     assert record["by_aspect"]["unknown"]["count"] == 2  # what nothing can be read of

@@ -22,11 +22,11 @@ MISSING = "missing file"
 NO_FILE = "not a file"
 NO_ACCESS = "no permission to read"
 EMPTY = "empty file"
-NO_PICTURE = "not a picture"
-DAMAGED = "damaged or truncated picture"
+NO_IMAGE = "not an image"
+DAMAGED = "damaged or truncated image"
 TOO_LARGE = "over 50 megapixels"
 BAD_ARRAY = "not an array of pixels"
-REASONS = (MISSING, NO_FILE, NO_ACCESS, EMPTY, NO_PICTURE, DAMAGED, TOO_LARGE, BAD_ARRAY)
+REASONS = (MISSING, NO_FILE, NO_ACCESS, EMPTY, NO_IMAGE, DAMAGED, TOO_LARGE, BAD_ARRAY)
 
 # Raster formats only: Pillow's EPS and WMF readers start other programs.
 _FORMATS = ["PNG", "JPEG", "GIF", "BMP", "PPM", "TIFF", "WEBP", "MPO"]
@@ -123,7 +123,7 @@ def _open(source: str | os.PathLike[str] | bytes) -> Image.Image:
         return Image.open(file, "r", [name for name in _FORMATS if name in Image.OPEN])
     except UnidentifiedImageError:
         empty = not source if encoded else os.path.getsize(source) == 0
-        raise UnreadableImage(EMPTY if empty else NO_PICTURE, source) from None
+        raise UnreadableImage(EMPTY if empty else NO_IMAGE, source) from None
     except Exception as error:  # damaged headers raise as many kinds as damaged data
         raise UnreadableImage(REASON_OF.get(type(error), DAMAGED), source) from error
 

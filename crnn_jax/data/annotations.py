@@ -196,7 +196,7 @@ class Annotation:
         if images and not os.path.isdir(images):
             raise UserError(f"data.images={images!r}: no such folder")
         if os.path.isdir(path):
-            self._listing, self.left_out = list_pictures(path)
+            self._listing, self.left_out = list_image_paths(path)
             if texts := convert_folder(path, self._listing, format):
                 self._listing, format = texts, "gt"  # noqa: A001
             self.root = path
@@ -320,7 +320,7 @@ class Annotation:
         return os.path.join(self.root, self.line(place)[0])
 
 
-def list_pictures(folder: str) -> tuple[bytes, list[str]]:
+def list_image_paths(folder: str) -> tuple[bytes, list[str]]:
     """Relative paths of all images below a folder, sorted, one a line; and what is left out.
 
     Hidden ones are ignored; left out are names that are not UTF-8 or hold a line break, and

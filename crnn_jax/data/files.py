@@ -210,7 +210,7 @@ class FileSource:
             found.append(CHANGED if known not in (None, image.shape[:2]) else image)
         return found
 
-    def require_pictures(self) -> None:
+    def require_images(self) -> None:
         """Raises UserError, naming the first, where none of the first images is there."""
         for i in range(min(FIRST_IMAGES, len(self))):
             try:

@@ -82,7 +82,7 @@ def write_shards(
         (path of the set, records written, files that could not be read by reason).
     """
     source = FileSource(annotation, ANY, format=format, images=images, unknown="strip")
-    source.require_pictures()
+    source.require_images()
     place = os.path.join(folder, Words.name, str(Words.VERSION))
     if os.path.exists(place):
         raise UserError(f"{place}: is there already; name another folder")

@@ -44,7 +44,7 @@ def open_sources(
         options = {key: getattr(data, key) for key in ("format", "images", "unknown", "cache")}
         source = FileSource(name, charset, channels=preprocessing.channels, **options)
         source.require_case()
-        source.require_pictures()
+        source.require_images()
         return source
 
     names = parse_names(data.train, "data.train")

@@ -6,7 +6,7 @@
     variables, metadata = from_keras(keras.models.load_model('crnn.h5'), metadata)
 
 Layers have CRNN.tf2's names, so that its weights and ours load into each other by name. Keras knows
-no real widths: all pictures of a batch must be of one width, without padding.
+no real widths: all images of a batch must be of one width, without padding.
 """
 
 import os

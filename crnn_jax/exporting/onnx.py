@@ -12,7 +12,7 @@ Layout 'opencv' is what `cv2.dnn.TextRecognitionModel` takes with the settings o
     reader.setInputParams(1 / 127.5, (100, 32), (127.5,))
     reader.recognize(grey)
 
-Neither knows real widths: all pictures of a batch must be of one width, without padding.
+Neither knows real widths: all images of a batch must be of one width, without padding.
 """
 
 import json
@@ -54,7 +54,7 @@ def export_onnx(
     cfg, charset = ModelConfig.from_metadata(metadata), Charset.from_metadata(metadata)
     rule, opencv = metadata["preprocessing"], layout == "opencv"
     if opencv and cfg.channels != 1:
-        raise UserError("layout opencv: OpenCV's reader takes grey pictures, this model reads RGB")
+        raise UserError("layout opencv: OpenCV's reader takes grey images, this model reads RGB")
     if opencv:
         classes = opencv_classes(metadata)
         width = rule["width"] or OPENCV_WIDTH

@@ -67,7 +67,7 @@ def open_sources(model: LoadedModel, annotations: Sequence[str], *, images: str 
     channels = model.preprocessing.channels
     sources = [FileSource(a, model.charset, images=images, channels=channels) for a in annotations]
     for source in sources:
-        source.require_pictures()
+        source.require_images()
     return sources
 
 

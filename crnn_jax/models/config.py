@@ -27,7 +27,7 @@ class ModelConfig:
 
     Attributes:
       num_classes: K, the blank included.
-      channels: of the picture, 1 (grey) or 3 (RGB).
+      channels: of the image, 1 (grey) or 3 (RGB).
       filters: output channels of the seven convolutions.
       hidden: units of one direction of each LSTM.
       residual: convolutions, counted from 1, that a residual pair of convolutions follows.

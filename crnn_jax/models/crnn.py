@@ -4,7 +4,7 @@
     variables = model.init(jax.random.key(0), images, widths, train=False)
     logits, lengths = model.apply(variables, images, widths, train=False)
 
-A picture gives the same logits alone or in any batch: activations right of its real width are
+An image gives the same logits alone or in any batch: activations right of its real width are
 zero after every layer, batch norm counts real columns only, and the backward LSTM starts at its
 real end.
 """
@@ -27,7 +27,7 @@ POOLED = {0: ("pool1", 2), 1: ("pool2", 2), 3: ("pool3", 1), 5: ("pool4", 1)}
 
 
 class CRNN(nn.Module):
-    """A picture of one word or line to one row of class scores a frame.
+    """An image of one word or line to one row of class scores a frame.
 
     Attributes:
       config: the network.

@@ -1,4 +1,4 @@
-"""Layers that never see padding: what lies right of a picture's real width counts nothing.
+"""Layers that never see padding: what lies right of an image's real width counts nothing.
 
 Sums run over the whole global batch, so that the number of devices changes nothing either.
 """

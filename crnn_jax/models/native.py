@@ -79,7 +79,7 @@ def convolution(
 
 
 def pack_kernel(kernel: jax.Array) -> jax.Array:
-    """A kernel [k, k, i, o] laid out for single pictures, flat, for `packed_convolution`."""
+    """A kernel [k, k, i, o] laid out for single images, flat, for `packed_convolution`."""
     size = native_library.packed_size(kernel)
     return _call("conv_pack", jax.ShapeDtypeStruct((size,), jnp.float32))(kernel)
 

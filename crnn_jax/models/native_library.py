@@ -91,7 +91,7 @@ _loaded: list[ctypes.CDLL] = []
 
 
 def packed_size(kernel: jax.Array) -> int:
-    """Floats of a kernel [k, k, i, o] laid out for single pictures."""
+    """Floats of a kernel [k, k, i, o] laid out for single images."""
     size, _, i, o = map(ctypes.c_int64, kernel.shape)
     return int(_loaded[0].packed_size(size, i, o))
 

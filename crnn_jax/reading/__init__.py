@@ -1,1 +1,1 @@
-"""Reading pictures with a trained model, and evaluating the model over sources of them."""
+"""Reading images with a trained model, and evaluating the model over sources of them."""

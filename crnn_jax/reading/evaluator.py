@@ -135,7 +135,7 @@ def open_annotation(recognizer: Recognizer, path: str, *, split: str = "", **ope
         channels=recognizer.preprocessing.channels,
         **opening,
     )
-    source.require_pictures()
+    source.require_images()
     return source.split(split)[1] if split else source
 
 
@@ -236,7 +236,7 @@ def find_temperature(
         log_probs += [log_prob for log_prob, _ in found.values()]
         right += [right for _, right in found.values()]
     if not right:
-        raise UserError("no picture to calibrate on")
+        raise UserError("no image to calibrate on")
     return best_temperature(TEMPERATURES, np.stack(log_probs), np.stack(right))[0]
 
 

@@ -171,7 +171,7 @@ def _check_values(model: LoadedModel) -> None:
         (unroll, "model.unroll", config.unroll, f"1 to {MAX_UNROLL}"),
         (number(config.bn_epsilon), "model.bn_epsilon", config.bn_epsilon, "a finite number"),
         (number(config.bn_momentum), "model.bn_momentum", config.bn_momentum, "a finite number"),
-        (config.channels == image.channels, "model.channels", config.channels, "the pictures'"),
+        (config.channels == image.channels, "model.channels", config.channels, "the images'"),
         (image.height == HEIGHT, "preprocessing.height", image.height, f"{HEIGHT} pixels"),
         (temperature, "temperature", model.temperature, "a finite number above 0"),
         (type(model.emits_unknown) is bool, "emit_unknown", model.emits_unknown, "true or false"),

@@ -24,7 +24,7 @@ LONGEST_WORD = 100  # letters
 BEAM = (2, 100)  # widths to choose from
 MOST_WAITING = 64  # questions that wait for their turn; further ones are told to come later
 KEPT_SECONDS = 3600  # that files stay on the disk
-TALL, MOST_WIDE = 120, 1600  # pixels, of the picture with its alignment
+TALL, MOST_WIDE = 120, 1600  # pixels, of the image with its alignment
 SURE = ((0.95, (0, 125, 75)), (0.8, (200, 140, 0)), (0.0, (200, 30, 60)))  # by confidence
 
 
@@ -46,14 +46,14 @@ def page(recognizer: Recognizer, examples: Sequence[str] = ()) -> Any:
         gr.Markdown("## Read a word\nDrop, paste or photograph one word or one line of text.")
         with gr.Row():
             with gr.Column():
-                picture: Any = gr.Image(
-                    label="Picture",
+                image: Any = gr.Image(
+                    label="Image",
                     sources=["upload", "clipboard", "webcam"],
                     height=240,
                     elem_id="picture",
                 )
                 # gradio's own decodes whatever it is given, however large.
-                picture.preprocess = lambda sent: sent and _sent(sent, picture.GRADIO_CACHE)
+                image.preprocess = lambda sent: sent and _sent(sent, image.GRADIO_CACHE)
                 decoder = gr.Radio(
                     ["greedy", "beam"], value="greedy", label="Decoder", elem_id="decoder"
                 )
@@ -73,9 +73,9 @@ def page(recognizer: Recognizer, examples: Sequence[str] = ()) -> Any:
                 others = gr.Dataframe(
                     headers=["text", "probability"], label="Alternatives", elem_id="alternatives"
                 )
-        given, shown = [picture, decoder, width, words], [text, sure, drawn, each, others]
+        given, shown = [image, decoder, width, words], [text, sure, drawn, each, others]
         if examples:
-            gr.Examples([[path] for path in examples], [picture], label="Examples")
+            gr.Examples([[path] for path in examples], [image], label="Examples")
         control: Any
         for control in given:
             control.change(read, given, shown, show_progress="hidden")
@@ -83,18 +83,18 @@ def page(recognizer: Recognizer, examples: Sequence[str] = ()) -> Any:
 
 
 def answer(
-    recognizer: Recognizer, picture: ImageSource | None, decoder: str, width: float, words: str
+    recognizer: Recognizer, image: ImageSource | None, decoder: str, width: float, words: str
 ) -> tuple[str, str, np.ndarray | None, list[list[str]], list[list[str]]]:
     """Text, confidence, alignment uint8 [h w 3], rows of characters, rows of alternatives.
 
     Raises UserError where the image cannot be read, or something else is beyond its bound.
     """
-    if picture is None:
+    if image is None:
         return "", "", None, [], []
     try:
-        pixels = decode_image(picture, 3)
+        pixels = decode_image(image, 3)
     except UnreadableImage as error:
-        raise UserError(f"this picture cannot be read: {error.reason}") from None
+        raise UserError(f"this image cannot be read: {error.reason}") from None
     lexicon = list(dict.fromkeys((words or "").split()))
     if len(lexicon) > MOST_WORDS:
         raise UserError(f"a lexicon of {len(lexicon):,} words; at most {MOST_WORDS:,} here")
@@ -128,12 +128,12 @@ def _sent(sent: Any, folder: str) -> str:
     return str(path) if path.is_relative_to(Path(folder).resolve()) else ""
 
 
-def drawn(picture: Image.Image, reading: Reading) -> np.ndarray:
-    """The picture with each character's span and the character below it: uint8 [h w 3]."""
-    scale = min(TALL / picture.height, MOST_WIDE / picture.width)
-    size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
+def drawn(image: Image.Image, reading: Reading) -> np.ndarray:
+    """The image with each character's span and the character below it: uint8 [h w 3]."""
+    scale = min(TALL / image.height, MOST_WIDE / image.width)
+    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
     sheet = Image.new("RGB", (size[0], size[1] + 34), "white")
-    sheet.paste(picture.convert("RGB").resize(size), (0, 0))
+    sheet.paste(image.convert("RGB").resize(size), (0, 0))
     pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(22)
     for character in reading.characters:
         colour = next(c for least, c in SURE if character.confidence >= least)

@@ -19,11 +19,11 @@ from crnn_jax.core.images import ImageSource, UnreadableImage, decode_image
 from crnn_jax.core.preprocessing import Preprocessing
 from crnn_jax.reading.views import LEAST_ASPECT, View, as_given, views_of
 
-PHOTO = 1000  # pixels of the shorter side from which a picture can hardly be one word or line
+PHOTO = 1000  # pixels of the shorter side from which an image can hardly be one word or line
 MAX_THREADS = 4  # an image may take 150 MB while it is decoded
 WORTH_THREADS = 8  # images
 
-MAX_ROWS = 64  # a CPU is slower a picture beyond: activations leave the cache
+MAX_ROWS = 64  # a CPU is slower an image beyond: activations leave the cache
 MAX_COLUMNS = 64 * 256  # rows x width of a batch, for memory with long text lines
 MAX_STRETCH = 2  # the widest picture of a batch to the narrowest
 
@@ -86,7 +86,7 @@ def _prepare(source: ImageSource, preprocessing: Preprocessing) -> Prepared | Un
         return error
     height, width = decoded.shape[:2]
     if min(height, width) >= PHOTO:
-        what = os.fspath(source) if isinstance(source, str | os.PathLike) else "a picture"
+        what = os.fspath(source) if isinstance(source, str | os.PathLike) else "an image"
         warnings.warn(
             f"{what}: {width} x {height} pixels look like a whole photo; "
             "this reads one cropped word or line",
@@ -100,9 +100,9 @@ def list_images(named: str) -> list[str]:
     """A file's own path, or those of all images below a folder, sorted; UserError if none."""
     if not os.path.isdir(named):
         return [named]
-    from crnn_jax.data.annotations import list_pictures
+    from crnn_jax.data.annotations import list_image_paths
 
-    listing, odd = list_pictures(named)
+    listing, odd = list_image_paths(named)
     return [os.path.join(named, name) for name in sorted([*listing.decode().split("\n"), *odd])]
 
 

@@ -191,7 +191,7 @@ class Recognizer:
         answers: list[Any] = prepare_all(sources, self.preprocessing)
         for index, prepared in enumerate(answers):
             if isinstance(prepared, UnreadableImage) and errors == "raise":
-                raise UserError(f"picture {index}: {prepared}") from prepared
+                raise UserError(f"image {index}: {prepared}") from prepared
         readable = [i for i, p in enumerate(answers) if isinstance(p, Prepared)]
         narrow = [i for i in readable if is_narrow(*answers[i].view.size[::-1])]
         plain = self._read_prepared([answers[i] for i in readable], decoder)

@@ -206,7 +206,7 @@ def validation_lines(step: int, result: EvaluationResult) -> Iterator[str]:
         f"CER {metrics.get('cer', float('nan')):.4f}, empty readings {100 * empty:.1f} %"
     )
     if empty > 0.5:
-        yield "  CTC plateau: usual until 20,000-60,000 pictures"
+        yield "  CTC plateau: usual until 20,000-60,000 images"
     unread = Reasons()
     for row in result.rows:
         if row.reason is not None:

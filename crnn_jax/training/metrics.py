@@ -68,7 +68,7 @@ class RunMetrics:
         self.empty_in_row = 0 if metrics["pixels_real"] else self.empty_in_row + 1
         if self.empty_in_row >= EMPTY_STEPS:
             raise NothingRead(
-                f"no picture could be read in {EMPTY_STEPS} batches one after the other "
+                f"no image could be read in {EMPTY_STEPS} batches one after the other "
                 f"({'; '.join(self.failed_here.lines())}); the same command resumes the run"
             )
         self.recent = [*self.recent[-1:], [int(i) for i in batch["id"] if i >= 0]]

@@ -99,11 +99,11 @@ def test_files_that_are_no_images(tmp_path, function):
         ("nowhere.png", images.MISSING),
         (".", images.NO_FILE),
         ("empty.png", images.EMPTY),
-        ("text.png", images.NO_PICTURE),
+        ("text.png", images.NO_IMAGE),
         ("text.png/inside.png", images.NO_FILE),
     ):
         assert reason_of(function, tmp_path / name) == reason
-    with pytest.raises(UnreadableImage, match=r"text\.png: not a picture"):
+    with pytest.raises(UnreadableImage, match=r"text\.png: not an image"):
         function(tmp_path / "text.png")
     # 50.01 megapixels; above Pillow's two limits
     for side in (7072, 20_000, 60_000):
@@ -114,7 +114,7 @@ def test_files_that_are_no_images(tmp_path, function):
 def test_truncated_images(file_format):
     data = encoded(Image.fromarray(np.tile(COLOUR, (20, 20, 1))), file_format)
     reason = reason_of(decode_image, data[: len(data) // 2])
-    assert reason in (images.DAMAGED, images.NO_PICTURE)
+    assert reason in (images.DAMAGED, images.NO_IMAGE)
 
 
 def test_arrays_and_pillow_images():

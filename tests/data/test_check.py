@@ -70,7 +70,7 @@ def test_every_fault_is_named(bad):
         images.MISSING: 1,
         images.DAMAGED: 1,
         images.EMPTY: 1,
-        images.NO_PICTURE: 1,
+        images.NO_IMAGE: 1,
         NO_LABEL: 1,
         UNKNOWN_CHARACTER: 4,  # `?`, `!`, ABC, the no-break space
         TOO_LONG_FOR_WIDTH: 1,

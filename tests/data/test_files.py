@@ -145,12 +145,12 @@ def test_images_that_cannot_be_read_and_one_that_changes(tmp_path):
     (tmp_path / "text.png").write_text("text")
     lines = "good.png a\nmissing.png a\nempty.png a\ntext.png a\n"
     source = FileSource(annotation(tmp_path, lines), LOWER)
-    expected = [images.MISSING, images.EMPTY, images.NO_PICTURE]
+    expected = [images.MISSING, images.EMPTY, images.NO_IMAGE]
     assert source.read(np.arange(4))[1:] == expected
     sizes = source.sizes(np.arange(4))
     assert (sizes[0].tolist(), sizes[1:, 0].tolist()) == ([20, 30], [0, 0, 0])
     assert [images.REASONS[-k] for k in sizes[1:, 1]] == expected
-    source.require_pictures()
+    source.require_images()
     write_picture(tmp_path / "good.png", 20, 31)  # since its header was read
     write_picture(tmp_path / "text.png", 20, 30)  # mended
     first, *_, last = source.read(np.arange(4))

@@ -69,7 +69,7 @@ def test_samples_are_found(tmp_path, picture, kind):
     assert source.identity(0) == str(folder / name)
     assert source.sizes(np.arange(3)).tolist() == [[20, 30]] * 3
     assert source.reasons.total() == source.notes.total() == 0
-    source.require_pictures()
+    source.require_images()
     data = pickle.dumps(source)
     assert len(data) < 20_000  # nothing of the store goes to a worker
     copy = pickle.loads(data)  # noqa: S301
@@ -90,7 +90,7 @@ def test_everything_that_cannot_be_used_is_counted(tmp_path, picture, kind):
     assert source.reasons.examples[NOT_UTF8] == [f"{tmp_path}/set/{name} '\ufffd\ufffd'"]
     read = source.read(np.arange(11))
     unreadable = {
-        1: images.MISSING, 6: images.EMPTY, 7: images.NO_PICTURE, 8: images.DAMAGED
+        1: images.MISSING, 6: images.EMPTY, 7: images.NO_IMAGE, 8: images.DAMAGED
     }  # fmt: skip
     assert {i: p for i, p in enumerate(read) if isinstance(p, str)} == unreadable
     strict = opened(tmp_path / "set", Charset.from_characters("abdgo"))
@@ -102,7 +102,7 @@ def test_stores_that_hold_nothing_to_train_on(tmp_path, kind, monkeypatch):
     with pytest.raises(UserError, match=f"no samples in this {kind} set"):
         opened(write_set(kind, tmp_path / "empty", []))
     with pytest.raises(UserError, match=r"no image .* nor in the records|features 'image'"):
-        opened(write_set(kind, tmp_path / "labels", [(None, b"a")] * 3)).require_pictures()
+        opened(write_set(kind, tmp_path / "labels", [(None, b"a")] * 3)).require_images()
     modules = {"array_record": "array_record.python.array_record_data_source"}
     monkeypatch.setitem(sys.modules, modules.get(kind, kind), None)
     with pytest.raises(UserError, match=rf"pip install {kind}, or crnn_jax\[{kind}\]"):

@@ -84,7 +84,7 @@ def test_narrow_images_are_read_as_the_recognizer_reads_them(recognizer, tmp_pat
     readings = reader.read(images)
     assert len({reading.angle for reading in readings}) > 1
     assert [row.id for row in result.rows] == list(range(len(images) + 1))
-    assert result.rows[-1].reason == plain.rows[-1].reason == "not a picture"
+    assert result.rows[-1].reason == plain.rows[-1].reason == "not an image"
     for row, reading in zip(result.rows, readings, strict=False):
         assert row.text == reading.text
         assert row.confidence == pytest.approx(reading.confidence, rel=1e-3)

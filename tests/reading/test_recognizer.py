@@ -121,7 +121,7 @@ def test_unknown_is_emitted_only_where_it_was_trained():
 def test_a_bad_picture_is_named_or_returned(recognizer, pictures, tmp_path):
     (bad := tmp_path / "bad.png").write_bytes(b"no picture")
     images = [pictures[0], bad, pictures[1]]
-    with pytest.raises(UserError, match=r"^picture 1: .*bad.png: not a picture$"):
+    with pytest.raises(UserError, match=r"^image 1: .*bad.png: not an image$"):
         recognizer.read(images)
     first, error, second = recognizer.read(images, errors="return")
     assert isinstance(error, UnreadableImage)

@@ -231,7 +231,7 @@ def test_of_equal_views_the_plain_one_counts():
 def test_unreadable_images_keep_their_place(recognizer, images, readings, tmp_path):
     (bad := tmp_path / "bad.png").write_bytes(b"no picture")
     first, error, second = recognizer.read([images[0], bad, images[1]], errors="return")
-    assert "not a picture" in str(error)
+    assert "not an image" in str(error)
     assert_same(first, readings[0])
     assert_same(second, readings[1])
 

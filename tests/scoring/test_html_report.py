@@ -33,7 +33,7 @@ def make_report(folder, readings):
     Image.fromarray(noise).save(path)
     result, characters = EvaluationResult(), {}
     for i, (label, text, confidence) in enumerate(readings):
-        reason = "damaged or truncated picture" if text is None else None
+        reason = "damaged or truncated image" if text is None else None
         row = Row(i, path, SETS[i % 3 == 0], label, text, confidence, reason)
         result.add(row)
         if len(text or "") < 10:  # of others the alignment is not known
