@@ -33,8 +33,10 @@ python $here/fontsource.py "$folder/fontsource"
 python $here/words.py en -o "$folder/words.txt"
 python $here/grow.py "$folder/small.safetensors" crnn_residual --min_width 64 \
   -o "$folder/grown.safetensors"
-run seventh "$folder/grown.safetensors" $here/seventh.json 7 64 STEPS 8e-4 \
+run seventh "$folder/grown.safetensors" $here/seventh.json 7 64 19000 8e-4 \
   --config.optimizer.warmup_steps=300 --config.model.name=crnn_residual \
   --config.model.dtype=bfloat16 --config.synthetic.words="$folder/words.txt" \
   --config.synthetic.fonts="/usr/share/fonts,/usr/share/texmf/fonts,/usr/share/texlive/texmf-dist/fonts,$folder/fontsource" \
   --config.data.boundaries="(64,80,96,112,128,160,208,256)"
+python $here/ship.py "$folder/seventh" "$folder/en_36.safetensors" --last 0.47 \
+  --average "$folder/grown.safetensors*0.25"
