@@ -46,8 +46,8 @@ def test_what_the_page_shows(recognizer):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"picture": b""}, "empty file"),
-        ({"picture": png(65_535, 65_535)}, "over 50 megapixels"),
+        ({"image": b""}, "empty file"),
+        ({"image": png(65_535, 65_535)}, "over 50 megapixels"),
         ({"decoder": "beam", "width": float("nan")}, "a beam of nan"),
         ({"words": "ab" * 51}, "a word of 102 letters"),
         ({"words": " ".join(map(str, range(100_001)))}, "at most 100,000"),
@@ -57,7 +57,7 @@ def test_what_the_page_shows(recognizer):
 def test_what_is_beyond_the_bounds_of_the_page(recognizer, changes, message):
     from crnn_jax.reading.page import answer
 
-    question = {"picture": noise_pictures(1)[0], "decoder": "greedy", "width": 10, "words": ""}
+    question = {"image": noise_pictures(1)[0], "decoder": "greedy", "width": 10, "words": ""}
     with pytest.raises(UserError, match=re.escape(message)):
         answer(recognizer, **question | changes)
 
