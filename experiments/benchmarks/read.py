@@ -96,13 +96,11 @@ def measure(folder: str, args: argparse.Namespace) -> list[dict]:
 
 
 def model_name(recognizer) -> str:
-    """'crnn_small', or the file's name where no named network has its widths."""
+    """'crnn_small', or the file's name where no named network has its sizes."""
     from crnn_jax.models.config import VARIANTS
 
-    for name, variant in VARIANTS.items():
-        if variant["filters"] == recognizer.config.filters:
-            return name
-    return os.path.basename(recognizer.name)
+    name = recognizer.config.name
+    return name if name in VARIANTS else os.path.basename(recognizer.name)
 
 
 if __name__ == "__main__":
