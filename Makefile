@@ -25,10 +25,10 @@ demo: $(VENV)/.installed  ## read the example pictures with the model that ships
 train: $(VENV)/.installed  ## train: make train CONFIG=configs/words.py ARGS=--config.seed=1
 	$(BIN)/python -m crnn_jax.main --config=$(CONFIG) $(ARGS)
 
-test: $(VENV)/.installed-dev  ## the tests, 3 to 10 minutes on two cores
+test: $(VENV)/.installed-dev  ## the tests, from three minutes on two cores
 	$(PYTEST) -m "not slow" $(ARGS)
 
-test-slow: $(VENV)/.installed-dev  ## the tests that take longer, 5 to 10 minutes
+test-slow: $(VENV)/.installed-dev  ## the tests that take longer, from five minutes on two cores
 	$(PYTEST) -m slow $(ARGS)
 
 lint: $(VENV)/.installed-dev  ## ruff (rules and layout) and mypy

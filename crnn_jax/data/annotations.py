@@ -309,7 +309,7 @@ class Annotation:
     def where(self, place: int) -> str:
         """`file:line` of a byte; the image's path where no line says it."""
         if self._listing is not None:
-            return os.path.join(self.path, self.line(place)[0])
+            return self.content(place)
         number = 1
         for at in range(0, place, BLOCK_BYTES):
             number += self._read(at, min(BLOCK_BYTES, place - at)).count(self._end)

@@ -15,6 +15,7 @@ from crnn_jax.data.source import progress_bar
 
 HEADER = "filename,words"
 TEXT = ".gt.txt"
+DETECT = 100  # images of a folder that are looked at for texts
 WANTED = 'want one object of paths and labels, {"a.png": "Lube"}'
 
 
@@ -36,13 +37,13 @@ def convert_file(path: str, format: str) -> tuple[str, bytes] | None:  # noqa: A
 
 
 def convert_folder(folder: str, listing: bytes, format: str) -> bytes | None:  # noqa: A002
-    """The images of a listing with the texts beside them; None if there is no text.
+    """The images of a listing with the texts beside them; None if the first have none.
 
     An image without one has an empty label, and is counted so.
     """
     names = listing.decode().split("\n")
     texts = [os.path.join(folder, os.path.splitext(name)[0] + TEXT) for name in names]
-    if format not in ("auto", "gt") or not any(map(os.path.isfile, texts)):
+    if format not in ("auto", "gt") or not any(map(os.path.isfile, texts[:DETECT])):
         return None
 
     def pairs() -> Iterator[tuple[str, str]]:

@@ -63,7 +63,9 @@ class Checkpoints:
                 shutil.rmtree(leftover)
             partial.mkdir(parents=True)
         wait_for_all(f"step {step} can be written")  # no path: mounts differ
-        try:
+        with contextlib.ExitStack() as undo:
+            if is_first():
+                undo.callback(shutil.rmtree, partial, ignore_errors=True)
             _require_room(partial, state)
             with _checkpointer() as checkpointer:
                 checkpointer.save(partial / "state", state)  # of all processes: each its part
@@ -72,10 +74,7 @@ class Checkpoints:
                 self._read_back = True
             if is_first():
                 self._complete(partial, final, meta)
-        except BaseException:
-            if is_first():
-                shutil.rmtree(partial, ignore_errors=True)
-            raise
+            undo.pop_all()
         wait_for_all(f"step {step} is whole")
 
     def _complete(self, partial: Path, final: Path, meta: dict[str, Any]) -> None:

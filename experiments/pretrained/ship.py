@@ -41,8 +41,10 @@ def main() -> None:
     args = parser.parse_args()
     variables, metadata = open_model(args.workdir)
     others = [(name, float(share)) for name, _, share in (m.rpartition("*") for m in args.average)]
-    models = [open_model(name)[0] for name, _ in others] + [last_variables(args.workdir)]
-    shares = [*(share for _, share in others), args.last]
+    models, shares = [open_model(name)[0] for name, _ in others], [share for _, share in others]
+    if args.last:
+        models.append(last_variables(args.workdir))
+        shares.append(args.last)
     variables = jax.tree.map(
         lambda best, *more: (
             (1 - sum(shares)) * best + sum(s * a for s, a in zip(shares, more, strict=True))

@@ -34,6 +34,7 @@ def test_json(folder):
     assert sizes == [[20, 30 + i] for i in range(5)]
     assert usable == [True] * 4 + [False]
     assert samples(path, format="json")[1] == LABELS
+    assert FileSource(str(path), CHARSET, cache=False).where(0) == f"{folder / 'a.png'} 'abc'"
 
 
 @pytest.mark.parametrize(("mark", "end"), [("", "\n"), ("\ufeff", "\r\n")])
