@@ -4,7 +4,7 @@
     pip install cosmic-ray
     python experiments/faults/mutants.py --count 200 --share 0/1 --out mutants.jsonl
 
-Draws places in data/, models/, decoding/ and training/ by a seed, makes one of cosmic-ray's
+Draws places in data/, models/, decoding/, training/ and reading/ by a seed, makes one of cosmic-ray's
 changes at each (a comparison turned round, a number one off, a loop that does not run ...), and
 runs the tests: those of the file, of its room, of the commands, until one fails. A row of the
 output is a mutant; rows that are there already are not made again. `--share i/n` makes every n-th
@@ -24,7 +24,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-ROOMS = ("data", "models", "decoding", "training")
+ROOMS = ("data", "models", "decoding", "training", "reading")
 COMMANDS = ("tests/test_main.py", "tests/test_check.py", "tests/test_evaluate.py")
 LONGEST = 900  # seconds that one stage of tests may take; one that hangs is noticed too
 
