@@ -8,10 +8,15 @@ labels, duplicates, histograms; then characters, overlap of the sets, a proposal
 of batches and max_width, and the command to train with. With --config: what that run would do.
 """
 
+import itertools
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from crnn_jax import cli
+
+BARS = 40  # characters of the longest bar
+ROWS = 16  # of a histogram, at most
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -33,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(words)
 
     from crnn_jax.core.preprocessing import Preprocessing
-    from crnn_jax.data.check import inspect, text_of
+    from crnn_jax.data.check import inspect
 
     report = inspect(args.annotation, args, Preprocessing(width=args.width))
     with cli.output(args.output) as stream:
@@ -52,6 +57,73 @@ def _preview(words: list[str]) -> int:
     for line in preview(run.config, run.workdir):
         print(line)
     return 0
+
+
+def text_of(report: dict[str, Any]) -> Iterator[str]:
+    """The report line by line."""
+    from crnn_jax.data.source import shown_path
+
+    for one in report["sets"]:
+        yield from _set_lines(one)
+    characters = report["characters"]
+    counts, met = characters["counts"], [f"{c!r} {n:,}" for c, n in characters["unknown"].items()]
+    yield f"{len(counts)} different characters in {sum(counts.values()):,}"
+    if met:
+        more = f" and {len(met) - 20} more" if len(met) > 20 else ""
+        yield f"  not in {characters['table']}: " + ", ".join(met[:20]) + more
+    if characters["never"]:
+        yield "  in the table, but never in a label: " + " ".join(map(repr, characters["never"]))
+    yield f"  a table of all of them: {characters['proposed']!r}"
+    if characters["gaps"]:
+        yield (
+            f"  they lack {characters['gaps']!r}, which would be misread: add them to "
+            "charset.characters, or keep those of init_from (charset.keep=True)"
+        )
+    for shared in report["overlap"]:
+        one, other = shared["sets"]
+        yield f"{shared['count']:,} images of {other} are in {one} too:"
+        yield from (f"      {shown_path(path)}" for path in shared["examples"])
+    if proposal := report["proposal"]:
+        boundaries = proposal["boundaries"]
+        yield (
+            f"proposed for {report['sets'][0]['name']}: max_width {proposal['max_width']} px, "
+            f"{len(boundaries)} shapes {tuple(boundaries)}: "
+            f"{100 * proposal['padding']:.1f} % padding in batches of {proposal['batch_size']}; "
+            f"longest label {proposal['longest_label']} characters"
+        )
+    yield from ("", "to train on it:", f"  {report['command']}")
+
+
+def _set_lines(one: dict[str, Any]) -> Iterator[str]:
+    left_out = one["samples"] - one["trainable"]
+    yield (
+        f"{one['name']} ({one['format']}): {one['samples']:,} samples, {one['trainable']:,} can "
+        f"be trained on, {left_out:,} cannot; {one['decoded']:,} images decoded"
+    )
+    for title, reasons in (("cannot be used", one["unusable"]), ("worth a look", one["notes"])):
+        if reasons:
+            yield f"  {title}:"
+        for reason, found in reasons.items():
+            yield f"    {found['count']:,} {reason}"
+            yield from (f"      {example}" for example in found["examples"][:3])
+    yield from _histogram_lines("characters a label", one["label_lengths"])
+    yield from _histogram_lines("width in pixels at the network's height", one["widths"])
+    yield ""
+
+
+def _histogram_lines(title: str, histogram: dict[str, int]) -> Iterator[str]:
+    if not histogram:
+        return
+    import numpy as np
+
+    values, times = np.array(list(histogram), np.int64), np.array(list(histogram.values()))
+    yield f"  {title}: {values.min()} to {values.max()}"
+    edges = np.unique(np.linspace(values.min(), values.max() + 1, ROWS + 1).astype(np.int64))
+    sums, _ = np.histogram(values, edges, weights=times)
+    for (low, high), count in zip(itertools.pairwise(edges.tolist()), sums.tolist(), strict=True):
+        span = f"{low}" if high == low + 1 else f"{low}-{high - 1}"
+        bar = "#" * -(-BARS * count // sums.max())
+        yield f"    {span:>9} {count:>9,} {bar}".rstrip()
 
 
 if __name__ == "__main__":

@@ -7,13 +7,20 @@ The folder is laid out as MJSynth's: 1/1/2_Harbour_117.jpg, annotation.txt, labe
 The same seed, fonts and words give the same images, with any number of workers.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from crnn_jax import cli
 from crnn_jax.core.errors import UserError
 
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from crnn_jax.synthetic.source import SyntheticSource
+
 SHEET = 200  # images on a contact sheet
+WIDE, ROW, CAPTION, GAP = 1200, 40, 14, 4  # pixels: the sheet, an image and its label, between them
 CHARACTERS = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
@@ -41,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     from crnn_jax.core.charset import Charset
     from crnn_jax.data.source import progress_bar
-    from crnn_jax.synthetic.output import contact_sheet, save_image, write_folder
+    from crnn_jax.synthetic.output import save_image, write_folder
     from crnn_jax.synthetic.source import SyntheticSource
 
     low, _, high = args.heights.partition("-")
@@ -61,6 +68,30 @@ def main(argv: Sequence[str] | None = None) -> int:
                 bar.update(done - bar.n)
         print(f"{args.output}: {args.count:,} images")
     return 0
+
+
+def contact_sheet(source: "SyntheticSource", ids: Iterable[int]) -> "Image.Image":
+    """The images of these samples side by side, each above its label: to look at a style."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    font = ImageFont.load_default(11)
+    placed = []
+    x = y = 0
+    for i in ids:
+        image = Image.fromarray(source.draw(i).squeeze()).convert("RGB")
+        width = max(8, min(WIDE, round(image.width * ROW / image.height)))
+        text = source.text(i)
+        taken = max(width, int(font.getlength(text)) + 1)
+        if x and x + taken > WIDE:
+            x, y = 0, y + ROW + CAPTION + GAP
+        placed.append((image.resize((width, ROW)), text, x, y))
+        x += taken + GAP
+    sheet = Image.new("RGB", (WIDE, y + ROW + CAPTION), "white")
+    draw = ImageDraw.Draw(sheet)
+    for image, text, left, top in placed:
+        sheet.paste(image, (left, top))
+        draw.text((left, top + ROW), text, "black", font)
+    return sheet
 
 
 if __name__ == "__main__":

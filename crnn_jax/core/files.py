@@ -24,6 +24,12 @@ def open_file(path: str | os.PathLike[str]) -> BinaryIO:
         raise UserError(f"{os.fspath(path)}: cannot be read: {reason}") from error
 
 
+def user_cache() -> Path:
+    """The folder of this package in the user's cache."""
+    # Not Path.expanduser: that fails for a user without a home.
+    return Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "crnn_jax")
+
+
 def text_lines(path: str | os.PathLike[str], longest: int) -> Iterator[str]:
     """Lines of a UTF-8 file without their ends (LF or CRLF), byte-order mark or not.
 

@@ -1,8 +1,7 @@
-"""What `crnn_jax.check` finds out about sets before anyone trains on them, and the text of it."""
+"""What `crnn_jax.check` finds out about sets before anyone trains on them."""
 
 import concurrent.futures
 import dataclasses
-import itertools
 import os
 import re
 import shlex
@@ -17,14 +16,12 @@ from crnn_jax.core.errors import UserError
 from crnn_jax.core.preprocessing import Preprocessing
 from crnn_jax.data.files import FileSource
 from crnn_jax.data.plan import Plan, propose_boundaries, propose_max_width
-from crnn_jax.data.source import EXAMPLES, described, progress_bar, shown_path, trainable
+from crnn_jax.data.source import EXAMPLES, described, progress_bar, trainable
 from crnn_jax.data.sources import charset_from, count_characters
 
 GEOMETRY = "keras"
 BATCH = 64  # of the plan whose padding is reported
 BUCKETS = 12  # widths proposed, at most
-BARS = 40  # characters of the longest bar
-ROWS = 16  # of a histogram, at most
 
 # What is worth a look, but stops nothing.
 NOT_NFC = "label not in NFC (composed when read)"
@@ -202,66 +199,3 @@ def _command(
         keys["data.boundaries"] = str(tuple(proposal["boundaries"])).replace(" ", "")
     flags = [f"--config.{key}={value}" for key, value in keys.items() if value is not None]
     return shlex.join(["python", "-m", "crnn_jax.main", "--config=configs/words.py", *flags])
-
-
-def text_of(report: dict[str, Any]) -> Iterator[str]:
-    """The report line by line."""
-    for one in report["sets"]:
-        yield from _set_lines(one)
-    characters = report["characters"]
-    counts, met = characters["counts"], [f"{c!r} {n:,}" for c, n in characters["unknown"].items()]
-    yield f"{len(counts)} different characters in {sum(counts.values()):,}"
-    if met:
-        more = f" and {len(met) - 20} more" if len(met) > 20 else ""
-        yield f"  not in {characters['table']}: " + ", ".join(met[:20]) + more
-    if characters["never"]:
-        yield "  in the table, but never in a label: " + " ".join(map(repr, characters["never"]))
-    yield f"  a table of all of them: {characters['proposed']!r}"
-    if characters["gaps"]:
-        yield (
-            f"  they lack {characters['gaps']!r}, which would be misread: add them to "
-            "charset.characters, or keep those of init_from (charset.keep=True)"
-        )
-    for shared in report["overlap"]:
-        one, other = shared["sets"]
-        yield f"{shared['count']:,} images of {other} are in {one} too:"
-        yield from (f"      {shown_path(path)}" for path in shared["examples"])
-    if proposal := report["proposal"]:
-        boundaries = proposal["boundaries"]
-        yield (
-            f"proposed for {report['sets'][0]['name']}: max_width {proposal['max_width']} px, "
-            f"{len(boundaries)} shapes {tuple(boundaries)}: "
-            f"{100 * proposal['padding']:.1f} % padding in batches of {proposal['batch_size']}; "
-            f"longest label {proposal['longest_label']} characters"
-        )
-    yield from ("", "to train on it:", f"  {report['command']}")
-
-
-def _set_lines(one: dict[str, Any]) -> Iterator[str]:
-    left_out = one["samples"] - one["trainable"]
-    yield (
-        f"{one['name']} ({one['format']}): {one['samples']:,} samples, {one['trainable']:,} can "
-        f"be trained on, {left_out:,} cannot; {one['decoded']:,} images decoded"
-    )
-    for title, reasons in (("cannot be used", one["unusable"]), ("worth a look", one["notes"])):
-        if reasons:
-            yield f"  {title}:"
-        for reason, found in reasons.items():
-            yield f"    {found['count']:,} {reason}"
-            yield from (f"      {example}" for example in found["examples"][:3])
-    yield from _histogram_lines("characters a label", one["label_lengths"])
-    yield from _histogram_lines("width in pixels at the network's height", one["widths"])
-    yield ""
-
-
-def _histogram_lines(title: str, histogram: dict[str, int]) -> Iterator[str]:
-    if not histogram:
-        return
-    values, times = np.array(list(histogram), np.int64), np.array(list(histogram.values()))
-    yield f"  {title}: {values.min()} to {values.max()}"
-    edges = np.unique(np.linspace(values.min(), values.max() + 1, ROWS + 1).astype(np.int64))
-    sums, _ = np.histogram(values, edges, weights=times)
-    for (low, high), count in zip(itertools.pairwise(edges.tolist()), sums.tolist(), strict=True):
-        span = f"{low}" if high == low + 1 else f"{low}-{high - 1}"
-        bar = "#" * -(-BARS * count // sums.max())
-        yield f"    {span:>9} {count:>9,} {bar}".rstrip()

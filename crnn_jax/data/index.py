@@ -18,7 +18,7 @@ import numpy as np
 
 from crnn_jax.core.charset import Charset
 from crnn_jax.core.errors import UserError
-from crnn_jax.core.files import whole_file
+from crnn_jax.core.files import user_cache, whole_file
 from crnn_jax.core.images import REASONS, UnreadableImage, image_size
 from crnn_jax.data.source import NO_LABEL, STATUS, UNKNOWN_CHARACTER, gather, progress_bar
 
@@ -108,10 +108,9 @@ def cache_paths(data: str, kind: str, key: dict[str, Any]) -> list[str]:
 
     whole = os.path.abspath(data)
     folder, name = (whole, "pictures") if os.path.isdir(whole) else os.path.split(whole)
-    user = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
     return [
         os.path.join(folder, f".{name}.{digest(key)}.crnn-{kind}"),
-        os.path.join(user, "crnn_jax", f"{name}.{digest([whole, key])}.crnn-{kind}"),
+        os.fspath(user_cache() / f"{name}.{digest([whole, key])}.crnn-{kind}"),
     ]
 
 

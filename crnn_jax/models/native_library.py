@@ -17,6 +17,8 @@ from pathlib import Path
 
 import jax
 
+from crnn_jax.core.files import user_cache
+
 SOURCE = Path(__file__).with_name("native.cc")
 FLAGS = ("-O3", "-march=native", "-ffp-contract=fast", "-std=c++17", "-shared", "-fPIC", "-fopenmp")
 TARGETS = (
@@ -108,7 +110,7 @@ def _compiled() -> Path:
     header = _file(devel, "oneapi/dnnl/dnnl.hpp")
     versions = [f"{p} {importlib.metadata.version(p)}" for p in ("jaxlib", "onednn-cpu-gomp")]
     key = "\n".join([SOURCE.read_text(encoding="utf-8"), *FLAGS, *versions, str(library), _cpu()])
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "crnn_jax" / "native"
+    cache = user_cache() / "native"
     found = cache / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.so"
     if found.exists():
         return found

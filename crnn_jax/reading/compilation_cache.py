@@ -14,6 +14,8 @@ import warnings
 import zlib
 from pathlib import Path
 
+from crnn_jax.core.files import user_cache
+
 CHECKED = "checked"  # a file whose time tells when the entries were last looked at
 
 
@@ -26,8 +28,7 @@ def enable() -> None:
 
     if jax.config.values.get("jax_compilation_cache_dir"):
         return
-    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    folder = os.path.join(cache, "crnn_jax", "xla", machine())
+    folder = os.path.join(user_cache(), "xla", machine())
     with contextlib.suppress(OSError):
         os.makedirs(folder, exist_ok=True)
     if not os.access(folder, os.W_OK):  # done without

@@ -8,7 +8,6 @@ import atexit
 import contextlib
 import functools
 import hashlib
-import os
 import shutil
 import string
 import sys
@@ -22,7 +21,7 @@ import numpy as np
 import PIL
 
 from crnn_jax.core.errors import UserError
-from crnn_jax.core.files import whole_file
+from crnn_jax.core.files import user_cache, whole_file
 from crnn_jax.synthetic.fonts import (
     BUILTIN,
     CAP,
@@ -114,11 +113,7 @@ def open_atlas(fonts: str, characters: tuple[str, ...], cache: str = "auto") -> 
     stamps = [face.stamp() for face in faces]
     parts = (VERSION, PIL.__version__, CAP, characters, stamps)
     name = hashlib.sha256(repr(parts).encode()).hexdigest()[:24] + SUFFIX
-    if cache == "auto":
-        home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-        folder = Path(home).expanduser() / "crnn_jax"
-    else:
-        folder = Path(cache).expanduser()
+    folder = user_cache() if cache == "auto" else Path(cache).expanduser()
     if (folder / name).is_file():
         return folder / name
     if len(faces) > MANY:

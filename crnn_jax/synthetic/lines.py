@@ -18,9 +18,7 @@ from crnn_jax.synthetic.rng import Rng
 if TYPE_CHECKING:
     from crnn_jax.synthetic.styles import Style
 
-_DATA = json.loads(
-    resources.files("crnn_jax.synthetic").joinpath("line_tokens.json").read_text("utf-8")
-)
+_DATA = json.loads(resources.files(__package__).joinpath("line_tokens.json").read_text("utf-8"))
 # 0 any digit; <w> a word, <W> with a capital, <U> in capitals; <A> a capital of ASCII, <a> a small
 # letter; <n> a name of ASCII letters, <t> the end of a web address; <p> a price, <d> an amount
 PATTERNS: dict[str, list[str]] = _DATA["patterns"]

@@ -1,4 +1,4 @@
-"""Rendered words as files: MJSynth's folders and names with annotation files, or a contact sheet.
+"""Rendered words as files: MJSynth's folders and names, with annotation files.
 
     1/1/2_Harbour_117.jpg      image 2 of folder 1/1; the label; its line in lexicon.txt
     annotation.txt             ./1/1/2_Harbour_117.jpg 117, as in MJSynth
@@ -17,7 +17,7 @@ from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
 from crnn_jax.core.errors import UserError
 from crnn_jax.core.files import whole_file
@@ -25,10 +25,6 @@ from crnn_jax.synthetic.source import SyntheticSource
 
 FOLDER = 100  # images in a folder, and folders in a folder
 CHUNK = 50  # images a worker makes at a time
-SHEET_WIDTH = 1200  # pixels
-ROW = 40  # pixels of an image on the sheet
-CAPTION = 14  # pixels below it
-GAP = 4
 
 Task = tuple[int, Path]  # sample, path
 
@@ -95,28 +91,6 @@ def _draw(chunk: list[Task]) -> int:
     for i, path in chunk:
         save_image(path, _received[0].draw(i))
     return len(chunk)
-
-
-def contact_sheet(source: SyntheticSource, ids: Iterable[int]) -> Image.Image:
-    """The images of these samples side by side, each above its label: to look at a style."""
-    font = ImageFont.load_default(11)
-    placed = []
-    x = y = 0
-    for i in ids:
-        image = Image.fromarray(source.draw(i).squeeze()).convert("RGB")
-        width = max(8, min(SHEET_WIDTH, round(image.width * ROW / image.height)))
-        text = source.text(i)
-        taken = max(width, int(font.getlength(text)) + 1)
-        if x and x + taken > SHEET_WIDTH:
-            x, y = 0, y + ROW + CAPTION + GAP
-        placed.append((image.resize((width, ROW)), text, x, y))
-        x += taken + GAP
-    sheet = Image.new("RGB", (SHEET_WIDTH, y + ROW + CAPTION), "white")
-    draw = ImageDraw.Draw(sheet)
-    for image, text, left, top in placed:
-        sheet.paste(image, (left, top))
-        draw.text((left, top + ROW), text, "black", font)
-    return sheet
 
 
 def save_image(path: Path, image: np.ndarray | Image.Image) -> None:

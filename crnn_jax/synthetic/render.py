@@ -1,6 +1,7 @@
 """A layout to an image: letters to coverage masks, then colours, background, light and camera."""
 
 import colorsys
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -13,7 +14,7 @@ from crnn_jax.synthetic.camera import light, photograph, ramp
 from crnn_jax.synthetic.fonts import CAP
 from crnn_jax.synthetic.layout import Layout, unbend
 from crnn_jax.synthetic.rng import Rng
-from crnn_jax.synthetic.styles import Style
+from crnn_jax.synthetic.styles import Range, Style
 
 EDGE = 3  # empty pixels around the strip, so that the warp fades to nothing
 LEAST_CONTRAST = 18.0  # grey levels between letters and surface, on average
@@ -119,14 +120,12 @@ def _dots(strip: np.ndarray, rng: Rng) -> np.ndarray:
 
 def _wear(strip: np.ndarray, style: Style, rng: Rng) -> np.ndarray:
     """What printers, ribbons and scanners do to letters; no number is drawn for a share of 0."""
-    if style.clog_share and rng.chance(style.clog_share):
-        strip = _clog(strip, rng)
-    if style.worn_share and rng.chance(style.worn_share):
-        strip = _worn(strip, rng)
-    if style.bands_share and rng.chance(style.bands_share):
-        strip = _bands(strip, rng)
-    if style.binary_share and rng.chance(style.binary_share):
-        strip = _binary(strip, style, rng)
+    binary = functools.partial(_binary, levels=style.binary)
+    effects: tuple[Callable[..., np.ndarray], ...] = (_clog, _worn, _bands, binary)
+    shares = (style.clog_share, style.worn_share, style.bands_share, style.binary_share)
+    for share, effect in zip(shares, effects, strict=True):
+        if share and rng.chance(share):
+            strip = effect(strip, rng)
     return strip
 
 
@@ -156,10 +155,10 @@ def _bands(strip: np.ndarray, rng: Rng) -> np.ndarray:
     return banded
 
 
-def _binary(strip: np.ndarray, style: Style, rng: Rng) -> np.ndarray:
+def _binary(strip: np.ndarray, rng: Rng, levels: Range) -> np.ndarray:
     """Black and white, with the rough edges, specks and breaks of a scanner's threshold."""
     soft = cv2.GaussianBlur(strip, (0, 0), rng.uniform(0.5, 1.4)).astype(np.float32)
-    level = 255.0 * rng.uniform(*style.binary)
+    level = 255.0 * rng.uniform(*levels)
     soft += rng.noise(strip.shape) * np.float32(level * rng.uniform(0.0, 0.4))
     black = (soft > level).astype(np.uint8) * np.uint8(255)
     # hairlines would vanish, heavy faces run together: nobody could read these
@@ -182,9 +181,8 @@ def _shadow(mask: np.ndarray, style: Style, rng: Rng) -> np.ndarray:
         end = (steps + round(2 * across), steps + round(2 * down))
         cv2.line(kernel, (steps, steps), end, 1)
         return cv2.dilate(mask, cv2.flip(kernel, -1))
-    moved = cv2.warpAffine(
-        mask, np.array([[1, 0, across], [0, 1, down]], np.float32), mask.shape[::-1]
-    )
+    move = np.array([[1, 0, across], [0, 1, down]], np.float32)
+    moved = cv2.warpAffine(mask, move, mask.shape[::-1])
     if rng.chance(style.shadow_blur_share):
         moved = cv2.GaussianBlur(moved, (0, 0), rng.uniform(0.5, 0.8 * reach + 0.6))
     return moved

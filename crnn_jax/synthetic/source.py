@@ -91,16 +91,11 @@ class SyntheticSource:
         """Which characters each face draws, as the bits of a number; all must be drawn by one."""
         usable = self.atlas.usable
         self._bit_of = {" ": 0} | {c: 1 << n for c, n in self.atlas.column_of.items()}
-        self._usable = [
-            int.from_bytes(row.tobytes(), "little")
-            for row in np.packbits(usable, axis=1, bitorder="little")
-        ]
+        bits = np.packbits(usable, axis=1, bitorder="little")
+        self._usable = [int.from_bytes(row.tobytes(), "little") for row in bits]
         drawable = {c for c, n in self.atlas.column_of.items() if usable[:, n].any()}
-        missing = [
-            c for c in self.charset.characters
-            if not c.isspace() and not drawable & {c, c.upper(), c.lower()}
-        ]  # fmt: skip
-        if missing:
+        wanted = (c for c in self.charset.characters if not c.isspace())
+        if missing := [c for c in wanted if not drawable & {c, c.upper(), c.lower()}]:
             raise UserError(f"synthetic.fonts: no face draws {' '.join(missing[:20])!r}")
 
     def _look(self, style: Style, words: list[tuple[tuple[str, ...], str]]) -> _Look:

@@ -6,6 +6,7 @@ file: {"base": "scene", "border_share": 0.5}.
 """
 
 import dataclasses
+import itertools
 import json
 import math
 import re
@@ -175,8 +176,7 @@ _NEUTRAL = ("light_on_dark", "loose", "tight", "bold", "thin", "shadow_blur", "g
 
 def easy(style: Style) -> Style:
     """The same style with fewer and milder effects; texts stay as they are."""
-    names = [f.name for f in dataclasses.fields(Style)]
-    effects = names[names.index("wide_tracking_share") :]
+    effects = itertools.dropwhile(lambda name: name != "wide_tracking_share", vars(style))
     changes: dict[str, Any] = {
         name: getattr(style, name) * EASY
         for name in effects
@@ -187,7 +187,7 @@ def easy(style: Style) -> Style:
 
 _NONE: dict[str, Any] = {
     name: 0.0
-    for name in (field.name for field in dataclasses.fields(Style))
+    for name in vars(Style())
     if name.endswith("_share") and not name.startswith(("word", "common", "number", "more_words"))
 }
 STYLES = {
@@ -218,10 +218,9 @@ def get_style(name: str) -> Style:
         return STYLES[name]
     if not name.endswith(".json"):
         raise UserError(f"style {name!r}: one of {', '.join(STYLES)} or a .json file is expected")
-    with open_file(name) as file:
-        text = file.read()
     try:
-        changes = json.loads(text)
+        with open_file(name) as file:
+            changes = json.load(file)
     except (ValueError, RecursionError) as error:
         raise UserError(f"{name}: not a readable JSON file ({error})") from error
     if not isinstance(changes, dict):
@@ -246,9 +245,8 @@ def _is_like(usual: Any, value: Any) -> bool:
         return known and all(_is_like(0.0, weight) for weight in value.values())
     if isinstance(usual, tuple):
         number = 0 if all(type(n) is int for n in usual) else 0.0
-        if not (isinstance(value, list) and value and all(_is_like(number, n) for n in value)):
-            return False
-        return len(usual) != 2 or (len(value) == 2 and value[0] <= value[1])
+        numbers = isinstance(value, list) and value and all(_is_like(number, n) for n in value)
+        return bool(numbers) and (len(usual) != 2 or (len(value) == 2 and value[0] <= value[1]))
     if isinstance(usual, str) and isinstance(value, str):
         try:
             return bool(re.compile(value))

@@ -22,6 +22,7 @@ from crnn_jax.synthetic.styles import Style
 TRIES = 20
 LONGEST = 40  # characters, from which on no further word is added to a line
 MAX_LINE = 1000  # bytes of a word list's line
+BUILTIN, COMMON = "builtin", "common_words.txt"
 DICTIONARIES = (
     "/usr/share/dict/american-english",  # larger lists add words that no sign shows
     "/usr/share/dict/british-english",
@@ -42,24 +43,18 @@ DECORATIONS = (
 )  # fmt: skip
 
 
-def builtin_words() -> tuple[str, ...]:
-    """The common English and sign words that come with the package, commonest kinds first."""
-    text = resources.files("crnn_jax.synthetic").joinpath("common_words.txt").read_text("utf-8")
-    return tuple(text.split())
-
-
 def word_list(name: str) -> tuple[str, ...]:
     """Words of a list in its order, without doubles.
 
-    It is 'auto' (the first of the system's dictionaries, else the built-in list), 'builtin', or a
-    file of one word a line (UTF-8).
+    It is 'auto' (the first of the system's dictionaries, else 'builtin'), 'builtin' (the common
+    English and sign words of the package), or a file of one word a line (UTF-8).
     """
     if name == "auto":
-        found = next((path for path in DICTIONARIES if Path(path).is_file()), "builtin")
+        found = next((path for path in DICTIONARIES if Path(path).is_file()), BUILTIN)
         # one word in five of these lists is another one with 's, which styles add themselves
         return tuple(w for w in word_list(found) if not w.endswith("'s"))
-    if name == "builtin":
-        return builtin_words()
+    if name == BUILTIN:
+        return tuple(resources.files(__package__).joinpath(COMMON).read_text("utf-8").split())
     stripped = (line.strip() for line in text_lines(Path(name).expanduser(), MAX_LINE))
     words = tuple(dict.fromkeys(word for word in stripped if word))
     if not words:
@@ -90,7 +85,8 @@ class Texts:
         drawable = set(self._symbols) - {" "}
         if charset.ignore_case:
             drawable |= {c.upper() for c in drawable if len(c.upper()) == 1}
-        usable, self._by_length, self._followers = _prepared(words, charset, style.draw_unlabelled)
+        unlabelled = style.draw_unlabelled
+        usable, self._by_length, self._followers = _prepared(words, charset, unlabelled)
         self._lines = Lines(usable, language, style) if self._has_space and usable else None
         if faces:
             own = frozenset().union(*usable)
@@ -102,12 +98,9 @@ class Texts:
         self._lengths = sorted(self._by_length)
         weight = style.length_weights
         self._length_sums = list(accumulate(weight[min(n, len(weight)) - 1] for n in self._lengths))
-        self._common = (
-            [] if faces else _prepared(builtin_words(), charset, style.draw_unlabelled)[0]
-        )
-        self._punctuation = frozenset(
-            c for c in string.punctuation if c in self._symbols or style.draw_unlabelled
-        )
+        self._common = [] if faces else _prepared(word_list(BUILTIN), charset, unlabelled)[0]
+        marks = (c for c in string.punctuation if c in self._symbols or unlabelled)
+        self._punctuation = frozenset(marks)
         shares = {
             "word": style.word_share if self._length_sums and self._length_sums[-1] else 0.0,
             "common": style.common_share if self._common else 0.0,

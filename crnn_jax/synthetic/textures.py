@@ -76,9 +76,8 @@ def _bricks(generator: np.random.Generator) -> np.ndarray:
     for row in range(0, TALL, high):
         shift = (row // high % 2) * wide // 2
         for left in range(-shift, WIDE, wide):
-            surface[row : row + high - 1, max(0, left) : max(0, left + wide - 1)] = (
-                generator.normal(2.0, 0.5)
-            )
+            brick = surface[row : row + high - 1, max(0, left) : max(0, left + wide - 1)]
+            brick[:] = generator.normal(2.0, 0.5)
     return surface + 0.4 * _grain(generator)
 
 
@@ -102,11 +101,9 @@ def _scribble(generator: np.random.Generator) -> np.ndarray:
     surface = np.zeros((TALL, WIDE))
     for _ in range(int(generator.integers(20, 120))):
         start = generator.uniform((0, 0), (WIDE, TALL))
-        path = start + np.cumsum(generator.normal(0, 12, (8, 2)), 0)
+        path = (start + np.cumsum(generator.normal(0, 12, (8, 2)), 0)).astype(np.int32)
         colour, thick = float(generator.normal()), int(generator.integers(1, 4))
-        cv2.polylines(
-            surface, [path.astype(np.int32)], isClosed=False, color=colour, thickness=thick
-        )
+        cv2.polylines(surface, [path], isClosed=False, color=colour, thickness=thick)
     return cv2.GaussianBlur(surface, (0, 0), generator.uniform(0.5, 1.5))
 
 

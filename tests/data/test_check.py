@@ -4,6 +4,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from crnn_jax.check import text_of
 from crnn_jax.core import images
 from crnn_jax.core.preprocessing import Preprocessing
 from crnn_jax.data.check import (
@@ -15,7 +16,6 @@ from crnn_jax.data.check import (
     SQUEEZED,
     STRETCHED,
     inspect,
-    text_of,
 )  # fmt: skip
 from crnn_jax.data.source import NO_LABEL, TOO_LONG_FOR_WIDTH, UNKNOWN_CHARACTER
 from tests.data.conftest import write_picture

@@ -14,7 +14,7 @@ from crnn_jax.core.charset import Charset
 from crnn_jax.synthetic.lines import MONEY, PATTERNS, Lines, capitals
 from crnn_jax.synthetic.rng import Rng
 from crnn_jax.synthetic.styles import STYLES, get_style, get_styles
-from crnn_jax.synthetic.text import Texts, builtin_words
+from crnn_jax.synthetic.text import Texts, word_list
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "experiments" / "pretrained"
@@ -184,6 +184,6 @@ def test_the_styles_of_lines_open_and_write(path, monkeypatch):
     style = get_style(str(path))
     assert not style.draw_unlabelled
     assert style.common_share == 0.0  # the built-in list is English
-    texts = Texts(builtin_words(), style, TABLE, "en", [frozenset(TABLE.characters)])
+    texts = Texts(word_list("builtin"), style, TABLE, "en", [frozenset(TABLE.characters)])
     labels = [texts.write(1, i)[1] for i in range(200)]
     assert len(set(labels)) > 150

@@ -7,14 +7,14 @@ import pytest
 from crnn_jax.core.charset import Charset
 from crnn_jax.core.errors import UserError
 from crnn_jax.synthetic.styles import STYLES, get_style
-from crnn_jax.synthetic.text import Texts, builtin_words, word_list
+from crnn_jax.synthetic.text import Texts, word_list
 
 LOWER = Charset.from_characters(string.digits + string.ascii_lowercase, ignore_case=True)
 FULL = Charset.from_characters(string.digits + string.ascii_letters + string.punctuation)
 
 
 def texts(charset, style="scene", words=None, count=2000):
-    made = Texts(words or builtin_words(), STYLES[style], charset)
+    made = Texts(words or word_list("builtin"), STYLES[style], charset)
     return [made.write(0, i) for i in range(count)]
 
 
