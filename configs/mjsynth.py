@@ -37,7 +37,7 @@ def get_config() -> ml_collections.ConfigDict:
     # else 'keras'
     model.geometry = ""
     # Of activations: 'float32'; 'bfloat16' for GPUs, TPUs and CPUs that multiply it natively;
-    # 'auto': bfloat16 on such CPUs, float32 elsewhere.
+    # 'auto': bfloat16 on CPUs where it is faster (AMX, AMD's AVX512_BF16), float32 elsewhere.
     model.dtype = "float32"
     # On CPUs: 'onednn' (native code, compiled on first use), 'xla', or 'auto': onednn if possible.
     model.convolution = "auto"

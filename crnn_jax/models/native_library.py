@@ -55,11 +55,12 @@ def wanted(choice: str, dtype: str = "float32", axis_name: str | None = None) ->
 
 
 def resolve_dtype(dtype: str, choice: str = "auto") -> str:
-    """What a run's 'auto' means here: bfloat16 on a CPU that multiplies it, else float32."""
+    """What a run's 'auto' means here: bfloat16 on a CPU where that is faster, else float32."""
     if dtype != "auto":
         return dtype
     on_cpu = jax.default_backend() == "cpu"
-    return "bfloat16" if on_cpu and wanted(choice, "bfloat16") else "float32"
+    fast = on_cpu and wanted(choice, "bfloat16") and prefers_bfloat16()
+    return "bfloat16" if fast else "float32"
 
 
 def available() -> bool:
@@ -83,7 +84,6 @@ def unavailable() -> str:
     for name in TARGETS:
         target = jax.ffi.pycapsule(getattr(library, name))
         jax.ffi.register_ffi_target(f"crnn_jax_{name}", target, platform="cpu")
-    library.supports_bfloat16.restype = ctypes.c_bool
     library.packed_size.restype = ctypes.c_int64
     _loaded.append(library)
     return ""
@@ -99,8 +99,13 @@ def packed_size(kernel: jax.Array) -> int:
 
 
 def supports_bfloat16() -> bool:
-    """Whether the processor multiplies bfloat16 faster than float32, and oneDNN can use that."""
-    return available() and bool(_loaded[0].supports_bfloat16())
+    """Whether the processor multiplies bfloat16, and oneDNN can use that."""
+    return available() and _loaded[0].bfloat16_support() > 0
+
+
+def prefers_bfloat16() -> bool:
+    """Whether it does so faster than it multiplies float32."""
+    return available() and _loaded[0].bfloat16_support() > 1
 
 
 def _compiled() -> Path:

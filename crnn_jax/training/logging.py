@@ -167,8 +167,8 @@ def first_lines(experiment: Experiment, parallel: Parallel, variables: Any) -> I
         if choice == "auto" and native_library.unavailable():
             line += f" ({native_library.unavailable()})"
     yield line
-    if on_cpu and dtype == "bfloat16" and not native_library.supports_bfloat16():
-        yield "bfloat16: this processor does not multiply it, float32 is faster here"
+    if on_cpu and dtype == "bfloat16" and not native_library.prefers_bfloat16():
+        yield "model.dtype=bfloat16: float32 is faster on this processor"
     plans = [("training", plan), *(("validation", of) for of in experiment.evaluation_plans)]
     for role, of in plans:
         source, count = of.source, of.reasons.total()
