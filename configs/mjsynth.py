@@ -95,7 +95,8 @@ def get_config() -> ml_collections.ConfigDict:
     synthetic.cache = "auto"  # folder of drawn glyphs; 'auto': the user's cache
 
     config.optimizer = optimizer = ml_collections.ConfigDict()
-    optimizer.name = "adam"  # 'adam', 'adamw' or 'sgd'
+    # 'adam', 'adamw', 'muon' (learns more a step, which takes longer) or 'sgd'
+    optimizer.name = "adam"
     optimizer.learning_rate = 1e-3  # peak
     optimizer.schedule = "cosine"  # after warm-up: 'cosine', 'linear' or 'constant'
     optimizer.warmup_steps = 0  # steps of linear increase

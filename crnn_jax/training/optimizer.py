@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from optax.contrib import MuonDimensionNumbers, muon
 
 from crnn_jax.core.errors import UserError
 
@@ -75,10 +76,19 @@ def make_optimizer(
             weight_decay=config.weight_decay,
             mask=lambda params: jax.tree.map(lambda p: jnp.ndim(p) > 1, params),
         )
+    elif config.name == "muon":
+        # As large as Adam's usual updates, so that the same learning rates suit.
+        update = muon(
+            schedule,
+            adam_b1=config.b1,
+            adam_b2=config.b2,
+            consistent_rms=0.2,
+            muon_weight_dimension_numbers=_matrices,
+        )
     elif config.name == "sgd":
         update = optax.sgd(schedule, momentum=config.b1 or None)
     else:
-        raise UserError(f"config.optimizer.name: {config.name!r} is not adam, adamw or sgd")
+        raise UserError(f"config.optimizer.name: {config.name!r} is not adam, adamw, muon or sgd")
     clip = (optax.clip_by_global_norm(config.clip_norm),) if config.clip_norm else ()
     chain = optax.chain(*clip, update)
     if batches > 1:
@@ -89,3 +99,15 @@ def make_optimizer(
     return optax.multi_transform(
         parts, lambda params: {name: "frozen" if name in frozen else "trained" for name in params}
     )
+
+
+def _matrices(params: Any) -> Any:
+    """What Muon makes orthogonal: kernels, as matrices of inputs and outputs; Adam has the rest."""
+
+    def inputs(path: tuple[Any, ...], leaf: jax.Array) -> MuonDimensionNumbers | None:
+        # The first and the last layer are no maps between features.
+        if jnp.ndim(leaf) < 2 or path[0].key in ("conv1", "logits"):
+            return None
+        return MuonDimensionNumbers(tuple(range(leaf.ndim - 1)), leaf.ndim - 1)
+
+    return jax.tree.map_with_path(inputs, params)

@@ -1,5 +1,6 @@
 """Schedules and optimizers do what the config says."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -46,6 +47,27 @@ def test_weight_decay_touches_matrices_only():
     updates = _update(make_optimizer(_config(name="adamw", weight_decay=0.5), lambda _: 0.1), 0.0)
     np.testing.assert_allclose(updates["kernel"], -0.05)
     np.testing.assert_allclose(updates["bias"], 0)
+
+
+def test_muon_makes_kernels_orthogonal_but_the_first_and_the_last():
+    rng = np.random.default_rng(0)
+    shapes = {"conv1": (3, 3, 1, 4), "conv2": (3, 3, 4, 8), "logits": (8, 5)}
+    # One direction is much longer than the others: Adam's update follows it.
+    grads = {name: {"kernel": 3 + rng.normal(size=shape)} for name, shape in shapes.items()}
+    grads["conv2"]["bias"] = rng.normal(size=8)
+    grads = jax.tree.map(jnp.float32, grads)
+    for name in ("muon", "adam"):
+        optimizer = make_optimizer(_config(name=name), lambda _: 0.1)
+        updates, _ = optimizer.update(grads, optimizer.init(grads), grads)
+        singular = np.linalg.svd(np.reshape(updates["conv2"]["kernel"], (36, 8)), compute_uv=False)
+        assert (singular.max() < 2 * singular.min()) == (name == "muon")
+        # The rest is Adam's: its first step is as large everywhere.
+        for leaf in (
+            updates["conv1"]["kernel"],
+            updates["conv2"]["bias"],
+            updates["logits"]["kernel"],
+        ):
+            np.testing.assert_allclose(np.abs(leaf), np.abs(leaf).max(), rtol=1e-3)
 
 
 def test_gradients_of_several_batches_make_one_update():
