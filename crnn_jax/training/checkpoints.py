@@ -165,8 +165,8 @@ class Workdir:
         if not (self.config.exists() and self.latest.exists()):
             return  # before the first checkpoint any config will do
         before, now = _by_key(read_json(self.config)), _by_key(config)
-        for key in sorted(set(before) | set(now)):
-            was, wanted = before.get(key), now.get(key)
+        for key, was in sorted(before.items()):  # a key that is new since then changes nothing
+            wanted = now.get(key)
             if was == wanted:
                 continue
             change = f"{self.path} was begun with config.{key}={was!r}, now it is {wanted!r}; "
