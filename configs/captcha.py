@@ -33,7 +33,7 @@ def get_config() -> ml_collections.ConfigDict:
         config.data.train = "captcha_v2/labels.tsv"
         config.data.split = "0/5"
         config.optimizer.warmup_steps = 50
-        config.optimizer.ema = 0.99
+        config.optimizer.ema_decay = 0.99
         config.evaluation.every_steps = 1_000_000  # only at the end: nothing is chosen on the fold
         config.checkpoint.every_steps = 260
         config.log.every_steps = 26

@@ -33,10 +33,10 @@ def get_config() -> ml_collections.ConfigDict:
         config.preprocessing.max_width = 256
         config.data.train = "gt.txt"
         config.data.split = "hash"
-        config.data.boundaries = (40, 56, 72, 88, 104, 128, 168, 256)
+        config.data.bucket_boundaries = (40, 56, 72, 88, 104, 128, 168, 256)
         config.data.augment = "light"
         config.optimizer.warmup_steps = 100
-        config.optimizer.ema = 0.99
+        config.optimizer.ema_decay = 0.99
         config.evaluation.every_steps = 0
         config.evaluation.batch_size = 64
         config.checkpoint.every_steps = 200

@@ -30,7 +30,7 @@ def get_config() -> ml_collections.ConfigDict:
         config.charset.ignore_case = False
         config.preprocessing.max_width = 1024
         # a step costs what its widest image does: words and lines in shapes of their own
-        config.data.boundaries = (64, 96, 128, 176, 240, 320, 416, 528, 656, 800, 1024)
+        config.data.bucket_boundaries = (64, 96, 128, 176, 240, 320, 416, 528, 656, 800, 1024)
         config.data.max_label_length = 120
         config.synthetic.words = ",".join(
             f"words/{code}.txt*{weight or 1}"

@@ -21,7 +21,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.seed = 0  # of initial weights, order of data, augmentation and rendering
     config.epochs = 5.0  # passes over the training data; 0 if `steps` is given
     config.steps = 0  # batches to train on; 0 if `epochs` is given
-    config.least_steps = 0  # train at least this many steps, if `epochs` of a small set give fewer
+    config.min_steps = 0  # train at least this many steps, if `epochs` of a small set give fewer
     config.batch_size = 256  # of all devices together; a multiple of their number
     config.parallel = "jit"  # 'jit' (sharded global arrays) or 'pmap', with the same results
     # Model to start from: a model file, a workdir, 'en_36' or 'en_94'. What has no key here (mean,
@@ -74,8 +74,9 @@ def get_config() -> ml_collections.ConfigDict:
     # or a parser of your own as 'package.module:function'
     data.format = "auto"
     data.unknown = "unusable"  # characters outside the table: 'unusable', 'strip' or 'map' to <UNK>
-    data.replay = 0.0  # share of rendered words added to the training samples, against forgetting
-    data.boundaries = ()  # pixels, widths of the buckets for free width; () for one shape
+    # Rendered words added to the training samples, as a share of these, against forgetting.
+    data.synthetic_ratio = 0.0
+    data.bucket_boundaries = ()  # pixels, widths of the buckets for free width; () for one shape
     data.max_label_length = 32  # characters; longer labels are skipped in training
     data.augment = "none"  # 'none', 'light' or 'strong'; training images only
     data.loader = "threads"  # 'threads' or 'tf' (tf.data), with the same batches
@@ -105,9 +106,11 @@ def get_config() -> ml_collections.ConfigDict:
     optimizer.b2 = 0.999  # Adam's decay of the second moment
     optimizer.weight_decay = 0.0  # adamw only; applied to matrices, not to vectors
     optimizer.clip_norm = 5.0  # global norm to which gradients are clipped; 0 for none
-    optimizer.accumulate = 1  # batches per update, gradients averaged; saves memory
-    optimizer.ema = 0.0  # decay of the moving average of weights that is evaluated; 0 for none
-    optimizer.max_not_finite = 20  # stop after so many non-finite gradients in a row; 0: never
+    # Batches per update, gradients averaged; saves memory.
+    optimizer.gradient_accumulation_steps = 1
+    optimizer.ema_decay = 0.0  # of the moving average of weights that is evaluated; 0 for none
+    # Stop after so many steps in a row without a finite gradient; 0: never.
+    optimizer.max_nonfinite_steps = 20
 
     config.evaluation = evaluation = ml_collections.ConfigDict()
     evaluation.every_steps = 5_000  # 0: once an epoch, at most 20 times a run

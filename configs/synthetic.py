@@ -23,10 +23,10 @@ def get_config() -> ml_collections.ConfigDict:
         config.preprocessing.width = 0
         config.preprocessing.max_width = 256
         config.data.train = "synthetic"
-        config.data.boundaries = (48, 64, 80, 96, 112, 128, 160, 208, 256)
+        config.data.bucket_boundaries = (48, 64, 80, 96, 112, 128, 160, 208, 256)
         config.data.workers = 1
         config.optimizer.warmup_steps = 200
-        config.optimizer.ema = 0.999
+        config.optimizer.ema_decay = 0.999
         config.evaluation.every_steps = 1_000
         config.evaluation.batch_size = 64
         config.checkpoint.every_steps = 500

@@ -18,7 +18,7 @@ def get_config() -> ml_collections.ConfigDict:
         config.preprocessing.width = 0
         config.preprocessing.max_width = 128
         config.data.train = "synthetic"
-        config.data.boundaries = (64, 128)
+        config.data.bucket_boundaries = (64, 128)
         config.synthetic.style = "plain"
         config.synthetic.words = "builtin"
         config.synthetic.fonts = "builtin"

@@ -6,7 +6,8 @@
 names are the labels. The characters are those of the labels (set `charset.table` to add others). A
 tenth of the images, chosen by a hash of their paths, is held out for validation, which runs twenty
 times; training stops early after ten validations without improvement. If the model should keep
-reading other words too, `--config.data.replay=0.5` adds rendered words, half as many as images.
+reading other words too, `--config.data.synthetic_ratio=0.5` adds half as many rendered words as
+images.
 
 captcha_v2 (1,040 images of five characters), every fifth of the sorted list held out in turn and
 read once: 1,032 of 1,040 exact, 99.2 % (95 % interval 98.5 to 99.6), 598 to 768 steps, 3.2 to 5.4
@@ -25,7 +26,7 @@ def get_config() -> ml_collections.ConfigDict:
     config = mjsynth.get_config()
     with config.unlocked():
         config.epochs = 40.0
-        config.least_steps = 600  # for a few hundred images 40 epochs are not enough
+        config.min_steps = 600  # for a few hundred images 40 epochs are not enough
         config.batch_size = 32
         config.init_from = "en_36"
         config.charset.table = ""
@@ -37,11 +38,11 @@ def get_config() -> ml_collections.ConfigDict:
         config.preprocessing.max_width = 256
         config.data.train = "labels.txt"
         config.data.split = "hash"
-        config.data.boundaries = (48, 64, 80, 96, 112, 128, 160, 208, 256)
+        config.data.bucket_boundaries = (48, 64, 80, 96, 112, 128, 160, 208, 256)
         config.data.augment = "light"
         config.optimizer.learning_rate = 1e-3
         config.optimizer.warmup_steps = 50
-        config.optimizer.ema = 0.99
+        config.optimizer.ema_decay = 0.99
         config.evaluation.every_steps = 0
         config.evaluation.patience = 10
         config.evaluation.batch_size = 64

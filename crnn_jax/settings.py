@@ -88,9 +88,16 @@ def _config(values: flags.FlagValues, arguments: list[str]) -> tuple[Any, Path]:
     except SyntaxError as error:
         raise UserError(f"{error.filename}:{error.lineno}: no config file: {error.msg}") from None
     except (KeyError, AttributeError) as error:
-        message = str(error.args[0]).strip("\"'").replace("'\n", "; ").replace("\n", "; ")
+        inner = error.args[0]  # an AttributeError holds a KeyError, whose text is quoted
+        message = str(inner.args[0] if isinstance(inner, KeyError) else inner)
+        message = message.strip("\"'").replace("'\n", "; ").replace("\n", "; ")
         if message.endswith("has no attribute 'get_config"):
             raise UserError(f"{file}: it has no get_config()") from None
+        from crnn_jax.training.checkpoints import RENAMED
+
+        for old, new in RENAMED.items():
+            if any(word.split("=")[0] == f"--config.{old}" for word in arguments):
+                raise UserError(f"--config.{old} is called --config.{new} now") from None
         raise UserError(f"unknown config key {message}") from None
     except (flags.Error, TypeError, ValueError, OSError) as error:
         message = str(error).removeprefix("Configuration is not available because of an ")

@@ -4,7 +4,7 @@
     python -m crnn_jax.sweep --config=CONFIG --trials=N [--storage=URL] ...
 
 The config file has, next to get_config(), a function sweep(add) that calls
-add({'optimizer.learning_rate': 3e-4, 'optimizer.ema': 0.99}) for every point; or, for a search, a
+add({'optimizer.learning_rate': 3e-4, 'data.augment': 'light'}) for every point; or, for a search, a
 function suggest(trial) that returns such changes, drawn by trial.suggest_float('rate', 1e-4, 3e-3,
 log=True) and the like. Each point is a run in its own workdir; the same command resumes where it
 was stopped. At the end: results.csv, results.md and results.svg, best first. Optuna keeps the

@@ -46,10 +46,10 @@ def test_from_labelled_pictures_to_a_tflite_file_in_six_commands(root, labels, t
     quick = {
         "model.name": "crnn_tiny",
         "init_from": model,
-        "data.boundaries": "()",
+        "data.bucket_boundaries": "()",
         "preprocessing.max_width": "128",
         "epochs": "1",
-        "least_steps": "0",
+        "min_steps": "0",
         "log.tensorboard": "False",
     }
 

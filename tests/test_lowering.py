@@ -41,7 +41,7 @@ def test_steps(name):
     model = CRNN(get_model_config(name, num_classes=CLASSES, channels=channels, **options))
     optimizer = make_optimizer(config.optimizer, make_schedule(config.optimizer, 1000))
     variables = jax.eval_shape(functools.partial(traced_init, model), jax.random.key(0))
-    ema = config.optimizer.ema
+    ema = config.optimizer.ema_decay
     state = jax.eval_shape(lambda v: create_state(v, optimizer, ema=bool(ema)), variables)
     b, n = config.batch_size, 16
     width = max(config.preprocessing.width, 0) or config.preprocessing.max_width

@@ -21,6 +21,7 @@ MISTAKES = {
     "no Python": (["--config=README.md"], "README.md:"),
     "unknown key": ([TINY, "--config.nokey=1"], "nokey"),
     "key of a section": ([TINY, "--config.model.nme=x"], 'Did you mean "name"'),
+    "old name": ([TINY, "--config.optimizer.ema=0.9"], "--config.optimizer.ema_decay"),
     "wrong type": ([TINY, "--config.batch_size=1.5"], "batch_size=1.5"),
     "unknown flag": ([TINY, "--no_such"], "no_such"),
     "wrong choice": ([TINY, "--resume=no"], "auto|with_new_config"),

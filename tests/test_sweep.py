@@ -36,8 +36,10 @@ def sweep(add):
 def suggest(trial):
     {suggest}
 """
-POINTS = "[add({'optimizer.ema': 0.5, 'seed': s}) for s in (1, 3, 2)]"
-SUGGEST = "return {'optimizer.ema': trial.suggest_float('ema', 0.0, 0.9), 'seed': trial.number}"
+POINTS = "[add({'optimizer.ema_decay': 0.5, 'seed': s}) for s in (1, 3, 2)]"
+SUGGEST = (
+    "return {'optimizer.ema_decay': trial.suggest_float('ema', 0.0, 0.9), 'seed': trial.number}"
+)
 RUN = """
 import json, os, pathlib, signal, sys, time
 
@@ -102,12 +104,15 @@ def table(folder):
 def test_points_are_trained_once_and_compared(command, tmp_path, capsys):
     fails = "if number == 3 and not (workdir / 'again').exists():\n    sys.exit('no such thing')"
     assert command("--jobs=2", "--config.log.every_steps=9", learning=fails) == 1
-    assert "ema=0.5,seed=3: exit code 1: no such thing" in capsys.readouterr().err
+    assert "ema_decay=0.5,seed=3: exit code 1: no such thing" in capsys.readouterr().err
     folder = tmp_path / "sweep"
-    assert [row["point"] for row in table(folder)] == ["ema=0.5,seed=2", "ema=0.5,seed=1"]
-    words = ["--config.log.every_steps=9", "--config.optimizer.ema=0.5", "--config.seed=1"]
-    assert starts(folder)["ema=0.5,seed=1"][0].split()[1:] == words
-    (folder / "ema=0.5,seed=3" / "again").touch()
+    assert [row["point"] for row in table(folder)] == [
+        "ema_decay=0.5,seed=2",
+        "ema_decay=0.5,seed=1",
+    ]
+    words = ["--config.log.every_steps=9", "--config.optimizer.ema_decay=0.5", "--config.seed=1"]
+    assert starts(folder)["ema_decay=0.5,seed=1"][0].split()[1:] == words
+    (folder / "ema_decay=0.5,seed=3" / "again").touch()
     more = POINTS.replace("(1, 3, 2)", "(1, 3, 2, 4)")
     assert command("--config.log.every_steps=9", learning=fails, points=more) == 0
     # The failed one once more, the new one, and no other.
@@ -121,7 +126,7 @@ def test_points_are_trained_once_and_compared(command, tmp_path, capsys):
 
 @pytest.mark.slow
 def test_a_real_run(command, tmp_path):
-    settings = {"steps": 2, "evaluation.every_steps": 2, "data.boundaries": "()"}
+    settings = {"steps": 2, "evaluation.every_steps": 2, "data.bucket_boundaries": "()"}
     words = [f"--config.{key}={value}" for key, value in settings.items()]
     assert command(*words, points="add({'seed': 1})", learning="") == 0
     config = json.loads((tmp_path / "sweep" / "seed=1" / "config.json").read_text())
@@ -144,7 +149,7 @@ if number == 6:
     assert "7 trials: 5 complete, 1 pruned, 1 fail" in said.err
     rows, begun = table(tmp_path / "sweep"), starts(tmp_path / "sweep")
     assert [row["point"] for row in rows] == [f"trial-000{i}" for i in (4, 3, 2, 1, 0)]
-    assert len({row["optimizer.ema"] for row in rows}) == 5
+    assert len({row["optimizer.ema_decay"] for row in rows}) == 5
     assert command("--trials=7") == 0  # there is nothing more to do
     assert starts(tmp_path / "sweep") == begun
     with pytest.raises(UserError, match=r"begun with no changes, now it is --config.steps=7"):

@@ -196,6 +196,6 @@ def _command(
     if proposal:
         keys["preprocessing.width"] = 0
         keys["preprocessing.max_width"] = proposal["max_width"]
-        keys["data.boundaries"] = str(tuple(proposal["boundaries"])).replace(" ", "")
+        keys["data.bucket_boundaries"] = str(tuple(proposal["boundaries"])).replace(" ", "")
     flags = [f"--config.{key}={value}" for key, value in keys.items() if value is not None]
     return shlex.join(["python", "-m", "crnn_jax.main", "--config=configs/words.py", *flags])

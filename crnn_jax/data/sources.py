@@ -35,8 +35,9 @@ def open_sources(
     data = config.data
     if not data.train:
         raise UserError("data.train='': name an annotation file, a folder, or 'synthetic'")
-    if data.replay < 0:
-        raise UserError(f"data.replay={data.replay}: a share of the training samples, 0 for none")
+    if data.synthetic_ratio < 0:
+        found = f"data.synthetic_ratio={data.synthetic_ratio}"
+        raise UserError(f"{found}: a share of the training samples, 0 for none")
 
     def open_one(name: str, seed: int) -> Any:
         if name == SYNTHETIC:
@@ -66,10 +67,10 @@ def open_sources(
             raise UserError(f"data.validation: {name}*{weight:g}: every sample counts once")
         validation.append(source if weight == 1 else MixedSource([source], [weight], seed))
     weights = [weight for _, weight in names]
-    if data.replay:
+    if data.synthetic_ratio:
         own = sum(weight * len(source) for weight, source in zip(weights, train, strict=True))
         train.append(open_one(SYNTHETIC, config.seed))
-        weights.append(data.replay * own / len(train[-1]))
+        weights.append(data.synthetic_ratio * own / len(train[-1]))
     if weights == [1.0]:
         return train[0], validation
     for k, source in enumerate(train):
@@ -141,7 +142,7 @@ def plan_of(
     return Plan(
         source,
         batch_size=config.evaluation.batch_size if evaluation else config.batch_size,
-        boundaries=config.data.boundaries,
+        boundaries=config.data.bucket_boundaries,
         max_label_length=config.data.max_label_length,
         preprocessing=preprocessing,
         geometry=geometry,

@@ -30,14 +30,23 @@ from crnn_jax.training.parallel import abstract, is_first, wait_for_all
 MARGIN = 1.2  # a checkpoint is a little larger than its arrays
 # Keys without influence on a run's numbers: a resumed run takes their new values.
 FREE = ("log.", "checkpoint.", "data.workers", "data.loader", "data.cache")
+# Keys by the names they had in earlier versions.
+RENAMED = {
+    "least_steps": "min_steps",
+    "data.boundaries": "data.bucket_boundaries",
+    "data.replay": "data.synthetic_ratio",
+    "optimizer.accumulate": "optimizer.gradient_accumulation_steps",
+    "optimizer.ema": "optimizer.ema_decay",
+    "optimizer.max_not_finite": "optimizer.max_nonfinite_steps",
+}
 # Keys that may grow: the run is extended.
 GROWING = ("epochs", "steps")
 # Key -> the part of its value that decides which arrays a checkpoint holds.
 ARRAYS: dict[str, Callable[[Any], Any]] = {
     "optimizer.name": str,
     "optimizer.clip_norm": bool,
-    "optimizer.ema": bool,
-    "optimizer.accumulate": lambda batches: batches > 1,
+    "optimizer.ema_decay": bool,
+    "optimizer.gradient_accumulation_steps": lambda batches: batches > 1,
     "freeze": frozenset,
 }
 
@@ -165,6 +174,7 @@ class Workdir:
         if not (self.config.exists() and self.latest.exists()):
             return  # before the first checkpoint any config will do
         before, now = _by_key(read_json(self.config)), _by_key(config)
+        before = {RENAMED.get(key, key): value for key, value in before.items()}
         for key, was in sorted(before.items()):  # a key that is new since then changes nothing
             wanted = now.get(key)
             if was == wanted:
@@ -211,7 +221,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def _by_key(config: dict[str, Any]) -> dict[str, Any]:
-    """'optimizer.ema' -> its value, as JSON keeps it."""
+    """'optimizer.ema_decay' -> its value, as JSON keeps it."""
     return {
         key.replace("/", "."): list(value) if isinstance(value, tuple) else value
         for key, value in flatten(config).items()

@@ -28,11 +28,12 @@ DEFAULT_NETWORK = "crnn_small"  # if neither config nor `init_from` names one
 # (least, most) -> the keys whose numbers must lie there.
 RANGES = {
     (1, math.inf): """batch_size evaluation.batch_size synthetic.count checkpoint.every_steps
-        checkpoint.keep log.every_steps model.unroll optimizer.accumulate""",
-    (0, math.inf): """epochs steps least_steps data.workers evaluation.every_steps
+        checkpoint.keep log.every_steps model.unroll optimizer.gradient_accumulation_steps""",
+    (0, math.inf): """epochs steps min_steps data.workers evaluation.every_steps
         evaluation.patience optimizer.learning_rate optimizer.warmup_steps optimizer.clip_norm
-        optimizer.final_fraction optimizer.weight_decay optimizer.max_not_finite log.pictures""",
-    (0, 1): "model.bn_momentum optimizer.b1 optimizer.b2 optimizer.ema",
+        optimizer.final_fraction optimizer.weight_decay optimizer.max_nonfinite_steps
+        log.pictures""",
+    (0, 1): "model.bn_momentum optimizer.b1 optimizer.b2 optimizer.ema_decay",
 }
 
 
@@ -134,7 +135,7 @@ def make_experiment(config: Any, pretrained: Pretrained | None = None) -> Experi
     train, validation = open_sources(config, charset, preprocessing, model.geometry)
     plan = plan_of(config, train, preprocessing, model.geometry, evaluation=False)
     epochs = round(config.epochs * plan.steps_per_epoch)
-    total_steps = config.steps or max(1, epochs, config.least_steps)
+    total_steps = config.steps or max(1, epochs, config.min_steps)
     return Experiment(
         config, pretrained, charset, preprocessing, model, train, validation, plan, total_steps
     )

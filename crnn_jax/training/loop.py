@@ -122,7 +122,7 @@ class _Run:
         self.step = 0
 
         config = self.config
-        frozen, ema = frozen_modules(config.freeze), config.optimizer.ema
+        frozen, ema = frozen_modules(config.freeze), config.optimizer.ema_decay
         self.schedule = make_schedule(config.optimizer, self.total)
         optimizer = make_optimizer(config.optimizer, self.schedule, frozen)
         convolution = parallel.convolution(config.model.convolution)
@@ -246,7 +246,10 @@ class _Run:
         """Fetches and counts the metrics of the last step."""
         if self.pending is not None:
             (batch, metrics), self.pending = self.pending, None
-            name_of, most = self.experiment.train.identity, self.config.optimizer.max_not_finite
+            name_of, most = (
+                self.experiment.train.identity,
+                self.config.optimizer.max_nonfinite_steps,
+            )
             self.metrics.add(batch, jax.device_get(metrics), most, name_of)
 
     def _log(self) -> None:

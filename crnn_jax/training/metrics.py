@@ -54,14 +54,14 @@ class RunMetrics:
         self,
         batch: Mapping[str, Any],
         metrics: Mapping[str, Any],
-        max_not_finite: int,
+        max_nonfinite_steps: int,
         name_of: Callable[[int], str],
     ) -> None:
         """Counts one step; `batch` is this process's, `name_of` gives a sample's path.
 
         Raises:
           NothingRead: EMPTY_STEPS steps in a row read no image.
-          NotFinite: `max_not_finite` steps in a row (0: never) had no finite gradient.
+          NotFinite: `max_nonfinite_steps` steps in a row (0: never) had no finite gradient.
         """
         for sample, reason in batch["failed"]:
             self.failed_here.add(reason, [shown_path(name_of(sample))])
@@ -76,7 +76,7 @@ class RunMetrics:
         if not metrics["finite"]:
             self.skipped += 1
             self.skipped_in_row += 1
-            if max_not_finite and self.skipped_in_row >= max_not_finite:
+            if max_nonfinite_steps and self.skipped_in_row >= max_nonfinite_steps:
                 raise NotFinite(
                     f"{self.skipped_in_row} steps in a row without a finite gradient; the last "
                     f"two batches held the samples {self.recent}"

@@ -56,11 +56,12 @@ def make_optimizer(
     """The optimizer; weight decay touches matrices only, frozen modules get no update.
 
     Args:
-      config: `config.optimizer`; gradients of `accumulate` batches are averaged, then clipped.
+      config: `config.optimizer`; gradients of `gradient_accumulation_steps` batches are averaged,
+        then clipped.
       schedule: learning rate by step.
       frozen: module names, see `frozen_modules`.
     """
-    by_step, batches = schedule, config.accumulate
+    by_step, batches = schedule, config.gradient_accumulation_steps
     if batches > 1:  # optax counts updates, the config steps
 
         def schedule(updates):

@@ -80,7 +80,9 @@ def _function(config_file: str, call: str) -> Callable[..., Any]:
 def _plain(changes: Any, config_file: str) -> Changes:
     """The changes, with JSON values."""
     if not isinstance(changes, Mapping) or not changes:
-        raise UserError(f"{config_file}: {changes!r}: want changes as {{'optimizer.ema': 0.99}}")
+        raise UserError(
+            f"{config_file}: {changes!r}: want changes as {{'optimizer.ema_decay': 0.99}}"
+        )
     return {k: v if isinstance(v, str | int | float) else str(v) for k, v in changes.items()}
 
 

@@ -29,7 +29,7 @@ sys.path.insert(0, str(ROOT))
 
 from crnn_jax.training.logging import TIMES  # noqa: E402
 
-SETTINGS = ("checkpoint.every_steps=7", "log.every_steps=5", "optimizer.ema=0.99")
+SETTINGS = ("checkpoint.every_steps=7", "log.every_steps=5", "optimizer.ema_decay=0.99")
 
 
 def main() -> None:

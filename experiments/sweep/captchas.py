@@ -37,12 +37,18 @@ def sweep(add):
     for rate in (1e-3, 3e-3):
         for ema in (0.0, 0.97):
             for batch in (16, 64):
-                add({"optimizer.learning_rate": rate, "optimizer.ema": ema, "batch_size": batch})
+                add(
+                    {
+                        "optimizer.learning_rate": rate,
+                        "optimizer.ema_decay": ema,
+                        "batch_size": batch,
+                    }
+                )
 
 
 def suggest(trial):
     return {
         "optimizer.learning_rate": trial.suggest_float("rate", 1e-4, 1e-2, log=True),
-        "optimizer.ema": trial.suggest_categorical("ema", [0.0, 0.9, 0.97, 0.99]),
+        "optimizer.ema_decay": trial.suggest_categorical("ema", [0.0, 0.9, 0.97, 0.99]),
         "model.bn_momentum": trial.suggest_categorical("bn_momentum", [0.9, 0.95, 0.99]),
     }

@@ -112,7 +112,8 @@ def test_stores_that_hold_nothing_to_train_on(tmp_path, kind, monkeypatch):
 def test_an_example_written_by_tensorflow():
     expected = {"image": b"\0\1\0\1", "label": b"ab"}
     assert bytes_features(WRITTEN) == expected
-    assert bytes_features(b"\x10\xac\x02" + WRITTEN) == expected  # a number in field 2
+    for number in (b"\x10\xac\x02", b"\x11" + b"\xff" * 8, b"\x15" + b"\xff" * 4):  # in field 2
+        assert bytes_features(number + WRITTEN) == expected
 
 
 @given(st.dictionaries(st.text(max_size=9), st.binary(max_size=400), max_size=4))

@@ -16,7 +16,7 @@ RULE = Preprocessing(width=100)
 def config_of(train, charset=None, **data):
     keys = {
         'train': str(train), 'validation': '', 'images': '', 'format': 'auto', 'split': '',
-        'unknown': 'unusable', 'replay': 0.0, 'boundaries': (),
+        'unknown': 'unusable', 'synthetic_ratio': 0.0, 'bucket_boundaries': (),
         'max_label_length': 0, 'cache': False,
     }  # fmt: skip
     return SimpleNamespace(
@@ -127,7 +127,7 @@ def test_names_with_weights(tmp_path):
         ("nowhere.txt*2,x", {}, "nowhere.txt: no annotation file"),
         ("WORDS", {"validation": "WORDS*2"}, "every sample counts once"),
         ("WORDS", {"unknown": "guess"}, r"data\.unknown='guess'"),
-        ("WORDS", {"replay": -1}, r"data\.replay=-1"),
+        ("WORDS", {"synthetic_ratio": -1}, r"data\.synthetic_ratio=-1"),
         ("ONE", {}, "ignore_case=True"),
         ("FOLDER", {"split": "0/5"}, "too few"),
         ("WORDS", {"split": "5/5"}, r"data\.split='5/5': must be"),

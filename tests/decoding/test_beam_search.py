@@ -102,6 +102,14 @@ def test_a_narrow_search_never_claims_more_than_the_truth(seed, width, prune, ai
     assert len({tuple(h.ids.tolist()) for h in found}) == len(found)
 
 
+def test_pruned_classes_extend_no_text():
+    probabilities = np.array([[[0.6, 0.395, 0.005]] * 2])
+    options = {"width": 20, "top_paths": 20, "blank_id": 0}
+    for prune, wanted in ((0.0, {1, 2}), (0.01, {1})):
+        (found,) = beam_search(np.log(probabilities), np.array([2]), prune=prune, **options)
+        assert {k for h in found for k in h.ids.tolist()} == wanted
+
+
 def test_a_repeat_does_not_hide_the_second_class():
     ((best,),) = beam_search(runner_up(), np.array([3]), width=1, blank_id=0)
     assert best.ids.tolist() == [1, 2]

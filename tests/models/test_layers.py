@@ -95,6 +95,12 @@ def test_lstm_starts_at_the_real_end_and_is_zero_behind_it():
     assert np.all(np.asarray(padded[4:, 1]) == 0)
 
 
+def test_an_untrained_lstm_remembers():
+    variables = BiLSTM(4).init(jax.random.key(0), jnp.zeros((2, 1, 3)), np.array([2]))
+    gates = variables["params"]["forward"]["bias"].reshape(4, 4)
+    np.testing.assert_array_equal(gates.mean(1), [0, 1, 0, 0])
+
+
 def test_lstm_keeps_small_updates_of_its_cell_in_bfloat16():
     # Input and forget gate open, each step adds tanh(0.01): bfloat16 cannot tell 2 from 2.01.
     steps = 300

@@ -69,13 +69,13 @@ def digits_config(digits):
             config.steps = 12
             config.data.train = config.data.validation = str(digits)
             config.data.cache = False
-            config.data.boundaries = ()  # one shape: compiling is most of these tests' time
+            config.data.bucket_boundaries = ()  # one shape: compiling is most of these tests' time
             config.preprocessing.width = 64
             config.model.convolution = "xla"
             config.charset.table = ""
             config.charset.characters = CHARACTERS
             config.charset.ignore_case = False
-            config.optimizer.ema = 0.9
+            config.optimizer.ema_decay = 0.9
             config.checkpoint.every_steps = 12
             config.evaluation.every_steps = 6
             config.log.every_steps = 3
@@ -91,7 +91,7 @@ def config(digits_config):
 
 @pytest.fixture
 def change(config):
-    """Sets keys of the config: change({'optimizer.ema': 0.5})."""
+    """Sets keys of the config: change({'optimizer.ema_decay': 0.5})."""
 
     def change(values):
         with config.unlocked():

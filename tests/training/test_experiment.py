@@ -26,10 +26,10 @@ from tests.testdata.tiny_model import noise_pictures, write_tiny_model
     ("changes", "expected"),
     [
         ({"epochs": 3.0}, (15, 5)),  # an epoch is 5 batches
-        ({"epochs": 3.0, "least_steps": 12}, (15, 5)),
-        ({"epochs": 3.0, "least_steps": 60}, (60, 5)),
+        ({"epochs": 3.0, "min_steps": 12}, (15, 5)),
+        ({"epochs": 3.0, "min_steps": 60}, (60, 5)),
         ({"epochs": 40.0}, (200, 10)),  # twenty evaluations, not forty
-        ({"steps": 101, "least_steps": 1_000}, (101, 6)),
+        ({"steps": 101, "min_steps": 1_000}, (101, 6)),
         ({"epochs": 3.0, "evaluation.every_steps": 7}, (15, 7)),
     ],
 )
@@ -68,7 +68,7 @@ def config(request, digits, digits_config):
     with config.unlocked():
         config.init_from = path
         config.epochs, config.steps, config.batch_size = 0.0, 1, 8
-        config.optimizer.learning_rate = config.optimizer.ema = 0.0
+        config.optimizer.learning_rate = config.optimizer.ema_decay = 0.0
         config.model.bn_momentum = 1.0
         config.model.convolution = "xla"
         config.evaluation.batch_size = 8
@@ -92,7 +92,7 @@ def test_a_run_starts_by_reading_what_the_other_model_reads(other, change, tmp_p
     labels = tmp_path / "labels.tsv"
     labels.write_text("".join(lines))
     change({"data.train": str(labels), "data.validation": str(labels)})
-    config = change({"preprocessing.max_width": 0, "data.boundaries": ()})
+    config = change({"preprocessing.max_width": 0, "data.bucket_boundaries": ()})
     train_and_evaluate(config, str(tmp_path / "run"))
     said = capsys.readouterr().err
     assert "validation at step 1: accuracy 1.0000" in said

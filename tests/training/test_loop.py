@@ -154,8 +154,8 @@ NOT_FITTING = {
     "preprocessing.channels": 3,
     "charset.characters": "9876543210",
     "optimizer.name": "sgd",
-    "optimizer.ema": 0.0,
-    "optimizer.accumulate": 2,
+    "optimizer.ema_decay": 0.0,
+    "optimizer.gradient_accumulation_steps": 2,
     "optimizer.clip_norm": 0.0,
     "freeze": ("cnn",),
 }
@@ -180,7 +180,9 @@ def test_a_mistake_does_not_bind_the_next_try(change, tmp_path):
 def test_start_from_another_model_with_another_table(change, trained, tmp_path, capsys):
     """Known characters and frozen stages keep their weights."""
     config = change({"steps": 1, "init_from": str(trained), "charset.characters": "9876543210x"})
-    change({"freeze": ("cnn", "bi_lstm1"), "optimizer.learning_rate": 1e-6, "optimizer.ema": 0.0})
+    change(
+        {"freeze": ("cnn", "bi_lstm1"), "optimizer.learning_rate": 1e-6, "optimizer.ema_decay": 0.0}
+    )
     state = train_and_evaluate(config, str(tmp_path / "new"))
     said = capsys.readouterr().err
     assert "11 of 12 classes carried" in said
@@ -228,7 +230,7 @@ def test_a_table_made_from_labels_stays(change, digits, tmp_path):
 
 @pytest.mark.slow
 def test_a_run_without_finite_gradients_is_saved_and_ends(change, tmp_path):
-    config = change({"optimizer.max_not_finite": 3, "optimizer.learning_rate": 1e30})
+    config = change({"optimizer.max_nonfinite_steps": 3, "optimizer.learning_rate": 1e30})
     with pytest.raises(NotFinite, match=r"3 steps in a row .* samples \[\["):
         train_and_evaluate(change({"data.validation": ""}), str(tmp_path / "run"))
     assert (tmp_path / "run" / "checkpoints" / "latest").exists()
@@ -240,7 +242,7 @@ def test_early_stop(change, tmp_path):
     change({"steps": 30, "evaluation.every_steps": 2, "evaluation.patience": 2})
     # Nothing gets better.
     config = change(
-        {"optimizer.learning_rate": 0.0, "optimizer.ema": 0.0, "model.bn_momentum": 1.0}
+        {"optimizer.learning_rate": 0.0, "optimizer.ema_decay": 0.0, "model.bn_momentum": 1.0}
     )
     state = train_and_evaluate(config, str(tmp_path / "run"))
     assert int(state.step) == 6

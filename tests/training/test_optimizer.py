@@ -71,7 +71,9 @@ def test_muon_makes_kernels_orthogonal_but_the_first_and_the_last():
 
 
 def test_gradients_of_several_batches_make_one_update():
-    config = _config(name="sgd", b1=0.0, learning_rate=1.0, schedule="linear", accumulate=2)
+    config = _config(
+        name="sgd", b1=0.0, learning_rate=1.0, schedule="linear", gradient_accumulation_steps=2
+    )
     optimizer = make_optimizer(config, make_schedule(config, 8))
     params = {"logits": {"bias": jnp.ones((2,))}}
     state = optimizer.init(params)

@@ -22,7 +22,7 @@ def get_config() -> ml_collections.ConfigDict:
         config.batch_size = 64
         config.optimizer.learning_rate = 3e-4
         config.optimizer.warmup_steps = 20
-        config.optimizer.ema = 0.99
+        config.optimizer.ema_decay = 0.99
         config.evaluation.every_steps = 320
         config.checkpoint.every_steps = 320
         config.log.every_steps = 40
