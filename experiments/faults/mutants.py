@@ -7,9 +7,9 @@
 Draws places in data/, models/, decoding/, training/ and reading/ by a seed, makes one of
 cosmic-ray's changes at each (a comparison turned round, a number one off, a loop that does not run
 ...), and runs the tests: those of the file, of its room, of the commands, until one fails. A row of
-the output is a mutant; rows that are there already are not made again. `--share i/n` makes every n-th
-one, so that several clones work side by side; `--near`, a quick first pass, runs the nearest tests
-only and writes down what they kill.
+the output is a mutant; rows that are there already are not made again. `--share i/n` makes every
+n-th one, so that several clones work side by side; `--near`, a quick first pass, runs the nearest
+tests only and writes down what they kill.
 """
 
 import argparse
