@@ -23,7 +23,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Checks as the flags say; returns the exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
     if any(word.startswith("--config") for word in words):
-        return _preview(words)
+        from crnn_jax import settings
+
+        run = settings.parse(words)
+        from crnn_jax.training.loop import preview
+
+        for line in preview(run.config, run.workdir):
+            print(line)
+        return 0
     parser = cli.Parser("check", __doc__)
     about = "annotation files, or folders labelled by their file names; the first is for training"
     parser.add_annotation(about, nargs="+", required=True, metavar="ANNOTATION")
@@ -44,18 +51,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     with cli.output(args.output) as stream:
         for line in [cli.json_line(report)] if args.json else text_of(report):
             print(line, file=stream)
-    return 0
-
-
-def _preview(words: list[str]) -> int:
-    """Prints what the same words would do as arguments of crnn_jax.main."""
-    from crnn_jax import settings
-
-    run = settings.parse(words)
-    from crnn_jax.training.loop import preview
-
-    for line in preview(run.config, run.workdir):
-        print(line)
     return 0
 
 
@@ -84,12 +79,11 @@ def text_of(report: dict[str, Any]) -> Iterator[str]:
         yield f"{shared['count']:,} images of {other} are in {one} too:"
         yield from (f"      {shown_path(path)}" for path in shared["examples"])
     if proposal := report["proposal"]:
-        boundaries = proposal["boundaries"]
+        boundaries = tuple(proposal["boundaries"])
         yield (
             f"proposed for {report['sets'][0]['name']}: max_width {proposal['max_width']} px, "
-            f"{len(boundaries)} shapes {tuple(boundaries)}: "
-            f"{100 * proposal['padding']:.1f} % padding in batches of {proposal['batch_size']}; "
-            f"longest label {proposal['longest_label']} characters"
+            f"{len(boundaries)} shapes {boundaries}: {100 * proposal['padding']:.1f} % padding in "
+            f"batches of {proposal['batch_size']}; longest label {proposal['longest_label']}"
         )
     yield from ("", "to train on it:", f"  {report['command']}")
 
@@ -101,8 +95,7 @@ def _set_lines(one: dict[str, Any]) -> Iterator[str]:
         f"be trained on, {left_out:,} cannot; {one['decoded']:,} images decoded"
     )
     for title, reasons in (("cannot be used", one["unusable"]), ("worth a look", one["notes"])):
-        if reasons:
-            yield f"  {title}:"
+        yield from [f"  {title}:"] if reasons else []
         for reason, found in reasons.items():
             yield f"    {found['count']:,} {reason}"
             yield from (f"      {example}" for example in found["examples"][:3])
