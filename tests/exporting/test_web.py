@@ -63,7 +63,10 @@ def write_images(folder, examples):
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = 6
     hotel.transpose(Image.Transpose.ROTATE_90).save(folder / "turned.jpg", quality=95, exif=exif)
-    hotel.resize((701, 239)).save(folder / "large.png")
+    noise = np.random.default_rng(0).integers(-99, 100, (239, 701, 3))  # gone in a true average
+    levels = np.clip(np.asarray(hotel.resize((701, 239))) + noise, 0, 255)
+    Image.fromarray(levels.astype(np.uint8)).save(folder / "large.png")
+    dinner.resize((24, 8)).save(folder / "small.png")  # unsure of the two letters n
     dinner.resize((40, 70)).save(folder / "narrow.png")
     dinner.resize((900, 40)).save(folder / "wide.png")
     for name, level in (("dark", 0), ("bright", 255)):
@@ -139,7 +142,8 @@ def test_the_page_reads_what_demo_reads(browser, run, serve, root, tmp_path, whi
         wanted = json.loads(line)
         assert page.locator("#text").text_content() == wanted["text"], path
         confidence = float(page.locator("#confidence").text_content().split()[1])
-        assert confidence == pytest.approx(wanted["confidence"], abs=0.02), path
+        tolerance = 0.02 if path.endswith("jpg") else 0.001  # JPEG decoders may differ by a level
+        assert confidence == pytest.approx(wanted["confidence"], abs=tolerance), path
     page.locator("input").first.set_input_files(str(root / "README.md"))
     expect(page.locator("#message")).to_contain_text("Not read: ")
     expect(page.locator("#text")).to_be_empty()
