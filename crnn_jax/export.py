@@ -1,6 +1,6 @@
 """Converts a model to formats that run without this package.
 
-  python -m crnn_jax.export -o OUT [-m MODEL] --format saved_model|tflite|keras|stablehlo|onnx
+  python -m crnn_jax.export -o OUT [-m MODEL] --format saved_model|tflite|keras|stablehlo|onnx|web
       [--post none|softmax|greedy|beam_search] [--verify ANNOTATION...]
 
 A SavedModel is laid out for TF Serving (OUT/1/). With --verify the file is run in its own process
@@ -22,7 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = cli.Parser("export", __doc__)
     parser.add_argument("-o", "--output", required=True, metavar="OUT", help="file or folder")
     parser.add_model()
-    formats = ("saved_model", "tflite", "keras", "stablehlo", "onnx")
+    formats = ("saved_model", "tflite", "keras", "stablehlo", "onnx", "web")
     parser.add_argument("--format", choices=formats, default="saved_model")
     posts = ("none", "softmax", "greedy", "beam_search")
     about = "what is done with the network's output inside (greedy; keras and onnx: none)"
@@ -45,6 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--images", default="", help="folder at which the annotations' paths start")
     parser.add_settled_by_model()
     args = parser.parse_args(argv)
+    if args.verify and args.format == "web":
+        parser.error("--verify: not of --format web; --format onnx is the same network")
 
     cli.set_up_jax()
     from crnn_jax.core.files import whole_file

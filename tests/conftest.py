@@ -6,6 +6,7 @@ test that is about one says `jax.devices()[:1]`.
 """
 
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -63,6 +64,20 @@ def model(tmp_path_factory) -> str:
     from tests.testdata.tiny_model import write_tiny_model
 
     return write_tiny_model(tmp_path_factory.mktemp("model") / "tiny.safetensors")
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Debian's Chromium, as Playwright drives it."""
+    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if chromium is None:
+        pytest.skip("no chromium on this machine")
+    with api.sync_playwright() as started:
+        # As root, as in a container, its sandbox does not start; the pages are our own.
+        browser = started.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield browser
+        browser.close()
 
 
 @pytest.fixture

@@ -18,8 +18,6 @@ from crnn_jax.core.errors import UserError
 from tests.testdata.png import png
 from tests.testdata.tiny_model import noise_pictures
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-
 
 @pytest.fixture(scope="module")
 def recognizer(model):
@@ -145,23 +143,20 @@ def test_nothing_but_pictures_goes_out_and_nothing_too_large_comes_in(address, r
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
-def test_in_a_browser(address, root):
-    api = pytest.importorskip("playwright.sync_api")
+def test_in_a_browser(address, browser, root):
+    expect = pytest.importorskip("playwright.sync_api").expect
     picture = sorted((root / "example" / "images").glob("*Hotel*"))[0]
     asked = []
-    with api.sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        tab = browser.new_page(viewport={"width": 1280, "height": 900})
-        tab.on("request", lambda request: asked.append(request.url))
-        tab.goto(address)
-        tab.set_input_files("#picture input[type=file]", str(picture))
-        field = tab.locator("#text textarea, #text input").first
-        api.expect(field).to_have_value("hotel", timeout=60_000)
-        tab.locator("#decoder").get_by_text("beam").click()
-        cells = tab.locator("#alternatives").get_by_role("gridcell")
-        api.expect(cells.nth(3)).to_be_visible(timeout=60_000)
-        api.expect(tab.locator("#alignment img")).to_be_visible()
-        browser.close()
+    tab = browser.new_page(viewport={"width": 1280, "height": 900})
+    tab.on("request", lambda request: asked.append(request.url))
+    tab.goto(address)
+    tab.set_input_files("#picture input[type=file]", str(picture))
+    field = tab.locator("#text textarea, #text input").first
+    expect(field).to_have_value("hotel", timeout=60_000)
+    tab.locator("#decoder").get_by_text("beam").click()
+    cells = tab.locator("#alternatives").get_by_role("gridcell")
+    expect(cells.nth(3)).to_be_visible(timeout=60_000)
+    expect(tab.locator("#alignment img")).to_be_visible()
+    tab.close()
     # Nothing is fetched from elsewhere.
     assert [url for url in asked if not re.match(rf"{address}|data:|blob:", url)] == []

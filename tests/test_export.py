@@ -74,6 +74,7 @@ def test_a_file_that_reads_otherwise(call, model, annotation, tmp_path, monkeypa
         (["-m", "nowhere.safetensors"], "error: nowhere.safetensors: "),
         (["--beam_width", "0"], "crnn-jax export: argument --beam_width: 0: must be"),
         (["--format", "stablehlo", "--verify", "none.txt"], "error: none.txt: "),
+        (["--format", "web", "--verify", "none.txt"], "crnn-jax export: --verify: "),
     ],
 )
 def test_mistakes_are_one_line(call, model, tmp_path, words, complaint):

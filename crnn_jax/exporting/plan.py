@@ -19,6 +19,7 @@ POSTS = {
     "stablehlo": ("greedy", "none", "softmax", "beam_search"),
     "keras": ("none", "softmax"),
     "onnx": ("none", "softmax"),
+    "web": ("greedy",),
 }
 ENDINGS = {"keras": (".h5", ".hdf5"), "onnx": (".onnx",)}
 # Options of one format alone.
@@ -109,3 +110,7 @@ class ExportPlan:
                 from crnn_jax.exporting.onnx import export_onnx
 
                 export_onnx(pair, path, layout=self.layout, post=self.post)
+            case "web":
+                from crnn_jax.exporting.web import write_web
+
+                write_web(model, path)

@@ -29,6 +29,7 @@ def everything(folder):
     [
         ({"format": "tflite", "post": "beam_search"}, "--post beam_search: --format tflite has"),
         ({"format": "keras", "output": "x.h5", "post": "greedy"}, "--format keras has none"),
+        ({"format": "web", "post": "none"}, "--format web has greedy"),
         ({"format": "saved_model", "quantize": "float16"}, "--quantize float16: it is for"),
         ({"format": "keras", "output": "x.h5", "layout": "opencv"}, "it is for --format onnx"),
         ({"format": "saved_model", "width": 100}, "--width 100: it is for --format tflite"),

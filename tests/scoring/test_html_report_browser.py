@@ -1,28 +1,13 @@
 """The report in Debian's Chromium: what people see, at two widths, light and dark."""
 
 import io
-import os
 
 import pytest
 from PIL import Image
 
 from tests.scoring.test_html_report import small  # noqa: F401
 
-CHROMIUM = "/usr/bin/chromium"
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(not os.path.exists(CHROMIUM), reason=f"no {CHROMIUM}"),
-]
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with playwright.sync_playwright() as started:
-        # As root, as in a container, its sandbox does not start; the pages are our own.
-        browser = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
