@@ -1,4 +1,4 @@
-"""Annotation files, the pictures they name, and stores, given to `check` and `demo`."""
+"""Annotation files, the images they name, and stores, given to `check` and `demo`."""
 
 import os
 import struct
@@ -8,11 +8,11 @@ from pathlib import Path
 
 import lmdb
 
-from experiments.faults.cases.case import HOLE, Case, picture, write
+from experiments.faults.cases.case import HOLE, Case, image, write
 
 
 def cases(folder: Path) -> Iterator[Case]:
-    word = picture(folder / "word.png")
+    word = image(folder / "word.png")
     content = (folder / word).read_bytes()
     name_of: dict[str, str] = {}
 
@@ -39,10 +39,10 @@ def cases(folder: Path) -> Iterator[Case]:
     yield check("3 GB of zeros", "holes.tsv", "holes.tsv", 2)
     (folder / "round").mkdir()
     (folder / "round" / "again").symlink_to("..")
-    picture(folder / "round" / "ab_1.png")
+    image(folder / "round" / "ab_1.png")
     yield check("folder with a link to the folder above", "round", "1 samples", 0)
 
-    # pictures that are none; each stands beside a sound one
+    # images that are none; each stands beside a sound one
     def png(side: int) -> bytes:
         """A grey PNG that states so many pixels a side, and holds none."""
         parts = [(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0))]
@@ -55,15 +55,15 @@ def cases(folder: Path) -> Iterator[Case]:
     name_of["bomb, 65,535 x 65,535"] = write(folder / "bomb.png", png(65_535))
     name_of["of no bytes"] = write(folder / "none.png", b"")
     name_of["cut short"] = write(folder / "cut.png", content[:60])
-    name_of["text"] = write(folder / "text.png", "no picture")
+    name_of["text"] = write(folder / "text.png", "no image")
     (folder / "folder.png").mkdir()
     (folder / "loop.png").symlink_to("loop.png")
     os.mkfifo(folder / "pipe.png")
     name_of |= {"a folder": "folder.png", "a link to itself": "loop.png"}
     name_of |= {"a pipe that nobody writes to": "pipe.png", "missing": "nowhere.png"}
     for name, path in name_of.items():
-        file = lines("picture", f"{good}{path}\tab\n")
-        yield check(f"picture: {name}", file, "^ +1 (?!picture|duplicate)[a-z]")
+        file = lines("image", f"{good}{path}\tab\n")
+        yield check(f"image: {name}", file, "^ +1 (?!image|duplicate)[a-z]")
         yield Case(f"the same in `demo`: {name}", ("demo", word, path), path)
 
     for i, (name, count, says) in enumerate(

@@ -37,7 +37,7 @@ def write(path: Path, content: bytes | str) -> str:
     return path.name
 
 
-def picture(path: Path, size: tuple[int, int] = (60, 20)) -> str:
-    """An even grey picture; its name."""
+def image(path: Path, size: tuple[int, int] = (60, 20)) -> str:
+    """An even grey image; its name."""
     Image.new("L", size, 128).save(path)
     return path.name

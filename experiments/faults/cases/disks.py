@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from crnn_jax.synthetic.atlas import characters_for, open_atlas
-from experiments.faults.cases.case import Case, picture, write
+from experiments.faults.cases.case import Case, image, write
 from tests.testdata.pth_files import crnn, zipped
 from tests.testdata.tiny_model import write_tiny_model
 
@@ -15,7 +15,7 @@ def cases(folder: Path) -> Iterator[Case]:
     def full(name: str, *arguments: str, says: str = "") -> Case:
         return Case(name, arguments, f"{says or arguments[-1]}.*: cannot be written: ", room=ROOM)
 
-    word = picture(folder / "word.png")
+    word = image(folder / "word.png")
     labels = write(folder / "labels.tsv", f"{word}\tword\n" * 40)
     model = Path(write_tiny_model(folder / "tiny.safetensors")).name
     reads = ("-m", model, "--decoder", "greedy")

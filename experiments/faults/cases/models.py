@@ -12,13 +12,13 @@ from crnn_jax.core.model_file import (
     save_model,
     write_safetensors,
 )
-from experiments.faults.cases.case import HOLE, Case, picture, write
+from experiments.faults.cases.case import HOLE, Case, image, write
 
 SHIPPED = Path(__file__).resolve().parents[3] / "crnn_jax/weights/en_36.safetensors"
 
 
 def cases(folder: Path) -> Iterator[Case]:
-    word = picture(folder / "word.png")
+    word = image(folder / "word.png")
 
     def case(name: str, model: str, says: str) -> Case:
         return Case(name, ("demo", word, "--decoder", "greedy", "-m", model), says)
@@ -53,7 +53,7 @@ def cases(folder: Path) -> Iterator[Case]:
     symbols = [c for c in map(chr, range(1 << 20)) if not "\ud800" <= c <= "\udfff"] + ["<BLK>"]
     for what, key, value, says in (
         ("table of a million characters", "charset", symbols, "charset: "),
-        ("pictures a million high", "preprocessing", {"height": 10**6}, "must be 1 to 1,024"),
+        ("images a million high", "preprocessing", {"height": 10**6}, "must be 1 to 1,024"),
         ("temperature 0", "temperature", 0, "temperature=0"),
     ):
         path = folder / f"{key}.safetensors"
@@ -64,7 +64,7 @@ def cases(folder: Path) -> Iterator[Case]:
     next(iter(variables["params"]["conv1"].values()))[...] = float("nan")
     save_model(folder / "nan.safetensors", variables, metadata)
     yield case("weights that are NaN", "nan.safetensors", "not finite")
-    yield case("picture as a model", word, "no safetensors file|no model")
+    yield case("image as a model", word, "no safetensors file|no model")
     (folder / "empty").mkdir()
     yield case("empty folder", "empty", "no model|workdir")
     (folder / "loop").symlink_to("loop")

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from experiments.faults.cases.case import Case, picture, write
+from experiments.faults.cases.case import Case, image, write
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -15,7 +15,7 @@ def cases(folder: Path) -> Iterator[Case]:
         return Case(name, (*words, table, *more), says, code)
 
     for number in range(40):
-        picture(folder / f"{number}.png")
+        image(folder / f"{number}.png")
     text = "".join(f"{number}.png\t{number}\n" for number in range(40))
     labels = write(folder / "labels.tsv", text)
     data = f"--config.data.train={labels}"
@@ -32,8 +32,8 @@ def cases(folder: Path) -> Iterator[Case]:
         write(folder / f"none{number}.png", b"")
     unread = "".join(f"none{number}.png\t{number}\n" for number in range(40))
     write(folder / "none.tsv", unread)
-    yield train("no picture can be read", "none", "--config.data.train=none.tsv")
-    yield train("batches of nothing", "batch_size: 0", data, "--config.batch_size=0")
+    yield train("no image can be read", "none", "--config.data.train=none.tsv")
+    yield train("batches of nothing", "batch_size=0", data, "--config.batch_size=0")
     yield train("init_from something else", "labels.tsv: no safetensors file",
                 data, "--config.init_from=labels.tsv")  # fmt: skip
 
