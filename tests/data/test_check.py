@@ -94,6 +94,8 @@ def test_every_fault_is_named(bad):
     told = ("18.png", "'?' 1", "never", "--config.data.train")
     for name in (*one["unusable"], *one["notes"], *told):
         assert name in text
+    seen = look(path, table=str(table), rule=Preprocessing(width=60), decode=0)
+    assert counts(seen["sets"][0]["unusable"])[images.MISSING] == 1  # headers are read all the same
     narrow = look(path, table=str(table), rule=Preprocessing(width=60))
     assert counts(narrow["sets"][0]["unusable"])[TOO_LONG_FOR_WIDTH] == 2
 

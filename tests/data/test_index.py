@@ -120,6 +120,13 @@ def test_what_changes_the_index_makes_a_new_one(keep, built):
         assert len(built) == folder_times
 
 
+def test_an_image_mended_between_two_starts_is_looked_at_again(keep):
+    (keep.parent / "2.png").write_text("no image")
+    assert opened(keep).sizes(np.array([2]))[0, 0] == 0
+    write_picture(keep.parent / "2.png", 22, 32)
+    assert opened(keep).sizes(np.array([2])).tolist() == [[22, 32]]
+
+
 @pytest.mark.parametrize("harm", ["cut", "bit", "text", "empty", "version"])
 def test_a_damaged_cache_is_made_anew(keep, built, harm, monkeypatch):
     first = opened(keep)

@@ -164,6 +164,7 @@ GOOD = {"log_probs": np.zeros((2, 3, 4)), "lengths": np.array([3, 3]), "width": 
         {"lengths": np.array([3, 4])},
         {"width": 0},
         {"blank_id": 4},
+        {"blank_id": 5},
         {"lm": NGram.estimate(["a"]).for_charset(Charset.from_characters("ab"))},
     ],
 )

@@ -200,6 +200,12 @@ def test_bfloat16_is_near_float32():
     assert cosine > 0.97  # of a small net with random weights, activations of 8 bits
 
 
+def test_what_auto_means_on_this_processor():
+    assert library.wanted("auto", axis_name="batch") == library.available()
+    assert library.resolve_dtype("auto", "xla") == "float32"
+    assert library.supports_bfloat16() or not library.prefers_bfloat16()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("environment", [{"CXX": "/no/compiler"}, {"CXX": "false"}])
 def test_without_a_compiler_xla_does_the_work(tmp_path, root, environment):

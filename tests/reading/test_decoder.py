@@ -66,6 +66,9 @@ def test_words_and_a_language_model_are_listened_to(recognizer, images, beam):
     readings = recognizer.read(images, decoder)
     assert {reading.text for reading in readings} <= {*words, *texts}  # nothing found: greedy
     assert {reading.text for reading in readings} & set(words)
+    too_long = open_decoder(CHARSET, "beam", lexicon=["q" * 60], top_paths=2)
+    (nothing,), (greedy,) = recognizer.read(images[:1], too_long), recognizer.read(images[:1])
+    assert texts_of(nothing) == [greedy.text]
     lm = NGram.estimate(["aaa"] * 1000, 3)
     helped = recognizer.read(images, "beam", lm=lm, lm_weight=20, length_bonus=0)
     assert [r.text for r in helped] != texts
