@@ -79,6 +79,11 @@ def text_of(report: dict[str, Any]) -> Iterator[str]:
         one, other = shared["sets"]
         yield f"{shared['count']:,} images of {other} are in {one} too:"
         yield from (f"      {shown_path(path)}" for path in shared["examples"])
+    train, *others = report["sets"]
+    for one in others:
+        if count := report["label_overlap"][one["name"]]:
+            share = f"{count:,} of {one['samples']:,} labels of {one['name']} occur in"
+            yield f"{share} {train['name']} too: accuracy on them says little about new ones"
     if proposal := report["proposal"]:
         boundaries = proposal["boundaries"]
         yield (

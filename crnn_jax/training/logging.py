@@ -170,10 +170,15 @@ def first_lines(experiment: Experiment, parallel: Parallel, variables: Any) -> I
     if on_cpu and dtype == "bfloat16" and not native_library.prefers_bfloat16():
         yield "model.dtype=bfloat16: float32 is faster on this processor"
     plans = [("training", plan), *(("validation", of) for of in experiment.evaluation_plans)]
-    for role, of in plans:
+    seen_labels = [np.zeros(0, bool), *experiment.seen_labels]
+    for (role, of), seen in zip(plans, seen_labels, strict=True):
         source, count = of.source, of.reasons.total()
         yield f"{role}: {source.name}: {len(source):,} samples, {count:,} cannot be trained on"
         yield from (f"  {line}" for line in (*of.reasons.lines(), *source.notes.lines()))
+        if seen.any():
+            line = f"  {seen.sum():,} of its {seen.size:,} labels occur in training too"
+            split_off = "; --config.data.split='10% by label' holds out labels that do not"
+            yield line + split_off * (not config.data.validation)
     size = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
     yield f"{experiment.model.name}: {size:,} parameters"
     yield f"characters: {experiment.charset.num_classes - 1} and the blank"
@@ -201,9 +206,12 @@ def validation_lines(step: int, result: EvaluationResult) -> Iterator[str]:
     """The result of an evaluation, with a hint while most readings are empty."""
     metrics = result.metrics()
     empty = metrics["empty"] / max(metrics["count"], 1)
+    unseen = ""
+    if count := metrics.get("unseen_labels_count"):
+        unseen = f"{metrics['accuracy_unseen_labels']:.4f} of the {count} with unseen labels, "
     yield (
         f"validation at step {step}: accuracy {metrics['accuracy']:.4f} of {metrics['count']}, "
-        f"CER {metrics.get('cer', float('nan')):.4f}, empty readings {100 * empty:.1f} %"
+        f"{unseen}CER {metrics.get('cer', float('nan')):.4f}, empty readings {100 * empty:.1f} %"
     )
     if empty > 0.5:
         yield "  CTC plateau: usual until 20,000-60,000 images"

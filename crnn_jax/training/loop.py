@@ -271,12 +271,14 @@ class _Run:
             found = self.parallel.own_rows(program(variables, self.parallel.shard(batch)))
             return Prediction(**found)
 
-        for plan in plans:
+        for plan, seen in zip(plans, experiment.seen_labels, strict=True):
             source = plan.source
             batches = experiment.batches(plan, source, 0, plan.steps_per_epoch)
             first = list(itertools.islice(batches, 1))
             every = itertools.chain(first, batches)
             own = evaluate_batches(predict, every, source, experiment.charset)
+            if not source.windowed:
+                own.note_seen(source.name, seen)
             for part in gather(own.to_message()):  # all agree on the best
                 result += EvaluationResult.from_message(part)
             self._show(f"validation/{source.name}", first, own)

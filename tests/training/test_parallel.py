@@ -96,7 +96,7 @@ class Runs:
         settings = {
             "charset.table": root / "example/table.txt",
             "data.train": digits,
-            "data.validation": digits,
+            "data.validation": digits.with_name("validation.tsv"),
             "data.cache": False,
             "data.boundaries": "()",
             "preprocessing.width": 64,
