@@ -220,5 +220,5 @@ def shown(line: str) -> str:
 
 def progress_bar(what: str, total: int, done: int = 0) -> tqdm:
     """A bar on stderr, after two seconds of silence; few lines where stderr is a log."""
-    every = 0.5 if sys.stderr.isatty() else 30.0
+    every = 0.5 if sys.stderr.isatty() else 5.0
     return tqdm(desc=what, total=total, initial=done, delay=2.0, mininterval=every)

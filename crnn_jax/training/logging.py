@@ -29,7 +29,8 @@ from crnn_jax.training.parallel import Parallel, is_first
 from crnn_jax.training.state import TrainState
 
 # The columns that differ between two equal runs.
-TIMES = ("time", "speed/images_per_second", "speed/waiting", "speed/saving")
+SPEEDS = ("images_per_second", "waiting", "saving", "compiling")
+TIMES = ("time", *(f"speed/{name}" for name in SPEEDS))
 # The packages that a run's numbers depend on.
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "pillow")
 ROW, COLUMN, MARGIN = 64, 320, 6  # pixels of the sheet of validation images
@@ -110,47 +111,56 @@ def say(*lines: str, stays: bool = True) -> None:
 
 
 class Clock:
-    """Where the loop's time goes since the last log line: waiting, saving, compiling, training.
+    """Where the loop's time goes since the last log line.
 
     Attributes:
-      steps: since the last log line; the loop counts them.
+      steps: since the last log line, without those that compiled; the loop counts them.
     """
 
     def __init__(self) -> None:
         self.restart()
 
     def restart(self) -> None:
-        """Forgets the time since the last log line, such as an evaluation's."""
+        """Forgets all time until now."""
         self._start, self.steps = time.perf_counter(), 0
         self._spent: dict[str, float] = defaultdict(float)
 
     @contextlib.contextmanager
     def spend(self, on: str) -> Iterator[None]:
-        """Measures its block as 'waiting', 'saving' or 'compiling'."""
-        begun = time.perf_counter()
+        """Measures its block, without the blocks inside it, as SPEEDS say or 'evaluating'."""
+        begun, before = time.perf_counter(), sum(self._spent.values())
         yield
-        self._spent[on] += time.perf_counter() - begun
+        inside = sum(self._spent.values()) - before
+        self._spent[on] += time.perf_counter() - begun - inside
 
     def take(self, batch_size: int) -> dict[str, float]:
-        """Images a second and the shares of waiting and saving since the last log line."""
-        passed = time.perf_counter() - self._start - self._spent["compiling"]
-        passed = max(passed, 1e-9)
+        """The row's `speed/`: of the time without compiling and evaluating, but for `compiling`.
+
+        That is in seconds. There is no images_per_second where every step compiled.
+        """
+        passed = time.perf_counter() - self._start
+        passed = max(passed - self._spent["compiling"] - self._spent["evaluating"], 1e-9)
         values = {
-            "speed/images_per_second": round(self.steps * batch_size / passed, 1),
             "speed/waiting": round(self._spent["waiting"] / passed, 4),
             "speed/saving": round(self._spent["saving"] / passed, 4),
+            "speed/compiling": round(self._spent["compiling"], 2),
         }
+        if self.steps:
+            values["speed/images_per_second"] = round(self.steps * batch_size / passed, 1)
         self.restart()
         return values
 
 
-def progress_line(step: int, total: int, row: Mapping[str, float], seconds_left: float) -> str:
-    """A row of metrics.jsonl for people."""
-    return (
-        f"step {step}/{total}  loss {row['train/loss']:.3f}  accuracy {row['train/accuracy']:.3f}  "
-        f"{row['speed/images_per_second']:.0f} images/s  waiting for data "
-        f"{100 * row['speed/waiting']:.0f} %  {tqdm.format_interval(seconds_left)} left"
+def progress_line(step: int, total: int, row: Mapping[str, float], batch_size: int) -> str:
+    """A row of metrics.jsonl for people; the time left is that of the steps alone."""
+    line = (
+        f"step {step}/{total}  loss {row['train/loss']:.3f}  accuracy {row['train/accuracy']:.3f}"
     )
+    if speed := row.get("speed/images_per_second"):
+        left = tqdm.format_interval((total - step) * batch_size / speed)
+        line += f"  {speed:.0f} images/s  waiting for data {100 * row['speed/waiting']:.0f} %"
+        line += f"  {left} of training left"
+    return line
 
 
 def first_lines(experiment: Experiment, parallel: Parallel, variables: Any) -> Iterator[str]:

@@ -156,13 +156,18 @@ def test_a_finished_run_says_so_and_more_steps_extend_it(change, finished, capsy
     assert train_and_evaluate(change({}), str(finished)) is None
     assert "finished at step 12" in capsys.readouterr().err
     # A key of logging is taken, one that changes the numbers is not.
-    config = change({"steps": 14, "log.every_steps": 2, "optimizer.learning_rate": 0.5})
+    config = change({"steps": 14, "log.every_steps": 1, "optimizer.learning_rate": 0.5})
     with pytest.raises(UserError, match=r"config.optimizer.learning_rate=0.001, now it is 0.5"):
         train_and_evaluate(config, str(finished))
     state = train_and_evaluate(config, str(finished), with_new_config=True)
     assert int(state.step) == 14
     assert "going on from step 12" in capsys.readouterr().err
     assert read_summary(finished)["steps"] == 14
+    # Of the first step, which compiled, there is no speed.
+    lines = (finished / "metrics.jsonl").read_text().splitlines()
+    rows = [row for row in map(json.loads, lines) if row["step"] > 12 and "train/loss" in row]
+    assert ["speed/images_per_second" in row for row in rows] == [False, True]
+    assert [row["speed/compiling"] > 0 for row in rows] == [True, False]
 
 
 NOT_FITTING = {
