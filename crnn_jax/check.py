@@ -8,15 +8,11 @@ labels, duplicates, histograms; then characters, overlap of the sets, a proposal
 of batches and max_width, and the command to train with. With --config: what that run would do.
 """
 
-import itertools
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from crnn_jax import cli
-
-BARS = 40  # characters of the longest bar
-ROWS = 16  # of a histogram, at most
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -78,6 +74,11 @@ def text_of(report: dict[str, Any]) -> Iterator[str]:
         one, other = shared["sets"]
         yield f"{shared['count']:,} images of {other} are in {one} too:"
         yield from (f"      {shown_path(path)}" for path in shared["examples"])
+    train, *others = report["sets"]
+    for one in others:
+        if count := report["label_overlap"][one["name"]]:
+            share = f"{count:,} of {one['samples']:,} labels of {one['name']} occur in"
+            yield f"{share} {train['name']} too: accuracy on them says little about new ones"
     if proposal := report["proposal"]:
         boundaries = tuple(proposal["boundaries"])
         yield (
@@ -99,24 +100,9 @@ def _set_lines(one: dict[str, Any]) -> Iterator[str]:
         for reason, found in reasons.items():
             yield f"    {found['count']:,} {reason}"
             yield from (f"      {example}" for example in found["examples"][:3])
-    yield from _histogram_lines("characters a label", one["label_lengths"])
-    yield from _histogram_lines("width in pixels at the network's height", one["widths"])
+    yield from cli.histogram("characters a label", one["label_lengths"])
+    yield from cli.histogram("width in pixels at the network's height", one["widths"])
     yield ""
-
-
-def _histogram_lines(title: str, histogram: dict[str, int]) -> Iterator[str]:
-    if not histogram:
-        return
-    import numpy as np
-
-    values, times = np.array(list(histogram), np.int64), np.array(list(histogram.values()))
-    yield f"  {title}: {values.min()} to {values.max()}"
-    edges = np.unique(np.linspace(values.min(), values.max() + 1, ROWS + 1).astype(np.int64))
-    sums, _ = np.histogram(values, edges, weights=times)
-    for (low, high), count in zip(itertools.pairwise(edges.tolist()), sums.tolist(), strict=True):
-        span = f"{low}" if high == low + 1 else f"{low}-{high - 1}"
-        bar = "#" * -(-BARS * count // sums.max())
-        yield f"    {span:>9} {count:>9,} {bar}".rstrip()
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ Nothing heavy is imported before flags are read, so that `--help` answers at onc
 import argparse
 import contextlib
 import importlib
+import itertools
 import json
 import os
 import sys
@@ -32,6 +33,8 @@ COMMANDS = {
     "app": ("app", "a page to try a model in"),
 }
 
+BARS = 40  # characters of the longest bar
+ROWS = 16  # of a histogram, at most
 EXIT_MISTAKE = 2
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, what a shell reports for a program stopped by Ctrl-C
 EXIT_BROKEN_PIPE = 141  # 128 + SIGPIPE: `demo ... | head` ended before us
@@ -192,6 +195,22 @@ def output(path: str | None) -> Iterator[TextIO]:
 def json_line(record: Any) -> str:
     """One JSON object on one line, without NaN (JSON has none: such a number is a bug)."""
     return json.dumps(record, ensure_ascii=False, allow_nan=False)
+
+
+def histogram(title: str, counts: dict[str, int]) -> Iterator[str]:
+    """Lines of bars for {a number: how often it occurs}; none for nothing."""
+    if not counts:
+        return
+    import numpy as np
+
+    values, times = np.array(list(counts), np.int64), np.array(list(counts.values()))
+    yield f"  {title}: {values.min()} to {values.max()}"
+    edges = np.unique(np.linspace(values.min(), values.max() + 1, ROWS + 1).astype(np.int64))
+    sums, _ = np.histogram(values, edges, weights=times)
+    for (low, high), count in zip(itertools.pairwise(edges.tolist()), sums.tolist(), strict=True):
+        span = f"{low}" if high == low + 1 else f"{low}-{high - 1}"
+        bar = "#" * -(-BARS * count // sums.max())
+        yield f"    {span:>9} {count:>9,} {bar}".rstrip()
 
 
 def dispatch(argv: Sequence[str] | None = None) -> int | None:

@@ -35,6 +35,7 @@ IMAGE_ENDINGS = frozenset(
 )
 _MJSYNTH_NAME = re.compile(r"[0-9]+_.*_[0-9]+")
 _COUNTER = re.compile(r"(.+)_[0-9]+")
+_NUMBERED = re.compile(rb"^.*[^/\n]_[0-9]+(?:\.[^./\n]*)?$", re.MULTILINE)
 _ICDAR = re.compile(r'([^\t]+?),\s*"(.*)"', re.DOTALL)
 
 
@@ -305,6 +306,10 @@ class Annotation:
             size *= 16
         path, label = self.parse(self._decode(raw.partition(self._end)[0], place))
         return path, label[:LONGEST_LABEL]
+
+    def numbered(self) -> list[int]:
+        """Places of the names whose number `parse_name` leaves out of the label."""
+        return [match.start() for match in _NUMBERED.finditer(self._read(0, self.total))]
 
     def where(self, place: int) -> str:
         """`file:line` of a byte; the image's path where no line says it."""

@@ -16,7 +16,7 @@ from crnn_jax.core.errors import UserError
 from crnn_jax.core.preprocessing import Preprocessing
 from crnn_jax.data.files import FileSource
 from crnn_jax.data.plan import Plan, propose_boundaries, propose_max_width
-from crnn_jax.data.source import EXAMPLES, described, progress_bar, trainable
+from crnn_jax.data.source import EXAMPLES, described, progress_bar, seen_labels, trainable
 from crnn_jax.data.sources import charset_from, count_characters
 
 GEOMETRY = "keras"
@@ -40,7 +40,8 @@ def inspect(annotations: Sequence[str], options: Any, rule: Preprocessing) -> di
     """Looks at sets (what `FileSource` opens), the first to be trained on, as `check`'s flags say.
 
     Returns:
-        JSON-ready: 'sets' (one each), 'characters', 'overlap', 'proposal' and 'command'.
+        JSON-ready: 'sets' (one each), 'characters', 'overlap' (images), 'label_overlap' (samples
+        of each later set whose label the first has too), 'proposal' and 'command'.
     """
     counted = count_characters(annotations, options.format, options.images)
     if not counted:
@@ -52,6 +53,8 @@ def inspect(annotations: Sequence[str], options: Any, rule: Preprocessing) -> di
     occurring = {folded for c in counted for folded in charset.normalize(c)}
     unknown = {c: n for c, n in counted.most_common() if not set(charset.normalize(c)) <= known}
     proposal = sets[0].proposal()
+    train, *others = (one.source for one in sets)
+    seen = seen_labels(train, others)
     return {
         "sets": [one.report() for one in sets],
         "characters": {
@@ -63,6 +66,7 @@ def inspect(annotations: Sequence[str], options: Any, rule: Preprocessing) -> di
             "gaps": every.gaps,
         },
         "overlap": list(_overlaps(sets)),
+        "label_overlap": {other.name: int(n.sum()) for other, n in zip(others, seen, strict=True)},
         "proposal": proposal,
         "command": _command(annotations, charset, proposal, options),
     }

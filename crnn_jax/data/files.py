@@ -21,6 +21,7 @@ CHANGED_LABEL = {
     "map": "label with <UNK> for its unknown characters (data.unknown='map')",
 }
 LEFT_OUT = "name with a line break or not UTF-8, or a linked or unreadable folder, left out"
+NUMBERED = "number after _ in the file name left out of the label"
 FIRST_IMAGES = 20  # looked for before a wrong folder is reported
 
 
@@ -168,6 +169,9 @@ class FileSource:
         if self.unknown != "unusable":
             notes.add(CHANGED_LABEL[self.unknown], count=self.index.counts["unknown"])
         notes.add(LEFT_OUT, map(shown, left_out), len(left_out))
+        if isinstance(self.reader, Annotation) and self.format == "name":
+            ids = np.flatnonzero(np.isin(self.index.places, self.reader.numbered()))
+            notes.add(NUMBERED, map(self.where, ids.tolist()), ids.size)
         return notes
 
     def where(self, index: int) -> str:

@@ -152,16 +152,6 @@ class Plan:
                 digest.update(image.encode() if isinstance(image, str) else image.tobytes())
         return digest.hexdigest()
 
-    @functools.cached_property
-    def shapes(self) -> tuple[tuple[int, int], ...]:
-        """(width, label axis) of the batches that there can be: each is one compilation."""
-        held = np.arange(len(self.widths))
-        if not self.source.windowed and self.preprocessing.free_width:
-            pieces = (self._ids[i : i + CHUNK] for i in range(0, self.num_samples, CHUNK))
-            buckets = [np.unique(np.searchsorted(self.widths, self._resized(p))) for p in pieces]
-            held = np.unique(np.concatenate(buckets))
-        return tuple((self.widths[k], self.label_axis(self.widths[k])) for k in held.tolist())
-
     def padding_share(self, epoch: int = 0) -> float:
         """Share of an epoch's pixels that is padding, masked rows included."""
         real = total = 0

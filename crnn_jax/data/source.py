@@ -2,13 +2,14 @@
 
 import sys
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from tqdm import tqdm
 
 from crnn_jax.core import images
+from crnn_jax.core.charset import hash_labels
 from crnn_jax.core.geometry import frames_needed_flat, num_frames
 from crnn_jax.core.preprocessing import Preprocessing
 
@@ -134,6 +135,24 @@ def gather(flat: np.ndarray, offsets: np.ndarray, ids: np.ndarray) -> tuple[np.n
     return flat[at], ends
 
 
+def seen_labels(train: Source, others: Sequence[Source]) -> list[np.ndarray]:
+    """Of each other source bool [n]: the label, as the table has it, is one of `train` too.
+
+    Labels that are rendered are left out on both sides: every epoch has its own.
+    """
+
+    def hashes(source: Source) -> Iterator[np.ndarray]:
+        for begin in range(0, len(source), CHUNK):
+            ids = np.arange(begin, min(begin + CHUNK, len(source)))
+            none = np.zeros(ids.size, np.uint64)
+            yield none if source.windowed else hash_labels(*source.labels_of(ids))
+
+    parts = getattr(train, "sources", (train,)) if others else ()  # of a mixture
+    known = [np.unique(some) for part in parts for some in hashes(part)]
+    trained = np.unique(np.concatenate([np.zeros(1, np.uint64), *known]))[1:]  # without that of ''
+    return [np.isin(np.concatenate([*hashes(other)]), trained) for other in others]
+
+
 def is_rendered(source: Source, ids: np.ndarray) -> np.ndarray:
     """bool [m]: which samples are rendered rather than photographed (they come distorted)."""
     if hasattr(source, "rendered"):
@@ -201,5 +220,5 @@ def shown(line: str) -> str:
 
 def progress_bar(what: str, total: int, done: int = 0) -> tqdm:
     """A bar on stderr, after two seconds of silence; few lines where stderr is a log."""
-    every = 0.5 if sys.stderr.isatty() else 30.0
+    every = 0.5 if sys.stderr.isatty() else 5.0
     return tqdm(desc=what, total=total, initial=done, delay=2.0, mininterval=every)

@@ -70,6 +70,12 @@ class EvaluationResult:
         for reason, count in reasons.items():
             noted[reason] = max(noted[reason], count)
 
+    def note_seen(self, name: str, seen: np.ndarray) -> None:
+        """Notes which samples of a set have a label that is trained on: bool, by their ids."""
+        unseen = [row.right for row in self._rows_of(name) if not seen[row.id]]
+        sums = self.sets.setdefault(name, Sums())
+        sums.unseen, sums.unseen_exact = len(unseen), sum(unseen)
+
     def note_aspects(self, name: str, sizes: np.ndarray) -> None:
         """Notes sizes of a set's images: int [n, 2], (height, width), height 0: not known."""
         for i, (height, width) in enumerate(sizes.tolist()):

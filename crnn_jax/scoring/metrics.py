@@ -41,6 +41,8 @@ class Sums:
     reasons: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
     loss: float = 0.0  # CTC losses
     loss_count: int = 0  # of how many samples
+    unseen: int = 0  # samples whose label is known not to be trained on
+    unseen_exact: int = 0
 
     def add(self, label: str, text: str | None, loss: float = math.nan) -> None:
         """Counts a sample; text None: unreadable, wrong even without a label; loss NaN: none."""
@@ -79,7 +81,8 @@ class Sums:
         """Shares of 1 and counts, flat; a share of nothing is left out, never NaN.
 
         Beside `SHARES`: cer (edits per character of the labels, may exceed 1), ned (the mean of
-        1 - normalised edit distance: 1 is best), loss where losses were given, and counts.
+        1 - normalised edit distance: 1 is best), loss where losses were given,
+        accuracy_unseen_labels where some labels, but not all, are trained on, and counts.
         """
         result: dict[str, Any] = {"count": self.count}
         shares = {metric: self.share(metric) for metric in SHARES}
@@ -91,6 +94,9 @@ class Sums:
             result["cer"] = self.edits / self.characters
         if self.loss_count:
             result["loss"] = self.loss / self.loss_count
+        if 0 < self.unseen < self.count:
+            result["accuracy_unseen_labels"] = self.unseen_exact / self.unseen
+            result["unseen_labels_count"] = self.unseen
         return result | {"empty": self.empty, "unreadable": self.unreadable}
 
 

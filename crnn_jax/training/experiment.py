@@ -8,6 +8,7 @@ from operator import attrgetter
 from typing import Any
 
 import jax
+import numpy as np
 
 from crnn_jax.core.charset import Charset
 from crnn_jax.core.errors import UserError
@@ -16,7 +17,7 @@ from crnn_jax.core.preprocessing import Preprocessing
 from crnn_jax.data import loader
 from crnn_jax.data.loader import Batch
 from crnn_jax.data.plan import Plan
-from crnn_jax.data.source import Source
+from crnn_jax.data.source import Source, seen_labels
 from crnn_jax.data.sources import charset_of, open_sources, plan_of, preprocessing_of
 from crnn_jax.models import native_library
 from crnn_jax.models.config import DTYPES, ModelConfig, get_model_config, variant
@@ -70,6 +71,11 @@ class Experiment:
             plan_of(self.config, source, rule, geometry, evaluation=True)
             for source in self.validation
         ]
+
+    @functools.cached_property
+    def seen_labels(self) -> list[np.ndarray]:
+        """Of each validation source bool [n], whether its labels are trained on too."""
+        return seen_labels(self.train, self.validation)
 
     def batches(
         self, plan: Plan, source: Source, start: int, stop: int, augment: str | None = None

@@ -29,7 +29,8 @@ from crnn_jax.training.parallel import Parallel, is_first
 from crnn_jax.training.state import TrainState
 
 # The columns that differ between two equal runs.
-TIMES = ("time", "speed/images_per_second", "speed/waiting", "speed/saving")
+SPEEDS = ("images_per_second", "waiting", "saving", "compiling")
+TIMES = ("time", *(f"speed/{name}" for name in SPEEDS))
 # The packages that a run's numbers depend on.
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "pillow")
 ROW, COLUMN, MARGIN = 64, 320, 6  # pixels of the sheet of validation images
@@ -110,47 +111,56 @@ def say(*lines: str, stays: bool = True) -> None:
 
 
 class Clock:
-    """Where the loop's time goes since the last log line: waiting, saving, compiling, training.
+    """Where the loop's time goes since the last log line.
 
     Attributes:
-      steps: since the last log line; the loop counts them.
+      steps: since the last log line, without those that compiled; the loop counts them.
     """
 
     def __init__(self) -> None:
         self.restart()
 
     def restart(self) -> None:
-        """Forgets the time since the last log line, such as an evaluation's."""
+        """Forgets all time until now."""
         self._start, self.steps = time.perf_counter(), 0
         self._spent: dict[str, float] = defaultdict(float)
 
     @contextlib.contextmanager
     def spend(self, on: str) -> Iterator[None]:
-        """Measures its block as 'waiting', 'saving' or 'compiling'."""
-        begun = time.perf_counter()
+        """Measures its block, without the blocks inside it, as SPEEDS say or 'evaluating'."""
+        begun, before = time.perf_counter(), sum(self._spent.values())
         yield
-        self._spent[on] += time.perf_counter() - begun
+        inside = sum(self._spent.values()) - before
+        self._spent[on] += time.perf_counter() - begun - inside
 
     def take(self, batch_size: int) -> dict[str, float]:
-        """Images a second and the shares of waiting and saving since the last log line."""
-        passed = time.perf_counter() - self._start - self._spent["compiling"]
-        passed = max(passed, 1e-9)
+        """The row's `speed/`: of the time without compiling and evaluating, but for `compiling`.
+
+        That is in seconds. There is no images_per_second where every step compiled.
+        """
+        passed = time.perf_counter() - self._start
+        passed = max(passed - self._spent["compiling"] - self._spent["evaluating"], 1e-9)
         values = {
-            "speed/images_per_second": round(self.steps * batch_size / passed, 1),
             "speed/waiting": round(self._spent["waiting"] / passed, 4),
             "speed/saving": round(self._spent["saving"] / passed, 4),
+            "speed/compiling": round(self._spent["compiling"], 2),
         }
+        if self.steps:
+            values["speed/images_per_second"] = round(self.steps * batch_size / passed, 1)
         self.restart()
         return values
 
 
-def progress_line(step: int, total: int, row: Mapping[str, float], seconds_left: float) -> str:
-    """A row of metrics.jsonl for people."""
-    return (
-        f"step {step}/{total}  loss {row['train/loss']:.3f}  accuracy {row['train/accuracy']:.3f}  "
-        f"{row['speed/images_per_second']:.0f} images/s  waiting for data "
-        f"{100 * row['speed/waiting']:.0f} %  {tqdm.format_interval(seconds_left)} left"
+def progress_line(step: int, total: int, row: Mapping[str, float], batch_size: int) -> str:
+    """A row of metrics.jsonl for people; the time left is that of the steps alone."""
+    line = (
+        f"step {step}/{total}  loss {row['train/loss']:.3f}  accuracy {row['train/accuracy']:.3f}"
     )
+    if speed := row.get("speed/images_per_second"):
+        left = tqdm.format_interval((total - step) * batch_size / speed)
+        line += f"  {speed:.0f} images/s  waiting for data {100 * row['speed/waiting']:.0f} %"
+        line += f"  {left} of training left"
+    return line
 
 
 def first_lines(experiment: Experiment, parallel: Parallel, variables: Any) -> Iterator[str]:
@@ -170,10 +180,15 @@ def first_lines(experiment: Experiment, parallel: Parallel, variables: Any) -> I
     if on_cpu and dtype == "bfloat16" and not native_library.prefers_bfloat16():
         yield "model.dtype=bfloat16: float32 is faster on this processor"
     plans = [("training", plan), *(("validation", of) for of in experiment.evaluation_plans)]
-    for role, of in plans:
+    seen_labels = [np.zeros(0, bool), *experiment.seen_labels]
+    for (role, of), seen in zip(plans, seen_labels, strict=True):
         source, count = of.source, of.reasons.total()
         yield f"{role}: {source.name}: {len(source):,} samples, {count:,} cannot be trained on"
         yield from (f"  {line}" for line in (*of.reasons.lines(), *source.notes.lines()))
+        if seen.any():
+            line = f"  {seen.sum():,} of its {seen.size:,} labels occur in training too"
+            split_off = "; --config.data.split='10% by label' holds out labels that do not"
+            yield line + split_off * (not config.data.validation)
     size = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
     yield f"{experiment.model.name}: {size:,} parameters"
     yield f"characters: {experiment.charset.num_classes - 1} and the blank"
@@ -201,9 +216,12 @@ def validation_lines(step: int, result: EvaluationResult) -> Iterator[str]:
     """The result of an evaluation, with a hint while most readings are empty."""
     metrics = result.metrics()
     empty = metrics["empty"] / max(metrics["count"], 1)
+    unseen = ""
+    if count := metrics.get("unseen_labels_count"):
+        unseen = f"{metrics['accuracy_unseen_labels']:.4f} of the {count} with unseen labels, "
     yield (
         f"validation at step {step}: accuracy {metrics['accuracy']:.4f} of {metrics['count']}, "
-        f"CER {metrics.get('cer', float('nan')):.4f}, empty readings {100 * empty:.1f} %"
+        f"{unseen}CER {metrics.get('cer', float('nan')):.4f}, empty readings {100 * empty:.1f} %"
     )
     if empty > 0.5:
         yield "  CTC plateau: usual until 20,000-60,000 images"

@@ -21,6 +21,7 @@ from crnn_jax.core.files import locked_folder
 from crnn_jax.core.model_file import save_model
 from crnn_jax.data.loader import Batch, collate
 from crnn_jax.data.plan import Plan, PlanRow
+from crnn_jax.data.source import progress_bar
 from crnn_jax.models.crnn import CRNN
 from crnn_jax.reading.checkpoint import steps
 from crnn_jax.scoring.evaluation import EvaluationResult, Prediction, evaluate_batches
@@ -188,8 +189,10 @@ class _Run:
         batches = experiment.batches(
             plan, experiment.train, self.step, self.total, config.data.augment
         )
+        # The first batch is waited for here: more are read while the step compiles.
+        batches = itertools.chain(list(itertools.islice(batches, 1)), batches)
         widths = plan.upcoming_widths(self.step, self.total)
-        logging.say(f"compiling for {', '.join(map(str, widths))} px")
+        self.clock.restart()
         train_program = self._compile(self.train_step, self.state, [(plan, widths)])
         trace_from, trace_to = config.log.profile or (-1, -1)
         trace = self.closing.enter_context(contextlib.ExitStack())
@@ -201,12 +204,9 @@ class _Run:
             with self.clock.spend("waiting"):
                 batch = next(batches)
             placed = self.parallel.shard(batch)
-            with self.clock.spend("compiling"):
-                train_program.program(placed).result()
             with jax.profiler.StepTraceAnnotation("train", step_num=self.step):
-                self.state, metrics = train_program(self.state, placed)
+                self.state, metrics = self._take_step(train_program, placed)
             self.step += 1
-            self.clock.steps += 1
             self._count()
             self.pending = (batch, metrics)
             asked = stop.asked(self.step)
@@ -219,15 +219,24 @@ class _Run:
             if logs:
                 self._log()
             if evaluates and experiment.validation:
-                self._evaluate()
-                self.clock.restart()
+                with self.clock.spend("evaluating"):
+                    self._evaluate()
             if saves:
                 self._save()
             if asked or self.best.exhausted(config.evaluation.patience):
                 break
 
+    def _take_step(self, program: CompiledStep, batch: dict[str, Any]) -> tuple[TrainState, Any]:
+        """One training step; the first of a shape is no measure of the others' time."""
+        if not program.is_new(batch):
+            self.clock.steps += 1
+            return program(self.state, batch)
+        self._count()  # waits for the step before
+        with self.clock.spend("compiling"):
+            return jax.block_until_ready(program(self.state, batch))
+
     def _compile(self, step: Any, state: Any, shapes: list[tuple[Plan, list[int]]]) -> CompiledStep:
-        """Begins to compile a step for these widths of these plans."""
+        """Compiles a step for these widths of these plans."""
 
         def masked_batches() -> Iterator[dict[str, Any]]:
             for plan, widths in shapes:
@@ -238,8 +247,14 @@ class _Run:
                     batch = collate(row, plan.source, self.experiment.preprocessing)
                     yield self.parallel.shard(batch)
 
-        program = CompiledStep(self.parallel, step, state, masked_batches())
-        self.closing.callback(program.close)
+        every = sorted({width for _, widths in shapes for width in widths})
+        logging.say(f"compiling for {', '.join(map(str, every))} px")
+        with self.clock.spend("compiling"):
+            program = CompiledStep(self.parallel, step, state, masked_batches())
+            self.closing.callback(program.close)
+            with progress_bar("compiled", len(program)) as bar:
+                for _ in program.wait():
+                    bar.update()
         return program
 
     def _count(self) -> None:
@@ -258,9 +273,8 @@ class _Run:
         row = {f"train/{name}": value for name, value in row.items()}
         row |= self.clock.take(self.config.batch_size)
         self.writer.write(self.step, row)
-        images = (self.total - self.step) * self.config.batch_size
-        left = images / max(row["speed/images_per_second"], 0.1)
-        logging.say(logging.progress_line(self.step, self.total, row, left), stays=False)
+        size = self.config.batch_size
+        logging.say(logging.progress_line(self.step, self.total, row, size), stays=False)
 
     def _evaluate(self) -> None:
         experiment, variables = self.experiment, self.state.variables
@@ -274,12 +288,14 @@ class _Run:
             found = self.parallel.own_rows(program(variables, self.parallel.shard(batch)))
             return Prediction(**found)
 
-        for plan in plans:
+        for plan, seen in zip(plans, experiment.seen_labels, strict=True):
             source = plan.source
             batches = experiment.batches(plan, source, 0, plan.steps_per_epoch)
             first = list(itertools.islice(batches, 1))
             every = itertools.chain(first, batches)
             own = evaluate_batches(predict, every, source, experiment.charset)
+            if not source.windowed:
+                own.note_seen(source.name, seen)
             for part in gather(own.to_message()):  # all agree on the best
                 result += EvaluationResult.from_message(part)
             self._show(f"validation/{source.name}", first, own)

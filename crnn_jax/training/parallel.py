@@ -14,8 +14,8 @@ order.
 import json
 import os
 import signal
-from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from operator import attrgetter
 from typing import Any
 
@@ -131,12 +131,24 @@ class CompiledStep:
         self._ahead = parallel.mode == "jit" or jax.process_count() == 1
         self._pool = ThreadPoolExecutor(os.cpu_count())
         self._programs: dict[tuple, Future] = {}
+        self._run: set[tuple] = set()
         for batch in batches:
             self.program(batch)
 
+    def __len__(self) -> int:
+        return len(self._programs)
+
+    def wait(self) -> Iterator[Future]:
+        """The programs of all shapes that were named, each as soon as it is compiled."""
+        return as_completed(self._programs.values())
+
+    def is_new(self, batch: Mapping[str, Any]) -> bool:
+        """Whether no step of this shape was taken yet: it may wait for its program."""
+        return _shape(batch) not in self._run
+
     def program(self, batch: Mapping[str, Any]) -> Future:
         """The step for a batch's shape, maybe still compiling."""
-        shape = (batch["image"].shape, batch["label"].shape)
+        shape = _shape(batch)
         if shape not in self._programs:
             structs = jax.tree.map(abstract, dict(batch))
             self._programs[shape] = self._pool.submit(self._compile, structs)
@@ -147,11 +159,16 @@ class CompiledStep:
 
     def __call__(self, state: Any, batch: Mapping[str, Any]) -> Any:
         """Takes the step, once its program is compiled."""
+        self._run.add(_shape(batch))
         return self.program(batch).result()(state, batch)
 
     def close(self) -> None:
         """Cancels what has not begun to compile."""
         self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _shape(batch: Mapping[str, Any]) -> tuple:
+    return batch["image"].shape, batch["label"].shape
 
 
 def abstract(array: Any) -> jax.ShapeDtypeStruct:

@@ -206,17 +206,17 @@ def padding(annotation: str, model_name: str, args: argparse.Namespace) -> list[
     clock = Clock()
     share = plan.padding_share()
     print(
-        f"{plan.num_samples:,} samples, {len(plan.shapes)} shapes, max_width {boundaries[-1]}: "
+        f"{plan.num_samples:,} samples, {len(plan.widths)} shapes, max_width {boundaries[-1]}: "
         f"padding {100 * share:.2f} % (found in {clock():.2f} s)\n"
     )
     cpu_settings.apply()
     step = make_step(model_name, charset.num_classes)
     rows = []
-    for width, label_axis in plan.shapes:
+    for width in plan.widths:
         clock()
-        step(args.batch, width, label_axis)
+        step(args.batch, width, plan.label_axis(width))
         first = clock()
-        step(args.batch, width, label_axis)
+        step(args.batch, width, plan.label_axis(width))
         rows.append(
             {
                 "subject": "crnn_jax",

@@ -1,5 +1,6 @@
 import itertools
 import os
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -82,6 +83,25 @@ def test_ones_own_parser(tmp_path):
     path.write_text("abc\n")
     with pytest.raises(UserError, match=r"labels:1: 'abc' is not builtins:len: "):
         list(Annotation(str(path), "builtins:len").blocks())
+
+
+def test_names_whose_number_is_no_part_of_the_label(tmp_path):
+    cut = [
+        "AC-1_7.png",
+        "a__7.png",
+        "x_1/b_1.tar_22.png",
+        "a_7",
+        "é_12.jpg",
+        "dir.d/x_1.jpeg",
+        "7_7.png",
+    ]
+    whole = ["_7.png", "a_7b.png", "d_1/e.png", "a_7.5.png", "a_.png", "7.png", "d_1/_2.png"]
+    path = tmp_path / "names"
+    path.write_text("\n".join(f"{a}\n{b}" for a, b in zip(cut, whole, strict=True)))
+    reader = Annotation(str(path), "name")
+    assert [reader.line(place)[0] for place in reader.numbered()] == cut
+    for names, number in ((cut, True), (whole, False)):  # as the parser has it
+        assert [reader.parse(n)[1] != Path(n).stem for n in names] == [number] * len(names)
 
 
 @pytest.mark.parametrize("size", [5 << 20, 9 << 20])

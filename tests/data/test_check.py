@@ -63,7 +63,7 @@ def bad(tmp_path):
 def test_every_fault_is_named(bad):
     path, table = bad
     other = path.parent / "other.tsv"
-    other.write_text("17.png\tabc\n18.png\tabc\n39.png\tabc\n")
+    other.write_text("17.png\tabc\n18.png\tabc\n39.png\tbca\n")
     report = look(path, other, table=str(table))
     one = report["sets"][0]
     assert counts(one["unusable"]) == {
@@ -90,13 +90,22 @@ def test_every_fault_is_named(bad):
     assert characters["unknown"] == {"A": 1, "B": 1, "C": 1, "?": 1, "!": 1, "\u00a0": 1}
     assert characters["never"] == ["z"]
     assert [shared["count"] for shared in report["overlap"]] == [2]
+    assert report["label_overlap"] == {str(other): 2}
     text = "\n".join(text_of(report))
-    told = ("18.png", "'?' 1", "never", "--config.data.train")
+    told = (
+        f"2 of 3 labels of {other} occur in {path} too",
+        "18.png",
+        "'?' 1",
+        "never",
+        "--config.data.train",
+    )
     for name in (*one["unusable"], *one["notes"], *told):
         assert name in text
     seen = look(path, table=str(table), rule=Preprocessing(width=60), decode=0)
     assert counts(seen["sets"][0]["unusable"])[images.MISSING] == 1  # headers are read all the same
     narrow = look(path, table=str(table), rule=Preprocessing(width=60))
+    assert narrow["label_overlap"] == {}
+    assert not [line for line in text_of(narrow) if "labels of" in line]
     assert counts(narrow["sets"][0]["unusable"])[TOO_LONG_FOR_WIDTH] == 2
 
 

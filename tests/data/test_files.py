@@ -10,7 +10,7 @@ from crnn_jax.core.charset import Charset
 from crnn_jax.core.errors import UserError
 from crnn_jax.core.preprocessing import Preprocessing
 from crnn_jax.data import annotations
-from crnn_jax.data.files import CHANGED_LABEL, FileSource
+from crnn_jax.data.files import CHANGED_LABEL, LEFT_OUT, NUMBERED, FileSource
 from crnn_jax.data.plan import Plan
 from crnn_jax.data.source import CHANGED, NO_LABEL, UNKNOWN_CHARACTER
 from tests.data.conftest import write_picture
@@ -158,11 +158,23 @@ def test_images_that_cannot_be_read_and_one_that_changes(tmp_path):
 
 
 def test_a_folder_of_named_images(tmp_path):
-    for name in ("b/AB_2.jpg", "2b827.png", ".hidden.png", ".git/x.png", "line\nbreak.png"):
+    for name in (
+        "b/AB_2.jpg",
+        "2b827.png",
+        "x1.png",
+        ".hidden.png",
+        ".git/x.png",
+        "line\nbreak.png",
+    ):
         write_picture(tmp_path / name, 20, 30)
     (tmp_path / "README.txt").write_text("no picture")
     source = FileSource(tmp_path, LOWER)
-    assert [source.text(i) for i in range(len(source))] == ["2b827", "ab"]
+    assert [source.text(i) for i in range(len(source))] == ["2b827", "ab", "x1"]
     assert source.identity(1) == str(tmp_path / "b/AB_2.jpg")
     assert source.read(np.array([1]))[0].shape == (20, 30, 1)
     assert source.reader.left_out == ["line\nbreak.png"]
+    assert source.notes.counts == {LEFT_OUT: 1, NUMBERED: 1}
+    assert source.notes.examples[NUMBERED] == [f"{tmp_path}/b/AB_2.jpg 'AB'"]
+    assert [NUMBERED in source.part(np.array([i])).notes.counts for i in (0, 1)] == [False, True]
+    lines = annotation(tmp_path, "b/AB_2.jpg\tAB\n")
+    assert FileSource(lines, LOWER).notes.counts == {}  # as it is written

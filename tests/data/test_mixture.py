@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crnn_jax.data.mixture import MixedSource
-from crnn_jax.data.source import is_rendered
+from crnn_jax.data.source import is_rendered, seen_labels
 from tests.data.conftest import EndlessSource, FakeSource
 
 
@@ -76,3 +76,20 @@ def test_rendered_and_photographed_samples_are_told_apart():
     # Rendered words of later epochs are new ones, files the same.
     new = [("words", i) for i in range(5, 10)]
     assert located(mixed, range(8, 16)) == [("files", 0), ("files", 1), ("files", 2), *new]
+
+
+def test_labels_that_are_trained_on_too(monkeypatch):
+    monkeypatch.setattr("crnn_jax.data.source.CHUNK", 2)
+
+    def source(*labels, kind=FakeSource):
+        return kind(labels, [(32, 99)] * len(labels), name="some")
+
+    one, other = source([1], [1, 2], [], [3]), source([4, 5], [1])
+    rendered = source([7], [8], kind=EndlessSource)
+    mixed = MixedSource([one, other, rendered], [1, 2.5, 1])
+    asked = source([2, 1], [1, 2], [4, 5], [7], [], [1, 2]), rendered, source([9])
+    found = [seen.tolist() for seen in seen_labels(mixed, asked)]
+    assert found == [[False, True, True, False, False, True], [False, False], [False]]
+    (alone,) = seen_labels(one, asked[:1])
+    assert alone.tolist() == [False, True, False, False, False, True]
+    assert not seen_labels(rendered, asked)[1].any()

@@ -113,7 +113,7 @@ def test_an_endless_source_has_new_samples_every_epoch():
     ids, _ = epoch_ids(plan, 3)
     assert sorted(ids.tolist()) == list(range(1500, 2000))
     assert max(asked) <= plan_module.RENDERED_BATCHES * 2  # never a whole epoch's
-    assert plan.shapes == ((48, 11), (80, 19), (160, 39))
+    assert [plan.label_axis(width) for width in plan.widths] == [11, 19, 39]
 
 
 def test_labels_that_do_not_fit_are_counted_by_reason():
@@ -138,7 +138,7 @@ def test_a_fixed_width_opens_no_header():
     source.sizes = lambda ids: pytest.fail("asked for sizes")
     plan = make_plan(source, 2, Preprocessing(width=100))
     assert len(epoch_ids(plan, 0)[1]) == 5
-    assert plan.shapes == ((100, 24),)
+    assert (plan.widths, plan.label_axis(100)) == ((100,), 24)
     assert plan.padding_share() == pytest.approx(0.1)  # one row of ten is filler
 
 

@@ -75,6 +75,24 @@ def test_results_of_parts_add_up(result):
     assert [row.path for row in message.rows] == ["c.png"]
 
 
+def test_unseen_labels_are_counted_apart(result):
+    parts = [EvaluationResult(), EvaluationResult()]  # of two processes
+    for part, row in zip(parts, result.rows, strict=False):
+        part.add(row)
+        part.note_seen("one", np.array([False, True]))
+    parts[1].add(Row(2, "d.png", "one", "cow", "cat", 0.5))
+    parts[1].note_seen("one", np.array([False, True, False]))
+    messages = (json.loads(json.dumps(part.to_message())) for part in parts)
+    both = sum(map(EvaluationResult.from_message, messages), EvaluationResult())
+    metrics = both.metrics()
+    assert (metrics["accuracy_unseen_labels"], metrics["unseen_labels_count"]) == (1 / 2, 2)
+    for seen in (True, False):  # of none or of all there is nothing to say
+        both.rows = result.rows[:2] + parts[1].rows[1:]
+        both.note_seen("one", np.full(3, seen))
+        assert "accuracy_unseen_labels" not in both.metrics()
+    assert "accuracy_unseen_labels" not in result.metrics()
+
+
 def test_json_has_every_set_and_all_together(result):
     result.note_reasons("two", {"missing file": 1, "unknown character": 1})
     result.note_reasons("one", {"too long for its width": 2})

@@ -106,6 +106,23 @@ def test_summary_and_model_file_tell_what_was_made(trained):
     assert metadata["training"]["step"] == summary["best_step"]
 
 
+def test_labels_that_are_not_trained_on_are_told_apart(change, trained, digits, tmp_path):
+    rows = [row for row in read_rows(trained) if "validation/count" in row]
+    assert [row["validation/unseen_labels_count"] for row in rows] == [10, 10]
+    assert rows[0]["validation/accuracy_unseen_labels"] == 0
+    said = (trained.parent / "log").read_text()
+    assert "  30 of its 40 labels occur in training too\n" in said
+    assert " of 40, 0.0000 of the 10 with unseen labels, CER" in said
+    labels = tmp_path / "labels.tsv"  # '1' alone occurs twice
+    texts = ["1", "1", *(str(i) for i in range(2, 8))]
+    lines = (f"{digits.parent}/{i}.png\t{text}\n" for i, text in enumerate(texts))
+    labels.write_text("".join(lines))
+    config = change({"data.train": str(labels), "data.validation": "", "data.split": "0/8"})
+    assert "  1 of its 1 labels occur in training too; --config.data.split='10% by label' " in (
+        "\n".join(preview(config, str(tmp_path / "run")))
+    )
+
+
 def test_tensorboard_shows_images_histograms_and_a_trace(trained):
     tensorboard = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     folder = trained / "tensorboard"
@@ -139,13 +156,18 @@ def test_a_finished_run_says_so_and_more_steps_extend_it(change, finished, capsy
     assert train_and_evaluate(change({}), str(finished)) is None
     assert "finished at step 12" in capsys.readouterr().err
     # A key of logging is taken, one that changes the numbers is not.
-    config = change({"steps": 14, "log.every_steps": 2, "optimizer.learning_rate": 0.5})
+    config = change({"steps": 14, "log.every_steps": 1, "optimizer.learning_rate": 0.5})
     with pytest.raises(UserError, match=r"config.optimizer.learning_rate=0.001, now it is 0.5"):
         train_and_evaluate(config, str(finished))
     state = train_and_evaluate(config, str(finished), with_new_config=True)
     assert int(state.step) == 14
     assert "going on from step 12" in capsys.readouterr().err
     assert read_summary(finished)["steps"] == 14
+    # Of the first step, which compiled, there is no speed.
+    lines = (finished / "metrics.jsonl").read_text().splitlines()
+    rows = [row for row in map(json.loads, lines) if row["step"] > 12 and "train/loss" in row]
+    assert ["speed/images_per_second" in row for row in rows] == [False, True]
+    assert [row["speed/compiling"] > 0 for row in rows] == [True, False]
 
 
 NOT_FITTING = {

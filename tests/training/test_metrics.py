@@ -4,9 +4,8 @@ import json
 
 import pytest
 
-from crnn_jax.training.logging import (
-    MetricsWriter,
-)
+from crnn_jax.training import logging
+from crnn_jax.training.logging import Clock, MetricsWriter, progress_line
 from crnn_jax.training.metrics import (
     EMPTY_STEPS,
     BestEvaluation,
@@ -83,3 +82,31 @@ def test_rows_behind_the_checkpoint_are_cut(tmp_path):
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     assert [row["step"] for row in rows] == [1, 2, 3]
     assert rows[2]["train/loss"] == 1.5
+
+
+def test_speed_is_that_of_steps_alone(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(logging.time, "perf_counter", lambda: now[0])
+
+    def work(on, seconds, inside=0.0):
+        with clock.spend(on):
+            now[0] += seconds
+            if inside:
+                work("compiling", inside)
+
+    clock = Clock()
+    work("compiling", 30.0)
+    work("evaluating", 50.0, inside=20.0)
+    first = clock.take(8)
+    assert first == {"speed/compiling": 50.0, "speed/waiting": 0.0, "speed/saving": 0.0}
+    now[0] += 3.0
+    clock.steps = 10
+    work("waiting", 1.0)
+    work("evaluating", 9.0, inside=2.0)
+    second = clock.take(8)
+    assert second["speed/images_per_second"] == 10 * 8 / 4.0
+    assert (second["speed/waiting"], second["speed/compiling"]) == (0.25, 2.0)
+    row = {"train/loss": 1.5, "train/accuracy": 0.25}
+    line = progress_line(10, 610, row | second, 8)
+    assert line.endswith("  20 images/s  waiting for data 25 %  04:00 of training left")
+    assert progress_line(1, 610, row | first, 8) == "step 1/610  loss 1.500  accuracy 0.250"

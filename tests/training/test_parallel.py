@@ -33,9 +33,12 @@ def test_each_shape_is_compiled_once_before_it_is_wanted():
 
     one = Parallel("jit", jax.devices()[:1])
     compiled = CompiledStep(one, jax.jit(step), np.float32(0), [batch(5), batch(7)])
-    compiled.program(batch(7)).result()
+    assert len(list(compiled.wait())) == len(compiled) == 2
     assert compiled.program(batch(7)).done()
+    assert compiled.is_new(batch(7))
     assert compiled(np.float32(1), batch(7))[0] == 1 + 2 * 4 * 7
+    assert not compiled.is_new(batch(7))
+    assert compiled.is_new(batch(5))
     assert compiled(np.float32(0), batch(5))[0] == 2 * 4 * 5
     assert compiled(np.float32(0), batch(9))[0] == 2 * 4 * 9  # nobody said that it would come
     assert compiled(np.float32(0), batch(9, labels=4))[0] == 2 * 4 * 9
@@ -96,7 +99,7 @@ class Runs:
         settings = {
             "charset.table": root / "example/table.txt",
             "data.train": digits,
-            "data.validation": digits,
+            "data.validation": digits.with_name("validation.tsv"),
             "data.cache": False,
             "data.bucket_boundaries": "()",
             "preprocessing.width": 64,
