@@ -136,10 +136,7 @@ def gather(flat: np.ndarray, offsets: np.ndarray, ids: np.ndarray) -> tuple[np.n
 
 
 def seen_labels(train: Source, others: Sequence[Source]) -> list[np.ndarray]:
-    """Of each other source bool [n]: the label, as the table has it, is one of `train` too.
-
-    Labels that are rendered are left out on both sides: every epoch has its own.
-    """
+    """Of each other source bool [n]: `train` has the label too; rendered labels never count."""
 
     def hashes(source: Source) -> Iterator[np.ndarray]:
         for begin in range(0, len(source), CHUNK):
