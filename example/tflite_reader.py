@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 try:
     from ai_edge_litert.interpreter import Interpreter
 except ImportError:  # where TensorFlow is, it has one too
-    from tensorflow.lite import Interpreter
+    from tensorflow.lite.python.interpreter import Interpreter
 
 
 def resize(path: str, rule: dict) -> np.ndarray:

@@ -38,11 +38,9 @@ def to_keras(model: Model, *, softmax: bool = False) -> "keras.Model":
     It maps levels 0 to 255 [b height w c] (float32; uint8 is cast) to raw logits float32 [b t k],
     or with `softmax` to probabilities.
     """
-    try:
-        import keras
-        from keras import layers
-    except ImportError as error:
-        raise UserError(f"Keras is needed: pip install 'crnn-jax[export]' ({error})") from error
+    import keras
+    from keras import layers
+
     variables, metadata = model
     LoadedModel.of(variables, metadata, "the model")
     cfg = ModelConfig.from_metadata(metadata)
@@ -100,7 +98,7 @@ def to_keras(model: Model, *, softmax: bool = False) -> "keras.Model":
 
 
 def save_h5(keras_model: "keras.Model", path: str | os.PathLike[str], metadata: str = "") -> None:
-    """Writes the whole model as HDF5, for Keras 2 and 3; `metadata` as attribute `crnn_jax.json`."""
+    """Writes the whole model as HDF5 for Keras 2 and 3, `metadata` as its `crnn_jax.json`."""
     name = os.fspath(path)
     if not name.endswith((".h5", ".hdf5")):
         raise UserError(f"{name}: Keras finds the format by the name; end it in .h5")

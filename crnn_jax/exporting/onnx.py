@@ -158,10 +158,8 @@ class _Graph:
     """A graph under construction; methods return the name of what they add."""
 
     def __init__(self) -> None:
-        try:
-            import onnx
-        except ImportError as error:
-            raise UserError(f"ONNX needs: pip install 'crnn-jax[onnx]' ({error})") from error
+        import onnx
+
         self.onnx: Any = onnx
         self._nodes: list[Any] = []
         self._constants: list[Any] = []

@@ -165,6 +165,9 @@ def test_a_reader_reads_what_the_model_reads(program, model, exported, server, t
     assert text == f"{PICTURE}: {reading.text}"
     assert (probability == "") == (plan.post == "none")
     assert float(probability or reading.confidence) == pytest.approx(reading.confidence, abs=1e-3)
+    if program == "tflite_reader.py":  # as after `make demo`, by TensorFlow's interpreter
+        again = run(program, (*blocked, "ai_edge_litert"), given, PICTURE, cwd=tmp_path)
+        assert again.stdout == done.stdout, again.stderr
     if program == "tf_serving_client.py":
         done = run(program, blocked, f"{given}2", PICTURE, cwd=tmp_path)
         assert (done.returncode, done.stderr) == (1, f"{given}2: '/v1/models/word2:predict'\n")
