@@ -42,6 +42,7 @@ EXTRAS = {
     "tensorflow": "export",
     "keras": "export",
     "onnx": "onnx",
+    "flatbuffers": "stablehlo",
     "h5py": "import",
     "optuna": "sweep",
     "matplotlib": "sweep",

@@ -1,5 +1,6 @@
-"""Reads images of one word each with a StableHLO file in JAX (pip install numpy pillow jax).
+"""Reads images of one word each with a StableHLO file and JAX, which runs it.
 
+pip install numpy pillow jax flatbuffers
 python -m crnn_jax.export -o word.stablehlo --format stablehlo
 python stablehlo_reader.py word.stablehlo image.png...
 """

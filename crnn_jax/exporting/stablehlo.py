@@ -33,6 +33,8 @@ def write_stablehlo(
     model: LoadedModel, path: str, *, post: str = "greedy", beam_width: int = 10
 ) -> None:
     """Writes `path`: parameters inside, batch and width free, `reader_metadata` behind."""
+    import flatbuffers  # noqa: F401 - what JAX serialises with; its own error names no module
+
     rule = model.preprocessing
     b, w = jax.export.symbolic_shape("b, w", constraints=[width_constraint(model.config)])
     images = jax.ShapeDtypeStruct((b, rule.height, w, rule.channels), jnp.uint8)
