@@ -2,7 +2,7 @@
 
     python -m crnn_jax.app [-m MODEL] [--host 127.0.0.1] [--port 7860]
 
-Needs gradio (pip install 'crnn_jax[app]'), no internet. Only this machine can open the page unless
+Needs gradio (pip install '.[app]'), no internet. Only this machine can open the page unless
 --host says otherwise.
 """
 

@@ -21,6 +21,7 @@ from crnn_jax.core.errors import FULL, UserError
 # Command -> (module of the package, what it does).
 COMMANDS = {
     "train": ("main", "train a model from a config"),
+    "main": ("main", "the same"),
     "demo": ("demo", "read images"),
     "evaluate": ("evaluate", "score a model on annotated images"),
     "check": ("check", "look through data before training"),
@@ -35,6 +36,21 @@ COMMANDS = {
 
 BARS = 40  # characters of the longest bar
 ROWS = 16  # of a histogram, at most
+# Package that reading does not need -> the extra of pyproject.toml that installs it.
+EXTRAS = {
+    "cv2": "train",
+    "ml_collections": "train",
+    "optax": "train",
+    "tensorboardX": "train",
+    "tensorflow": "export",
+    "keras": "export",
+    "onnx": "onnx",
+    "flatbuffers": "stablehlo",
+    "h5py": "import",
+    "optuna": "sweep",
+    "matplotlib": "sweep",
+}
+
 EXIT_MISTAKE = 2
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, what a shell reports for a program stopped by Ctrl-C
 EXIT_BROKEN_PIPE = 141  # 128 + SIGPIPE: `demo ... | head` ended before us
@@ -44,8 +60,9 @@ class Parser(argparse.ArgumentParser):
     """`argparse.ArgumentParser` whose long flags take '-' and '_' alike, one line per error."""
 
     def __init__(self, command: str, description: str | None = None) -> None:
+        installed = os.path.basename(sys.argv[0]) == "crnn-jax"
         super().__init__(
-            prog=f"crnn-jax {command}",
+            prog=f"crnn-jax {command}" if installed else f"python -m crnn_jax.{command}",
             description=description,
             formatter_class=argparse.RawDescriptionHelpFormatter,
             # With abbreviations every new flag could break somebody's script.
@@ -147,8 +164,9 @@ def run(
 ) -> NoReturn:
     """Calls a command's `main(argv)` and ends the process with its exit code (None: 0).
 
-    A `UserError` or a full disk becomes one line on stderr and exit code 2; Ctrl-C one line and
-    130; a closed pipe (`| head`) nothing. Any other exception is a bug and keeps its traceback.
+    A `UserError`, a full disk or a missing extra becomes one line on stderr and exit code 2; Ctrl-C
+    one line and 130; a closed pipe (`| head`) nothing. Any other exception is a bug and keeps its
+    traceback.
     """
     for stream in (sys.stdout, sys.stderr):
         # A name or text that the terminal cannot show must not end the program.
@@ -160,6 +178,11 @@ def run(
         sys.stdout.flush()
     except UserError as error:
         code, message = EXIT_MISTAKE, f"error: {error}"
+    except ModuleNotFoundError as error:
+        extra = EXTRAS.get((error.name or "").partition(".")[0])
+        if extra is None:
+            raise
+        code, message = EXIT_MISTAKE, f"error: {error}: pip install '.[{extra}]'"
     except KeyboardInterrupt:
         code, message = EXIT_INTERRUPTED, "interrupted"
     except OSError as error:

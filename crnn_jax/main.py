@@ -8,11 +8,13 @@ The same command resumes a run that was stopped; a finished run says so.
 import sys
 from collections.abc import Sequence
 
-from crnn_jax import cli, settings
+from crnn_jax import cli
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Trains as the flags say; returns the exit code."""
+    from crnn_jax import settings
+
     arguments = list(sys.argv[1:] if argv is None else argv)
     if any(word in ("-h", "--help", "-help") for word in arguments):
         print(f"{__doc__}{settings.help_text()}")

@@ -28,8 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         from crnn_jax.data.shards import write_shards
     except ImportError as error:
         raise UserError(
-            f"writing shards needs TensorFlow Datasets ({error}): "
-            f"pip install crnn_jax[array_record]"
+            f"writing shards needs TensorFlow Datasets ({error}): pip install '.[array_record]'"
         ) from None
 
     path, written, left_out = write_shards(

@@ -8,7 +8,7 @@ add({'optimizer.learning_rate': 3e-4, 'data.augment': 'light'}) for every point;
 function suggest(trial) that returns such changes, drawn by trial.suggest_float('rate', 1e-4, 3e-3,
 log=True) and the like. Each point is a run in its own workdir; the same command resumes where it
 was stopped. At the end: results.csv, results.md and results.svg, best first. Optuna keeps the
-account: pip install 'crnn_jax[sweep]'.
+account: pip install '.[sweep]'.
 """
 
 from collections.abc import Sequence
@@ -37,11 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error("--storage is of a search, --trials=N; --dry_run lists points")
 
     from crnn_jax import settings
-
-    try:
-        from crnn_jax.training import sweep
-    except ModuleNotFoundError as error:
-        raise UserError(f"a sweep needs: pip install 'crnn_jax[sweep]' ({error})") from None
+    from crnn_jax.training import sweep
 
     arguments = [f"--config={args.config}", *rest]
     settings.parse(arguments)

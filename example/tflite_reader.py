@@ -1,13 +1,12 @@
-"""Reads pictures of one word each with a TFLite file that `crnn-jax export` wrote.
+"""Reads images of one word each with a TFLite file (pip install numpy pillow ai-edge-litert).
 
-pip install numpy pillow ai-edge-litert
-python tflite_reader.py word.tflite picture.png...
+python -m crnn_jax.export -o word.tflite --format tflite
+python tflite_reader.py word.tflite image.png...
 """
 
 import json
 import sys
 import zipfile
-from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -15,30 +14,27 @@ from PIL import Image, ImageOps
 try:
     from ai_edge_litert.interpreter import Interpreter
 except ImportError:  # where TensorFlow is, it has one too
-    from tensorflow.lite import Interpreter
+    from tensorflow.lite.python.interpreter import Interpreter
 
 
-def load(path: str) -> tuple[Any, Any]:
-    """(the network, what its file says about characters and pictures)."""
-    with zipfile.ZipFile(path) as archive:
-        told = json.loads(archive.read("crnn_jax.json"))
-    return Interpreter(path).get_signature_runner(), told
-
-
-def resize(picture: Image.Image, rule: Any) -> np.ndarray:
+def resize(path: str, rule: dict) -> np.ndarray:
     """uint8 [1 height width channels], as the network was trained."""
-    picture = ImageOps.exif_transpose(picture).convert("RGB")
-    height, (w, h) = rule["height"], picture.size
-    natural = (2 * w * height + h) // (2 * h)
-    width = rule["width"] or min(max(natural, rule["min_width"]), rule["max_width"])
-    picture = picture.convert("L" if rule["channels"] == 1 else "RGB")
-    levels = np.array(picture.resize((width, height), Image.Resampling[rule["filter"].upper()]))
-    return levels.reshape(1, height, width, rule["channels"])
+    image = ImageOps.exif_transpose(Image.open(path)).convert("RGBA")
+    image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    image = image.convert("L" if rule["channels"] == 1 else "RGB")
+    (w, h), height, half = image.size, rule["height"], rule["rounding"] == "round"
+    width = min(max((2 * w * height + half * h) // (2 * h), rule["min_width"]), rule["max_width"])
+    if rule["antialias"]:
+        image = image.resize((width, height), Image.BILINEAR)
+    else:
+        image = image.transform((width, height), Image.EXTENT, (0, 0, w, h), Image.BILINEAR)
+    return np.array(image).reshape(1, height, width, rule["channels"])
 
 
 if __name__ == "__main__":
-    run, told = load(sys.argv[1])
+    run = Interpreter(sys.argv[1]).get_signature_runner()
+    told = json.loads(zipfile.ZipFile(sys.argv[1]).read("crnn_jax.json"))
     for name in sys.argv[2:]:
-        out = run(images=resize(Image.open(name), told["preprocessing"]))
+        out = run(images=resize(name, told["preprocessing"]))
         text = "".join(told["symbols"][i] for i in out["ids"][0] if i >= 0)
         print(f"{name}: {text}, probability {out['confidence'][0]:.3f}")

@@ -2,9 +2,11 @@
 
 import os
 import pathlib
+import re
 import resource
 import subprocess
 import sys
+import tomllib
 
 import pytest
 
@@ -50,10 +52,15 @@ def test_dashes_and_underscores_are_the_same_in_flags_and_stay_in_values(words, 
 
 
 @pytest.mark.parametrize("words", [["--nonsense"], ["--beam_width", "x"], ["--beam", "3"]])
-def test_a_wrong_flag_is_one_line_and_exit_code_2(words, capsys):
+@pytest.mark.parametrize(
+    ("called", "name"),
+    [("/bin/crnn-jax", "crnn-jax read"), ("/a/crnn_jax/read.py", "python -m crnn_jax.read")],
+)
+def test_a_wrong_flag_is_one_line_and_exit_code_2(words, called, name, capsys, monkeypatch):
+    monkeypatch.setattr("sys.argv", [called])
     code, out, err = ended(make_parser().parse_args, capsys, words)
     assert (code, out) == (2, "")
-    assert err.startswith("crnn-jax read: ")
+    assert err.startswith(f"{name}: ")  # what was typed can be typed again
     assert err.count("\n") == 1
 
 
@@ -77,9 +84,22 @@ def test_how_commands_end(main, wanted, capsys):
     assert ended(main, capsys) == wanted
 
 
-def test_a_bug_keeps_its_traceback():
-    with pytest.raises(KeyError):
-        cli.run(raising(KeyError("bug")))
+@pytest.mark.parametrize("bug", [KeyError("bug"), ModuleNotFoundError("", name="crnn_jax.bug")])
+def test_a_bug_keeps_its_traceback(bug):
+    with pytest.raises(type(bug)):
+        cli.run(raising(bug))
+
+
+def test_a_missing_extra_is_one_line(capsys):
+    missing = ModuleNotFoundError("No module named 'optax.contrib'", name="optax.contrib")
+    said = "error: No module named 'optax.contrib': pip install '.[train]'\n"
+    assert ended(raising(missing), capsys) == (2, "", said)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    distributions = {"cv2": "opencv-python-headless", "keras": "tensorflow"}
+    for package, extra in cli.EXTRAS.items():
+        name = distributions.get(package, package)
+        assert name.replace("_", "-") in {re.split("[<>=]", need)[0] for need in extras[extra]}
 
 
 @pytest.mark.parametrize("lines", [2, 20_000])  # the pipe breaks at the end, or on the way
@@ -137,9 +157,10 @@ def test_the_console_script_names_its_commands_and_hands_over(monkeypatch, capsy
     assert "  demo  " in out
     assert ended(cli.dispatch, capsys, [])[0] == 2
     given = []
-    monkeypatch.setattr("crnn_jax.demo.main", lambda argv: given.append(argv) or 3)
-    assert ended(cli.dispatch, capsys, ["demo", "a", "--json"])[0] == 3
-    assert given == [["a", "--json"]]
+    for command, module in (("demo", "demo"), ("train", "main"), ("main", "main")):
+        monkeypatch.setattr(f"crnn_jax.{module}.main", lambda argv: given.append(argv) or 3)
+        assert ended(cli.dispatch, capsys, [command, "a", "--json"])[0] == 3
+    assert given == [["a", "--json"]] * 3
     code, _, err = ended(cli.dispatch, capsys, ["dmeo"])
     assert code == 2
     assert "dmeo" in err

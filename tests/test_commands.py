@@ -41,9 +41,7 @@ OWN = {
     "TEXT": "words.txt",
     "--config=...": "--config=configs/words.py",
 }
-CALL = (
-    r"(\.venv/bin/)?(python -m crnn_jax\.|pip |make |docker |tensorboard )"  # `so`, in a sentence
-)
+CALL = r"(python -m crnn_jax\.|pip |make |docker |tensorboard )"  # `so`, in a sentence
 # What a command needs beside this package -> a word that has to stand in its section.
 NEEDS = {
     "srun": "Slurm",
@@ -187,10 +185,11 @@ def _function(file, start):
 @pytest.mark.parametrize("command", [s for s in SHOWN if not ours(s.words)], ids=str)
 def test_other_commands_name_what_there_is(command):
     program, *words = command.words
-    program = program.removeprefix(".venv/bin/")
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     if program == "make":
-        targets = re.findall(r"(?m)^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"))
-        assert set(words) <= set(targets)
+        assert set(words) <= set(re.findall(r"(?m)^([a-z-]+):", makefile))
+    elif program == "source":
+        assert words == [re.findall(r"(?m)^VENV \?= (.*)", makefile)[0] + "/bin/activate"]
     elif program == "pip":
         assert words[0] == "install"
         _check_requirements(words[1:])
@@ -211,7 +210,7 @@ def _check_requirements(words):
     extras = PROJECT["optional-dependencies"]
     known = {Requirement(r).name for rs in (PROJECT["dependencies"], *extras.values()) for r in rs}
     for word in words:
-        if word not in (*files, "-r", "-c", "."):
+        if word not in (*files, "-r", "-c", "-e", "."):
             need = Requirement(f"crnn-jax{word[1:]}" if word.startswith(".[") else word)
             assert need.name.replace("_", "-") == "crnn-jax" or need.name in known
             assert need.extras <= set(extras)

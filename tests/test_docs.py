@@ -5,6 +5,7 @@ python tests/test_docs.py     # writes the table of docs/configs.md anew
 
 import re
 import tokenize
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,14 @@ def test_links_lead_somewhere(path):
     links = re.findall(r"\]\(([^)#]+)[^)]*\)", text)
     missing = [link for link in links if "://" not in link and not (path.parent / link).exists()]
     assert missing == []
+
+
+def test_every_extra_is_listed():
+    text = (ROOT / "docs" / "installation.md").read_text(encoding="utf-8")
+    table = text.split("| extra | for |")[1]
+    listed = re.findall(r"`(\w+)`", "\n".join(re.findall(r"(?m)^\| ([^|]*) \|", table)))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert sorted(listed) == sorted(project["optional-dependencies"].keys() - {"dev"})
 
 
 if __name__ == "__main__":

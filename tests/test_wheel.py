@@ -67,15 +67,23 @@ def link(source: Path, target: Path) -> None:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory) -> Path:
-    """Built from a copy: setuptools leaves its build folder where it works."""
+    """Built by way of the sdist, as `python -m build` and PyPI's users do.
+
+    From a copy, with tests: setuptools leaves its build folder where it works.
+    """
     folder = tmp_path_factory.mktemp("source")
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, folder)
-    shutil.copytree(
-        ROOT / "crnn_jax", folder / "crnn_jax", ignore=shutil.ignore_patterns("__pycache__")
-    )
-    build = "import setuptools.build_meta as b; print(b.build_wheel('.'))"
-    return folder / run(sys.executable, "-c", build, cwd=folder).splitlines()[-1]
+    for name in ("crnn_jax", "tests"):
+        ignore = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / name, folder / name, ignore=ignore)
+    for kind in ("sdist", "wheel"):
+        build = f"import setuptools.build_meta as b; print(b.build_{kind}('.'))"
+        made = folder / run(sys.executable, "-c", build, cwd=folder).splitlines()[-1]
+        if kind == "sdist":
+            shutil.unpack_archive(made, folder, filter="data")
+            folder /= made.name.removesuffix(".tar.gz")
+    return made
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +123,7 @@ def test_the_wheel_reads_a_picture(python, tmp_path):
     command = [python.parent / "crnn-jax", "demo", picture.name, "--json"]
     reading = json.loads(run(*command, cwd=tmp_path, HOME=str(tmp_path)))
     assert reading["path"] == picture.name
-    assert reading["text"]
+    assert reading["text"] == picture.name.split("_")[1].lower()
     version = run(python.parent / "crnn-jax", "--version", cwd=tmp_path).split()[-1]
     assert f"version: {version}\n" in (ROOT / "CITATION.cff").read_text()
     # The environment is clean, or this would show nothing.
@@ -126,6 +134,15 @@ def test_the_wheel_reads_a_picture(python, tmp_path):
     where, _, found = run(python, "-c", code, cwd=tmp_path).strip().partition(" ")
     assert Path(where).is_relative_to(python.parents[1])
     assert found == "[]"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["main", "train"])
+def test_the_wheel_alone_says_what_training_needs(python, command, tmp_path):
+    words = [python.parent / "crnn-jax", command, "--config=configs/words.py"]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
+    said = "error: No module named 'ml_collections': pip install '.[train]'\n"
+    assert (done.returncode, done.stderr) == (2, said)
 
 
 @pytest.mark.parametrize("extra", ["", "beam", "train", "tensorflow", "export", "dev"])

@@ -170,7 +170,7 @@ def tf_batches(*args: Any, **options: Any) -> Iterator[Batch]:
         import tensorflow as tf
     except ImportError as error:
         raise UserError(
-            f"data.loader='tf' needs TensorFlow ({error}); install crnn_jax[tensorflow], or "
+            f"data.loader='tf' needs TensorFlow ({error}); pip install '.[tensorflow]', or "
             f"set data.loader='threads'"
         ) from None
     with contextlib.suppress(RuntimeError):  # TensorFlow's devices are in use already

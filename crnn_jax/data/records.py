@@ -103,7 +103,7 @@ def _require(path: str, what: str, name: str) -> Any:
     try:
         return importlib.import_module(name)
     except ImportError:
-        install = f"pip install {package}, or crnn_jax[{package}]"
+        install = f"pip install '.[{package}]'"
         raise UserError(f"{path}: {what} needs the package {package}: {install}") from None
 
 

@@ -118,7 +118,7 @@ def beam_search(
         except OSError as error:  # what is compiled is kept in a file
             raise UserError(f"no room for the compiled beam search: {error.strerror}") from error
     elif lexicon is not None or lm is not None:
-        raise UserError("a lexicon or a language model needs numba: pip install crnn_jax[beam]")
+        raise UserError("a lexicon or a language model needs numba: pip install '.[beam]'")
     else:  # slower, and it compiles for every shape
         from crnn_jax.decoding.beam_search_jax import beam_search_jax
 

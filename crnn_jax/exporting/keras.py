@@ -2,7 +2,7 @@
 
     keras_model = to_keras(open_model('en_36'))
     keras_model(images)  # [b 32 w c] of levels 0 to 255 --> raw logits [b t k]
-    save_h5(keras_model, 'crnn.h5')
+    save_h5(keras_model, 'crnn.h5', reader_metadata(LoadedModel.open('en_36'), 'none'))
     variables, metadata = from_keras(keras.models.load_model('crnn.h5'), metadata)
 
 Layers have CRNN.tf2's names, so that its weights and ours load into each other by name. Keras knows
@@ -16,6 +16,7 @@ import numpy as np
 
 from crnn_jax.core.errors import UserError
 from crnn_jax.core.files import whole_file
+from crnn_jax.exporting.metadata import METADATA
 from crnn_jax.importing.keras import split_path
 from crnn_jax.importing.network import NORMS, Layers, Network, assemble
 from crnn_jax.models.config import ModelConfig
@@ -37,11 +38,9 @@ def to_keras(model: Model, *, softmax: bool = False) -> "keras.Model":
     It maps levels 0 to 255 [b height w c] (float32; uint8 is cast) to raw logits float32 [b t k],
     or with `softmax` to probabilities.
     """
-    try:
-        import keras
-        from keras import layers
-    except ImportError as error:
-        raise UserError(f"Keras is needed: pip install 'crnn-jax[export]' ({error})") from error
+    import keras
+    from keras import layers
+
     variables, metadata = model
     LoadedModel.of(variables, metadata, "the model")
     cfg = ModelConfig.from_metadata(metadata)
@@ -98,8 +97,8 @@ def to_keras(model: Model, *, softmax: bool = False) -> "keras.Model":
     return keras_model
 
 
-def save_h5(keras_model: "keras.Model", path: str | os.PathLike[str]) -> None:
-    """Writes the whole model as HDF5, which Keras 2 and 3 read."""
+def save_h5(keras_model: "keras.Model", path: str | os.PathLike[str], metadata: str = "") -> None:
+    """Writes the whole model as HDF5 for Keras 2 and 3, `metadata` as its `crnn_jax.json`."""
     name = os.fspath(path)
     if not name.endswith((".h5", ".hdf5")):
         raise UserError(f"{name}: Keras finds the format by the name; end it in .h5")
@@ -109,6 +108,9 @@ def save_h5(keras_model: "keras.Model", path: str | os.PathLike[str]) -> None:
     # What `keras_model.save` does, but in memory: libhdf5 ends the process where a disk is full.
     with h5py.File(name, "w", driver="core", backing_store=False) as image:
         save_model_to_hdf5(keras_model, image, include_optimizer=False)
+        if metadata:
+            image.attrs[METADATA] = metadata
+            image.flush()
         with whole_file(name, "wb") as file:
             file.write(image.id.get_file_image())
 

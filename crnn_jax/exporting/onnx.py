@@ -15,17 +15,17 @@ Layout 'opencv' is what `cv2.dnn.TextRecognitionModel` takes with the settings o
 Neither knows real widths: all images of a batch must be of one width, without padding.
 """
 
-import json
 import os
 from typing import Any
 
 import numpy as np
 
-from crnn_jax.core.charset import Charset
 from crnn_jax.core.errors import UserError
 from crnn_jax.core.files import whole_file
+from crnn_jax.exporting.metadata import METADATA, reader_metadata
 from crnn_jax.models.config import ModelConfig
 from crnn_jax.models.crnn import POOLED
+from crnn_jax.reading.loaded_model import LoadedModel
 
 OPSET, IR = 17, 9  # of 2022: old runtimes and OpenCV 4 read them
 OPENCV_WIDTH = 100  # of a model with free width, as in OpenCV's own CRNN
@@ -41,8 +41,7 @@ def export_onnx(
 
     Args:
         model: what `loaded_model.open_model` returns.
-        path: of the file. Its `metadata_props` hold characters (a JSON list by class), blank_id,
-            ignore_case and preprocessing (JSON).
+        path: of the file. Its `metadata_props` hold `reader_metadata` as `crnn_jax.json`.
         layout: 'standard': images uint8 [b height w c] -> [b t k], batch and width free, normalised
             inside. 'opencv': [1 1 height width] of (level - 127.5) / 127.5 -> [t 1 k], the blank
             first, no `<UNK>`; width is the model's own or 100. The vocabulary is written beside it
@@ -51,19 +50,21 @@ def export_onnx(
     """
     graph = _Graph()
     variables, metadata = model
-    cfg, charset = ModelConfig.from_metadata(metadata), Charset.from_metadata(metadata)
-    rule, opencv = metadata["preprocessing"], layout == "opencv"
+    loaded = LoadedModel.of(variables, metadata, "the model")
+    cfg, charset, rule = loaded.config, loaded.charset, loaded.preprocessing
+    opencv, changes = layout == "opencv", dict[str, Any]()
     if opencv and cfg.channels != 1:
         raise UserError("layout opencv: OpenCV's reader takes grey images, this model reads RGB")
     if opencv:
-        classes = opencv_classes(metadata)
-        width = rule["width"] or OPENCV_WIDTH
-        x = graph.input("images", np.float32, [1, 1, rule["height"], width])
+        classes = opencv_classes(loaded)
+        width = rule.width or OPENCV_WIDTH
+        changes = {"width": width, "mean": OPENCV_MEAN, "scale": OPENCV_SCALE}
+        x = graph.input("images", np.float32, [1, 1, rule.height, width])
         # From OpenCV's scale to levels, and from these to the network's own.
         x = graph.affine(x, OPENCV_SCALE / cfg.scale, (OPENCV_MEAN - cfg.mean) / cfg.scale)
     else:
         classes = list(range(cfg.num_classes))
-        x = graph.input("images", np.uint8, ["b", rule["height"], "w", cfg.channels])
+        x = graph.input("images", np.uint8, ["b", rule.height, "w", cfg.channels])
         x = graph.node("Cast", x, to=graph.onnx.TensorProto.FLOAT)
         x = graph.affine(x, 1 / cfg.scale, -cfg.mean / cfg.scale)
         x = graph.node("Transpose", x, perm=[0, 3, 1, 2])  # --> [b, c, h, w]
@@ -74,12 +75,7 @@ def export_onnx(
         x = graph.node("Softmax", x, axis=-1)
     output = "probabilities" if post == "softmax" else "logits"
     shape: list[Any] = ["t", 1] if opencv else ["b", "t"]
-    props = {
-        "characters": json.dumps([charset.symbols[i] for i in classes], ensure_ascii=False),
-        "blank_id": str(classes.index(charset.blank_id)),
-        "ignore_case": json.dumps(charset.ignore_case),
-        "preprocessing": json.dumps(rule),
-    }
+    props = {METADATA: reader_metadata(loaded, post, classes, **changes)}
     name = os.fspath(path)
     content = graph.serialize(x, output, [*shape, len(classes)], props)
     with whole_file(name, "wb") as file:
@@ -92,14 +88,11 @@ def export_onnx(
     return [name, vocabulary]
 
 
-def opencv_classes(metadata: dict[str, Any]) -> list[int]:
+def opencv_classes(model: LoadedModel) -> list[int]:
     """The classes of layout 'opencv': the blank first, without an `<UNK>` that is never read."""
-    charset = Charset.from_metadata(metadata)
-    left_out = {charset.blank_id}
-    if not metadata.get("emit_unknown", False):
-        left_out.add(charset.unknown_id)
-    others = [i for i in range(charset.num_classes) if i not in left_out]
-    return [charset.blank_id, *others]
+    left_out = {model.charset.blank_id, model.unknown_id}
+    others = [i for i in range(model.charset.num_classes) if i not in left_out]
+    return [model.charset.blank_id, *others]
 
 
 def _network(
@@ -165,10 +158,8 @@ class _Graph:
     """A graph under construction; methods return the name of what they add."""
 
     def __init__(self) -> None:
-        try:
-            import onnx
-        except ImportError as error:
-            raise UserError(f"ONNX needs: pip install 'crnn-jax[onnx]' ({error})") from error
+        import onnx
+
         self.onnx: Any = onnx
         self._nodes: list[Any] = []
         self._constants: list[Any] = []

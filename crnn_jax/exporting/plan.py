@@ -10,6 +10,7 @@ import shutil
 import tempfile
 
 from crnn_jax.core.errors import UserError
+from crnn_jax.exporting.metadata import reader_metadata
 from crnn_jax.reading.loaded_model import LoadedModel
 
 # Format -> its decoders, the default first.
@@ -105,7 +106,8 @@ class ExportPlan:
             case "keras":
                 from crnn_jax.exporting.keras import save_h5, to_keras
 
-                save_h5(to_keras(pair, softmax=self.post == "softmax"), path)
+                keras_model = to_keras(pair, softmax=self.post == "softmax")
+                save_h5(keras_model, path, reader_metadata(model, self.post))
             case "onnx":
                 from crnn_jax.exporting.onnx import export_onnx
 

@@ -6,11 +6,13 @@
 
 `serving_default` takes images of one width, `with_widths` padded ones, `serving_bytes` files. The
 network is jax2tf's: StableHLO in one XlaCallModule, which TensorFlow 2.20 and later load.
+OUT/1/assets.extra/crnn_jax.json holds `reader_metadata`, for exports without a decoder.
 """
 
 import contextlib
 import io
 import os
+import pathlib
 from collections.abc import Iterator
 from typing import Any
 from unittest import mock
@@ -24,6 +26,7 @@ from PIL import Image
 from crnn_jax.core.errors import UserError
 from crnn_jax.core.preprocessing import MAX_WIDTH
 from crnn_jax.exporting import tf_images
+from crnn_jax.exporting.metadata import METADATA, reader_metadata
 from crnn_jax.exporting.stablehlo import PLATFORMS, width_constraint, with_decoder
 from crnn_jax.reading.loaded_model import LoadedModel
 from crnn_jax.reading.pictures import padded_width
@@ -46,6 +49,7 @@ def write_saved_model(model: LoadedModel, folder: str, *, post: str, beam_width:
         with old_stablehlo():
             tf.saved_model.save(network, path, signatures=signatures(network))
         os.makedirs(extra)
+        pathlib.Path(extra, METADATA).write_text(reader_metadata(model, post), "utf-8")
         with tf.io.TFRecordWriter(os.path.join(extra, "tf_serving_warmup_requests")) as writer:
             for width in warm_widths(model):
                 writer.write(warm_up_request(model, width))

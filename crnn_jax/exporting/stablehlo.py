@@ -7,7 +7,6 @@ out = program.call(images, widths)   # uint8 [b 32 w c], int32 [b] -> dictionary
 """
 
 import functools
-import json
 import zipfile
 from collections.abc import Callable
 from typing import Any
@@ -20,12 +19,12 @@ from crnn_jax.core.files import whole_file
 from crnn_jax.core.geometry import min_image_width
 from crnn_jax.decoding.beam_search_jax import beam_search_jax
 from crnn_jax.decoding.greedy import emittable, greedy_decode, sequence_log_prob
+from crnn_jax.exporting.metadata import METADATA, reader_metadata
 from crnn_jax.models.config import ModelConfig
 from crnn_jax.models.crnn import CRNN
 from crnn_jax.reading.loaded_model import LoadedModel
 
 PLATFORMS = ("cpu", "cuda", "tpu")
-METADATA = "crnn_jax.json"
 # Programs do not tell where this package is installed.
 jax.config.update("jax_hlo_source_file_canonicalization_regex", ".*")
 
@@ -34,6 +33,8 @@ def write_stablehlo(
     model: LoadedModel, path: str, *, post: str = "greedy", beam_width: int = 10
 ) -> None:
     """Writes `path`: parameters inside, batch and width free, `reader_metadata` behind."""
+    import flatbuffers  # noqa: F401 - what JAX serialises with; its own error names no module
+
     rule = model.preprocessing
     b, w = jax.export.symbolic_shape("b, w", constraints=[width_constraint(model.config)])
     images = jax.ShapeDtypeStruct((b, rule.height, w, rule.channels), jnp.uint8)
@@ -47,19 +48,6 @@ def write_stablehlo(
         file.write(program.serialize())
         with zipfile.ZipFile(file, "a") as archive:
             archive.writestr(METADATA, reader_metadata(model, post))
-
-
-def reader_metadata(model: LoadedModel, post: str, **changes: Any) -> str:
-    """JSON of what a reader needs: `symbols` by class id, the preprocessing with `changes`."""
-    values = {
-        "symbols": model.symbols,
-        "blank_id": model.charset.blank_id,
-        "unknown_id": model.unknown_id,
-        "temperature": model.temperature,
-        "preprocessing": model.preprocessing.to_metadata() | changes,
-        "post": post,
-    }
-    return json.dumps(values, ensure_ascii=False)
 
 
 def width_constraint(config: ModelConfig) -> str:

@@ -15,9 +15,9 @@ from typing import Any
 import tensorflow as tf
 
 from crnn_jax.core.errors import UserError
+from crnn_jax.exporting.metadata import METADATA, reader_metadata
 from crnn_jax.exporting.runtimes import convert_to_tflite, in_own_process
 from crnn_jax.exporting.saved_model import JaxNetwork, full_disk_is_user_error
-from crnn_jax.exporting.stablehlo import METADATA, reader_metadata
 from crnn_jax.reading.loaded_model import LoadedModel
 
 LABELS = "labels.txt"
@@ -42,7 +42,7 @@ def write_tflite(
             in_own_process(convert_to_tflite, job)  # it may crash its process
         except RuntimeError as error:
             raise UserError(f"{path}: TensorFlow's converter failed: {error}") from error
-    fixed = {"width": width} if width else {}
+    fixed: dict[str, Any] = {"width": width} if width else {}
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr(METADATA, reader_metadata(model, post, **fixed))
         archive.writestr(LABELS, "\n".join(model.symbols) + "\n")

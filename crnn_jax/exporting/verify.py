@@ -192,7 +192,7 @@ def run(
         "path": os.path.abspath(plan.output),
         "output": "probabilities" if plan.post == "softmax" else "logits",
         "classes": model.charset.num_classes,
-        "opencv_classes": opencv_classes(model.metadata),
+        "opencv_classes": opencv_classes(model),
         "batches": {"images": arrays} | ({"files": groups} if files else {}),
     }
     try:

@@ -16,8 +16,8 @@ from pathlib import Path
 
 from crnn_jax.core.errors import UserError
 from crnn_jax.core.files import whole_file
+from crnn_jax.exporting.metadata import reader_metadata
 from crnn_jax.exporting.onnx import export_onnx
-from crnn_jax.exporting.stablehlo import reader_metadata
 from crnn_jax.reading.loaded_model import LoadedModel
 
 PACKAGE = "onnxruntime-web@1.30.0"

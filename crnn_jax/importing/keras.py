@@ -80,10 +80,8 @@ def split_path(path: str) -> tuple[str, str]:
 
 def _read(name: str) -> tuple[Weights, Any]:
     """(path and array of every weight in the network's order, model_config or None)."""
-    try:
-        import h5py
-    except ImportError as error:
-        raise UserError(f"{name}: reading it needs h5py: pip install h5py") from error
+    import h5py
+
     try:
         with h5py.File(name, "r") as file:
             config = file.attrs.get("model_config")

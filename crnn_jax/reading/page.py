@@ -33,7 +33,7 @@ def page(recognizer: Recognizer, examples: Sequence[str] = ()) -> Any:
     try:
         import gradio as gr
     except ImportError as error:
-        raise UserError(f"the page needs gradio: pip install 'crnn_jax[app]' ({error})") from None
+        raise UserError(f"the page needs gradio: pip install '.[app]' ({error})") from None
 
     def read(path: str | None, decoder: str, width: float, words: str) -> tuple:
         try:

@@ -46,7 +46,7 @@ def require_libraries() -> None:
     """Raises UserError where the report's extra is not installed."""
     for name in ("jinja2", "matplotlib"):
         if importlib.util.find_spec(name) is None:
-            raise UserError(f"--report needs {name}: pip install 'crnn_jax[report]'")
+            raise UserError(f"--report needs {name}: pip install '.[report]'")
 
 
 def write_report(

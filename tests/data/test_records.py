@@ -105,7 +105,7 @@ def test_stores_that_hold_nothing_to_train_on(tmp_path, kind, monkeypatch):
         opened(write_set(kind, tmp_path / "labels", [(None, b"a")] * 3)).require_images()
     modules = {"array_record": "array_record.python.array_record_data_source"}
     monkeypatch.setitem(sys.modules, modules.get(kind, kind), None)
-    with pytest.raises(UserError, match=rf"pip install {kind}, or crnn_jax\[{kind}\]"):
+    with pytest.raises(UserError, match=rf"pip install '\.\[{kind}\]'"):
         opened(tmp_path / "empty")
 
 

@@ -182,7 +182,7 @@ def test_without_numba_the_search_in_jax_serves(monkeypatch):
     for x, y in zip(got, want, strict=True):
         assert [h.ids.tolist() for h in x] == [h.ids.tolist() for h in y]
         assert [h.log_prob for h in x] == pytest.approx([h.log_prob for h in y], abs=1e-5)
-    with pytest.raises(UserError, match=r"needs numba: pip install crnn_jax\[beam\]"):
+    with pytest.raises(UserError, match=r"needs numba: pip install '\.\[beam\]'"):
         beam_search(log_probs, lengths, width=8, blank_id=4, lexicon=object())
 
 

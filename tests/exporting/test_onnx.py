@@ -6,6 +6,7 @@ import pytest
 from crnn_jax.core.charset import UNKNOWN, Charset
 from crnn_jax.core.errors import UserError
 from crnn_jax.exporting.onnx import export_onnx
+from crnn_jax.reading.loaded_model import LoadedModel
 from crnn_jax.reading.recognizer import Recognizer
 from tests.testdata.foreign_networks import our_model, pictures
 
@@ -58,10 +59,11 @@ def test_softmax_and_what_the_classes_mean(onnx, runtime, tmp_path):
     wanted = shares / shares.sum(-1, keepdims=True)
     np.testing.assert_allclose(runtime(tmp_path / "x.onnx", images), wanted, atol=1e-5)
     props = {p.key: p.value for p in onnx.load(tmp_path / "x.onnx").metadata_props}
-    charset = Charset.from_metadata(model[1])
-    assert tuple(json.loads(props["characters"])) == charset.symbols
-    assert int(props["blank_id"]) == charset.blank_id
-    assert json.loads(props["preprocessing"]) == model[1]["preprocessing"]
+    told = json.loads(props["crnn_jax.json"])
+    assert told["symbols"] == LoadedModel.of(*model).symbols
+    assert told["symbols"][told["blank_id"]] == ""
+    assert told["preprocessing"] == model[1]["preprocessing"]
+    assert told["post"] == "softmax"
 
 
 def _with_unknown(model):
@@ -76,7 +78,7 @@ def _with_unknown(model):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("geometry", ["keras", "torch"])
-def test_opencv_layout(runtime, cv2, tmp_path, geometry):
+def test_opencv_layout(onnx, runtime, cv2, tmp_path, geometry):
     model = _with_unknown(our_model(geometry))
     model[1]["preprocessing"] |= {"mean": 0.0, "scale": 255.0}
     files = export_onnx(model, tmp_path / "x.onnx", layout="opencv")
@@ -95,6 +97,11 @@ def test_opencv_layout(runtime, cv2, tmp_path, geometry):
     vocabulary = (tmp_path / "x_vocabulary.txt").read_text().split("\n")[:-1]
     symbols = recognizer.charset.symbols
     assert vocabulary == [s for s in symbols if s not in ("<BLK>", UNKNOWN)]
+    told = json.loads({p.key: p.value for p in onnx.load(files[0]).metadata_props}["crnn_jax.json"])
+    assert told["symbols"] == ["", *vocabulary]
+    assert (told["blank_id"], told["unknown_id"]) == (0, -1)
+    rule = told["preprocessing"]
+    assert (rule["width"], rule["mean"], rule["scale"]) == (100, 127.5, 127.5)
 
 
 def test_what_it_cannot_write(tmp_path):

@@ -1,4 +1,5 @@
 import io
+import json
 from pathlib import Path
 
 import numpy as np
@@ -70,6 +71,8 @@ def test_names_and_shapes(signatures, folder, root):
     }
     for function in signatures.values():
         assert set(function.structured_outputs) == {"text", "confidence", "ids", "logits", "frames"}
+    told = json.loads((folder / "1" / "assets.extra" / "crnn_jax.json").read_text("utf-8"))
+    assert (told["symbols"][10:12], told["temperature"]) == (["a", "b"], 2.5)
     for path in filter(Path.is_file, folder.rglob("*")):  # nothing about where it was made
         assert str(root).encode() not in path.read_bytes()
         assert b"beam_search_jax.py" not in path.read_bytes()

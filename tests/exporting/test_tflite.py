@@ -56,5 +56,5 @@ def test_static_shapes_with_what_a_reader_needs(tmp_path):
     with zipfile.ZipFile(path) as archive:
         told = json.loads(archive.read("crnn_jax.json"))
         labels = archive.read("labels.txt").decode().splitlines()
-    assert told["preprocessing"] == rule.to_metadata()
+    assert told["preprocessing"] == rule.to_metadata() | {"min_width": 100, "max_width": 100}
     assert told["symbols"] == labels == [*CHARSET.symbols[:-1], ""]
