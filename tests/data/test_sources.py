@@ -6,7 +6,7 @@ from crnn_jax.core.charset import Charset
 from crnn_jax.core.errors import UserError
 from crnn_jax.core.preprocessing import Preprocessing
 from crnn_jax.data import sources
-from crnn_jax.data.files import FileSource
+from crnn_jax.data.files import CHANGED_LABEL, FileSource
 from crnn_jax.data.sources import charset_of, open_sources, parse_names
 from tests.data.conftest import EndlessSource, write_picture
 
@@ -98,6 +98,8 @@ def test_a_mixture_repeats_only_what_can_be_trained_on(words, tmp_path):
     assert train.reasons.counts == {
         'no label': 1, 'unknown character': 1, 'too long for its width': 1
     }  # fmt: skip
+    train, _ = opened(words, f"{words.path},{path}*3", unknown="strip")
+    assert train.notes.counts == {CHANGED_LABEL["strip"]: 1}
 
 
 def test_parts_of_several_files(words):
