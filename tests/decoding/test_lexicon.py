@@ -53,6 +53,7 @@ def test_the_prior_of_a_word_is_seen_from_its_first_character():
     assert TABLE.decode(best.ids) == "ba"
 
 
-def test_a_list_without_a_word_is_told():
-    with pytest.raises(UserError, match="none of 2 words is of the table's characters"):
-        Lexicon.from_words(["xyz", ""], TABLE)
+@pytest.mark.parametrize("words", [["xyz", ""], []])
+def test_a_list_without_a_word_is_told(words):
+    with pytest.raises(UserError, match=f"none of {len(words)} words is of the table's characters"):
+        Lexicon.from_words(words, TABLE)
