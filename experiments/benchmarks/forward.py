@@ -1,4 +1,4 @@
-"""Pictures a second through the network alone, beside the same network in other frameworks.
+"""Images a second through the network alone, beside the same network in other frameworks.
 
     pip install torch onnx onnxruntime tensorflow-cpu   # only for this; what is missing is skipped
     python experiments/benchmarks/forward.py [--models crnn crnn_small] [--batches 1 16 64 256]
