@@ -70,8 +70,8 @@ class Parser(argparse.ArgumentParser):
         )
 
     def add_argument(self, *names: Any, **kwargs: Any) -> argparse.Action:
-        """As in argparse; a long flag is stored in its '_' spelling."""
-        return super().add_argument(*(_underscored(name) for name in names), **kwargs)
+        """As in argparse; a long flag is shown with '-'."""
+        return super().add_argument(*(_dashed(name) for name in names), **kwargs)
 
     def add_model(self) -> None:
         """Adds `-m`, for `LoadedModel.open` and `Recognizer.load`."""
@@ -119,10 +119,10 @@ class Parser(argparse.ArgumentParser):
         self.add_settled("--img_channels")
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """As in argparse; `--beam-width=5` is read as `--beam_width=5` (a value is left alone)."""
+        """As in argparse; `--beam_width=5` is read as `--beam-width=5` (a value is left alone)."""
         words = list(sys.argv[1:] if args is None else args)
         end = words.index("--") if "--" in words else len(words)
-        words[:end] = [_underscored(word) for word in words[:end]]
+        words[:end] = [_dashed(word) for word in words[:end]]
         return super().parse_known_args(words, namespace)
 
     def error(self, message: str) -> NoReturn:
@@ -260,11 +260,12 @@ def main() -> NoReturn:
     run(dispatch)
 
 
-def _underscored(word: Any) -> Any:
-    if not (isinstance(word, str) and word.startswith("--") and len(word) > 2):
+def _dashed(word: Any) -> Any:
+    # A config's keys are spelled as they are.
+    if not (isinstance(word, str) and word.startswith("--")) or word.startswith("--config."):
         return word
     flag, equals, value = word.partition("=")
-    return "--" + flag[2:].replace("-", "_") + equals + value
+    return "--" + flag[2:].replace("_", "-") + equals + value
 
 
 def _one_line(message: str) -> str:

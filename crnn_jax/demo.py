@@ -3,7 +3,7 @@
   python -m crnn_jax.demo IMAGE_OR_FOLDER... [-m MODEL] [--decoder greedy|beam|both] [--json]
 
 One line an image: `Path: P, greedy: X, beam search: Y, probability: 0.998`, of the decoders asked
-for, and with --top_paths the alternatives; the probability is that of the last text. Images that
+for, and with --top-paths the alternatives; the probability is that of the last text. Images that
 cannot be read get one line each on stderr; the exit code is then 2.
 
   python -m crnn_jax.demo FOLDER --write-annotations labels.tsv --min-confidence 0.95
@@ -34,16 +34,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="JSON lines")
     parser.add_argument("-o", "--output", help="write there instead of stdout")
     about = "write the last texts as an annotation file too, PATH TAB TEXT"
-    parser.add_argument("--write_annotations", metavar="FILE", help=about)
-    about = "with --write_annotations: leave out what is read with less (0)"
-    parser.add_argument("--min_confidence", type=float, metavar="P", help=about)
+    parser.add_argument("--write-annotations", metavar="FILE", help=about)
+    about = "with --write-annotations: leave out what is read with less (0)"
+    parser.add_argument("--min-confidence", type=float, metavar="P", help=about)
     parser.add_settled_by_model()
     parser.add_settled("-b", "--batch_size", answer="a reading does not depend on it")
     args = parser.parse_intermixed_args(argv)  # flags may stand between images
     if not args.image + args.images:
         parser.error("which images? name files or folders")
     if args.min_confidence is not None and args.write_annotations is None:
-        parser.error("--min_confidence goes with --write_annotations")
+        parser.error("--min-confidence goes with --write-annotations")
 
     cli.set_up_jax()
     from crnn_jax.reading.decoder import Decoder, open_decoder

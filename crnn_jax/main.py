@@ -2,7 +2,8 @@
 
     python -m crnn_jax.main --config=configs/mjsynth.py [--workdir=DIR] [--config.a.b=c]
 
-The same command resumes a run that was stopped; a finished run says so.
+The same command resumes a run that was stopped; a finished run says so. docs/configs.md lists the
+keys of a config.
 """
 
 import sys

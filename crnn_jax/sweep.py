@@ -1,6 +1,6 @@
 """Trains every point of a sweep, or searches for the best, and compares them.
 
-    python -m crnn_jax.sweep --config=CONFIG [--sweep_dir=DIR] [--jobs=N] [--config.a.b=c]
+    python -m crnn_jax.sweep --config=CONFIG [--sweep-dir=DIR] [--jobs=N] [--config.a.b=c]
     python -m crnn_jax.sweep --config=CONFIG --trials=N [--storage=URL] ...
 
 The config file has, next to get_config(), a function sweep(add) that calls
@@ -23,9 +23,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the sweep; returns the exit code, 1 where a point failed."""
     parser = cli.Parser("sweep", __doc__)
     parser.add_argument("--config", required=True, help="config file with sweep(add) or suggest")
-    parser.add_argument("--sweep_dir", default="", help="folder of the runs (sweeps/CONFIG)")
+    parser.add_argument("--sweep-dir", default="", help="folder of the runs (sweeps/CONFIG)")
     parser.add_argument("--jobs", type=cli.number(1), default=1, help="runs at a time (1)")
-    parser.add_argument("--dry_run", action="store_true", help="only list the points")
+    parser.add_argument("--dry-run", action="store_true", help="only list the points")
     about = "search: trials of the study in all"
     parser.add_argument("--trials", type=cli.number(0), default=0, help=about)
     about = "search: a database's URL, or a journal file that several machines see"
@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if wrong := [word for word in rest if not word.startswith("--config.")]:
         parser.error(f"unexpected {wrong[0]!r}; a setting of all points is --config.key=value")
     if (args.storage and not args.trials) or (args.trials and args.dry_run):
-        parser.error("--storage is of a search, --trials=N; --dry_run lists points")
+        parser.error("--storage is of a search, --trials=N; --dry-run lists points")
 
     from crnn_jax import settings
     from crnn_jax.training import sweep
@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     name = Path(args.config.partition(":")[0]).stem
     folder = Path(args.sweep_dir or f"sweeps/{name}")
-    with locked_folder(folder, "--sweep_dir"):
+    with locked_folder(folder, "--sweep-dir"):
         storage = args.storage or f"sqlite:///{folder / 'study.db'}"
         study = sweep.open_study(storage, name, rest, prune=bool(suggest))
         trials = args.trials or sweep.add_points(study, points)

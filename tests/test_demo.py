@@ -117,10 +117,10 @@ def test_flags_of_crnn_tf2(call, folder, model):
         ("F/b.png -m M --nonsense", "--nonsense"),
         ("F -m M --write_annotations F/notes.txt", "is there already"),
         ("F/b.png -m M --decoder magic", "greedy, beam, both"),
-        ("F/b.png -m M --top_paths 11", "--top_paths 11"),
+        ("F/b.png -m M --top_paths 11", "--top-paths 11"),
         ("F/b.png -m M --lexicon T/no", "no: cannot be read"),
         ("F/b.png -m M -o T/no/x", "cannot be written"),
-        ("F/b.png -m M --min_confidence 0.9", "--write_annotations"),
+        ("F/b.png -m M --min_confidence 0.9", "--write-annotations"),
         ("F -m M --write_annotations T/x --min_confidence 95", "want 0 to 1"),
     ],
 )

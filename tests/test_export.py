@@ -72,7 +72,7 @@ def test_a_file_that_reads_otherwise(call, model, annotation, tmp_path, monkeypa
         (["--format", "tflite", "--post", "beam_search"], "error: --post beam_search: "),
         (["--format", "pickle"], "crnn-jax export: argument --format: invalid choice"),
         (["-m", "nowhere.safetensors"], "error: nowhere.safetensors: "),
-        (["--beam_width", "0"], "crnn-jax export: argument --beam_width: 0: must be"),
+        (["--beam_width", "0"], "crnn-jax export: argument --beam-width: 0: must be"),
         (["--format", "stablehlo", "--verify", "none.txt"], "error: none.txt: "),
         (["--format", "web", "--verify", "none.txt"], "crnn-jax export: --verify: "),
     ],

@@ -91,7 +91,7 @@ class Decoder:
         ):
             if not right:
                 value = self.name if flag == "decoder" else getattr(self, flag)
-                raise UserError(f"--{flag} {value}: {what}")
+                raise UserError(f"--{flag.replace('_', '-')} {value}: {what}")
         for flag in ("lexicon", "lm"):
             if self.name == "greedy" and getattr(self, flag) is not None:
                 raise UserError(f"--{flag}: greedy decoding takes none; --decoder beam does")

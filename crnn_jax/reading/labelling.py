@@ -30,7 +30,7 @@ class Labels:
 
     def __init__(self, path: str, min_confidence: float = 0.0) -> None:
         if not 0 <= min_confidence <= 1:
-            raise UserError(f"--min_confidence {min_confidence}: want 0 to 1")
+            raise UserError(f"--min-confidence {min_confidence}: want 0 to 1")
         self.path = path
         self.min_confidence = min_confidence
         self.lines: list[str] = []

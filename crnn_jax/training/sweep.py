@@ -114,7 +114,7 @@ def open_study(storage: str, name: str, settings: list[str], *, prune: bool) -> 
         was, now = (" ".join(words) or "no changes" for words in (begun, settings))
         raise UserError(
             f"{storage}: study {name} was begun with {was}, now it is {now}; "
-            "take another --sweep_dir or --storage"
+            "take another --sweep-dir or --storage"
         )
     study.set_user_attr("settings", settings)
     return study

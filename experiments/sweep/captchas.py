@@ -5,7 +5,7 @@
 or searched for, stopping early what lags behind:
 
     python -m crnn_jax.sweep --config=experiments/sweep/captchas.py --trials=20 \
-        --sweep_dir=sweeps/search --config.evaluation.every_steps=50
+        --sweep-dir=sweeps/search --config.evaluation.every_steps=50
 
 Every point sees the same pictures, none of them twice, and is validated on 1,000 others.
 """

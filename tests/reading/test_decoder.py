@@ -103,9 +103,9 @@ def test_only_some_characters_are_read(recognizer, images, beam):
     ("name", "numbers", "flag"),
     [
         ("magic", {}, "--decoder magic: there is greedy, beam, both"),
-        ("beam", {"beam_width": 0}, "--beam_width 0"),
-        ("beam", {"top_paths": 11}, "--top_paths 11: .*10"),
-        ("beam", {"lm_weight": -1}, "--lm_weight -1"),
+        ("beam", {"beam_width": 0}, "--beam-width 0"),
+        ("beam", {"top_paths": 11}, "--top-paths 11: .*10"),
+        ("beam", {"lm_weight": -1}, "--lm-weight -1"),
         ("greedy", {"lm": NGram.estimate(["a"])}, "--lm: "),
         ("greedy", {"lexicon": ["a"]}, "--lexicon: "),
         ("greedy", {"characters": "12€"}, "--characters: .*€"),
