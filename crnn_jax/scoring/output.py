@@ -82,7 +82,7 @@ def result_notes(result: EvaluationResult) -> Iterator[str]:
         if told := calibration.summary(*result.confidences(name)):
             yield (
                 f"{name}: confidence is off by {100 * told['calibration_error']:.1f} % on the "
-                f"average; {100 * told['coverage_at_99']:.1f} % can be read with 99 % right"
+                f"average; {100 * told['coverage_at_99']:.1f} % can be read with 99 % correct"
             )
 
 

@@ -44,7 +44,7 @@ def reliability_plot(confidence: np.ndarray, right: np.ndarray) -> str:
             tip = f"{share:.1f} % right at {x:.1f} % confidence, n = {b.samples}"
             axes.plot(x, share, gid=tip, **DOT)
 
-    return _svg(draw, "confidence, %", "read right, %")
+    return _svg(draw, "confidence, %", "read correctly, %")
 
 
 def coverage_plot(confidence: np.ndarray, right: np.ndarray) -> str:
@@ -76,7 +76,7 @@ def groups_plot(groups: Mapping[str, Sums], what: str) -> str:
         axes.set_xlim(-0.5, max(len(groups), 1) - 0.5)
         axes.set_xticks(range(len(names)), names, size=9.5 if len(names) > 10 else 11)
 
-    return _svg(draw, what, "read right, %")
+    return _svg(draw, what, "read correctly, %")
 
 
 def _interval(axes: Any, x: float, right: int, count: int) -> None:

@@ -103,7 +103,7 @@ def test_labels_and_names_stay_text_and_nothing_is_loaded(small):
 def test_nothing_wrong_and_nothing_at_all(tmp_path):
     for rows, message in (
         ([], "No character was read wrong."),
-        ([Row(0, "a\udcff.png", "one", "cat", "cat", 0.9)], "Everything was read right."),
+        ([Row(0, "a\udcff.png", "one", "cat", "cat", 0.9)], "Everything was read correctly."),
     ):
         result = EvaluationResult()
         for row in rows:
