@@ -72,7 +72,7 @@ def test_a_table_does_as_well(run, weights, tmp_path):
         ("W --alphabet aa", "'a' stands twice"),
         ("W", "which characters?"),
         ("W --alphabet ab --table short.txt", "which characters?"),
-        ("W --alphabet ab --width -3", "--img_width: -3: must be"),
+        ("W --alphabet ab --width -3", "--img-width: -3: must be"),
         ("none.h5 --alphabet ab", "none.h5: cannot be read"),
         ("cut.h5 --alphabet ab", "cut.h5: damaged or cut short"),
         ("W --alphabet ab -o no/where.safetensors", "cannot be written"),
