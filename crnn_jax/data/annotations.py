@@ -41,15 +41,15 @@ _ICDAR = re.compile(r'([^\t]+?),\s*"(.*)"', re.DOTALL)
 
 def parse_mjsynth(line: str) -> tuple[str, str]:
     """`./2425/1/115_Lube_45484.jpg 45484`: the second `_` field of the file name."""
-    path, *number = line.rsplit(None, 1)
-    if not (number and number[0].isascii() and number[0].isdigit()):
+    parts = line.rsplit(None, 1)
+    if len(parts) < 2 or not (parts[1].isascii() and parts[1].isdigit()):
         raise ValueError("want PATH/N_LABEL_NUMBER.jpg NUMBER")
-    return parse_mjsynth_name(path.lstrip())
+    return parse_mjsynth_name(parts[0].lstrip())
 
 
 def parse_mjsynth_name(path: str) -> tuple[str, str]:
     """`115_Lube_45484.jpg` in a folder that has no annotation file."""
-    fields = _stem(path).split("_")
+    fields = _stem(path).split("_", 2)
     if len(fields) < 3:
         raise ValueError("want a file name N_LABEL_NUMBER.jpg")
     return path, fields[1]
@@ -114,7 +114,8 @@ FOLDER_PARSERS: dict[str, Parser] = {
 
 
 def _stem(path: str) -> str:
-    return os.path.splitext(path.rpartition("/")[2])[0]
+    name = path[path.rfind("/") + 1 :]
+    return name[:dot] if (dot := name.rfind(".")) > 0 else name  # splitext takes four times as long
 
 
 def _fits(parse: Parser, line: str) -> bool:

@@ -59,27 +59,25 @@ def build_index(reader: Any, charset: Charset, unknown: str, what: str) -> Index
     counts: Counter[str] = Counter()
     unknown_characters: Counter[str] = Counter()
 
-    @functools.lru_cache(1 << 16)
-    def encode(label: str) -> tuple[bytes, int, str]:
+    @functools.lru_cache(1 << 17)  # MJSynth has 88,172 words
+    def encode(label: str) -> tuple[bytes, int, str, int]:
         ids, met = charset.encode(label, unknown)
-        return ids.astype(dtype).tobytes(), len(ids), met
+        fault = UNKNOWN_CHARACTER if met and unknown == "unusable" else NO_LABEL
+        status = 0 if ids.size else STATUS.index(fault)
+        return ids.astype(dtype).tobytes(), ids.size, met, status
 
     with progress_bar(what, reader.total) as bar:
         for block in reader.blocks():
+            found = list(map(encode, block.labels))
             places.extend(block.places)
-            for label, fault in zip(block.labels, block.status, strict=True):
-                ids, length, met = encode(label)
-                if met:
-                    unknown_characters.update(met)
-                    counts["unknown"] += 1
-                    counts["case"] += other_case.issuperset(met)
-                if not fault and not length:
-                    fault = STATUS.index(NO_LABEL)
-                    if met and unknown == "unusable":
-                        fault = STATUS.index(UNKNOWN_CHARACTER)
-                flat += ids
-                lengths.append(length)
-                status.append(fault)
+            flat += b"".join([f[0] for f in found])
+            lengths.extend([f[1] for f in found])
+            # What the reader knows already comes first.
+            status += bytes([s or f[3] for s, f in zip(block.status, found, strict=True)])
+            for met in (met for _, _, met, _ in found if met):
+                unknown_characters.update(met)
+                counts["unknown"] += 1
+                counts["case"] += other_case.issuperset(met)
             bar.update(block.done - bar.n)
     offsets = np.zeros(len(lengths) + 1, np.int64)
     np.cumsum(lengths, out=offsets[1:])
