@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def text_of(report: dict[str, Any]) -> Iterator[str]:
     """The report line by line."""
-    from crnn_jax.data.source import shown_path
+    from crnn_jax.core.errors import shown_path
 
     for one in report["sets"]:
         yield from _set_lines(one)

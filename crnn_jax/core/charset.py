@@ -125,6 +125,12 @@ class Charset:
             text = "".join(c for c in text if c in id_of)
         return np.array([id_of.get(c, self.unknown_id) for c in text], np.int32), met
 
+    def ids_by_code_point(self) -> np.ndarray:
+        """int32 [0x110000]: the class id of each code point, -1 outside the table."""
+        found = np.full(0x110000, -1, np.int32)
+        found[[ord(c) for c in self._id_of]] = list(self._id_of.values())
+        return found
+
     def check_rule(self, unknown: str) -> None:
         """Raises UserError if `unknown` is not a rule that this table allows."""
         if unknown not in UNKNOWN_RULES:

@@ -19,3 +19,13 @@ class UserError(Exception):
         if len(line) > LONGEST:  # the end says what is wrong
             line = f"{line[: LONGEST // 2]} ... {line[-LONGEST // 2 :]}"
         super().__init__(line)
+
+
+def shown_path(path: str) -> str:
+    """A path in a message: in quotes if it could not be seen or would change the terminal."""
+    return path if path.isprintable() else repr(path)
+
+
+def shown(line: str) -> str:
+    """A line in quotes, shortened for a message."""
+    return repr(line if len(line) <= 60 else line[:57] + "...")

@@ -19,9 +19,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from crnn_jax.core.errors import UserError
+from crnn_jax.core.errors import UserError, shown
 from crnn_jax.data.conversions import convert_file, convert_folder
-from crnn_jax.data.source import LONGEST_LABEL, Block, shown
+from crnn_jax.data.source import LONGEST_LABEL, Block
 
 Parser = Callable[[str], tuple[str, str]]
 
@@ -280,8 +280,7 @@ class Annotation:
             return raw.decode().removesuffix("\r")
         except UnicodeDecodeError as error:
             raise UserError(
-                f"{self.where(at)}: not UTF-8 (byte 0x{raw[error.start]:02x}); "
-                f"save the file as UTF-8"
+                f"{self.where(at)}: not UTF-8 (byte 0x{raw[error.start]:02x}); save it as UTF-8"
             ) from None
 
     def blocks(self) -> Iterator[Block]:

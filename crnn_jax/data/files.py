@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from crnn_jax.core.charset import Charset
-from crnn_jax.core.errors import UserError
+from crnn_jax.core.errors import UserError, shown, shown_path
 from crnn_jax.core.images import MISSING, UnreadableImage, decode_image, image_size
 from crnn_jax.data.annotations import Annotation
 from crnn_jax.data.index import ImageSizes, build_index, cache_paths, cached, cached_index
-from crnn_jax.data.source import CHANGED, EXAMPLES, STATUS, Reasons, gather, shown, shown_path
+from crnn_jax.data.source import CHANGED, EXAMPLES, STATUS, Reasons, gather
 
 CHANGED_LABEL = {
     "strip": "label without its unknown characters (data.unknown='strip')",

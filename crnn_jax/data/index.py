@@ -54,30 +54,43 @@ class Index:
 def build_index(reader: Any, charset: Charset, unknown: str, what: str) -> Index:
     """Reads and encodes every label once; `what` labels the progress bar."""
     dtype = np.uint16 if charset.num_classes <= 1 << 16 else np.int32
-    other_case = {c.swapcase() for c in charset.characters}
+    charset.check_rule(unknown)
+    id_of = charset.ids_by_code_point()
+    other_case = [ord(c.swapcase()) for c in charset.characters if len(c.swapcase()) == 1]
     places, lengths, status, flat = array("q"), array("q"), bytearray(), bytearray()
     counts: Counter[str] = Counter()
     unknown_characters: Counter[str] = Counter()
-
-    @functools.lru_cache(1 << 17)  # MJSynth has 88,172 words
-    def encode(label: str) -> tuple[bytes, int, str, int]:
-        ids, met = charset.encode(label, unknown)
-        fault = UNKNOWN_CHARACTER if met and unknown == "unusable" else NO_LABEL
-        status = 0 if ids.size else STATUS.index(fault)
-        return ids.astype(dtype).tobytes(), ids.size, met, status
-
     with progress_bar(what, reader.total) as bar:
         for block in reader.blocks():
-            found = list(map(encode, block.labels))
+            # All labels at once, none of which holds a line break.
+            text, n = charset.normalize("\n".join(block.labels)), len(block.labels)
+            codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
+            within = codes != ord("\n")
+            label_of, codes = np.cumsum(~within)[within], codes[within]
+            ids = id_of[codes]
+            is_unknown = ids < 0
+            kept, has_unknown = ~is_unknown, np.zeros(n, bool)
+            if is_unknown.any():
+                met, times = np.unique(codes[is_unknown], return_counts=True)
+                unknown_characters.update(dict(zip(map(chr, met), times.tolist(), strict=True)))
+                has_unknown[label_of[is_unknown]] = True
+                by_case = has_unknown.copy()
+                by_case[label_of[is_unknown & ~np.isin(codes, other_case)]] = False
+                counts["unknown"] += int(has_unknown.sum())
+                counts["case"] += int(by_case.sum())
+                if unknown == "map":
+                    ids, kept = np.where(is_unknown, charset.unknown_id, ids), within[within]
+                elif unknown == "unusable":
+                    kept = ~has_unknown[label_of]
+            length = np.bincount(label_of[kept], minlength=n)
+            outside = has_unknown & (unknown == "unusable")
+            own = np.where(outside, STATUS.index(UNKNOWN_CHARACTER), STATUS.index(NO_LABEL))
+            told = np.array(block.status, np.uint8)  # what the reader knows comes first
+            fault = np.where(told > 0, told, np.where(length > 0, 0, own))
             places.extend(block.places)
-            flat += b"".join([f[0] for f in found])
-            lengths.extend([f[1] for f in found])
-            # What the reader knows already comes first.
-            status += bytes([s or f[3] for s, f in zip(block.status, found, strict=True)])
-            for met in (met for _, _, met, _ in found if met):
-                unknown_characters.update(met)
-                counts["unknown"] += 1
-                counts["case"] += other_case.issuperset(met)
+            lengths.extend(length.tolist())
+            status += fault.astype(np.uint8).tobytes()
+            flat += ids[kept].astype(dtype).tobytes()
             bar.update(block.done - bar.n)
     offsets = np.zeros(len(lengths) + 1, np.int64)
     np.cumsum(lengths, out=offsets[1:])

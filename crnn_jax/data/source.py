@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from crnn_jax.core import images
 from crnn_jax.core.charset import hash_labels
+from crnn_jax.core.errors import shown, shown_path
 from crnn_jax.core.geometry import frames_needed_flat, num_frames
 from crnn_jax.core.preprocessing import Preprocessing
 
@@ -203,16 +204,6 @@ def resized_widths(sizes: np.ndarray, preprocessing: Preprocessing) -> np.ndarra
 def described(source: Source, index: int) -> str:
     """A sample for lists of what was left out: its path and its label."""
     return f"{shown_path(source.identity(index))} {shown(source.text(index))}"
-
-
-def shown_path(path: str) -> str:
-    """A path in a message: in quotes if it could not be seen or would change the terminal."""
-    return path if path.isprintable() else repr(path)
-
-
-def shown(line: str) -> str:
-    """A line in quotes, shortened for a message."""
-    return repr(line if len(line) <= 60 else line[:57] + "...")
 
 
 def progress_bar(what: str, total: int, done: int = 0) -> tqdm:

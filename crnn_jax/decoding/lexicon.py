@@ -61,12 +61,7 @@ def _encode(words: Sequence[str], charset: Charset) -> tuple[np.ndarray, np.ndar
     """Class ids of all words at once: (ids, each word's start, its length or 0 if unusable)."""
     text = charset.normalize("\n".join(words))
     codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
-    id_of = np.full(0x110000, -1, np.int32)
-    special = (charset.blank_id, charset.unknown_id)
-    for i, symbol in enumerate(charset.symbols):
-        if i not in special:
-            id_of[ord(symbol)] = i
-    ids = id_of[codes]
+    ids = charset.ids_by_code_point()[codes]
     line_ends = np.append(np.flatnonzero(codes == ord("\n")), len(codes))
     if len(line_ends) != max(len(words), 1):
         raise ValueError("a word of several lines")

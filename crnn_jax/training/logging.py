@@ -18,9 +18,10 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from tqdm import tqdm
 
+from crnn_jax.core.errors import shown_path
 from crnn_jax.core.files import whole_file
 from crnn_jax.core.geometry import num_frames
-from crnn_jax.data.source import Reasons, shown_path
+from crnn_jax.data.source import Reasons
 from crnn_jax.models import native_library
 from crnn_jax.scoring.evaluation import EvaluationResult
 from crnn_jax.training.experiment import Experiment

@@ -8,8 +8,8 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from crnn_jax.core.errors import UserError
-from crnn_jax.data.source import Reasons, shown_path
+from crnn_jax.core.errors import UserError, shown_path
+from crnn_jax.data.source import Reasons
 
 # Of a step's metrics: loss, correctly read samples, usable samples, those without an alignment,
 # columns, and columns that are not padding.
