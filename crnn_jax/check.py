@@ -84,7 +84,8 @@ def text_of(report: dict[str, Any]) -> Iterator[str]:
         yield (
             f"proposed for {report['sets'][0]['name']}: max_width {proposal['max_width']} px, "
             f"{len(boundaries)} shapes {boundaries}: {100 * proposal['padding']:.1f} % padding in "
-            f"batches of {proposal['batch_size']}; longest label {proposal['longest_label']}"
+            f"batches of {proposal['batch_size']}; "
+            f"longest label {proposal['longest_label']} characters"
         )
     yield from ("", "to train on it:", f"  {report['command']}")
 

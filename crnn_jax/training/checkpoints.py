@@ -220,6 +220,12 @@ def write_json(path: Path, value: Any) -> None:
         file.write(json.dumps(value, indent=1, sort_keys=True) + "\n")
 
 
+def require_new_names(config: dict[str, Any]) -> None:
+    """UserError for a key that a config file sets by its old name: nothing would read it."""
+    for key in RENAMED.keys() & _by_key(config).keys():
+        raise UserError(f"config.{key} is called config.{RENAMED[key]} now")
+
+
 def _by_key(config: dict[str, Any]) -> dict[str, Any]:
     """'optimizer.ema_decay' -> its value, as JSON keeps it."""
     return {

@@ -26,7 +26,7 @@ from crnn_jax.models.crnn import CRNN
 from crnn_jax.reading.checkpoint import steps
 from crnn_jax.scoring.evaluation import EvaluationResult, Prediction, evaluate_batches
 from crnn_jax.training import logging
-from crnn_jax.training.checkpoints import Checkpoints, Workdir, write_json
+from crnn_jax.training.checkpoints import Checkpoints, Workdir, require_new_names, write_json
 from crnn_jax.training.experiment import Experiment, make_experiment
 from crnn_jax.training.init_from import load_pretrained
 from crnn_jax.training.metrics import BestEvaluation, NotFinite, NothingRead, RunMetrics
@@ -92,6 +92,7 @@ def preview(config: Any, workdir: str) -> Iterator[str]:
 
 
 def _prepare(config: Any, workdir: Workdir) -> tuple[Parallel, Experiment]:
+    require_new_names(config.to_dict())
     parallel = Parallel(config.parallel)
     parallel.check_batch_sizes(config)
     return parallel, make_experiment(config, load_pretrained(config, workdir))
@@ -261,11 +262,8 @@ class _Run:
         """Fetches and counts the metrics of the last step."""
         if self.pending is not None:
             (batch, metrics), self.pending = self.pending, None
-            name_of, most = (
-                self.experiment.train.identity,
-                self.config.optimizer.max_nonfinite_steps,
-            )
-            self.metrics.add(batch, jax.device_get(metrics), most, name_of)
+            most = self.config.optimizer.max_nonfinite_steps
+            self.metrics.add(batch, jax.device_get(metrics), most, self.experiment.train.identity)
 
     def _log(self) -> None:
         logging.say(*self.metrics.share(gather))

@@ -110,6 +110,13 @@ def test_workdirs_that_cannot_be_used(config, tmp_path):
         train_and_evaluate(config, str(tmp_path / "file"))
 
 
+def test_a_config_file_with_an_old_name_is_told(config, tmp_path):
+    with config.unlocked():
+        config.optimizer.ema = 0.9
+    with pytest.raises(UserError, match=r"config\.optimizer\.ema is called .*ema_decay"):
+        train_and_evaluate(config, str(tmp_path))
+
+
 def test_a_config_of_before_is_compared_key_by_key(tmp_path):
     workdir = Workdir(tmp_path)
     workdir.latest.mkdir(parents=True)
