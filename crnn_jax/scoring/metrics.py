@@ -32,6 +32,8 @@ class Sums:
     ignore_case: int = 0
     alphanumeric: int = 0
     alphanumeric_count: int = 0  # labels with a letter or digit; other forms equal reading nothing
+    spaced: int = 0  # labels with a space
+    ignore_spaces: int = 0  # texts equal to the label once all spaces are taken out
     edits: int = 0  # edit distances
     characters: int = 0  # of the labels
     similarity: float = 0.0  # 1 - distance / length of the longer of label and text
@@ -48,6 +50,7 @@ class Sums:
         """Counts a sample; text None: unreadable, wrong even without a label; loss NaN: none."""
         self.count += 1
         self.characters += len(label)
+        self.spaced += " " in label
         letters = alphanumeric(label)
         self.alphanumeric_count += bool(letters)
         if not math.isnan(loss):
@@ -61,6 +64,7 @@ class Sums:
         self.exact += label == text
         self.ignore_case += label.lower() == text.lower()
         self.alphanumeric += bool(letters) and letters == alphanumeric(text)
+        self.ignore_spaces += label.replace(" ", "") == text.replace(" ", "")
         self.edits += distance
         self.similarity += 1 - distance / max(len(label), len(text), 1)
         self.empty += not text and bool(label)
@@ -82,7 +86,8 @@ class Sums:
 
         Beside `SHARES`: cer (edits per character of the labels, may exceed 1), ned (the mean of
         1 - normalised edit distance: 1 is best), loss where losses were given,
-        accuracy_unseen_labels where some labels, but not all, are trained on, and counts.
+        accuracy_ignore_spaces where a label has one, accuracy_unseen_labels where some labels, but
+        not all, are trained on, and counts.
         """
         result: dict[str, Any] = {"count": self.count}
         shares = {metric: self.share(metric) for metric in SHARES}
@@ -90,6 +95,8 @@ class Sums:
         result["alphanumeric_count"] = self.alphanumeric_count
         if self.count:
             result["ned"] = self.similarity / self.count
+        if self.spaced:
+            result["accuracy_ignore_spaces"] = self.ignore_spaces / self.count
         if self.characters:
             result["cer"] = self.edits / self.characters
         if self.loss_count:

@@ -66,6 +66,9 @@ def comparison_notes(comparison: Comparison) -> list[str]:
 def reason_notes(result: EvaluationResult) -> Iterator[str]:
     """What training would leave out, or could not be read: counted all the same."""
     for name, sums in result.sets.items():
+        if sums.spaced:
+            share = percent_with_interval(sums.ignore_spaces, sums.count)
+            yield f"{name}: {share} exact but for spaces; {sums.spaced:,} labels have some"
         if none := sums.count - sums.alphanumeric_count:
             yield (
                 f"{name}: {none} of {sums.count}: no letter or digit in the label "

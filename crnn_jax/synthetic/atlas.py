@@ -22,6 +22,7 @@ import PIL
 
 from crnn_jax.core.errors import UserError
 from crnn_jax.core.files import user_cache, whole_file
+from crnn_jax.data.source import progress_bar
 from crnn_jax.synthetic.fonts import (
     BUILTIN,
     CAP,
@@ -37,7 +38,6 @@ from crnn_jax.synthetic.fonts import (
 SUFFIX = ".glyphs.npz"
 VERSION = 5  # of drawing and check: another number, and atlases are made anew
 KEPT_METRICS = 400_000  # glyphs whose metrics are kept as lists, some 150 bytes each
-MANY = 20  # faces from which on people are told that this takes a while
 
 
 @dataclass
@@ -116,8 +116,6 @@ def open_atlas(fonts: str, characters: tuple[str, ...], cache: str = "auto") -> 
     folder = user_cache() if cache == "auto" else Path(cache).expanduser()
     if (folder / name).is_file():
         return folder / name
-    if len(faces) > MANY:
-        print(f"fonts: drawing {len(faces)} faces, once (kept in {folder})", file=sys.stderr)
     atlas = build_atlas(faces, characters)
     try:
         with contextlib.suppress(OSError):  # told by the writing
@@ -140,20 +138,22 @@ def build_atlas(faces: list[Face], characters: tuple[str, ...]) -> Atlas:
     """Draws and checks every face; those that draw nothing readably are left out."""
     kept: dict[bytes, tuple[Face, Glyphs, np.ndarray, np.ndarray, float]] = {}
     compared = [n for n, symbol in enumerate(characters) if symbol in COMPARED]
-    for face in faces:
-        glyphs = draw_face(face, characters)
-        if glyphs is None:
-            continue
-        legibility = score(characters, glyphs.masks)
-        usable = readable_columns(characters, glyphs, legibility)
-        # the same letters come in many files: of one of them, and with every script of the world
-        letters = b"".join(glyphs.masks[n].tobytes() for n in compared) or repr(face).encode()
-        letters = hashlib.sha256(letters).digest()
-        before = kept.get(letters)
-        if usable.any() and (before is None or before[3].sum() < usable.sum()):
-            # one array, not hundreds: with 600 characters that is half of the memory
-            ink = np.concatenate([m.ravel() for m in glyphs.masks])
-            kept[letters] = (face, replace(glyphs, masks=[]), ink, usable, legibility)
+    with progress_bar("fonts drawn, once", len(faces)) as bar:
+        for face in faces:
+            bar.update()
+            glyphs = draw_face(face, characters)
+            if glyphs is None:
+                continue
+            legibility = score(characters, glyphs.masks)
+            usable = readable_columns(characters, glyphs, legibility)
+            # the same letters come in many files: one of them, with every script of the world
+            letters = b"".join(glyphs.masks[n].tobytes() for n in compared) or repr(face).encode()
+            letters = hashlib.sha256(letters).digest()
+            before = kept.get(letters)
+            if usable.any() and (before is None or before[3].sum() < usable.sum()):
+                # one array, not hundreds: with 600 characters that is half of the memory
+                ink = np.concatenate([m.ravel() for m in glyphs.masks])
+                kept[letters] = (face, replace(glyphs, masks=[]), ink, usable, legibility)
     if not kept:
         raise UserError("fonts: none of them draws the characters readably")
     found, glyphs_of, ink_of, usable_of, scores = zip(*kept.values(), strict=True)

@@ -77,6 +77,7 @@ def test_each_count_by_itself():
         ([("ab", "abxxxx")], {"ned": 1 - 4 / 6, "cer": 4 / 2}),
         # Without letters and digits a label is outside the alphanumeric share.
         ([("?!", ""), ("a!", "a"), ("b", "?")], {"count": 3, "accuracy_alphanumeric": 1 / 2}),
+        ([("a b", "ab"), ("c", "c "), ("d", "")], {"accuracy": 0, "accuracy_ignore_spaces": 2 / 3}),
         ([], {"count": 0, "alphanumeric_count": 0, "empty": 0, "unreadable": 0}),
     ],
 )
@@ -85,6 +86,8 @@ def test_shares(readings, metrics):
     for label, text in readings:
         sums.add(label, text)
     assert sums.metrics().items() >= metrics.items()
+    if not any(" " in label for label, _ in readings):
+        assert "accuracy_ignore_spaces" not in sums.metrics()
     if readings in ([], [("", None)]):  # a share of nothing is left out
         assert "cer" not in sums.metrics()
         assert "accuracy_alphanumeric" not in sums.metrics()
