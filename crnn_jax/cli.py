@@ -98,8 +98,8 @@ class Parser(argparse.ArgumentParser):
         self.add_argument("--characters", help=about)
 
     def add_views(self) -> None:
-        """Adds the flags that say whether narrow images are read in several views."""
-        about = "read narrow images in several views (default: as the model file says)"
+        """Adds the flags that say whether unsure images are read in several views."""
+        about = "read unsure images in several views (default: as the model file says)"
         self.add_argument("--views", action="store_true", default=None, help=about)
         self.add_argument("--no_views", dest="views", action="store_false", help="or do not")
 

@@ -27,7 +27,7 @@ from crnn_jax.reading.decoder import Decoder, open_decoder
 from crnn_jax.reading.loaded_model import open_model
 from crnn_jax.reading.pictures import PhotoWarning, plan_batches, prepare_views
 from crnn_jax.reading.recognizer import AT_ONCE, GREEDY, Reading, Recognizer
-from crnn_jax.reading.views import SURE, is_narrow
+from crnn_jax.reading.views import SURE
 from crnn_jax.scoring.calibration import best_temperature
 from crnn_jax.scoring.compare import Comparison
 from crnn_jax.scoring.evaluation import EvaluationResult, Row, evaluate_batches
@@ -147,19 +147,17 @@ def evaluate_source(
     predict = functools.partial(recognizer.predict, decoder=decoder)
     result = evaluate_batches(predict, stream, source, recognizer.charset)
     if recognizer.views:
-        result = read_narrow_again(result, recognizer, source, decoder)
+        result = read_unsure_again(result, recognizer, source, decoder)
     result.note_reasons(source.name, plan.reasons.counts)
     result.note_aspects(source.name, source.sizes(np.arange(len(source))))
     return result
 
 
-def read_narrow_again(
+def read_unsure_again(
     result: EvaluationResult, recognizer: Recognizer, source: Any, decoder: Decoder
 ) -> EvaluationResult:
-    """The result with `Recognizer.read`'s readings of narrow images where the first is not sure."""
+    """The result with `Recognizer.read`'s readings of images where the first is not sure."""
     unsure = [row for row in result.rows if row.text is not None and row.confidence < SURE]
-    narrow = set(narrow_ids(source))
-    unsure = [row for row in unsure if row.id in narrow]
     again = {}
     for start in range(0, len(unsure), AT_ONCE):  # their files' bytes may be held
         rows = unsure[start : start + AT_ONCE]
@@ -172,12 +170,6 @@ def read_narrow_again(
     for row in result.rows:
         counted.add(again.get(row.id, row))
     return counted
-
-
-def narrow_ids(source: Any) -> list[int]:
-    """The samples that have views."""
-    sizes = source.sizes(np.arange(len(source))).tolist()
-    return [i for i, (height, width) in enumerate(sizes) if height > 0 and is_narrow(height, width)]
 
 
 def _read(recognizer: Recognizer, images: Any, decoder: Decoder, **options: Any) -> list[Any]:
@@ -243,10 +235,10 @@ def find_temperature(
 def _try_views(
     recognizer: Recognizer, source: Any, decoder: Decoder, found: dict[int, Any]
 ) -> None:
-    """Where a narrow image's reading is not sure, at a temperature, its best view's takes over."""
-    narrow = [i for i in narrow_ids(source) if i in found]
-    for start in range(0, len(narrow), AT_ONCE):
-        some = narrow[start : start + AT_ONCE]
+    """Where an image's reading is not sure, at a temperature, its best view's takes over."""
+    ids = [i for i, (log_prob, _) in found.items() if (log_prob < np.log(SURE)).any()]
+    for start in range(0, len(ids), AT_ONCE):
+        some = ids[start : start + AT_ONCE]
         unsure = {i: found[i][0] < np.log(SURE) for i in some}
         views = prepare_views([source.content(i) for i in some], recognizer.preprocessing)
         places = [i for i, of_one in zip(some, views, strict=True) for _ in of_one]

@@ -67,7 +67,7 @@ class LoadedModel:
     preprocessing: Preprocessing
     temperature: float  # of confidences, above 0
     emits_unknown: bool  # characters outside the table were trained as `<UNK>`
-    views: bool  # narrow images are read in several views, see `reading.views`
+    views: bool  # unsure images are read in several views, see `reading.views`
 
     @classmethod
     def open(cls, path: str | os.PathLike[str] | None = None) -> "LoadedModel":

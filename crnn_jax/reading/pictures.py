@@ -71,11 +71,12 @@ def _prepare_views(source: ImageSource, preprocessing: Preprocessing) -> list[Pr
     found = []
     for view in views_of(*decoded.shape[:2]):
         pixels = view.render(decoded)
-        resized = [rule.resize(pixels) for rule in (preprocessing, wide)]
-        if resized[0].shape == resized[1].shape:
-            resized.pop()
-        # What `prepare_all` gives is the image as it is.
-        found += [Prepared(image, view) for image in resized[0 if view.angle else 1 :]]
+        rules = {rule.target_width(*pixels.shape[:2]): rule for rule in (wide, preprocessing)}
+        if view.whole:  # as `prepare_all` gives it; narrow
+            del rules[preprocessing.target_width(*pixels.shape[:2])]
+        elif not view.angle:
+            rules = {0: preprocessing}
+        found += [Prepared(rule.resize(pixels), view) for rule in rules.values()]
     return found
 
 

@@ -35,7 +35,7 @@ from crnn_jax.reading.pictures import (
     prepare_all,
     prepare_views,
 )
-from crnn_jax.reading.views import LEAST_GAIN, SURE, is_narrow
+from crnn_jax.reading.views import LEAST_GAIN, SURE
 
 AT_ONCE = 256  # images whose views are held at a time
 GREEDY = Decoder("greedy")
@@ -111,7 +111,7 @@ class Recognizer:
     """A network, its characters and its preprocessing, ready to read.
 
     Attributes are `LoadedModel`'s; confidences are those of logits / temperature. With `views`
-    narrow images are read in several views unless `read` is told otherwise.
+    unsure images are read in several views unless `read` is told otherwise.
     """
 
     def __init__(self, variables: dict[str, Any], metadata: dict[str, Any], name: str = "model"):
@@ -176,8 +176,8 @@ class Recognizer:
                 a `Decoder`: worth it where a lexicon or language model is used more than once.
             errors: of images that cannot be read: 'raise' the first (a UserError), or 'return'
                 it (an `UnreadableImage`) in its place.
-            views: whether narrow images of which the first reading is not sure are read in
-                several views, and the most probable text is taken; None: as `self.views`.
+            views: whether images of which the first reading is not sure are read in several
+                views, and the most probable text is taken; None: as `self.views`.
             **options: as `decoder.open_decoder` takes them.
 
         Returns:
@@ -193,12 +193,11 @@ class Recognizer:
             if isinstance(prepared, UnreadableImage) and errors == "raise":
                 raise UserError(f"image {index}: {prepared}") from prepared
         readable = [i for i, p in enumerate(answers) if isinstance(p, Prepared)]
-        narrow = [i for i in readable if is_narrow(*answers[i].view.size[::-1])]
         plain = self._read_prepared([answers[i] for i in readable], decoder)
         for i, reading in zip(readable, plain, strict=True):
             answers[i] = reading
         if self.views if views is None else views:
-            unsure = [i for i in narrow if answers[i].confidence < SURE]
+            unsure = [i for i in readable if answers[i].confidence < SURE]
             for start in range(0, len(unsure), AT_ONCE):
                 self._read_views(sources, unsure[start : start + AT_ONCE], answers, decoder)
         return answers

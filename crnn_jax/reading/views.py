@@ -1,13 +1,14 @@
-"""Views of a narrow image: it is read in several, and the most probable text is taken.
+"""Views of an image: one that is read unsurely is read in several, the most probable text is taken.
 
-    for view in views_of(*image.shape[:2]):  # none where the image is wide
+    for view in views_of(*image.shape[:2]):
         pixels = view.render(image)  # uint8 [h w c]
         view.columns(spans)  # columns of the view -> columns of the image
 
-A word whose upright box is narrow for its height is slanted, curved, turned or has narrow letters,
-and too few frames for them. Its views: as it is; turned by a quarter either way where it is clearly
-tall; and, at a few angles, the word that would have the image as its upright box, turned level and
-cut out. Where one is narrow itself, it is read stretched too. What each gains, and how the numbers
+Every image has its frames: cut closer above and below, wider, and narrower. A word whose upright
+box is narrow for its height is slanted, curved, turned or has narrow letters, and too few frames
+for them. Its further views: as it is; turned by a quarter either way where it is clearly tall; and,
+at a few angles, the word that would have the image as its upright box, turned level and cut out.
+Where one of these is narrow itself, it is read stretched too. What each gains, and how the numbers
 here were chosen: experiments/views/README.md.
 """
 
@@ -17,7 +18,9 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-LEAST_ASPECT = 2.5  # width / height: narrower images have views, and are stretched to it
+# Share of the height that is cut off above and below, and the width as a multiple of the image's.
+FRAMES = ((0.1, 1.0), (0.0, 1.3), (0.0, 0.8))
+LEAST_ASPECT = 2.5  # width / height: narrower images have further views, and are stretched to it
 TALL = 1.25  # height / width from which quarter turns are tried
 ANGLES = (-15.0, -8.0, 8.0, 15.0)  # degrees at which a word may lie in its box
 SURE = 0.9  # confidence from which an image's first reading stands
@@ -32,7 +35,7 @@ FINE = 128  # pixels: an image with sides twice as long is reduced, which makes 
 
 
 class View(NamedTuple):
-    """A rectangle of an image, turned level."""
+    """A rectangle of an image, turned level or drawn to another width."""
 
     angle: float  # degrees by which the image is turned, counter-clockwise
     size: tuple[int, int]  # width, height in pixels
@@ -41,9 +44,14 @@ class View(NamedTuple):
     to_image: tuple[float, ...]
     given: tuple[int, int]  # width, height of the image
 
+    @property
+    def whole(self) -> bool:
+        """The image as it is."""
+        return not self.angle and self.size == self.given
+
     def render(self, image: np.ndarray) -> np.ndarray:
         """The view's pixels, uint8 [h w c], of the image, which is uint8 [h w 1|3]."""
-        if not self.angle:
+        if self.whole:
             return image
         source = Image.fromarray(image[..., 0] if image.shape[2] == 1 else image)
         factor = _reduction(*self.given)
@@ -75,16 +83,12 @@ def as_given(height: int, width: int) -> View:
     return View(0.0, (width, height), (1.0, 0.0, 0.0, 0.0, 1.0, 0.0), (width, height))
 
 
-def is_narrow(height: int, width: int) -> bool:
-    """Whether an image has views besides itself."""
-    return width < LEAST_ASPECT * height
-
-
 def views_of(height: int, width: int) -> list[View]:
-    """The views of an image of this size, in pixels; itself, to be stretched, is the first."""
-    if not is_narrow(height, width):
-        return []
-    found = [as_given(height, width)]
+    """The views of an image of this size, in pixels; of a narrow one first itself, to stretch."""
+    frames = [_frame(height, width, *frame) for frame in FRAMES]
+    if width >= LEAST_ASPECT * height:
+        return frames
+    found = [as_given(height, width), *frames]
     if height >= TALL * width:
         found += [_turned(height, width, angle, height, width) for angle in (90.0, -90.0)]
     for angle in ANGLES:
@@ -96,6 +100,14 @@ def views_of(height: int, width: int) -> list[View]:
         if tall >= LEAST_HEIGHT * height and length >= LEAST_LENGTH * tall:
             found.append(_turned(height, width, angle, MORE_LENGTH * length, MORE_HEIGHT * tall))
     return found
+
+
+def _frame(height: int, width: int, cut: float, wider: float) -> View:
+    """The image without this share of its height above and below, so many times as wide."""
+    factor, tall = _reduction(width, height), (1 - 2 * cut) * height
+    size = max(LEAST_SIZE, round(width * wider / factor)), max(LEAST_SIZE, round(tall / factor))
+    to_image = (width / size[0], 0.0, 0.0, 0.0, tall / size[1], cut * height)
+    return View(0.0, size, to_image, (width, height))
 
 
 def _turned(height: int, width: int, angle: float, length: float, tall: float) -> View:

@@ -1,4 +1,4 @@
-"""Views of narrow images: where their columns lie, when they are read, and which one counts."""
+"""Views of images: where their columns lie, when they are read, and which one counts."""
 
 import dataclasses
 import math
@@ -12,12 +12,12 @@ from crnn_jax.reading.decoder import Decoder
 from crnn_jax.reading.recognizer import Recognizer
 from crnn_jax.reading.views import (
     ANGLES,
+    FRAMES,
     LEAST_ASPECT,
     MORE_HEIGHT,
     MORE_LENGTH,
     SURE,
     View,
-    is_narrow,
     views_of,
 )
 from tests.testdata.tiny_model import noise_pictures, tiny_metadata, tiny_variables
@@ -38,7 +38,7 @@ def recognizer():
 @pytest.fixture(scope="module")
 def images(recognizer):
     """Narrow ones of which the first reading is not sure."""
-    narrow = [image for image in noise_pictures(24, seed=2) if is_narrow(*image.shape)]
+    narrow = [x for x in noise_pictures(24, seed=2) if x.shape[1] < LEAST_ASPECT * x.shape[0]]
     plain = recognizer.read(narrow, views=False)
     unsure = [x for x, reading in zip(narrow, plain, strict=True) if reading.confidence < SURE]
     assert len(unsure) >= 8
@@ -76,10 +76,19 @@ def angles(height, width):
 
 
 def test_which_images_have_which_views():
-    assert angles(32, 80) == angles(10, 1000) == []
+    frames = [0] * len(FRAMES)
+    assert angles(32, 80) == angles(10, 1000) == frames
     assert set(angles(32, 79)) == {0, *ANGLES}
-    assert angles(49, 40) == [0]  # what fills it at an angle would be higher than long
-    assert angles(50, 40) == [0, 90, -90]
+    assert angles(49, 40) == [0, *frames]  # what fills it at an angle would be higher than long
+    assert angles(50, 40) == [0, *frames, 90, -90]
+
+
+def test_a_frame_is_cut_and_drawn_to_another_width():
+    image = np.repeat(np.arange(100, dtype=np.uint8), 60).reshape(100, 60, 1)  # rows by number
+    for view, (cut, wider) in zip(views_of(100, 60)[1:], FRAMES, strict=False):
+        pixels = view.render(image)
+        assert pixels.shape == (round(100 - 200 * cut), round(60 * wider), 1)
+        np.testing.assert_array_equal(pixels[:, 0, 0], np.arange(100 * cut, 100 - 100 * cut))
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -120,7 +129,7 @@ def test_columns_of_a_view_are_found_again_in_the_image(size, channels):
 
 def test_quarter_turns_move_pixels_as_they_are():
     image = np.random.default_rng(0).integers(0, 256, (47, 30, 1), np.uint8)
-    views = {view.angle: view for view in views_of(47, 30)}
+    views = {view.angle: view for view in reversed(views_of(47, 30))}
     np.testing.assert_array_equal(views[90].render(image), np.rot90(image))
     np.testing.assert_array_equal(views[-90].render(image), np.rot90(image, -1))
     assert views[0].render(image) is image
@@ -147,7 +156,8 @@ def candidates(image, rule):
     plain, stretched = make_recognizer(), make_recognizer(preprocessing=wide)
     for view in views_of(*image.shape):
         pixels = view.render(image[..., None])
-        for reader in (plain, stretched):
+        frame = not view.angle and not view.whole
+        for reader in (plain,) if frame else (plain, stretched):
             yield view, reader.read(pixels)[0]
 
 
@@ -190,16 +200,15 @@ def test_off_unless_the_model_states_it_or_the_caller_asks(images, readings, row
     assert [r.text for r in readings] != [r.text for r in plain]
 
 
-def test_wide_and_sure_images_are_read_once(images, rows):
+def test_sure_images_are_read_once_and_wide_ones_in_their_frames(images, rows):
     narrow, wide = images[0], np.tile(images[0], (1, 9))
     recognizer = make_recognizer(views=True)
     recognizer.read([wide, wide])
-    assert len(rows) == 2
+    assert len(rows) == 2 + 2 * len(FRAMES)
     rows.clear()
-    recognizer.read([wide, narrow])
+    recognizer.read(narrow)
     views = len(views_of(*narrow.shape))
-    assert 1 + views < len(rows) <= 1 + 2 * views
-    assert max(rows[2:]) < 9 * rows[1]  # not the wide one
+    assert views < len(rows) <= 2 * views - len(FRAMES)
     rows.clear()
     sure = make_recognizer(views=True, temperature=1e-3)
     assert sure.read(narrow)[0].confidence >= SURE
