@@ -119,7 +119,7 @@ class _Run:
         self.metrics, self.best = RunMetrics(), BestEvaluation()
         self.pending: tuple[Batch, dict[str, Any]] | None = None  # of a step not yet counted
         self.eval_program: CompiledStep | None = None
-        self.closing = contextlib.ExitStack()
+        self.closing, self.stop = contextlib.ExitStack(), StopRequest()
         self.ending = False  # there is no later save
         self.step = 0
 
@@ -159,8 +159,8 @@ class _Run:
         self.clock = logging.Clock()
         self.begun = time.perf_counter() - self.metrics.seconds
         try:
-            with StopRequest() as stop, self.closing:
-                self._steps(stop)
+            with self.stop, self.closing:
+                self._steps()
         except jax.errors.JaxRuntimeError as error:
             if "RESOURCE_EXHAUSTED" not in str(error):
                 raise
@@ -184,7 +184,7 @@ class _Run:
             self._finish()
         return self.state
 
-    def _steps(self, stop: StopRequest) -> None:
+    def _steps(self) -> None:
         """Runs to the end, a signal or the end of patience."""
         config, experiment, plan = self.config, self.experiment, self.experiment.plan
         batches = experiment.batches(
@@ -197,6 +197,8 @@ class _Run:
         train_program = self._compile(self.train_step, self.state, [(plan, widths)])
         trace_from, trace_to = config.log.profile or (-1, -1)
         trace = self.closing.enter_context(contextlib.ExitStack())
+        if self.stop.alone:
+            return
         while self.step < self.total:
             if self.step == trace_from:
                 trace.enter_context(jax.profiler.trace(str(self.workdir.tensorboard)))
@@ -210,7 +212,7 @@ class _Run:
             self.step += 1
             self._count()
             self.pending = (batch, metrics)
-            asked = stop.asked(self.step)
+            asked = self.stop.asked(self.step)
             self.ending = last = self.step == self.total or asked
             logs = self.step % config.log.every_steps == 0
             evaluates = self.step % experiment.evaluate_every == 0 or self.step == self.total
@@ -256,6 +258,8 @@ class _Run:
             with progress_bar("compiled", len(program)) as bar:
                 for _ in program.wait():
                     bar.update()
+                    if self.stop.alone:
+                        break
         return program
 
     def _count(self) -> None:

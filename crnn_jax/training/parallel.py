@@ -252,8 +252,13 @@ class StopRequest:
             os.kill(os.getpid(), signal.SIGTERM)
         self._asked = True
 
+    @property
+    def alone(self) -> bool:
+        """Whether to stop, where no other process has to agree."""
+        return self._asked and jax.process_count() == 1
+
     def asked(self, step: int) -> bool:
         """Whether to stop after this step, which all processes agree on."""
         if jax.process_count() == 1:
-            return self._asked
+            return self.alone
         return multihost_utils.reached_preemption_sync_point(step)

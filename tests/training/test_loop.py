@@ -3,7 +3,9 @@
 import contextlib
 import itertools
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -18,7 +20,7 @@ from crnn_jax.reading.loaded_model import open_model
 from crnn_jax.training import loop
 from crnn_jax.training.loop import preview, train_and_evaluate
 from crnn_jax.training.metrics import NotFinite
-from crnn_jax.training.parallel import Parallel
+from crnn_jax.training.parallel import CompiledStep, Parallel
 from tests.testdata.foreign_networks import our_model
 from tests.testdata.tiny_model import tiny_metadata
 from tests.training.conftest import read_rows, read_summary
@@ -233,6 +235,17 @@ def test_a_run_that_goes_on_needs_its_init_from_no_more(change, tmp_path, capsys
     saved = open_model(tmp_path / "run")[1]
     assert saved["preprocessing"] == rule | {"width": 64, "max_width": 128}
     assert saved["model"]["bn_epsilon"] == metadata["model"]["bn_epsilon"]
+
+
+@pytest.mark.slow
+def test_a_signal_while_compiling_is_not_waited_for(change, tmp_path, monkeypatch, capsys):
+    def interrupted(program):
+        os.kill(os.getpid(), signal.SIGINT)
+        yield from ()
+
+    monkeypatch.setattr(CompiledStep, "wait", interrupted)
+    train_and_evaluate(change({"steps": 2}), str(tmp_path / "run"))
+    assert "stopped at step 0 of 2, run again to go on" in capsys.readouterr().err
 
 
 @pytest.mark.slow
