@@ -24,7 +24,8 @@ def get_config() -> ml_collections.ConfigDict:
     config.min_steps = 0  # train at least this many steps, if `epochs` of a small set give fewer
     config.batch_size = 256  # of all devices together; a multiple of their number
     config.parallel = "jit"  # 'jit' (sharded global arrays) or 'pmap', with the same results
-    # Model to start from: a model file, a workdir, 'en_36' or 'en_94'. What has no key here (mean,
+    # Model to start from: a model file, a workdir, 'en_36', 'en_94' or 'lines'; 'auto': the first
+    # of these that knows all characters of the labels, else lines. What has no key here (mean,
     # scale, rounding, antialiasing, batch norm's epsilon) is taken from it too.
     config.init_from = ""
     config.freeze = ()  # stages that are not trained: 'cnn', 'bi_lstm1', 'bi_lstm2', 'logits'
@@ -58,7 +59,8 @@ def get_config() -> ml_collections.ConfigDict:
     preprocessing.width = 100
     # pixels; with free width, narrower images are stretched to it; 0: that of init_from, else 32
     preprocessing.min_width = 0
-    # pixels; with free width, wider images are squeezed to it; 0: that of init_from, else 1024
+    # pixels; with free width, wider images are squeezed to it; 0: that of init_from, else 1024, or
+    # more if the training images need it
     preprocessing.max_width = 512
 
     config.data = data = ml_collections.ConfigDict()
@@ -76,8 +78,11 @@ def get_config() -> ml_collections.ConfigDict:
     data.unknown = "unusable"  # characters outside the table: 'unusable', 'strip' or 'map' to <UNK>
     # Rendered words added to the training samples, as a share of these, against forgetting.
     data.synthetic_ratio = 0.0
-    data.bucket_boundaries = ()  # pixels, widths of the buckets for free width; () for one shape
-    data.max_label_length = 32  # characters; longer labels are skipped in training
+    # pixels, widths of the buckets for free width; (): at most 12 that pad the training images
+    # least, one for rendered ones alone
+    data.bucket_boundaries = ()
+    # characters; longer labels are skipped in training; 0: what the width allows
+    data.max_label_length = 32
     data.augment = "none"  # 'none', 'light' or 'strong'; training images only
     data.loader = "threads"  # 'threads' or 'tf' (tf.data), with the same batches
     data.workers = 0  # processes that decode and resize; 0: threads of the main process

@@ -46,7 +46,7 @@ def test_from_labelled_pictures_to_a_tflite_file_in_six_commands(root, labels, t
     quick = {
         "model.name": "crnn_tiny",
         "init_from": model,
-        "data.bucket_boundaries": "()",
+        "data.bucket_boundaries": "(128,)",
         "preprocessing.max_width": "128",
         "epochs": "1",
         "min_steps": "0",

@@ -126,7 +126,7 @@ def test_points_are_trained_once_and_compared(command, tmp_path, capsys):
 
 @pytest.mark.slow
 def test_a_real_run(command, tmp_path):
-    settings = {"steps": 2, "evaluation.every_steps": 2, "data.bucket_boundaries": "()"}
+    settings = {"steps": 2, "evaluation.every_steps": 2, "preprocessing.width": 64}
     words = [f"--config.{key}={value}" for key, value in settings.items()]
     assert command(*words, points="add({'seed': 1})", learning="") == 0
     config = json.loads((tmp_path / "sweep" / "seed=1" / "config.json").read_text())

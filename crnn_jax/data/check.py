@@ -15,13 +15,12 @@ from crnn_jax.core.charset import Charset
 from crnn_jax.core.errors import UserError
 from crnn_jax.core.preprocessing import Preprocessing
 from crnn_jax.data.files import FileSource
-from crnn_jax.data.plan import Plan, propose_boundaries, propose_max_width
+from crnn_jax.data.plan import Plan, propose_widths
 from crnn_jax.data.source import EXAMPLES, described, progress_bar, seen_labels, trainable
 from crnn_jax.data.sources import charset_from, count_characters
 
 GEOMETRY = "keras"
 BATCH = 64  # of the plan whose padding is reported
-BUCKETS = 12  # widths proposed, at most
 
 # What is worth a look, but stops nothing.
 NOT_NFC = "label not in NFC (composed when read)"
@@ -52,7 +51,6 @@ def inspect(annotations: Sequence[str], options: Any, rule: Preprocessing) -> di
     known = set(charset.characters)
     occurring = {folded for c in counted for folded in charset.normalize(c)}
     unknown = {c: n for c, n in counted.most_common() if not set(charset.normalize(c)) <= known}
-    proposal = sets[0].proposal()
     train, *others = (one.source for one in sets)
     seen = seen_labels(train, others)
     return {
@@ -67,8 +65,8 @@ def inspect(annotations: Sequence[str], options: Any, rule: Preprocessing) -> di
         },
         "overlap": list(_overlaps(sets)),
         "label_overlap": {other.name: int(n.sum()) for other, n in zip(others, seen, strict=True)},
-        "proposal": proposal,
-        "command": _command(annotations, charset, proposal, options),
+        "proposal": sets[0].proposal(),
+        "command": _command(annotations, options),
     }
 
 
@@ -147,15 +145,13 @@ class _Set:
         """Widths and lengths that suit training on this set."""
         if not self.usable.any():
             return {}
-        rule, natural = self.rule, self.widths[self.usable]
-        most = max(propose_max_width(natural), rule.min_width)
-        boundaries = propose_boundaries(np.clip(natural, rule.min_width, most), BUCKETS)
+        boundaries = propose_widths(self.widths[self.usable], self.rule)
         max_width = boundaries[-1]  # wider ones would be one shape more
         plan = Plan(
             self.source,
             batch_size=BATCH,
             boundaries=boundaries,
-            preprocessing=dataclasses.replace(rule, width=0, max_width=max_width),
+            preprocessing=dataclasses.replace(self.rule, width=0, max_width=max_width),
             geometry=GEOMETRY,
         )
         return {
@@ -182,24 +178,15 @@ def _histogram(values: np.ndarray) -> dict[str, int]:
     return {str(v): n for v, n in zip(found.tolist(), times.tolist(), strict=True)}
 
 
-def _command(
-    annotations: Sequence[str], charset: Charset, proposal: dict[str, Any], options: Any
-) -> str:
-    """The training command to run next."""
-    validation = ",".join(annotations[1:])
-    keys: dict[str, Any] = {
+def _command(annotations: Sequence[str], options: Any) -> str:
+    """The training command to run next; the config takes widths and characters from the data."""
+    keys = {
         "data.train": annotations[0],
-        "data.validation": validation or None,
-        "data.split": None if validation else "10%",
-        "data.images": options.images or None,
-        "data.format": None if options.format == "auto" else options.format,
+        "data.validation": ",".join(annotations[1:]),
+        "data.images": options.images,
+        "data.format": options.format.replace("auto", ""),
         "charset.table": options.table,
-        "charset.characters": None if options.table else "".join(charset.characters),
         "charset.ignore_case": options.ignore_case,
     }
-    if proposal:
-        keys["preprocessing.width"] = 0
-        keys["preprocessing.max_width"] = proposal["max_width"]
-        keys["data.bucket_boundaries"] = str(tuple(proposal["boundaries"])).replace(" ", "")
-    flags = [f"--config.{key}={value}" for key, value in keys.items() if value is not None]
+    flags = [f"--config.{key}={value}" for key, value in keys.items() if value]
     return shlex.join(["python", "-m", "crnn_jax.main", "--config=configs/words.py", *flags])

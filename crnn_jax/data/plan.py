@@ -25,6 +25,7 @@ RENDERED_BATCHES = 64  # of a window of rendered words
 PROBES = 32  # images whose pixels are compared between hosts
 MOST_CELLS = 2048  # the search for boundaries takes the square of it
 WIDEST = 4096  # pixels: 1,023 frames; a line of text of height 32 is rarely longer
+SHAPES = 12  # widths of batches proposed, at most
 
 
 def generator(seed: int, purpose: str, *indices: int) -> np.random.Generator:
@@ -214,6 +215,12 @@ def bucket_widths(boundaries: Sequence[int], preprocessing: Preprocessing) -> tu
             limit = f"preprocessing.max_width={last}"
             raise UserError(f"data.bucket_boundaries: {width} px; must lie between 1 and {limit}")
     return tuple(sorted({*boundaries, last}))
+
+
+def propose_widths(natural: np.ndarray, rule: Preprocessing) -> tuple[int, ...]:
+    """The bucket widths for images of these natural widths; the last squeezes hardly any."""
+    most = max(propose_max_width(natural), rule.min_width)
+    return propose_boundaries(np.clip(natural, rule.min_width, most), SHAPES)
 
 
 def propose_boundaries(widths: np.ndarray, count: int, multiple: int = 4) -> tuple[int, ...]:

@@ -136,13 +136,19 @@ def preprocessing_of(config: Any, origin: Preprocessing | None = None) -> Prepro
 
 
 def plan_of(
-    config: Any, source: Source, preprocessing: Preprocessing, geometry: str, *, evaluation: bool
+    config: Any,
+    source: Source,
+    preprocessing: Preprocessing,
+    geometry: str,
+    boundaries: Sequence[int],
+    *,
+    evaluation: bool,
 ) -> Plan:
     """The batches of a source: shuffled for training; every sample once for evaluation."""
     return Plan(
         source,
         batch_size=config.evaluation.batch_size if evaluation else config.batch_size,
-        boundaries=config.data.bucket_boundaries,
+        boundaries=boundaries,
         max_label_length=config.data.max_label_length,
         preprocessing=preprocessing,
         geometry=geometry,

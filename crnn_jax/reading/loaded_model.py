@@ -31,7 +31,7 @@ MAX_UNROLL = 256  # steps; each is compiled
 
 
 def open_model(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Variables and metadata, as `load_model`, of a file, a workdir, or 'en_36' or 'en_94'."""
+    """Variables and metadata, as `load_model`, of a file, a workdir, or a model that ships."""
     if not os.path.exists(path):
         shipped = {file.stem: file for file in sorted(WEIGHTS.glob("*.safetensors"))}
         if os.fspath(path) in shipped:

@@ -16,13 +16,13 @@ from crnn_jax.core.geometry import HEIGHT
 from crnn_jax.core.preprocessing import Preprocessing
 from crnn_jax.data import loader
 from crnn_jax.data.loader import Batch
-from crnn_jax.data.plan import Plan
+from crnn_jax.data.plan import Plan, propose_widths
 from crnn_jax.data.source import Source, seen_labels
 from crnn_jax.data.sources import charset_of, open_sources, plan_of, preprocessing_of
 from crnn_jax.models import native_library
 from crnn_jax.models.config import DTYPES, ModelConfig, get_model_config, variant
 from crnn_jax.models.crnn import CRNN
-from crnn_jax.training.init_from import Pretrained, transfer
+from crnn_jax.training.init_from import AUTO, Pretrained, transfer
 from crnn_jax.training.state import Variables, init_variables
 
 DEFAULT_NETWORK = "crnn_small"  # if neither config nor `init_from` names one
@@ -50,6 +50,7 @@ class Experiment:
     train: Any
     validation: list[Any]
     plan: Plan
+    boundaries: tuple[int, ...]
     total_steps: int
 
     @property
@@ -68,7 +69,7 @@ class Experiment:
         """Every sample of each validation source once, also those that cannot be trained on."""
         rule, geometry = self.preprocessing, self.model.geometry
         return [
-            plan_of(self.config, source, rule, geometry, evaluation=True)
+            plan_of(self.config, source, rule, geometry, self.boundaries, evaluation=True)
             for source in self.validation
         ]
 
@@ -102,6 +103,8 @@ class Experiment:
         if source is None or source.variables is None:
             return variables, []
         variables, lines = transfer(variables, self.charset, source.variables, source.charset)
+        if self.config.init_from == AUTO:
+            lines.insert(0, f"init_from: {source.name}, by the characters of the labels")
         lines.append("init_from: network, preprocessing and batch norm's epsilon are that model's")
         ours, theirs = self.preprocessing.to_metadata(), source.preprocessing.to_metadata()
         lines += [
@@ -139,11 +142,21 @@ def make_experiment(config: Any, pretrained: Pretrained | None = None) -> Experi
     if pretrained:
         pretrained.require_fit(model, charset)
     train, validation = open_sources(config, charset, preprocessing, model.geometry)
-    plan = plan_of(config, train, preprocessing, model.geometry, evaluation=False)
+    preprocessing, boundaries = fit_widths(config, train, preprocessing)
+    plan = plan_of(config, train, preprocessing, model.geometry, boundaries, evaluation=False)
     epochs = round(config.epochs * plan.steps_per_epoch)
     total_steps = config.steps or max(1, epochs, config.min_steps)
     return Experiment(
-        config, pretrained, charset, preprocessing, model, train, validation, plan, total_steps
+        config,
+        pretrained,
+        charset,
+        preprocessing,
+        model,
+        train,
+        validation,
+        plan,
+        boundaries,
+        total_steps,
     )
 
 
@@ -170,6 +183,25 @@ def _check_values(config: Any) -> None:
     trace = tuple(config.log.profile)
     if trace and not (len(trace) == 2 and 0 <= trace[0] < trace[1]):
         raise UserError(f"config.log.profile={trace}: want (from, to), or ()")
+
+
+def fit_widths(
+    config: Any, source: Source, rule: Preprocessing
+) -> tuple[Preprocessing, tuple[int, ...]]:
+    """Rule and bucket widths; what the config leaves open follows from the training images.
+
+    Without `preprocessing.max_width` the rule's own grows to what they need.
+    """
+    boundaries = tuple(config.data.bucket_boundaries)
+    stored = [s for s in getattr(source, "sources", (source,)) if not s.windowed]
+    if not rule.free_width or not stored or (boundaries and config.preprocessing.max_width):
+        return rule, boundaries
+    sizes = np.concatenate([s.sizes(np.arange(len(s))) for s in stored])
+    sizes = sizes[sizes[:, 0] > 0]  # readable
+    proposed = propose_widths(rule.natural_width(*sizes.T), rule) if len(sizes) else ()
+    if not config.preprocessing.max_width:
+        rule = dataclasses.replace(rule, max_width=max(rule.max_width, *proposed))
+    return rule, boundaries or tuple(w for w in proposed if w < rule.max_width)
 
 
 def _network(

@@ -10,9 +10,12 @@ import numpy as np
 from crnn_jax.core.charset import Charset
 from crnn_jax.core.errors import UserError
 from crnn_jax.core.preprocessing import Preprocessing
+from crnn_jax.data.sources import charset_of
 from crnn_jax.models.config import ModelConfig
 from crnn_jax.training.checkpoints import Workdir
 from crnn_jax.training.state import Variables
+
+AUTO, MODELS = "auto", ("en_36", "en_94", "lines")  # from few to many characters
 
 
 class Pretrained(NamedTuple):
@@ -50,6 +53,19 @@ class Pretrained(NamedTuple):
             )
 
 
+def start_model(config: Any) -> str:
+    """`init_from`; for 'auto' the first model that ships which knows the labels' characters."""
+    if config.init_from != AUTO:
+        return str(config.init_from)
+    from crnn_jax.reading.loaded_model import open_model
+
+    wanted = set(charset_of(config).characters)
+    for name in MODELS[:-1]:
+        if wanted.issubset(Charset.from_metadata(open_model(name)[1]).characters):
+            return name
+    return MODELS[-1]
+
+
 def load_pretrained(config: Any, workdir: Workdir) -> Pretrained | None:
     """The model to start from; a run that has checkpoints does not read `init_from` again."""
     name, variables, metadata = str(workdir.path), None, workdir.model_metadata()
@@ -58,7 +74,7 @@ def load_pretrained(config: Any, workdir: Workdir) -> Pretrained | None:
             return None
         from crnn_jax.reading.loaded_model import open_model
 
-        name = config.init_from
+        name = start_model(config)
         variables, metadata = open_model(name)
     try:
         return Pretrained(

@@ -3,7 +3,7 @@
     python -m crnn_jax.main --config=experiments/pretrained/en_94.py --workdir=runs/en_94 \
         --config.data.validation=icdar2015_train/labels.tsv,iiit5k_train/labels_cased_punct.tsv
 
-Capitals begin as the small letters of `en_36`. Results: experiments/pretrained/README.md.
+The step between `en_36` and `lines`. Capitals begin as the small letters of `en_36`.
 """
 
 import ml_collections

@@ -114,8 +114,9 @@ def test_without_a_table_one_is_proposed(bad):
     assert report["characters"]["proposed"] == " !?ABCabc\u00a0é"
     assert report["characters"]["unknown"] == {}
     assert UNKNOWN_CHARACTER not in report["sets"][0]["unusable"]
-    assert "'--config.charset.characters= !?ABCabc\u00a0é'" in report["command"]
+    assert "charset" not in report["command"]  # the labels' characters, without being told
     folded = look(bad[0], ignore_case=True)
+    assert "--config.charset.ignore_case=True" in folded["command"]
     assert folded["characters"]["proposed"] == " !?abc\u00a0é"
     assert folded["sets"][0]["notes"].keys().isdisjoint({CASE})
 

@@ -1,3 +1,4 @@
+import dataclasses
 from types import SimpleNamespace
 
 import pytest
@@ -8,6 +9,7 @@ from crnn_jax.core.preprocessing import Preprocessing
 from crnn_jax.data import sources
 from crnn_jax.data.files import CHANGED_LABEL, FileSource
 from crnn_jax.data.sources import charset_of, open_sources, parse_names
+from crnn_jax.training.experiment import fit_widths
 from tests.data.conftest import EndlessSource, write_picture
 
 RULE = Preprocessing(width=100)
@@ -40,6 +42,32 @@ def test_one_file(words):
     assert [len(source) for source in validation] == [100, 100]
     train, validation = opened(words, words.path, split="0/5", validation=str(words.path))
     assert (len(train), len(validation[0])) == (100, 100)  # a file comes before a split
+
+
+@pytest.mark.parametrize("boundaries", [(), (80, 96)])
+@pytest.mark.parametrize("max_width", [0, 96])
+def test_widths_left_open_follow_from_the_images(words, boundaries, max_width):
+    config = config_of(words.path, bucket_boundaries=boundaries)
+    config.preprocessing = SimpleNamespace(max_width=max_width)
+    rule = Preprocessing(min_width=64, max_width=max_width or 100)
+    train, _ = open_sources(config, words.charset, rule, "keras")
+    widest = max((2 * w * 32 + h) // (2 * h) for h, w in words.sizes)
+    assert widest > 100
+    fitted, found = fit_widths(config, train, rule)
+    if max_width:
+        assert fitted == rule
+    else:
+        assert widest <= fitted.max_width < widest + 16
+    if boundaries:
+        assert found == boundaries
+    else:
+        assert min(found) >= 64
+        assert max(found) < fitted.max_width
+        assert len(found) <= 12
+    roomy = dataclasses.replace(rule, max_width=1000)
+    assert fit_widths(config, train, roomy)[0] == roomy
+    fixed = dataclasses.replace(rule, width=100)
+    assert fit_widths(config, train, fixed) == (fixed, boundaries)
 
 
 @pytest.mark.parametrize("fold", [0, 3])

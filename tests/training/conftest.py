@@ -73,8 +73,7 @@ def digits_config(digits):
             config.data.train = str(digits)
             config.data.validation = str(digits.with_name("validation.tsv"))
             config.data.cache = False
-            config.data.bucket_boundaries = ()  # one shape: compiling is most of these tests' time
-            config.preprocessing.width = 64
+            config.preprocessing.width = 64  # one shape: compiling is most of these tests' time
             config.model.convolution = "xla"
             config.charset.table = ""
             config.charset.characters = CHARACTERS

@@ -16,7 +16,7 @@ from crnn_jax.core.preprocessing import Preprocessing
 from crnn_jax.reading.recognizer import Recognizer
 from crnn_jax.training.checkpoints import Workdir
 from crnn_jax.training.experiment import RANGES, make_experiment
-from crnn_jax.training.init_from import load_pretrained, transfer
+from crnn_jax.training.init_from import load_pretrained, start_model, transfer
 from crnn_jax.training.loop import preview, train_and_evaluate
 from tests.testdata.foreign_networks import our_model
 from tests.testdata.tiny_model import noise_pictures, write_tiny_model
@@ -92,7 +92,7 @@ def test_a_run_starts_by_reading_what_the_other_model_reads(other, change, tmp_p
     labels = tmp_path / "labels.tsv"
     labels.write_text("".join(lines))
     change({"data.train": str(labels), "data.validation": str(labels)})
-    config = change({"preprocessing.max_width": 0, "data.bucket_boundaries": ()})
+    config = change({"data.bucket_boundaries": (160,)})
     train_and_evaluate(config, str(tmp_path / "run"))
     said = capsys.readouterr().err
     assert "validation at step 1: accuracy 1.0000" in said
@@ -104,9 +104,10 @@ def test_a_run_starts_by_reading_what_the_other_model_reads(other, change, tmp_p
 
 def test_a_conflict_names_the_key(other, change, config, tmp_path):
     model, rule = other[1].config, other[1].preprocessing
-    lines = list(preview(change({"preprocessing.width": 0}), str(tmp_path / "run")))
+    widths = {"preprocessing.width": 0, "preprocessing.max_width": 200}
+    lines = list(preview(change(widths), str(tmp_path / "run")))
     told = "init_from: but config.preprocessing"
-    assert f"{told}.max_width=256, that model's {rule.max_width}" in lines
+    assert f"{told}.max_width=200, that model's {rule.max_width}" in lines
     assert (f"{told}.width=0, that model's 100" in lines) == bool(rule.width)
     for key, value, takes in (
         ("model.name", "crnn_small", "''"),
@@ -167,6 +168,20 @@ def test_capitals_start_as_the_small_letters_of_a_model_that_ignores_case(ignore
     found, lines = transfer(_variables(4, 100), new, _variables(3, 0), old)
     np.testing.assert_array_equal(found["params"]["logits"]["bias"], bias)
     assert ("init_from: 1 capitals start as their small letters" in lines) == ignore_case
+
+
+@pytest.mark.parametrize(
+    ("label", "name"), [("a7", "en_36"), ("A7", "en_94"), ("a 7", "lines"), ("ж", "lines")]
+)
+def test_the_model_to_start_from_suits_the_labels(label, name, tmp_path):
+    (labels := tmp_path / "labels.tsv").write_text(f"a.png\tx\nb.png\t{label}\n")
+    config = words.get_config()
+    config.data.train, config.data.cache = str(labels), False
+    assert start_model(config) == name
+    config.charset.ignore_case = True
+    assert start_model(config) == ("en_36" if label == "A7" else name)
+    config.init_from = "mine"
+    assert start_model(config) == "mine"
 
 
 def test_views_of_the_other_model_are_not_taken_over(change, tmp_path):

@@ -101,7 +101,6 @@ class Runs:
             "data.train": digits,
             "data.validation": digits.with_name("validation.tsv"),
             "data.cache": False,
-            "data.bucket_boundaries": "()",
             "preprocessing.width": 64,
             "optimizer.name": "sgd",
             "optimizer.ema_decay": 0.9,
