@@ -8,7 +8,9 @@ from PIL import Image
 
 from crnn_jax import synthesize
 from crnn_jax.core.charset import Charset
+from crnn_jax.core.errors import UserError
 from crnn_jax.data.files import FileSource
+from crnn_jax.reading.loaded_model import open_model
 from crnn_jax.reading.recognizer import Recognizer
 
 ANNOTATIONS = {
@@ -63,3 +65,12 @@ def test_the_pictures_are_what_the_command_draws(example, tmp_path, monkeypatch)
 def test_the_models_that_ship_read_every_picture(example, name, change):
     readings = Recognizer.load(name).read(sorted((example / "images").iterdir()))
     assert [reading.text for reading in readings] == list(map(change, labels(example)))
+
+
+def test_a_folder_of_a_models_name_does_not_hide_it(tmp_path, monkeypatch):
+    (tmp_path / "lines").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert " " in open_model("lines")[1]["charset"]
+    (tmp_path / "lines" / "checkpoints").mkdir()  # a run's folder is meant
+    with pytest.raises(UserError):
+        open_model("lines")

@@ -32,27 +32,29 @@ MAX_UNROLL = 256  # steps; each is compiled
 
 def open_model(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Variables and metadata, as `load_model`, of a file, a workdir, or a model that ships."""
-    if not os.path.exists(path):
-        shipped = {file.stem: file for file in sorted(WEIGHTS.glob("*.safetensors"))}
-        if os.fspath(path) in shipped:
-            return load_model(shipped[os.fspath(path)])
-        raise UserError(
-            f"{os.fspath(path)}: no such model file or workdir; models that ship: "
-            f"{', '.join(shipped) or 'none'}"
-        )
-    if not os.path.isdir(path):
+    if os.path.isfile(path):
         return load_model(path)
-    from crnn_jax.reading.checkpoint import WORKDIR_MODEL, read_variables
+    if os.path.isdir(path):
+        from crnn_jax.reading.checkpoint import WORKDIR_MODEL, read_variables
 
-    best = os.path.join(path, WORKDIR_MODEL)
-    if os.path.exists(best):
-        return load_model(best)
-    if not os.path.isdir(os.path.join(path, "checkpoints")):
+        best = os.path.join(path, WORKDIR_MODEL)
+        if os.path.exists(best):
+            return load_model(best)
+        if os.path.isdir(os.path.join(path, "checkpoints")):
+            return read_variables(path)
+    # A folder of images may be called `lines` too.
+    name = os.fspath(path)
+    shipped = {file.stem: file for file in sorted(WEIGHTS.glob("*.safetensors"))}
+    if name in shipped:
+        return load_model(shipped[name])
+    if os.path.isdir(path):
         raise UserError(
-            f"{os.fspath(path)}: a folder without checkpoints; a model is a .safetensors file or "
+            f"{name}: a folder without checkpoints; a model is a .safetensors file or "
             "the workdir of a training run"
         )
-    return read_variables(path)
+    raise UserError(
+        f"{name}: no such model file or workdir; models that ship: {', '.join(shipped) or 'none'}"
+    )
 
 
 @dataclasses.dataclass(frozen=True)
