@@ -44,7 +44,7 @@ def test_steps(name):
     ema = config.optimizer.ema_decay
     state = jax.eval_shape(lambda v: create_state(v, optimizer, ema=bool(ema)), variables)
     b, n = config.batch_size, 16
-    width = max(config.preprocessing.width, 0) or config.preprocessing.max_width
+    width = max(config.preprocessing.width, 0) or config.preprocessing.max_width or 256
     batch = {
         "image": struct((b, config.preprocessing.height, width, channels), jnp.uint8),
         "width": struct((b,), jnp.int32),

@@ -48,6 +48,8 @@ def finished(trained, tmp_path):
 class StopAt:
     """Takes the place of the signal handlers: asks to stop after some steps."""
 
+    alone = False
+
     def __init__(self, polls):
         self.polls = polls
 
