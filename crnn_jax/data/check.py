@@ -184,7 +184,7 @@ def _command(annotations: Sequence[str], options: Any) -> str:
         "data.train": annotations[0],
         "data.validation": ",".join(annotations[1:]),
         "data.images": options.images,
-        "data.format": options.format.replace("auto", ""),
+        "data.format": "" if options.format == "auto" else options.format,
         "charset.table": options.table,
         "charset.ignore_case": options.ignore_case,
     }

@@ -260,5 +260,5 @@ class StopRequest:
     def asked(self, step: int) -> bool:
         """Whether to stop after this step, which all processes agree on."""
         if jax.process_count() == 1:
-            return self.alone
+            return self._asked
         return multihost_utils.reached_preemption_sync_point(step)
