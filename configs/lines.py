@@ -19,7 +19,7 @@ LANGUAGES = (
     "en*8 de*2 es*2 fr*4 it*2 pt*2 nl pl ca cs da fi fil hu id is lt lv ms nb ro sh sk sl sv tr "
     "vi*2 el*2 bg mk ru*2 sr uk"
 )
-STYLES = "print*0.25 receipt*0.2 typewriter*0.12 scan*0.18 photo*0.1 words*0.15"
+STYLES = "words*0.33 print*0.15 receipt*0.19 typewriter*0.1 scan*0.13 photo*0.1"
 
 
 def get_config() -> ml_collections.ConfigDict:

@@ -31,7 +31,7 @@ BEFORE = ("$", "£", "RM", "Rp", "₱", "R$")  # the amount; others mostly follo
 # French and Italian words that a vowel has shortened, as they stand in their lists
 ELIDED = frozenset((*"ldjnscmt", "qu", "un", "all", "dell", "nell", "dall", "sull", "quell"))
 ELIDING = ("fr", "it", "ca")
-TOKENS = tuple(kind for kind in PATTERNS if kind != "item")
+TOKENS = tuple(kind for kind in PATTERNS if kind not in ("item", "field", "mark"))  # in texts
 
 
 def capitals(text: str, language: str = "") -> str:

@@ -3,6 +3,7 @@
 Columns of the last layer belong to characters, so they are copied by symbol.
 """
 
+import unicodedata
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -97,13 +98,16 @@ def transfer(
     """
     places = {symbol: i for i, symbol in enumerate(source_charset.symbols)}
     pairs = [(i, places[s]) for i, s in enumerate(charset.symbols) if s in places]
-    # A model that ignores case has learnt capitals too, as their small letters.
-    capitals = [
-        (i, places[s.lower()])
-        for i, s in enumerate(charset.symbols)
-        if source_charset.ignore_case and s not in places and s.lower() in places
-    ]
-    ours, theirs = (np.array(side, np.int64) for side in zip(*pairs, *capitals, strict=True))
+    # A new letter starts as the one that it is built on: é as e; and where the model ignores case,
+    # and so has learnt capitals too, É and E as e.
+    built_on = []
+    for i, s in enumerate(charset.symbols):
+        base = unicodedata.normalize("NFD", s)[0] if len(s) == 1 else s  # <UNK> is no letter
+        likes = (base, s.lower(), base.lower()) if source_charset.ignore_case else (base,)
+        like = next((places[c] for c in likes if c in places), None)
+        if s not in places and like is not None:
+            built_on.append((i, like))
+    ours, theirs = (np.array(side, np.int64) for side in zip(*pairs, *built_on, strict=True))
     logits = {}
     for name, value in variables["params"]["logits"].items():
         logits[name] = np.array(value)
@@ -111,8 +115,8 @@ def transfer(
     new = [s for i, s in enumerate(charset.symbols) if i not in ours]
     gone = [s for s in source_charset.symbols if s not in charset.symbols]
     lines = [f"init_from: {len(pairs)} of {charset.num_classes} classes carried"]
-    if capitals:
-        lines.append(f"init_from: {len(capitals)} capitals start as their small letters")
+    if built_on:
+        lines.append(f"init_from: {len(built_on)} new letters start as those they are built on")
     for what, symbols in (("new characters", new), ("left behind", gone)):
         if symbols:
             lines.append(f"init_from: {what}: {' '.join(map(repr, symbols))}")
