@@ -5,7 +5,7 @@
 
 The languages are those of LANGUAGES, their lists come from `wordfreq`; the table is made from them
 by experiments/pretrained/characters.py. Needs fonts of Latin, Greek and Cyrillic letters
-(experiments/pretrained/fonts.txt). From `en_94` this made `lines`, one of the models
+(experiments/pretrained/fonts.txt). From `en_36` this made `lines`, one of the models
 that ship; its figures are in experiments/pretrained/README.md.
 """
 
@@ -25,12 +25,14 @@ STYLES = "words*0.33 print*0.15 receipt*0.19 typewriter*0.1 scan*0.13 photo*0.1"
 def get_config() -> ml_collections.ConfigDict:
     config = synthetic.get_config()
     with config.unlocked():
-        config.init_from = "en_94"
-        config.steps = 5_600
-        config.batch_size = 24
+        config.init_from = "en_36"
+        config.steps = 7_100
+        config.batch_size = 32
         config.optimizer.name = "muon"
-        config.optimizer.learning_rate = 9e-4
+        config.optimizer.learning_rate = 1e-3
+        config.optimizer.warmup_steps = 200
         config.optimizer.ema_decay = 0.998
+        config.model.name = "crnn_residual"
         config.model.dtype = "auto"
         config.charset.table = "experiments/pretrained/characters.txt"
         config.charset.ignore_case = False

@@ -93,7 +93,8 @@ def get_config() -> ml_collections.ConfigDict:
     synthetic.style = "scene"
     # 'auto': the system's word list; 'builtin': ours; or files, one a language: 'de.txt*2,fr.txt'
     synthetic.words = "auto"
-    synthetic.fonts = "auto"  # folders or files; 'auto' the system's, 'builtin' Pillow's own
+    # 'auto': the system's; folders or files: 'auto,my/fonts'; 'builtin': Pillow's own
+    synthetic.fonts = "auto"
     synthetic.count = 1_000_000  # images an epoch; none is repeated
     synthetic.heights = (32, 40)  # pixels, lowest and highest, before resizing
     synthetic.max_aspect = 10.0  # width / height; wider words are squeezed

@@ -86,20 +86,22 @@ class Face:
 
 
 def find_faces(fonts: str) -> list[Face]:
-    """All faces of 'auto', 'builtin', or folders and files joined by commas; sorted by path."""
+    """All faces of 'builtin', or of folders and files joined by commas; 'auto': the system's."""
     if fonts == BUILTIN:
         return [Face(BUILTIN)]
-    if fonts == "auto":
-        folders = [Path(f).expanduser() for f in SYSTEM_FOLDERS.get(sys.platform, ())]
-        files = sorted(file for folder in folders for file in _font_files(folder))
-        return _faces(files) or [Face(BUILTIN)]
     files = []
     for name in fonts.split(","):
         place = Path(name).expanduser()
-        if not place.exists():
+        if name == "auto":
+            folders = [Path(f).expanduser() for f in SYSTEM_FOLDERS.get(sys.platform, ())]
+            files += sorted(file for folder in folders for file in _font_files(folder))
+        elif not place.exists():
             raise UserError(f"fonts {name!r}: no such folder or file")
-        files += sorted(_font_files(place)) if place.is_dir() else [place]
+        else:
+            files += sorted(_font_files(place)) if place.is_dir() else [place]
     faces = _faces(files)
+    if not faces and fonts == "auto":
+        return [Face(BUILTIN)]
     if not faces:
         raise UserError(f"fonts {fonts!r}: no {', '.join(SUFFIXES)} file in it")
     return faces

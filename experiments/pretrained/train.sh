@@ -36,7 +36,7 @@ python $here/grow.py "$folder/small.safetensors" crnn_residual --min_width 64 \
 run seventh "$folder/grown.safetensors" $here/seventh.json 7 64 19000 8e-4 \
   --config.optimizer.warmup_steps=300 --config.model.name=crnn_residual \
   --config.model.dtype=bfloat16 --config.synthetic.words="$folder/words.txt" \
-  --config.synthetic.fonts="/usr/share/fonts,/usr/share/texmf/fonts,/usr/share/texlive/texmf-dist/fonts,$folder/fontsource" \
+  --config.synthetic.fonts="auto,$folder/fontsource" \
   --config.data.bucket_boundaries="(64,80,96,112,128,160,208,256)"
 python $here/ship.py "$folder/seventh" "$folder/en_36.safetensors" --last 0.47 \
   --average "$folder/grown.safetensors*0.25"

@@ -103,6 +103,9 @@ def test_faces_of_a_folder(tmp_path):
     assert [f.path for f in find_faces(str(tmp_path))] == [str(tmp_path / "sub" / "A.TTF")]
     with pytest.raises(UserError, match="none of them"):  # it is there, but cannot be opened
         open_atlas(str(tmp_path), CHARACTERS, str(tmp_path))
+    system = [f.path for f in find_faces("auto") if f.path != BUILTIN]
+    found = [f.path for f in find_faces(f"auto,{tmp_path}")]
+    assert found == [*system, str(tmp_path / "sub" / "A.TTF")]
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="empty"):
         find_faces(str(tmp_path / "empty"))
