@@ -91,11 +91,10 @@ def find_faces(fonts: str) -> list[Face]:
         return [Face(BUILTIN)]
     files = []
     for name in fonts.split(","):
-        place = Path(name).expanduser()
         if name == "auto":
             folders = [Path(f).expanduser() for f in SYSTEM_FOLDERS.get(sys.platform, ())]
             files += sorted(file for folder in folders for file in _font_files(folder))
-        elif not place.exists():
+        elif not (place := Path(name).expanduser()).exists():
             raise UserError(f"fonts {name!r}: no such folder or file")
         else:
             files += sorted(_font_files(place)) if place.is_dir() else [place]
