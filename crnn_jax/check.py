@@ -24,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         run = settings.parse(words)
         from crnn_jax.training.loop import preview
 
-        for line in preview(run.config, run.workdir):
+        for line in preview(run.config, run.workdir, with_new_config=run.with_new_config):
             print(line)
         return 0
     parser = cli.Parser("check", __doc__)
@@ -61,7 +61,8 @@ def text_of(report: dict[str, Any]) -> Iterator[str]:
     yield f"{len(counts)} different characters in {sum(counts.values()):,}"
     if met:
         more = f" and {len(met) - 20} more" if len(met) > 20 else ""
-        yield f"  not in {characters['table']}: " + ", ".join(met[:20]) + more
+        table = characters["table"] or "the labels to be trained on"
+        yield f"  not in {table}: " + ", ".join(met[:20]) + more
     if characters["never"]:
         yield "  in the table, but never in a label: " + " ".join(map(repr, characters["never"]))
     yield f"  a table of all of them: {characters['proposed']!r}"

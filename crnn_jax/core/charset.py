@@ -100,7 +100,7 @@ class Charset:
         text = nfc(text)
         if not self.ignore_case:
             return text
-        lowered = nfc(text.lower())
+        lowered = nfc(text.lower().replace("i\u0307", "i"))  # İ, as one character
         return lowered.translate(self._upper_only) if self._upper_only else lowered
 
     def encode(self, text: str, unknown: str = "unusable") -> tuple[np.ndarray, str]:

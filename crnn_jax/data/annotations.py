@@ -10,6 +10,7 @@ What has no line an image (json, csv, gt) is converted when it is opened, see `c
 A parser of your own is named `package.module:function` and called as `parse(line)`.
 """
 
+import contextlib
 import importlib
 import os
 import re
@@ -130,8 +131,8 @@ def _format_of(line: str) -> str:
     """The strictest format that a line has."""
     if _fits(parse_mjsynth, line):
         path, number = line.rsplit(None, 1)
-        # The number must be the name's own: 'a_7_9.png 2010' is a path and a label.
-        if _stem(path).rpartition("_")[2] == number:
+        # The number must be the name's own: '1_7_9.png 2010' is a path and a label.
+        if _MJSYNTH_NAME.fullmatch(_stem(path)) and _stem(path).endswith("_" + number):
             return "mjsynth"
     return next((name for name in ("icdar", "tsv") if _fits(PARSERS[name], line)), "simple")
 
@@ -314,7 +315,9 @@ class Annotation:
     def where(self, place: int) -> str:
         """`file:line` of a byte; the image's path where no line says it."""
         if self._listing is not None:
-            return self.content(place)
+            with contextlib.suppress(ValueError, TypeError):  # that line may be what is reported
+                return self.content(place)
+            return self.path
         number = 1
         for at in range(0, place, BLOCK_BYTES):
             number += self._read(at, min(BLOCK_BYTES, place - at)).count(self._end)

@@ -43,9 +43,10 @@ def inspect(annotations: Sequence[str], options: Any, rule: Preprocessing) -> di
         of each later set whose label the first has too), 'proposal' and 'command'.
     """
     counted = count_characters(annotations, options.format, options.images)
-    if not counted:
+    trained = count_characters(annotations[:1], options.format, options.images)
+    if not trained:
         raise UserError(f"{annotations[0]}: no label has any character")
-    every = charset_from(counted, options.ignore_case)
+    every = charset_from(trained, options.ignore_case)
     charset = Charset.read(options.table, options.ignore_case) if options.table else every
     sets = [_Set(name, charset, options, rule) for name in annotations]
     known = set(charset.characters)
@@ -66,7 +67,7 @@ def inspect(annotations: Sequence[str], options: Any, rule: Preprocessing) -> di
         "overlap": list(_overlaps(sets)),
         "label_overlap": {other.name: int(n.sum()) for other, n in zip(others, seen, strict=True)},
         "proposal": sets[0].proposal(),
-        "command": _command(annotations, options),
+        "command": _command(annotations, options, train),
     }
 
 
@@ -178,7 +179,7 @@ def _histogram(values: np.ndarray) -> dict[str, int]:
     return {str(v): n for v, n in zip(found.tolist(), times.tolist(), strict=True)}
 
 
-def _command(annotations: Sequence[str], options: Any) -> str:
+def _command(annotations: Sequence[str], options: Any, train: FileSource) -> str:
     """The training command to run next; the config takes widths and characters from the data."""
     keys = {
         "data.train": annotations[0],
@@ -186,7 +187,8 @@ def _command(annotations: Sequence[str], options: Any) -> str:
         "data.images": options.images,
         "data.format": "" if options.format == "auto" else options.format,
         "charset.table": options.table,
-        "charset.ignore_case": options.ignore_case,
+        "charset.ignore_case": options.ignore_case or train.fails_on_case,
+        "preprocessing.width": options.width,
     }
     flags = [f"--config.{key}={value}" for key, value in keys.items() if value]
     return shlex.join(["python", "-m", "crnn_jax.main", "--config=configs/words.py", *flags])

@@ -5,17 +5,18 @@ csv     labels.csv with the header filename,words    EasyOCR
 gt      a folder of a.png and a.gt.txt               tesstrain, kraken
 """
 
+import contextlib
 import csv
 import json
 import os
 from collections.abc import Iterable, Iterator
 
 from crnn_jax.core.errors import UserError
-from crnn_jax.data.source import progress_bar
+from crnn_jax.core.files import text_lines
+from crnn_jax.data.source import LONGEST_LABEL, progress_bar
 
 HEADER = "filename,words"
 TEXT = ".gt.txt"
-DETECT = 100  # images of a folder that are looked at for texts
 WANTED = 'want one object of paths and labels, {"a.png": "Lube"}'
 
 
@@ -27,7 +28,7 @@ def convert_file(path: str, format: str) -> tuple[str, bytes] | None:  # noqa: A
             if format == "csv" or (format == "auto" and header):
                 if not header:
                     file.seek(0)
-                return "csv", _lines(_csv_pairs(path, file))
+                return "csv", _lines(_csv_pairs(path, file, 1 + header))
             if format == "json" or (format == "auto" and path.lower().endswith(".json")):
                 file.seek(0)
                 return "json", _lines(_json_pairs(path, file.read()))
@@ -37,13 +38,13 @@ def convert_file(path: str, format: str) -> tuple[str, bytes] | None:  # noqa: A
 
 
 def convert_folder(folder: str, listing: bytes, format: str) -> bytes | None:  # noqa: A002
-    """The images of a listing with the texts beside them; None if the first have none.
+    """The images of a listing with the texts beside them; None if there are none.
 
     An image without one has an empty label, and is counted so.
     """
     names = listing.decode().split("\n")
     texts = [os.path.join(folder, os.path.splitext(name)[0] + TEXT) for name in names]
-    if format not in ("auto", "gt") or not any(map(os.path.isfile, texts[:DETECT])):
+    if format not in ("auto", "gt") or not any(map(os.path.isfile, texts)):
         return None
 
     def pairs() -> Iterator[tuple[str, str]]:
@@ -51,26 +52,30 @@ def convert_folder(folder: str, listing: bytes, format: str) -> bytes | None:  #
             for name, text in zip(names, texts, strict=True):
                 label = ""
                 if os.path.isfile(text):
-                    with open(text, encoding="utf-8-sig", errors="replace") as file:
-                        label = file.read().strip("\n")
+                    label = " ".join(text_lines(text, LONGEST_LABEL * 4)).rstrip()
                 yield name, label
                 bar.update()
 
     return _lines(pairs())
 
 
-def _csv_pairs(path: str, lines: Iterable[str]) -> Iterator[tuple[str, str]]:
-    for number, row in enumerate(csv.reader(lines), 2):
-        if len(row) not in (0, 2):
-            wanted = f'want {HEADER}, and quotes around a label with commas: a.png,"one, two"'
-            raise UserError(f"{path}: row {number} has {len(row)} fields; {wanted}")
-        if row:
+def _csv_pairs(path: str, lines: Iterable[str], first: int) -> Iterator[tuple[str, str]]:
+    for number, line in enumerate((line.rstrip("\n") for line in lines), first):
+        row: list[str] = []
+        with contextlib.suppress(csv.Error):
+            row = next(csv.reader([line], strict=True), [])
+        if len(row) != 2:  # EasyOCR knows no quotes: the label is all behind the first comma
+            row = line.split(",", 1)
+        if len(row) == 2:
             yield row[0], row[1]
+        elif line.strip():
+            raise UserError(f"{path}:{number}: no comma; want {HEADER}")
 
 
 def _json_pairs(path: str, text: str) -> Iterator[tuple[str, str]]:
     try:
         labels = json.loads(text)
+        json.dumps(labels, ensure_ascii=False).encode()  # no half of a surrogate pair
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: not JSON ({error}); {WANTED}") from None
     if not isinstance(labels, dict) or not all(isinstance(x, str) for x in labels.values()):

@@ -211,7 +211,10 @@ class FileSource:
                 found.append(error.reason)
                 continue
             known = self._sizes.known(i if self._ids is None else int(self._ids[i]))
-            found.append(CHANGED if known not in (None, image.shape[:2]) else image)
+            changed = known not in (None, image.shape[:2])
+            if changed:
+                self._sizes.forget()
+            found.append(CHANGED if changed else image)
         return found
 
     def require_images(self) -> None:
@@ -231,10 +234,15 @@ class FileSource:
         known = self.charset.characters
         return "".join(c for c in self.index.unknown if c.swapcase() in known)
 
+    @property
+    def fails_on_case(self) -> bool:
+        """More than 1 % of the labels are outside the table by case alone."""
+        return self.index.counts["case"] > 0.01 * len(self)
+
     def require_case(self) -> None:
-        """Raises UserError where more than 1 % of the labels fail on case alone."""
-        share = self.index.counts["case"] / len(self)
-        if share > 0.01:
+        """Raises UserError where `fails_on_case`."""
+        if self.fails_on_case:
+            share = self.index.counts["case"] / len(self)
             raise UserError(
                 f"{self.name}: {100 * share:.1f} % of the labels are outside the table by case "
                 f"alone ({self.other_case()}); set charset.ignore_case=True or add the letters"

@@ -186,6 +186,12 @@ class ImageSizes:
         height, width = self._sizes[index].tolist() if "_sizes" in vars(self) else (0, 0)
         return (height, width) if height > 0 else None
 
+    def forget(self) -> None:
+        """Removes the cached sizes, one of which is wrong: the next start reads headers anew."""
+        for path in self._cache:
+            with contextlib.suppress(OSError):
+                os.unlink(path)
+
     def __call__(self, ids: np.ndarray) -> np.ndarray:
         """int32 [m, 2]: heights and widths in pixels."""
         ids = np.asarray(ids, np.int64)

@@ -54,7 +54,8 @@ class Words(tfds.core.GeneratorBasedBuilder):
             for number in range(len(source)):
                 path, label = source.line(number)
                 try:
-                    image = Path(source.identity(number)).read_bytes()
+                    image = source.content(number)
+                    image = image if isinstance(image, bytes) else Path(image).read_bytes()
                 except OSError as error:
                     reason = REASON_OF.get(type(error), NO_FILE)
                     self.left_out.add(reason, [source.where(number)])

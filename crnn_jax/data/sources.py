@@ -15,7 +15,6 @@ from crnn_jax.core.preprocessing import Preprocessing
 from crnn_jax.data.annotations import resolve
 from crnn_jax.data.files import FileSource
 from crnn_jax.data.mixture import MixedSource
-from crnn_jax.data.plan import Plan
 from crnn_jax.data.source import Source, trainable
 
 SYNTHETIC = "synthetic"
@@ -24,9 +23,9 @@ VALIDATION_SEED = 1_000_003  # rendered words for validation are other ones
 
 
 def open_sources(
-    config: Any, charset: Charset, preprocessing: Preprocessing, geometry: str
-) -> tuple[Source, list[Source]]:
-    """The training source that a config names, and its validation sources, maybe none.
+    config: Any, charset: Charset, channels: int
+) -> tuple[list[Any], list[float], list[Source]]:
+    """The training sources that a config names, their weights, and validation sources, maybe none.
 
     `data.train` and `data.validation` name whatever `FileSource` opens, and 'synthetic'; several
     with commas, each with a weight if wanted: 'a.txt,b.txt*2,synthetic*0.5'. With `validation`
@@ -43,7 +42,7 @@ def open_sources(
         if name == SYNTHETIC:
             return resolve(RENDERED, "data.train")(config.synthetic, charset, seed=seed)
         options = {key: getattr(data, key) for key in ("format", "images", "unknown", "cache")}
-        source = FileSource(name, charset, channels=preprocessing.channels, **options)
+        source = FileSource(name, charset, channels=channels, **options)
         source.require_case()
         source.require_images()
         return source
@@ -71,16 +70,24 @@ def open_sources(
         own = sum(weight * len(source) for weight, source in zip(weights, train, strict=True))
         train.append(open_one(SYNTHETIC, config.seed))
         weights.append(data.synthetic_ratio * own / len(train[-1]))
+    return train, weights, validation
+
+
+def mixed(
+    config: Any, sources: list[Any], weights: list[float], rule: Preprocessing, geometry: str
+) -> Source:
+    """One source of several: their mixture."""
     if weights == [1.0]:
-        return train[0], validation
-    for k, source in enumerate(train):
+        return sources[0]
+    train = list(sources)
+    for k, source in enumerate(sources):
         if not source.windowed:  # a mixture repeats samples, and must not repeat unusable ones
-            able, reasons = trainable(source, preprocessing, geometry, data.max_label_length)
+            able, reasons = trainable(source, rule, geometry, config.data.max_label_length)
             if not able.any():
                 why = reasons.lines()[0]
                 raise UserError(f"{source.name}: no sample can be trained on ({why})")
             train[k] = source.part(np.flatnonzero(able), reasons=reasons)
-    return MixedSource(train, weights, config.seed), validation
+    return MixedSource(train, weights, config.seed)
 
 
 def charset_of(config: Any, kept: Iterable[str] = ()) -> Charset:
@@ -96,66 +103,33 @@ def charset_of(config: Any, kept: Iterable[str] = ()) -> Charset:
     if wanted.characters:
         return Charset.from_characters(wanted.characters, ignore_case=wanted.ignore_case)
     names = [n for n, _ in parse_names(data.train, "data.train") if n != SYNTHETIC]
-    characters = count_characters(names, data.format, data.images)
+    characters = count_characters(names, data.format, data.images, data.cache)
     if not characters:
         raise UserError("charset.table='': no labels to take the characters from; name a table")
     every = [*characters, *(kept if config.charset.keep else ())]
     return charset_from(every, wanted.ignore_case)
 
 
-def count_characters(names: Sequence[str], format: str, images: str) -> Counter[str]:  # noqa: A002
+def count_characters(
+    names: Sequence[str],
+    format: str,  # noqa: A002
+    images: str,
+    cache: bool = True,
+) -> Counter[str]:
     """Every character of the labels of sets (NFC); arguments as `FileSource`."""
     nothing = Charset.from_characters("\U0010fffd")  # a private character: all others are unknown
     options: dict[str, Any] = {"format": format, "images": images, "unknown": "strip"}
-    found = (FileSource(name, nothing, cache=True, **options).index.unknown for name in names)
+    found = (FileSource(name, nothing, cache=cache, **options).index.unknown for name in names)
     return sum(found, Counter())
 
 
 def charset_from(characters: Iterable[str], ignore_case: bool) -> Charset:
     """A character table of all of them, sorted; in lower case where case is ignored."""
-    folded = {c.lower() if ignore_case and len(c.lower()) == 1 else c for c in characters}
-    charset = Charset.from_characters(sorted(folded))
+    wanted = set(characters)
+    if ignore_case:  # Σ is lowered to σ, or to ς at the end of a word; İ to i
+        wanted = {c.lower()[0] for c in wanted} | ({"ς"} if "Σ" in wanted else set())
+    charset = Charset.from_characters(sorted(wanted))
     return dataclasses.replace(charset, ignore_case=ignore_case)
-
-
-def preprocessing_of(config: Any, origin: Preprocessing | None = None) -> Preprocessing:
-    """The rule that `config.preprocessing` gives.
-
-    Its values 0 (of `width` -1) leave it to `origin`, the rule of the model that training starts
-    from, or else to the defaults.
-    """
-    wanted, origin = config.preprocessing, origin or Preprocessing()
-    return dataclasses.replace(
-        origin,
-        channels=wanted.channels or origin.channels,
-        height=wanted.height,
-        width=origin.width if wanted.width == -1 else wanted.width,
-        min_width=wanted.min_width or origin.min_width,
-        max_width=wanted.max_width or origin.max_width,
-    )
-
-
-def plan_of(
-    config: Any,
-    source: Source,
-    preprocessing: Preprocessing,
-    geometry: str,
-    boundaries: Sequence[int],
-    *,
-    evaluation: bool,
-) -> Plan:
-    """The batches of a source: shuffled for training; every sample once for evaluation."""
-    return Plan(
-        source,
-        batch_size=config.evaluation.batch_size if evaluation else config.batch_size,
-        boundaries=boundaries,
-        max_label_length=config.data.max_label_length,
-        preprocessing=preprocessing,
-        geometry=geometry,
-        seed=config.seed,
-        shuffle=not evaluation,
-        all=evaluation,
-    )
 
 
 def parse_names(names: str, key: str) -> list[tuple[str, float]]:

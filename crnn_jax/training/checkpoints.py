@@ -198,6 +198,11 @@ class Workdir:
                 return read_json(self.latest / str(step) / META)["model"]
         return None
 
+    @property
+    def ended_at(self) -> int:
+        """The step at which the run was finished; -1 if it was not."""
+        return read_json(self.summary)["steps"] if self.summary.exists() else -1
+
     def finished(self, total_steps: int) -> str:
         """A line about a finished run; '' if it is not, or `total_steps` extends it."""
         summary = read_json(self.summary) if self.summary.exists() else {"asked_steps": -1}

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from operator import attrgetter
 from typing import Any
 
@@ -18,7 +18,7 @@ from crnn_jax.data import loader
 from crnn_jax.data.loader import Batch
 from crnn_jax.data.plan import Plan, propose_widths
 from crnn_jax.data.source import Source, seen_labels
-from crnn_jax.data.sources import charset_of, open_sources, plan_of, preprocessing_of
+from crnn_jax.data.sources import charset_of, mixed, open_sources
 from crnn_jax.models import native_library
 from crnn_jax.models.config import DTYPES, ModelConfig, get_model_config, variant
 from crnn_jax.models.crnn import CRNN
@@ -69,7 +69,7 @@ class Experiment:
         """Every sample of each validation source once, also those that cannot be trained on."""
         rule, geometry = self.preprocessing, self.model.geometry
         return [
-            plan_of(self.config, source, rule, geometry, self.boundaries, evaluation=True)
+            _plan(self.config, source, rule, geometry, self.boundaries, evaluation=True)
             for source in self.validation
         ]
 
@@ -137,13 +137,14 @@ def make_experiment(config: Any, pretrained: Pretrained | None = None) -> Experi
         charset = dataclasses.replace(pretrained.charset, ignore_case=ignore_case)
     else:
         charset = charset_of(config, pretrained.charset.characters if pretrained else ())
-    preprocessing = preprocessing_of(config, pretrained.preprocessing if pretrained else None)
+    preprocessing = _preprocessing(config, pretrained.preprocessing if pretrained else None)
     model = _network(config, charset, preprocessing, pretrained)
     if pretrained:
         pretrained.require_fit(model, charset)
-    train, validation = open_sources(config, charset, preprocessing, model.geometry)
-    preprocessing, boundaries = fit_widths(config, train, preprocessing)
-    plan = plan_of(config, train, preprocessing, model.geometry, boundaries, evaluation=False)
+    sources, weights, validation = open_sources(config, charset, preprocessing.channels)
+    preprocessing, boundaries = fit_widths(config, sources, preprocessing)
+    train = mixed(config, sources, weights, preprocessing, model.geometry)
+    plan = _plan(config, train, preprocessing, model.geometry, boundaries, evaluation=False)
     epochs = round(config.epochs * plan.steps_per_epoch)
     total_steps = config.steps or max(1, epochs, config.min_steps)
     return Experiment(
@@ -185,15 +186,55 @@ def _check_values(config: Any) -> None:
         raise UserError(f"config.log.profile={trace}: want (from, to), or ()")
 
 
+def _preprocessing(config: Any, origin: Preprocessing | None = None) -> Preprocessing:
+    """The rule that `config.preprocessing` gives.
+
+    Its values 0 (of `width` -1) leave it to `origin`, the rule of the model that training starts
+    from, or else to the defaults.
+    """
+    wanted, origin = config.preprocessing, origin or Preprocessing()
+    return dataclasses.replace(
+        origin,
+        channels=wanted.channels or origin.channels,
+        height=wanted.height,
+        width=origin.width if wanted.width == -1 else wanted.width,
+        min_width=wanted.min_width or origin.min_width,
+        max_width=wanted.max_width or origin.max_width,
+    )
+
+
+def _plan(
+    config: Any,
+    source: Source,
+    preprocessing: Preprocessing,
+    geometry: str,
+    boundaries: Sequence[int],
+    *,
+    evaluation: bool,
+) -> Plan:
+    """The batches of a source: shuffled for training; every sample once for evaluation."""
+    return Plan(
+        source,
+        batch_size=config.evaluation.batch_size if evaluation else config.batch_size,
+        boundaries=boundaries,
+        max_label_length=config.data.max_label_length,
+        preprocessing=preprocessing,
+        geometry=geometry,
+        seed=config.seed,
+        shuffle=not evaluation,
+        all=evaluation,
+    )
+
+
 def fit_widths(
-    config: Any, source: Source, rule: Preprocessing
+    config: Any, sources: Sequence[Any], rule: Preprocessing
 ) -> tuple[Preprocessing, tuple[int, ...]]:
     """Rule and bucket widths; what the config leaves open follows from the training images.
 
     Without `preprocessing.max_width` the rule's own grows to what they need.
     """
     boundaries = tuple(config.data.bucket_boundaries)
-    stored = [s for s in getattr(source, "sources", (source,)) if not s.windowed]
+    stored = [s for s in sources if not s.windowed]
     if not rule.free_width or not stored or (boundaries and config.preprocessing.max_width):
         return rule, boundaries
     sizes = np.concatenate([s.sizes(np.arange(len(s))) for s in stored])

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from crnn_jax.core.errors import UserError
 from crnn_jax.core.files import locked_folder
 from crnn_jax.core.model_file import save_model
-from crnn_jax.data.loader import Batch, collate
+from crnn_jax.data.loader import Batch, collate, get_augment
 from crnn_jax.data.plan import Plan, PlanRow
 from crnn_jax.data.source import progress_bar
 from crnn_jax.models.crnn import CRNN
@@ -70,10 +70,13 @@ def train_and_evaluate(
         return _Run(parallel, experiment, place).train()
 
 
-def preview(config: Any, workdir: str) -> Iterator[str]:
+def preview(config: Any, workdir: str, *, with_new_config: bool = False) -> Iterator[str]:
     """The first lines of a run, then its epochs, evaluations and workdir; writes nothing."""
     place = Workdir(workdir)
     parallel, experiment = _prepare(config, place)
+    place.require_same(config.to_dict(), with_new_config=with_new_config)
+    get_augment(config.data.augment)
+    make_optimizer(config.optimizer, make_schedule(config.optimizer, experiment.total_steps))
     variables, lines = experiment.initial_variables()
     yield from (*logging.first_lines(experiment, parallel, variables), *lines)
     if frozen := frozen_modules(config.freeze):
@@ -150,6 +153,8 @@ class _Run:
             self.step = int(self.state.step)
             self.metrics = RunMetrics.from_meta(meta["tally"])
             self.best = BestEvaluation(**meta["best"])
+            if self.workdir.ended_at == self.step:
+                self.best.since = 0  # the run is extended, its patience begins anew
             logging.say(f"going on from step {self.step}")
         if is_first():
             write_json(self.workdir.config, self.config.to_dict())
@@ -199,7 +204,7 @@ class _Run:
         trace = self.closing.enter_context(contextlib.ExitStack())
         if self.stop.alone:
             return
-        while self.step < self.total:
+        while self.step < self.total and not self.best.exhausted(config.evaluation.patience):
             if self.step == trace_from:
                 trace.enter_context(jax.profiler.trace(str(self.workdir.tensorboard)))
             if self.step == trace_to:
@@ -226,7 +231,7 @@ class _Run:
                     self._evaluate()
             if saves:
                 self._save()
-            if asked or self.best.exhausted(config.evaluation.patience):
+            if asked:
                 break
 
     def _take_step(self, program: CompiledStep, batch: dict[str, Any]) -> tuple[TrainState, Any]:

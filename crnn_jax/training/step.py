@@ -100,20 +100,22 @@ def make_eval_step(
 
     Returns:
       `ids` int32 [b, t] and `id_lengths` int32 [b], the greedy reading; `log_prob` float32 [b], of
-      that reading; `loss` float32 [b], of the label.
+      that reading; `loss` float32 [b], of the label, NaN where it fits no alignment.
     """
 
     def eval_step(variables: dict, batch: Batch) -> dict[str, jax.Array]:
         logits, lengths = model.apply(variables, batch["image"], batch["width"], train=False)
         logits = emittable(logits, unknown_id=unknown_id)
         ids, id_lengths = greedy_decode(logits, lengths, blank_id=blank_id)
+        label = batch["label"], batch["label_length"]
+        loss = ctc_loss(logits, lengths, *label, blank_id=blank_id)
+        # a label that cannot be used is empty here
+        told = is_feasible(lengths, *label) & (batch["label_length"] > 0)
         return {
             "ids": ids,
             "id_lengths": id_lengths,
             "log_prob": -ctc_loss(logits, lengths, ids, id_lengths, blank_id=blank_id),
-            "loss": ctc_loss(
-                logits, lengths, batch["label"], batch["label_length"], blank_id=blank_id
-            ),
+            "loss": jnp.where(told, loss, jnp.nan),
         }
 
     return eval_step

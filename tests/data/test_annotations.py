@@ -51,8 +51,9 @@ def test_lines_that_do_not_fit(name, line):
 @pytest.mark.parametrize(
     ("lines", "name"),
     [
-        (["a_7_9.png 9"], "mjsynth"),
-        (["a_7_9.png 2010"], "simple"),  # not the name's own number
+        (["1_7_9.png 9"], "mjsynth"),
+        (["1_7_9.png 2010"], "simple"),  # not the name's own number
+        (["meter_0_4000.png 4000"], "simple"),  # a label that the name holds too
         (['a.png, "x"\t'], "icdar"),
         (['a.png\tx, "y"'], "tsv"),
         (["a.png x", "b.png"], "simple"),
@@ -102,6 +103,13 @@ def test_names_whose_number_is_no_part_of_the_label(tmp_path):
     assert [reader.line(place)[0] for place in reader.numbered()] == cut
     for names, number in ((cut, True), (whole, False)):  # as the parser has it
         assert [reader.parse(n)[1] != Path(n).stem for n in names] == [number] * len(names)
+
+
+@pytest.mark.parametrize("name", ["mjsynth", "gt"])
+def test_a_folder_whose_names_do_not_fit(tmp_path, name):
+    (tmp_path / "logo.png").write_bytes(b"")
+    with pytest.raises(UserError, match=f"'logo.png' is not {name}: want"):
+        list(Annotation(str(tmp_path), name).blocks())
 
 
 @pytest.mark.parametrize("size", [5 << 20, 9 << 20])

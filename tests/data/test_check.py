@@ -23,6 +23,7 @@ from tests.data.conftest import write_picture
 
 def look(*annotations, rule=Preprocessing(max_width=256), **options):  # noqa: B008
     values = {"table": "", "ignore_case": False, "images": "", "format": "auto", "decode": -1}
+    values["width"] = 0
     options = SimpleNamespace(**(values | options))
     return inspect([str(path) for path in annotations], options, rule)
 
@@ -119,6 +120,23 @@ def test_without_a_table_one_is_proposed(bad):
     assert "--config.charset.ignore_case=True" in folded["command"]
     assert folded["characters"]["proposed"] == " !?abc\u00a0é"
     assert folded["sets"][0]["notes"].keys().isdisjoint({CASE})
+
+
+def test_the_characters_are_those_of_the_labels_to_be_trained_on(bad, tmp_path):
+    write_picture(tmp_path / "v.png", 20, 30)
+    (other := tmp_path / "other.tsv").write_text("v.png\tabX\n")
+    report = look(bad[0], other)
+    assert "X" not in report["characters"]["proposed"]
+    assert report["characters"]["unknown"] == {"X": 1}
+    assert counts(report["sets"][1]["unusable"]) == {UNKNOWN_CHARACTER: 1}
+    assert any(line.startswith("  not in the labels") for line in text_of(report))
+
+
+def test_the_command_has_what_the_report_was_made_with(bad, tmp_path):
+    (table := tmp_path / "small.txt").write_text("a\nb\nc\n<BLK>")  # one label in 23 is ABC
+    command = look(bad[0], table=str(table), width=80)["command"]
+    assert "--config.preprocessing.width=80" in command
+    assert "--config.charset.ignore_case=True" in command
 
 
 def test_the_proposal_is_one_that_training_takes(words):

@@ -65,10 +65,30 @@ def test_texts_beside_images(folder):
         ("x.json", "{", "not JSON"),
         ("x.json", '["a.png"]', "one object"),
         ("x.json", '{"a.png": {"text": "a"}}', "one object"),
-        ("x.csv", "filename,words\na.png,one, two\n", "row 2 has 3 fields"),
+        ("x.json", '{"a.png": "x\\ud83d"}', "surrogates not allowed"),
+        ("x.csv", "filename,words\n\na.png\n", "csv:3: no comma"),
+        ("x.csv", "filename,words\n,abc\n", "want PATH"),
     ],
 )
 def test_what_does_not_fit_is_one_line(tmp_path, name, text, message):
     (tmp_path / name).write_text(text)
     with pytest.raises(UserError, match=rf"x\..*{message}"):
         samples(tmp_path / name)
+
+
+def test_a_csv_line_is_a_sample_whatever_its_quotes(folder):
+    rows = ["filename,words", 'a.png,"', "d.png,a, b", 'e.png,"ab" cd', "f.png, a "]
+    (path := folder / "labels.csv").write_text("\n".join(rows))
+    found = {"a.png": '"', "d.png": "a, b", "e.png": '"ab" cd', "f.png": " a "}
+    assert samples(path)[:2] == ("csv", found)
+
+
+def test_one_text_beside_the_last_of_many_images(folder):
+    for i in range(120):
+        write_picture(folder / f"{i:03}.png", 20, 30)
+    (text := folder / "f.gt.txt").write_text("abc\n")
+    name, found, *_, usable = samples(folder)
+    assert (name, found["f.png"], sum(usable)) == ("gt", "abc", 1)
+    text.write_bytes("é".encode("latin-1"))
+    with pytest.raises(UserError, match=r"f\.gt\.txt:1: not UTF-8"):
+        samples(folder)

@@ -157,6 +157,22 @@ def test_images_that_cannot_be_read_and_one_that_changes(tmp_path):
     assert (first, last.shape) == (CHANGED, (20, 30, 1))
 
 
+def test_cached_sizes_that_are_wrong_are_read_anew_at_the_next_start(tmp_path, monkeypatch):
+    monkeypatch.setattr("crnn_jax.data.index.WORTH_SECONDS", -1.0)
+    path = annotation(tmp_path, "a.png a\n")
+
+    def opened():
+        source = FileSource(path, LOWER, cache=True)
+        return source.sizes(np.arange(1)).tolist(), source.read(np.arange(1))[0]
+
+    write_picture(tmp_path / "a.png", 20, 30)
+    opened()
+    write_picture(tmp_path / "a.png", 20, 31)
+    assert opened() == ([[20, 30]], CHANGED)
+    sizes, image = opened()
+    assert (sizes, image.shape) == ([[20, 31]], (20, 31, 1))
+
+
 def test_a_folder_of_named_images(tmp_path):
     for name in (
         "b/AB_2.jpg",

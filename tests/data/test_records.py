@@ -195,6 +195,9 @@ def three(words, tmp_path_factory, root):
     assert again.stderr.endswith("words/1.0.0: is there already; name another folder\n")
     annotation.write_text("\n".join(lines[:-1]) + "\n")
     copied("lmdb", FileSource(annotation, words.charset), folder / "lmdb")
+    command[4:7] = [str(folder / "lmdb"), "-o", str(folder / "again")]  # its bytes, not files
+    run = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
+    assert run.stdout == f"{folder}/again/words/1.0.0: 100 records\n"
     return annotation, folder / "lmdb", folder / "shards/words/1.0.0"
 
 

@@ -1,4 +1,5 @@
 import dataclasses
+from collections import Counter
 from types import SimpleNamespace
 
 import pytest
@@ -8,7 +9,7 @@ from crnn_jax.core.errors import UserError
 from crnn_jax.core.preprocessing import Preprocessing
 from crnn_jax.data import sources
 from crnn_jax.data.files import CHANGED_LABEL, FileSource
-from crnn_jax.data.sources import charset_of, open_sources, parse_names
+from crnn_jax.data.sources import charset_from, charset_of, mixed, open_sources, parse_names
 from crnn_jax.training.experiment import fit_widths
 from tests.data.conftest import EndlessSource, write_picture
 
@@ -27,7 +28,9 @@ def config_of(train, charset=None, **data):
 
 
 def opened(words, train, **data):
-    return open_sources(config_of(train, **data), words.charset, RULE, "keras")
+    config = config_of(train, **data)
+    sources, weights, validation = open_sources(config, words.charset, 1)
+    return mixed(config, sources, weights, RULE, "keras"), validation
 
 
 def names_of(source):
@@ -50,7 +53,7 @@ def test_widths_left_open_follow_from_the_images(words, boundaries, max_width):
     config = config_of(words.path, bucket_boundaries=boundaries)
     config.preprocessing = SimpleNamespace(max_width=max_width)
     rule = Preprocessing(min_width=64, max_width=max_width or 100)
-    train, _ = open_sources(config, words.charset, rule, "keras")
+    train, *_ = open_sources(config, words.charset, 1)
     widest = max((2 * w * 32 + h) // (2 * h) for h, w in words.sizes)
     assert widest > 100
     fitted, found = fit_widths(config, train, rule)
@@ -128,6 +131,13 @@ def test_a_mixture_repeats_only_what_can_be_trained_on(words, tmp_path):
     }  # fmt: skip
     train, _ = opened(words, f"{words.path},{path}*3", unknown="strip")
     assert train.notes.counts == {CHANGED_LABEL["strip"]: 1}
+
+
+def test_greek_and_turkish_capitals_have_their_small_letters(words):
+    table = charset_from(Counter("ΟΔΟΣİI"), ignore_case=True)
+    for label, lowered in (("ΟΔΟΣ", "οδος"), ("ΣΟ", "σο"), ("İI", "ii")):
+        ids, unknown = table.encode(label)
+        assert (table.decode(ids), unknown) == (lowered, "")
 
 
 def test_parts_of_several_files(words):

@@ -38,6 +38,20 @@ def test_small_sets_get_enough_steps_and_not_too_many_evaluations(change, change
     assert (experiment.total_steps, experiment.evaluate_every) == expected
 
 
+@pytest.mark.parametrize("files", ["a.tsv", "a.tsv,b.tsv"])
+def test_widths_are_fitted_before_a_mixture_leaves_samples_out(files, tmp_path):
+    Image.new("L", (1500, 32)).save(tmp_path / "wide.png")
+    for name in ("a.tsv", "b.tsv"):
+        (tmp_path / name).write_text("wide.png\t" + "ab" * 150 + "\n")
+    config = words.get_config()
+    config.data.train = ",".join(str(tmp_path / name) for name in files.split(","))
+    config.init_from, config.data.split, config.data.cache = "", "none", False
+    config.batch_size = 1
+    experiment = make_experiment(config)
+    assert experiment.plan.steps_per_epoch == files.count("tsv")
+    assert experiment.preprocessing.max_width >= 1500
+
+
 # What `import_weights` makes: CRNN.tf2's and crnn.pytorch's.
 SOURCES = {
     "keras": Preprocessing(

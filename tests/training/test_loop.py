@@ -154,6 +154,9 @@ def test_a_preview_says_what_the_run_says_and_leaves_no_trace(change, trained, t
     assert said[: len(told) - 3] == told[:-3]
     finished = f"workdir {trained}: finished at step 12; more epochs would extend it"
     assert list(preview(config, str(trained)))[-1] == finished
+    for key, value in (("data.augment", "foo"), ("optimizer.name", "foo"), ("seed", 7)):
+        with pytest.raises(UserError, match=key):
+            list(preview(change({key: value}), str(trained)))
 
 
 def test_a_finished_run_says_so_and_more_steps_extend_it(change, finished, capsys):
@@ -282,6 +285,12 @@ def test_early_stop(change, tmp_path):
     config = change(
         {"optimizer.learning_rate": 0.0, "optimizer.ema_decay": 0.0, "model.bn_momentum": 1.0}
     )
-    state = train_and_evaluate(config, str(tmp_path / "run"))
+    run = tmp_path / "run"
+    state = train_and_evaluate(config, str(run))
     assert int(state.step) == 6
-    assert read_summary(tmp_path / "run")["best_step"] == 6  # of equals the later
+    assert read_summary(run)["best_step"] == 6  # of equals the later
+    (run / "summary.json").unlink()  # killed before it was written
+    assert int(train_and_evaluate(config, str(run)).step) == 6
+    assert train_and_evaluate(config, str(run)) is None
+    state = train_and_evaluate(change({"steps": 40}), str(run), with_new_config=True)
+    assert (int(state.step), read_summary(run)["steps"]) == (10, 10)  # patience began anew

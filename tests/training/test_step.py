@@ -124,6 +124,15 @@ def test_average_of_weights_moves_part_of_the_way(one_device):
     )
 
 
+def test_a_label_that_fits_no_alignment_has_no_loss():
+    batch = _batch() | {"label": np.tile([1, 1, 1, 1], (16, 1)).astype(np.int32)}
+    batch["width"][:], batch["width"][4:] = 20, 64
+    batch["label_length"][:] = [4, 0, 1, 4, 4, 0, *[2] * 10]
+    loss = make_eval_step(CRNN(CONFIG), blank_id=BLANK)(fresh(), batch)["loss"]
+    assert np.isnan(loss).tolist()[:6] == [True, True, False, True, False, True]
+    assert not np.isnan(loss[6:]).any()
+
+
 def test_evaluation_reads_without_the_unknown_class():
     batch = {k: jnp.asarray(v) for k, v in _batch().items()}
     variables = jax.tree.map(lambda a: a, fresh())
