@@ -132,9 +132,26 @@ class Parser(argparse.ArgumentParser):
 
 
 def decoder_options(args: argparse.Namespace) -> dict[str, Any]:
-    """What was given of `add_decoder`, as `open_decoder` takes it, without the name."""
+    """What was given of `add_decoder`, as `open_decoder` takes it, without the name.
+
+    Raises UserError where a number would change nothing.
+    """
     names = "beam_width", "top_paths", "lexicon", "lm", "lm_weight", "length_bonus", "characters"
-    return {name: value for name in names if (value := getattr(args, name)) is not None}
+    given = {name: value for name in names if (value := getattr(args, name)) is not None}
+    for name in given:
+        if name in ("beam_width", "top_paths") and args.decoder == "greedy":
+            raise UserError(f"--{name.replace('_', '-')} goes with --decoder beam")
+        if name in ("lm_weight", "length_bonus") and args.lm is None:
+            raise UserError(f"--{name.replace('_', '-')} goes with --lm")
+    return given
+
+
+def tell_left_out(args: argparse.Namespace, decoder: Any) -> None:
+    """Says on stderr how many words of `--lexicon` the decoder that was opened cannot read."""
+    if decoder.lexicon is not None and (n := decoder.lexicon.left_out):
+        which = "the table" if args.characters is None else "--characters"
+        of = f"{n} of {decoder.lexicon.given} words left out"
+        print(f"{args.lexicon}: {of}: characters outside {which}", file=sys.stderr)
 
 
 def number(least: int, most: int = sys.maxsize) -> Callable[[str], int]:
@@ -202,12 +219,15 @@ def run(
 
 @contextlib.contextmanager
 def output(path: str | None) -> Iterator[TextIO]:
-    """Opens what `-o` names for writing as UTF-8; stdout where it is None."""
+    """Opens what `-o` names for writing as UTF-8; stdout where it is None.
+
+    A file's name may hold bytes that are not UTF-8: those are escaped.
+    """
     if path is None:
         yield sys.stdout
         return
     try:
-        with open(path, "w", encoding="utf-8", newline="\n") as stream:
+        with open(path, "w", encoding="utf-8", errors="backslashreplace", newline="\n") as stream:
             yield stream
     except OSError as error:
         if error.filename != path and error.errno not in FULL:

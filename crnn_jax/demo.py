@@ -55,6 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     paths = [path for named in args.image + args.images for path in list_images(named)]
     recognizer = Recognizer.load(args.model)
     decoder = open_decoder(recognizer.charset, args.decoder, **cli.decoder_options(args))
+    cli.tell_left_out(args, decoder)
     labels = None
     if args.write_annotations is not None:
         labels = Labels(args.write_annotations, args.min_confidence or 0.0)
@@ -78,7 +79,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                     else:
                         print(_line(path, reading), file=stream, flush=True)
     finally:
-        if labels is not None:  # Ctrl-C, or a reader that goes away, loses nothing that was read
+        # Ctrl-C, or a reader that goes away, loses nothing that was read.
+        if labels is not None and (labels.lines or labels.left_out):
             labels.write()
             _say(str(labels))
     return cli.EXIT_MISTAKE if failed else 0

@@ -51,6 +51,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         other = output.read_predictions(args.compare[0])
     elif args.compare:
         other = Evaluator.open(args.compare[0], args.annotation, **same)
+    for one in (evaluator, other):
+        if isinstance(one, Evaluator):
+            cli.tell_left_out(args, one.decoders[-1])
     output.require_writable(args.output, args.report)
     if args.calibrate is not None:
         temperature = evaluator.calibrate(args.calibrate)
@@ -64,16 +67,18 @@ def main(argv: Sequence[str] | None = None) -> int:
             print((f"{decoder.name}:\n" if args.decoder == "both" else "") + output.table(result))
     name, result = list(results.items())[-1]
     about = {"model": args.model or "the one that ships", "decoder": name}
-    comparison = None
-    if other is not None:
-        about["compared with (B)"] = args.compare[0]
-        other = other.evaluate() if isinstance(other, Evaluator) else other
-        comparison = compare(result, other)
-        _print_comparison(args, comparison, output.comparison_table(comparison))
-    output.write_outputs(args.output, result, about, comparison, other)
-    if args.report:
-        page = evaluator.report(args.report, result, about, comparison)
-        print(f"report: {page}", file=sys.stderr)
+    comparison = theirs = None
+    try:
+        if other is not None:
+            about["compared with (B)"] = args.compare[0]
+            theirs = other.evaluate() if isinstance(other, Evaluator) else other
+            comparison = compare(result, theirs)
+            _print_comparison(args, comparison, output.comparison_table(comparison))
+    finally:  # what was read is written, even if B is of other samples
+        output.write_outputs(args.output, result, about, comparison, theirs)
+        if args.report:
+            page = evaluator.report(args.report, result, about, comparison)
+            print(f"report: {page}", file=sys.stderr)
     return 0
 
 
@@ -96,8 +101,9 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if args.annotation is None and len(args.compare) != 2:
         parser.error("which samples? name them by -a/--annotation, or --compare two predictions")
-    if args.annotation is None and args.report:
-        parser.error("--report shows images: name them by -a/--annotation")
+    for flag in ("report", "calibrate", "split") if args.annotation is None else ():
+        if getattr(args, flag):
+            parser.error(f"--{flag} needs images: name them by -a/--annotation")
     if args.annotation is not None and len(args.compare) > 1:
         parser.error(f"--compare {' '.join(args.compare)}: one beside -a, the other is -m")
     return args

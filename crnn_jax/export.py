@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--quantize", choices=kinds, default="none", help=about)
     for flag, about in (
         ("--batch", "tflite: fixed number of images"),
-        ("--width", "tflite: fixed width in pixels"),
+        ("--width", "tflite, layout opencv: fixed width in pixels (opencv: the model's, or 100)"),
         ("--limit", "--verify: images of each annotation file, evenly spread"),
     ):
         parser.add_argument(flag, type=cli.number(0), default=0, help=about)
@@ -47,9 +47,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if args.verify and args.format == "web":
         parser.error("--verify: not of --format web; --format onnx is the same network")
+    if (args.limit or args.images) and not args.verify:
+        parser.error("--limit and --images: they are for --verify")
 
     cli.set_up_jax()
     from crnn_jax.core.files import whole_file
+    from crnn_jax.exporting.onnx import OPENCV_WIDTH
     from crnn_jax.exporting.plan import ExportPlan
     from crnn_jax.exporting.verify import open_sources, verify
     from crnn_jax.reading.loaded_model import LoadedModel
@@ -59,6 +62,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     model = LoadedModel.open(args.model)
     # Before the export, which takes half a minute: a wrong name ends the command here.
     sources = open_sources(model, args.verify, images=args.images)
+    rule, unasked = model.preprocessing, plan.layout == "opencv" and not plan.width
+    if unasked and rule.free_width and rule.max_width > 2 * OPENCV_WIDTH:
+        about = f"{OPENCV_WIDTH} px, the model alone reads up to {rule.max_width}: see --width"
+        print(f"note: images will be squeezed or stretched to {about}", file=sys.stderr)
     print(f"writing {plan.output}, up to half a minute", file=sys.stderr)
     for path in plan.write(model, overwrite=args.overwrite):
         print(path)

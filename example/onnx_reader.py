@@ -15,15 +15,16 @@ from PIL import Image, ImageOps
 
 def resize(path: str, rule: dict) -> np.ndarray:
     """uint8 [1 height width channels], as the network was trained."""
-    image = ImageOps.exif_transpose(Image.open(path)).convert("RGBA")
-    image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    image = ImageOps.exif_transpose(Image.open(path))  # if of 16 bits, the high ones count:
+    image = Image.fromarray(np.uint8(np.array(image) >> 8)) if image.mode[0] == "I" else image
+    grey, alpha = np.array(image.convert("RGBA").convert("LA"), int).transpose(2, 0, 1)
+    paper = "black" if np.vdot(2 * grey - 255, alpha) > 0 else "white"  # behind bright ink: black
+    image = Image.alpha_composite(Image.new("RGBA", image.size, paper), image.convert("RGBA"))
     image = image.convert("L" if rule["channels"] == 1 else "RGB")
     (w, h), height, half = image.size, rule["height"], rule["rounding"] == "round"
     width = min(max((2 * w * height + half * h) // (2 * h), rule["min_width"]), rule["max_width"])
-    if rule["antialias"]:
-        image = image.resize((width, height), Image.BILINEAR)
-    else:
-        image = image.transform((width, height), Image.EXTENT, (0, 0, w, h), Image.BILINEAR)
+    plain = () if rule["antialias"] else (Image.EXTENT, (0, 0, w, h))
+    image = (image.transform if plain else image.resize)((width, height), *plain, Image.BILINEAR)
     return np.array(image).reshape(1, height, width, rule["channels"])
 
 

@@ -13,6 +13,7 @@ import urllib.request
 
 import numpy as np
 import pytest
+from PIL import Image, ImageFont
 
 from crnn_jax.core.errors import UserError
 from tests.testdata.png import png
@@ -41,6 +42,21 @@ def test_what_the_page_shows(recognizer):
     assert answer(recognizer, None, "beam", 10, "")[0] == ""
 
 
+def test_letters_of_other_alphabets_are_drawn():
+    from crnn_jax.reading.page import drawn
+    from crnn_jax.reading.recognizer import Character, Reading
+
+    try:
+        ImageFont.truetype("DejaVuSans.ttf")
+    except OSError:
+        pytest.skip("no DejaVu on this machine")
+    sheets = [
+        drawn(Image.new("L", (60, 30)), Reading(letter, 1.0, (Character(letter, 1.0, 0, 60),)))
+        for letter in "éЖ"
+    ]
+    assert (sheets[0] != sheets[1]).any()
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -48,8 +64,9 @@ def test_what_the_page_shows(recognizer):
         ({"image": png(65_535, 65_535)}, "over 50 megapixels"),
         ({"decoder": "beam", "width": float("nan")}, "a beam of nan"),
         ({"words": "ab" * 51}, "a word of 102 letters"),
-        ({"words": " ".join(map(str, range(100_001)))}, "at most 100,000"),
+        ({"words": "\n".join(map(str, range(100_001)))}, "at most 100,000"),
         ({"words": "a b"}, "decoder beam"),
+        ({"decoder": "beam", "words": "a b\n\na b "}, "none of 1 words"),  # spaces are letters
     ],
 )
 def test_what_is_beyond_the_bounds_of_the_page(recognizer, changes, message):

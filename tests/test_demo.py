@@ -4,6 +4,7 @@ import math
 import os
 import pathlib
 import re
+import shutil
 
 import pytest
 from PIL import Image
@@ -66,6 +67,24 @@ def test_json_lines_in_a_file(call, folder, model, tmp_path):
         assert f"{text} {math.exp(log_prob):.3f}" in line.partition("alternatives: ")[2]
 
 
+def test_words_that_cannot_be_read_are_counted(call, folder, model, tmp_path):
+    (tmp_path / "words.txt").write_text("abc\nà la\n123\n")
+    words = (folder / "b.png", "-m", model, "--lexicon", tmp_path / "words.txt")
+    told = f"{tmp_path / 'words.txt'}: {{}} of 3 words left out: characters outside {{}}"
+    assert call(*words)[2] == [told.format(1, "the table")]
+    assert call(*words, "--characters", "12345")[2] == [told.format(2, "--characters")]
+
+
+def test_names_that_are_not_utf_8(call, folder, model, tmp_path):
+    path = os.path.join(os.fsencode(tmp_path), b"\xff.png")
+    for copy in (path, tmp_path / "a.png"):
+        shutil.copy(folder / "b.png", copy)
+    for flags in ((), ("--json",)):
+        assert call(tmp_path, "-m", model, *flags, "-o", tmp_path / "o")[0] == 0
+    records = map(json.loads, (tmp_path / "o").read_text().splitlines())
+    assert [record["path"] for record in records] == [f"{tmp_path}/a.png", os.fsdecode(path)]
+
+
 def test_views_as_the_model_states_or_the_flags_say(call, folder, model, tmp_path):
     stated = write_tiny_model(tmp_path / "views.safetensors", views=True)
     paths = [str(folder / name) for name in ("a.jpg", "b.png", "c.PNG")]
@@ -120,6 +139,7 @@ def test_flags_of_crnn_tf2(call, folder, model):
         ("F/b.png -m M --top_paths 11", "--top-paths 11"),
         ("F/b.png -m M --lexicon T/no", "no: cannot be read"),
         ("F/b.png -m M -o T/no/x", "cannot be written"),
+        ("F/b.png -m M --write_annotations T/new -o T/no/x", "cannot be written"),
         ("F/b.png -m M --min_confidence 0.9", "--write-annotations"),
         ("F -m M --write_annotations T/x --min_confidence 95", "want 0 to 1"),
     ],
@@ -130,6 +150,7 @@ def test_a_mistake_gets_one_line_and_exit_code_2(call, folder, model, tmp_path, 
     code, out, (line,) = call(*words)
     assert (code, out) == (2, [])
     assert message in line
+    assert list(tmp_path.iterdir()) == []  # nothing that would stop the corrected command
 
 
 def test_what_it_read_becomes_an_annotation_file(call, folder, model, tmp_path):

@@ -50,6 +50,13 @@ def test_links_lead_somewhere(path):
     assert missing == []
 
 
+def test_exports_pasted_in_order_find_room():
+    text = (ROOT / "docs" / "deployment.md").read_text(encoding="utf-8")
+    found = re.findall(r"(?m)^python -m crnn_jax\.export -o (\S+)(.*)", text)
+    new = [output for output, rest in found if "--overwrite" not in rest]
+    assert len(set(new)) == len(new) > 8
+
+
 def test_every_extra_is_listed():
     text = (ROOT / "docs" / "installation.md").read_text(encoding="utf-8")
     table = text.split("| extra | for |")[1]

@@ -73,7 +73,7 @@ def test_the_same_readings_in_any_batch(call, data, model, tmp_path):
 
 
 def test_each_decoder_and_both(call, data, model, tmp_path):
-    (tmp_path / "words.txt").write_text("zzz\n")
+    (tmp_path / "words.txt").write_text("zzz\nß\n")
     words = ("-a", data / "all.txt", "-m", model, "--json")
     (greedy,) = map(json.loads, call(*words)[1])
     (beam,) = map(json.loads, call(*words, "--decoder", "beam", "--beam-width", 4)[1])
@@ -81,11 +81,15 @@ def test_each_decoder_and_both(call, data, model, tmp_path):
     both = list(map(json.loads, call(*words, "--decoder", "both", "--beam-width", 4)[1]))
     assert both == [greedy, beam]
     few = ("--decoder", "both", "--lexicon", tmp_path / "words.txt", "-o", tmp_path / "rows.jsonl")
-    plain, constrained = map(json.loads, call(*words, *few)[1])
+    _, out, (line,) = call(*words, *few)
+    assert line.endswith("words.txt: 1 of 2 words left out: characters outside the table")
+    plain, constrained = map(json.loads, out)
     assert plain == greedy
     assert constrained["accuracy"] == 0
     rows = map(json.loads, (tmp_path / "rows.jsonl").read_text().splitlines())
-    assert "zzz" in {row["text"] for row in rows}
+    assert {row["text"] for row in rows} == {"zzz", None}
+    few = ("--decoder", "both", "--characters", "0123456789")
+    assert [json.loads(line)["accuracy"] for line in call(*words, *few)[1]] == [0, 0]
     assert call(*words[:-1], "--decoder", "both")[1][0] == "greedy:"
 
 
@@ -103,6 +107,12 @@ def test_calibration_is_stored_in_a_model(call, data, model, tmp_path):
     (again,) = map(json.loads, call(*words, "-m", calibrated)[1])
     for name in ("accuracy", "calibration_error", "coverage_at_99"):
         assert again[name] == pytest.approx(after[name], rel=1e-4)
+
+
+def test_a_model_is_calibrated_by_its_name(call, data, tmp_path):
+    out = tmp_path / "lines"
+    code, _, err = call("-a", data / "some.txt", "-m", "lines", "--calibrate", out)
+    assert (code, err) == (0, [f"{out}: temperature {Recognizer.load(out).temperature:.3f}"])
 
 
 def test_each_model_of_two_has_its_own_views_unless_the_flags_say(call, data, model, tmp_path):
@@ -159,6 +169,14 @@ def test_two_models_on_the_same_samples(call, data, model, tmp_path):
     assert "McNemar" in (tmp_path / "c" / "result.md").read_text()
 
 
+def test_other_samples_to_compare_with_lose_no_result(call, data, model, tmp_path):
+    words = ("-a", data / "all.txt", "-m", model, "-o", tmp_path / "a")
+    assert call(*words[:-2], "-a", data / "some.txt", "-o", tmp_path / "b")[0] == 0
+    code, _, err = call(*words, "--compare", tmp_path / "b")
+    assert (code, "not the same samples" in err[-1]) == (2, True)
+    assert len(read_predictions(str(tmp_path / "a")).rows) == 9
+
+
 def test_a_report(call, data, model, tmp_path):
     words = ("-a", data / "all.txt", "-m", model, "--compare", model)
     code, _, err = call(*words, "--report", tmp_path / "new" / "r")
@@ -195,11 +213,16 @@ def test_a_report_on_a_part_of_a_store_shows_its_pictures(call, data, model, tmp
         ("-a D/all.txt -m M --decoder magic", "greedy, beam, both"),
         ("-a D/all.txt -m M --lm D/all.txt", "--lm"),
         ("-a D/all.txt -m M --calibrate D/all.txt", "another file"),
+        ("-a D/all.txt -m M --calibrate D/n/x.safetensors", "cannot be written"),
+        ("-a D/all.txt -m M --calibrate D", "Is a directory"),
         ("-a D/all.txt -m M -b 0", "at least 1"),
+        ("-a D/all.txt -m M --beam-width 4", "--beam-width goes with --decoder beam"),
+        ("-a D/all.txt -m M --decoder beam --lm-weight 1", "--lm-weight goes with --lm"),
         ("-a D/all.txt -m M -o D/n/x.tsv", "cannot be written"),
         ("-a D/all.txt -m M --compare D/x.tsv", "cannot be read"),
         ("-a D/all.txt -m M --compare M M", "one beside -a"),
         ("--compare M", "which samples"),
+        ("--compare M M --split 10%", "--split needs images"),
         ("--compare M D/all.txt", "not UTF-8"),
     ],
 )

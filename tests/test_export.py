@@ -66,6 +66,19 @@ def test_a_file_that_reads_otherwise(call, model, annotation, tmp_path, monkeypa
     assert "FAILED" in (tmp_path / "word.stablehlo.parity.txt").read_text()
 
 
+def test_opencv_takes_one_width_and_says_so(call, model, tmp_path):
+    onnx = pytest.importorskip("onnx", reason="extra `onnx`")
+    found = {}
+    for width in (0, 300):
+        out = tmp_path / f"{width}.onnx"
+        words = ("--format", "onnx", "--layout", "opencv", "--width", width)
+        code, _, err = call("-o", out, "-m", model, *words)
+        assert code == 0, err
+        shape = onnx.load(out).graph.input[0].type.tensor_type.shape
+        found[shape.dim[3].dim_value] = any("squeezed or stretched to 100 px" in e for e in err)
+    assert found == {100: True, 300: False}
+
+
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
@@ -75,6 +88,8 @@ def test_a_file_that_reads_otherwise(call, model, annotation, tmp_path, monkeypa
         (["--beam_width", "0"], "crnn-jax export: argument --beam-width: 0: must be"),
         (["--format", "stablehlo", "--verify", "none.txt"], "error: none.txt: "),
         (["--format", "web", "--verify", "none.txt"], "crnn-jax export: --verify: "),
+        (["--limit", "5"], "crnn-jax export: --limit and --images: they are for --verify"),
+        (["--images", "."], "crnn-jax export: --limit and --images: they are for --verify"),
     ],
 )
 def test_mistakes_are_one_line(call, model, tmp_path, words, complaint):

@@ -58,6 +58,7 @@ def test_workers_change_nothing_and_seeds_everything(tmp_path):
         ([], "nothing to make"),
         (["-o", "out", "--count", "0"], "--count: 0: must be"),
         (["-o", "out", "--heights", "40-32"], "--heights 40-32"),
+        (["-o", "out", "--max-aspect", "-1"], "synthetic.max_aspect=-1.0"),
         (["-o", "out", "--style", "baroque"], "baroque"),
         (["-o", "out", "--words", "no/words.txt"], "no/words.txt"),
         (["-o", "full"], "not empty"),

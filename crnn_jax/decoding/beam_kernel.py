@@ -107,6 +107,8 @@ def search_rows(
             )
             now, new, kept = new, now, size
         _write(row, trie, lm, weights, tree, now[:kept], heap, found)
+        if len(trie.label) > 0 and found[1][row, 0] < 0:
+            _best_word(log_probs[row, : lengths[row]], blank_id, trie, lm, weights, row, found)
 
 
 @numba.njit(nogil=True)
@@ -257,6 +259,53 @@ def _write(row, trie, lm, weights, tree, now, heap, found):
         while node > 0:
             n -= 1
             ids[row, r, n], node = tree[node].last, tree[node].parent
+
+
+@numba.njit(nogil=True)
+def _best_word(log_probs, blank_id, trie, lm, weights, row, found):
+    """Writes the best word of all into `found`, which the beam has lost; nothing if none fits.
+
+    A path completes a prefix in one frame only: so log p of all texts that begin with it is a sum
+    over frames. Where that, with the most that may be added, is no better than a word, they are
+    left out.
+    """
+    ids, id_lengths, found_log_probs, scores = found
+    firsts, labels, best, word = trie.first, trie.label, trie.best, trie.word
+    frames = len(log_probs)
+    # By characters and frames: log p of the alignments that end in a blank, and of all.
+    blanks = np.full((frames + 1, frames + 1), -np.inf)
+    blanks[0, 0], blanks[0, 1:] = 0.0, np.cumsum(log_probs[:, blank_id])
+    totals = blanks.copy()
+    # By characters: the node of the trie, its next child, the language model's state.
+    path, child, state = np.zeros((3, frames + 1), np.int64)
+    child[0], state[0], extra = firsts[0], lm.start, np.zeros(frames + 1)
+    depth, highest = 0, -np.inf
+    while depth >= 0:
+        node, i, n = path[depth], child[depth], depth + 1
+        if depth == frames or i == firsts[node + 1]:
+            depth -= 1
+            continue
+        child[depth] += 1
+        c, same, begun = labels[i], -np.inf, -np.inf
+        for t in range(depth, frames):  # a prefix has at most a character a frame
+            # A class after itself needs a blank between.
+            new = log_probs[t, c] + (blanks if c == labels[node] else totals)[depth, t]
+            begun, same = _add_logs(begun, new), _add_logs(same + log_probs[t, c], new)
+            blanks[n, t + 1] = totals[n, t] + log_probs[t, blank_id]
+            totals[n, t + 1] = _add_logs(blanks[n, t + 1], same)
+        path[n], child[n], extra[n], end = i, firsts[i], extra[depth] + weights[1], 0.0
+        if len(lm.end) > 0:
+            log_prob, state[n] = _lm_step(lm, state[depth], c)
+            extra[n] += weights[0] * log_prob
+            end = weights[0] * lm.end[state[n]]
+        if begun + best[i] + extra[n] + max(weights[1], 0.0) * (frames - n) > highest:
+            depth = n
+            score = totals[n, frames] + word[i] + extra[n] + end
+            if score > highest:
+                highest, id_lengths[row, 0], scores[row, 0] = score, n, score
+                found_log_probs[row, 0] = min(totals[n, frames], 0.0)
+                for j in range(n):
+                    ids[row, 0, j] = labels[path[j + 1]]
 
 
 @numba.njit(nogil=True)

@@ -72,14 +72,15 @@ def beam_search(
         top_paths: texts to return, at most `width` of them are found.
         prune: classes below this probability extend no text in their frame; 0 or a lexicon
             turns it off: the only word may have an improbable letter.
-        lexicon: only its words are found.
+        lexicon: only its words are found. Where none of them is among the texts kept at the end,
+            the best of them all.
         lm: prefers texts; see `language_model.Automaton`.
         lm_weight: of the language model's log-probabilities, at least 0.
         length_bonus: added for each character, in nats: a language model alone prefers short texts.
 
     Returns:
         A list for every row, best first, of different texts: at least one, which is empty and of
-        log p -inf if nothing is possible. With a lexicon the list is empty if no word was found.
+        log p -inf if nothing is possible. With a lexicon the list is empty if no word is.
 
     Raises:
         ValueError: shapes or numbers that make no sense.

@@ -31,14 +31,19 @@ class Lexicon:
     """Words a reading may be."""
 
     trie: Trie
-    left_out: int = 0  # words of the list with characters outside the table, or none at all
+    given: int  # words of the list
+    left_out: int = 0  # those of them with characters that are not read, or none at all
 
     def __len__(self) -> int:
         return int(np.isfinite(self.trie.word).sum())
 
     @classmethod
     def from_words(
-        cls, words: Sequence[str], charset: Charset, log_priors: np.ndarray | None = None
+        cls,
+        words: Sequence[str],
+        charset: Charset,
+        log_priors: np.ndarray | None = None,
+        allowed: np.ndarray | None = None,
     ) -> "Lexicon":
         """Builds the trie; raises UserError where no word is left.
 
@@ -47,21 +52,27 @@ class Lexicon:
                 ones the highest prior counts.
             charset: turns characters into class ids.
             log_priors: float [len(words)], natural logs, finite; None: 0 for every word.
+            allowed: bool [k], the classes that words may hold; None: all of the table's.
         """
         priors = np.zeros(len(words)) if log_priors is None else log_priors
-        ids, start, length = _encode(words, charset)
+        ids, start, length = _encode(words, charset, allowed)
         usable = np.flatnonzero(length > 0)
         if len(usable) == 0:
-            raise UserError(f"lexicon: none of {len(words)} words is of the table's characters")
+            those = "the table's characters" if allowed is None else "the characters to read"
+            raise UserError(f"lexicon: none of {len(words)} words is of {those}")
         trie = _build(ids, start[usable], length[usable], priors[usable], charset.num_classes)
-        return cls(trie, len(words) - len(usable))
+        return cls(trie, len(words), len(words) - len(usable))
 
 
-def _encode(words: Sequence[str], charset: Charset) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _encode(
+    words: Sequence[str], charset: Charset, allowed: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Class ids of all words at once: (ids, each word's start, its length or 0 if unusable)."""
     text = charset.normalize("\n".join(words))
     codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
     ids = charset.ids_by_code_point()[codes]
+    if allowed is not None:
+        ids = np.where(allowed[ids], ids, -1)  # what is -1 stays so
     line_ends = np.append(np.flatnonzero(codes == ord("\n")), len(codes))
     if len(line_ends) != max(len(words), 1):
         raise ValueError("a word of several lines")

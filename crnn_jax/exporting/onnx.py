@@ -35,7 +35,12 @@ Model = tuple[dict[str, Any], dict[str, Any]]  # as `loaded_model.open_model` re
 
 
 def export_onnx(
-    model: Model, path: str | os.PathLike[str], *, layout: str = "standard", post: str = "none"
+    model: Model,
+    path: str | os.PathLike[str],
+    *,
+    layout: str = "standard",
+    post: str = "none",
+    width: int = 0,
 ) -> list[str]:
     """Writes an ONNX file (opset 17) and returns the files written.
 
@@ -44,9 +49,10 @@ def export_onnx(
         path: of the file. Its `metadata_props` hold `reader_metadata` as `crnn_jax.json`.
         layout: 'standard': images uint8 [b height w c] -> [b t k], batch and width free, normalised
             inside. 'opencv': [1 1 height width] of (level - 127.5) / 127.5 -> [t 1 k], the blank
-            first, no `<UNK>`; width is the model's own or 100. The vocabulary is written beside it
-            as `NAME_vocabulary.txt`, one character a line.
+            first, no `<UNK>`. The vocabulary is written beside it as `NAME_vocabulary.txt`, one
+            character a line.
         post: 'softmax': output 'probabilities'; 'none': output 'logits'.
+        width: of layout 'opencv', in pixels; 0: the model's own, or 100 if that is free.
     """
     graph = _Graph()
     variables, metadata = model
@@ -57,7 +63,7 @@ def export_onnx(
         raise UserError("layout opencv: OpenCV's reader takes grey images, this model reads RGB")
     if opencv:
         classes = opencv_classes(loaded)
-        width = rule.width or OPENCV_WIDTH
+        width = width or rule.width or OPENCV_WIDTH
         changes = {"width": width, "mean": OPENCV_MEAN, "scale": OPENCV_SCALE}
         x = graph.input("images", np.float32, [1, 1, rule.height, width])
         # From OpenCV's scale to levels, and from these to the network's own.

@@ -23,8 +23,14 @@ POSTS = {
     "web": ("greedy",),
 }
 ENDINGS = {"keras": (".h5", ".hdf5"), "onnx": (".onnx",)}
-# Options of one format alone.
-OWNERS = {"quantize": "tflite", "batch": "tflite", "width": "tflite", "layout": "onnx"}
+# Option -> what it is for.
+OWNERS = {
+    "quantize": ("--format tflite",),
+    "batch": ("--format tflite",),
+    "width": ("--format tflite", "--layout opencv"),
+    "layout": ("--format onnx",),
+    "beam_width": ("--post beam_search",),
+}
 
 
 @dataclasses.dataclass
@@ -46,23 +52,29 @@ class ExportPlan:
         self.output = os.path.normpath(self.output)
         if self.post not in posts:
             raise UserError(f"--post {self.post}: --format {self.format} has {', '.join(posts)}")
-        for flag, owner in OWNERS.items():
-            value = getattr(self, flag)
-            if value != getattr(ExportPlan, flag) and self.format != owner:
-                raise UserError(f"--{flag} {value}: it is for --format {owner}")
-        if bool(self.batch) != bool(self.width):
+        chosen = {f"--{key} {getattr(self, key)}" for key in ("format", "layout", "post")}
+        for key, owners in OWNERS.items():
+            value = getattr(self, key)
+            if value != getattr(ExportPlan, key) and chosen.isdisjoint(owners):
+                flag = key.replace("_", "-")
+                raise UserError(f"--{flag} {value}: it is for {' or '.join(owners)}")
+        if self.format == "tflite" and bool(self.batch) != bool(self.width):
             raise UserError("--batch and --width: both fixed, or both free")
         ends = ENDINGS.get(self.format, ("",))
         if not self.output.endswith(ends):
             raise UserError(f"-o {self.output}: end it in {' or '.join(ends)}")
 
-    def require_room(self, *, overwrite: bool) -> None:
-        """UserError if the output cannot be written, or exists and may not be replaced."""
+    def require_room(self, *beside: str, overwrite: bool) -> None:
+        """UserError if the output cannot be written, or exists and may not be replaced.
+
+        `beside` are paths of further files.
+        """
         parent = os.path.dirname(self.output) or "."
         if not os.path.isdir(parent):
             raise UserError(f"{self.output}: no folder {parent}")
-        if os.path.lexists(self.output) and not overwrite:
-            raise UserError(f"{self.output} exists; --overwrite replaces it")
+        for path in () if overwrite else (self.output, *beside):
+            if os.path.lexists(path):
+                raise UserError(f"{path} exists; --overwrite replaces it")
 
     def write(self, model: LoadedModel, *, overwrite: bool = False) -> list[str]:
         """Writes in a folder beside the output, then moves; returns paths, the output first."""
@@ -75,8 +87,9 @@ class ExportPlan:
         try:
             self._export(model, os.path.join(partial, name))
             names = sorted(os.listdir(partial), key=lambda n: (n != name, n))
-            for made in names:
-                target = os.path.join(parent, made)
+            targets = [os.path.join(parent, made) for made in names]
+            self.require_room(*targets, overwrite=overwrite)
+            for made, target in zip(names, targets, strict=True):
                 if os.path.isdir(target) and not os.path.islink(target):
                     # A rename cannot replace a folder.
                     os.rename(target, os.path.join(partial, f"old {made}"))
@@ -85,7 +98,7 @@ class ExportPlan:
             raise UserError(str(error).replace(os.path.join(partial, name), self.output)) from error
         finally:
             shutil.rmtree(partial, ignore_errors=True)
-        return [os.path.join(parent, made) for made in names]
+        return targets
 
     def _export(self, model: LoadedModel, path: str) -> None:
         pair = (model.variables, model.metadata)
@@ -111,7 +124,7 @@ class ExportPlan:
             case "onnx":
                 from crnn_jax.exporting.onnx import export_onnx
 
-                export_onnx(pair, path, layout=self.layout, post=self.post)
+                export_onnx(pair, path, layout=self.layout, post=self.post, width=self.width)
             case "web":
                 from crnn_jax.exporting.web import write_web
 

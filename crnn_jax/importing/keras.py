@@ -36,6 +36,8 @@ _KINDS: dict[str, tuple[str, ...]] = {
     "bidirectional LSTM": ("bi_lstm1", "bi_lstm2"),
     "dense layer": ("projection", "logits"),  # the first is of our own geometry 'torch' only
 }
+# Of our own residual networks, which `export --format keras` writes.
+_RESIDUAL = re.compile("res[1-6][ab]|bn_res[1-6]")
 
 Weights = list[tuple[str, np.ndarray]]
 
@@ -131,7 +133,8 @@ def _match_layers(layers: Layers, name: str) -> dict[str, str]:
     """{our name: the file's name} of a CRNN's layers."""
     if all(ours in layers for ours in (*CONVOLUTIONS, *NORMS)):
         # With CRNN.tf2's names; further layers are not part of the network.
-        return {ours: ours for kind in _KINDS.values() for ours in kind if ours in layers}
+        known = {ours for kind in _KINDS.values() for ours in kind}
+        return {ours: ours for ours in layers if ours in known or _RESIDUAL.fullmatch(ours)}
     found: dict[str, str] = {}
     for kind, ours in _KINDS.items():
         theirs = [layer for layer, roles in layers.items() if _kind(roles) == kind]
@@ -159,7 +162,7 @@ def _facts(config: Any, name: str) -> dict[str, Any]:
     """`Network`'s fields by `model_config`, or CRNN.tf2's values without one."""
     facts: dict[str, Any] = {
         "geometry": "keras",
-        "epsilon": dict.fromkeys(NORMS, EPSILON),
+        "epsilon": dict.fromkeys((*NORMS, *(f"bn_res{i}" for i in range(1, 7))), EPSILON),
         "mean": 0.0,
         "scale": 255.0,
         "notes": ["assumed: images are normalised as in CRNN.tf2, x / 255"],
@@ -181,7 +184,7 @@ def _facts(config: Any, name: str) -> dict[str, Any]:
             _, height, width, _ = layer.get("batch_shape") or layer["batch_input_shape"]
             heights.add(height)
             facts["width"] = width or 0
-        epsilons = [float(layer["epsilon"]) for layer in of["BatchNormalization"]]
+        norms = [(layer["name"], float(layer["epsilon"])) for layer in of["BatchNormalization"]]
         pools = [
             (*layer["pool_size"], *layer["strides"], layer["padding"])
             for layer in of["MaxPooling2D"] + of["MaxPool2D"]
@@ -195,6 +198,8 @@ def _facts(config: Any, name: str) -> dict[str, Any]:
             gates.add((layer["class_name"], *(layer["config"].get(*pair) for pair in by)))
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise UserError(f"{name}: its model_config cannot be used: {error!r}") from error
+    residual = {norm: value for norm, value in norms if _RESIDUAL.fullmatch(norm)}
+    plain = [value for norm, value in norms if norm not in residual]
     padding = "valid" if of["ZeroPadding2D"] else "same"
     for what, found, wanted in (
         ("images of height", heights, {32}),
@@ -202,12 +207,13 @@ def _facts(config: Any, name: str) -> dict[str, Any]:
         ("pools (window, stride, padding)", pools, [(2, 2, 2, s, padding) for s in (2, 2, 1, 1)]),
         ("activations", activations | {"linear", "relu"}, {"linear", "relu"}),
         ("recurrent layers", gates, {LSTM}),
-        ("batch norms", len(epsilons), len(NORMS)),
+        ("batch norms", len(plain), len(NORMS)),
     ):
         if found != wanted:
             raise UserError(f"{name}: {what}: {found}; a CRNN has {wanted}")
     geometry = "torch" if of["ZeroPadding2D"] else "keras"
-    return facts | {"geometry": geometry, "epsilon": dict(zip(NORMS, epsilons, strict=True))}
+    epsilon = dict(zip(NORMS, plain, strict=True)) | residual
+    return facts | {"geometry": geometry, "epsilon": epsilon}
 
 
 def _config_layers(config: Any) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -43,8 +43,9 @@ class Decoded(NamedTuple):
     log_probs: Any  # float32 [b, t, k]
     lengths: Any  # int32 [b], real frames
     ids: Any  # int32 [b, p, n], class ids of the best texts, best first
-    id_lengths: Any  # int32 [b, p], their characters; -1 where there are fewer texts
-    log_prob: Any  # float32 [b, p], log p(text | image)
+    # int32 [b, p], their characters; -1 where there are fewer texts, but at least one, maybe empty
+    id_lengths: Any
+    log_prob: Any  # float32 [b, p], log p(text | image); -inf where no text was found
     greedy_ids: Any = None  # int32 [b, n], the greedy text, where both were asked
     greedy_lengths: Any = None  # int32 [b]
 
@@ -58,8 +59,8 @@ class Decoder:
         beam_width: texts that a beam search keeps from frame to frame.
         top_paths: texts an image, the best and its alternatives; at most `beam_width`.
         prune: as in `beam_search`.
-        lexicon: beam search then finds its words only; where it finds none, the greedy text
-            stands as it is.
+        lexicon: beam search then finds its words only; where all of them are too long for the
+            frames, the text is empty and its confidence 0.
         lm: a language model; beam search only.
         lm_weight, length_bonus: as in `beam_search`; they count with a language model only.
         allowed: bool [k], the classes that may be written, and the blank; None: all. Confidences
@@ -109,6 +110,8 @@ class Decoder:
         else:
             log_probs = np.asarray(tempered(logits, 1.0))
             ids, id_lengths = self.texts(log_probs, np.asarray(lengths), blank_id)
+        missing = id_lengths < 0
+        id_lengths[missing[:, 0], 0] = 0
         beside = _greedy(logits, lengths, blank_id) if self.name == "both" else (None, None)
         cooled = tempered(logits, temperature)
         log_prob = [
@@ -122,14 +125,18 @@ class Decoder:
             np.asarray(lengths),
             ids,
             id_lengths,
-            np.stack([np.asarray(x) for x in log_prob], axis=1),
+            # Added: NaN, of damaged weights, stays.
+            np.stack(log_prob, axis=1) + np.where(missing, np.float32(-np.inf), np.float32(0)),
             *beside,
         )
 
     def texts(
         self, log_probs: np.ndarray, lengths: np.ndarray, blank_id: int
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The texts alone, `Decoded.ids` and `id_lengths`, from log-probabilities on the host."""
+        """The texts alone, from log-probabilities on the host: `Decoded.ids` and `id_lengths`.
+
+        Of a row without any text the first length is -1 too.
+        """
         if self.name == "greedy":
             ids, id_lengths = _greedy(log_probs, lengths, blank_id)
             return ids[:, None], id_lengths[:, None]
@@ -154,10 +161,6 @@ class Decoder:
             for i, hypothesis in enumerate(hypotheses):
                 n = id_lengths[row, i] = len(hypothesis.ids)
                 ids[row, i, :n] = hypothesis.ids
-        nothing = id_lengths[:, 0] < 0
-        if nothing.any():
-            greedy_ids, greedy_lengths = _greedy(log_probs, lengths, blank_id)
-            ids[nothing, 0], id_lengths[nothing, 0] = greedy_ids[nothing], greedy_lengths[nothing]
         return ids, id_lengths
 
 
@@ -175,7 +178,8 @@ def open_decoder(
     Args:
         charset: of the model.
         name: 'greedy', 'beam' or 'both'.
-        lexicon: a file of words, or the words themselves.
+        lexicon: a file of words, or the words themselves; those with other characters than are
+            read are left out, and counted by `Lexicon.left_out`.
         lm: an ARPA file or an `NGram`.
         characters: the only ones that are read, such as '0123456789.-'; None: all of the model's.
         **numbers: the other attributes of `Decoder`.
@@ -185,18 +189,17 @@ def open_decoder(
     """
     given: dict[str, Any] = {"lexicon": lexicon, "lm": lm}
     decoder = Decoder(name, **given, **numbers)  # what is wrong there is told before files are read
+    allowed = None if characters is None else allowed_classes(characters, charset)
     if isinstance(lexicon, str | os.PathLike):
-        given["lexicon"] = read_lexicon(lexicon, charset)
+        given["lexicon"] = read_lexicon(lexicon, charset, allowed)
     elif lexicon is not None:
         from crnn_jax.decoding.lexicon import Lexicon
 
-        given["lexicon"] = Lexicon.from_words(list(lexicon), charset)
+        given["lexicon"] = Lexicon.from_words(list(lexicon), charset, allowed=allowed)
     if lm is not None:
         model = read_language_model(lm) if isinstance(lm, str | os.PathLike) else lm
         given["lm"] = model.for_charset(charset)
-    if characters is not None:
-        given["allowed"] = allowed_classes(characters, charset)
-    return dataclasses.replace(decoder, **given)
+    return dataclasses.replace(decoder, allowed=allowed, **given)
 
 
 def allowed_classes(characters: str, charset: Charset) -> np.ndarray:
@@ -210,11 +213,12 @@ def allowed_classes(characters: str, charset: Charset) -> np.ndarray:
     return np.array([i == charset.blank_id or symbol in wanted for i, symbol in symbols])
 
 
-def read_lexicon(path: str | os.PathLike[str], charset: Charset) -> "Lexicon":
-    """Reads a list of words.
+def read_lexicon(
+    path: str | os.PathLike[str], charset: Charset, allowed: np.ndarray | None = None
+) -> "Lexicon":
+    """Reads a list of words; `allowed` as in `Lexicon.from_words`.
 
-    Words with characters outside the table are left out (`Lexicon.left_out` counts them). Where
-    some line has a count every line needs one; a word's prior is its share of the counts.
+    Where some line has a count every line needs one; a word's prior is its share of the counts.
 
     Raises:
         UserError: naming file and line.
@@ -240,7 +244,7 @@ def read_lexicon(path: str | os.PathLike[str], charset: Charset) -> "Lexicon":
         words.append(word)
     priors = np.log(counts) - np.log(np.sum(counts)) if counts else None
     try:
-        return Lexicon.from_words(words, charset, priors)
+        return Lexicon.from_words(words, charset, priors, allowed)
     except UserError as error:
         raise UserError(f"{name}: {error}") from error
 
@@ -260,4 +264,4 @@ def tempered(logits: jax.Array, temperature: jax.Array | float) -> jax.Array:
 
 def _greedy(logits: Any, lengths: Any, blank_id: int) -> tuple[np.ndarray, np.ndarray]:
     ids, id_lengths = greedy_decode(logits, lengths, blank_id=blank_id)
-    return np.asarray(ids), np.asarray(id_lengths)
+    return np.array(ids), np.array(id_lengths)

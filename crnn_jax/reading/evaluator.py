@@ -24,13 +24,14 @@ from crnn_jax.data.plan import Plan, propose_boundaries
 from crnn_jax.data.source import resized_widths
 from crnn_jax.decoding.greedy import sequence_log_prob
 from crnn_jax.reading.decoder import Decoder, open_decoder
-from crnn_jax.reading.loaded_model import open_model
+from crnn_jax.reading.loaded_model import model_path, open_model
 from crnn_jax.reading.pictures import PhotoWarning, plan_batches, prepare_views
 from crnn_jax.reading.recognizer import AT_ONCE, GREEDY, Reading, Recognizer
 from crnn_jax.reading.views import SURE
 from crnn_jax.scoring.calibration import best_temperature
 from crnn_jax.scoring.compare import Comparison
 from crnn_jax.scoring.evaluation import EvaluationResult, Row, evaluate_batches
+from crnn_jax.scoring.output import require_writable
 
 BATCH_SIZE = 64
 SHAPES = 8  # array widths at most: every one is a compilation
@@ -71,7 +72,7 @@ class Evaluator:
         name = "beam" if decoder == "both" else decoder
         decoders = [open_decoder(recognizer.charset, name, **options or {})]
         if decoder == "both":
-            decoders.insert(0, GREEDY)
+            decoders.insert(0, dataclasses.replace(GREEDY, allowed=decoders[0].allowed))
         return cls(recognizer, sources, decoders, batch_size)
 
     def evaluate(self, decoder: Decoder | None = None) -> EvaluationResult:
@@ -85,8 +86,9 @@ class Evaluator:
 
     def calibrate(self, path: str) -> float:
         """Finds the temperature on the samples, uses it, writes the model with it; returns it."""
-        model = self.recognizer.name
-        if os.path.exists(path) and not (os.path.exists(model) and os.path.samefile(path, model)):
+        model = model_path(self.recognizer.name)
+        require_writable(path, folders=False)
+        if os.path.exists(path) and not os.path.samefile(path, model):
             raise UserError(f"{path}: another file is there already; {model} is to be written")
         found = find_temperature(self.recognizer, self.sources, self.decoders[-1], self.batch_size)
         self.recognizer.temperature = found
@@ -264,6 +266,7 @@ def _tried_texts(
     decoded = decoder.decode(logits, lengths, 1.0, blank_id=blank_id)
     ids, id_lengths = decoded.ids[:, 0], decoded.id_lengths[:, 0]
     tried = np.asarray(_tried(logits, lengths, ids, id_lengths, blank_id=blank_id))
+    tried = np.where(np.isneginf(decoded.log_prob[:, 0]), -np.inf, tried)  # no word of a lexicon
     texts = [recognizer.charset.decode(row[:n]) for row, n in zip(ids, id_lengths, strict=True)]
     return list(zip(tried.T, texts, strict=True))
 

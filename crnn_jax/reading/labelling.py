@@ -39,6 +39,7 @@ class Labels:
             # It may hold what somebody has corrected by hand.
             raise UserError(f"{path}: is there already; name a new file")
         self.write()  # what keeps it from being written is told before anything is read
+        os.remove(os.path.realpath(path))  # an empty one would stop the corrected command
 
     def add(self, path: str, reading: Reading | UserError) -> None:
         """Takes an image's reading, or counts why not."""

@@ -32,22 +32,36 @@ MAX_UNROLL = 256  # steps; each is compiled
 
 def open_model(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Variables and metadata, as `load_model`, of a file, a workdir, or a model that ships."""
-    if os.path.isfile(path):
-        return load_model(path)
-    if os.path.isdir(path):
-        from crnn_jax.reading.checkpoint import WORKDIR_MODEL, read_variables
+    found = model_path(path)
+    if os.path.isdir(found):
+        from crnn_jax.reading.checkpoint import read_variables
 
-        best = os.path.join(path, WORKDIR_MODEL)
-        if os.path.exists(best):
-            return load_model(best)
-        if os.path.isdir(os.path.join(path, "checkpoints")):
-            return read_variables(path)
-    # A folder of images may be called `lines` too.
+        return read_variables(found)
+    return load_model(found)
+
+
+def model_path(path: str | os.PathLike[str]) -> str:
+    """The file that is opened; the workdir itself where that has checkpoints alone.
+
+    Raises:
+        UserError: there is no such model.
+    """
     name = os.fspath(path)
-    shipped = {file.stem: file for file in sorted(WEIGHTS.glob("*.safetensors"))}
+    if os.path.isfile(name):
+        return name
+    if os.path.isdir(name):
+        from crnn_jax.reading.checkpoint import WORKDIR_MODEL
+
+        best = os.path.join(name, WORKDIR_MODEL)
+        if os.path.exists(best):
+            return best
+        if os.path.isdir(os.path.join(name, "checkpoints")):
+            return name
+    # A folder of images may be called `lines` too.
+    shipped = {file.stem: str(file) for file in sorted(WEIGHTS.glob("*.safetensors"))}
     if name in shipped:
-        return load_model(shipped[name])
-    if os.path.isdir(path):
+        return shipped[name]
+    if os.path.isdir(name):
         raise UserError(
             f"{name}: a folder without checkpoints; a model is a .safetensors file or "
             "the workdir of a training run"

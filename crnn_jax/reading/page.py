@@ -95,7 +95,8 @@ def answer(
         pixels = decode_image(image, 3)
     except UnreadableImage as error:
         raise UserError(f"this image cannot be read: {error.reason}") from None
-    lexicon = list(dict.fromkeys((words or "").split()))
+    entries = (line.strip() for line in (words or "").splitlines())
+    lexicon = list(dict.fromkeys(entry for entry in entries if entry))
     if len(lexicon) > MOST_WORDS:
         raise UserError(f"a lexicon of {len(lexicon):,} words; at most {MOST_WORDS:,} here")
     if (longest := max(map(len, lexicon), default=0)) > LONGEST_WORD:
@@ -134,10 +135,18 @@ def drawn(image: Image.Image, reading: Reading) -> np.ndarray:
     size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
     sheet = Image.new("RGB", (size[0], size[1] + 34), "white")
     sheet.paste(image.convert("RGB").resize(size), (0, 0))
-    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(22)
+    pen, font = ImageDraw.Draw(sheet), _font(22)
     for character in reading.characters:
         colour = next(c for least, c in SURE if character.confidence >= least)
         left, right = character.x0 * scale, max(character.x1 * scale, character.x0 * scale + 1)
         pen.rectangle((left, 0, right, size[1] - 1), outline=colour, width=2)
         pen.text(((left + right) / 2, size[1] + 4), character.text, colour, font, anchor="ma")
     return np.asarray(sheet)
+
+
+def _font(pixels: int) -> Any:
+    """The system's DejaVu, which draws most alphabets; else Pillow's own, which draws ASCII."""
+    try:
+        return ImageFont.truetype("DejaVuSans.ttf", pixels)
+    except OSError:
+        return ImageFont.load_default(pixels)

@@ -8,7 +8,7 @@ import collections
 import dataclasses
 import itertools
 import math
-from collections.abc import Iterable
+import os
 from typing import Any, NamedTuple
 
 from crnn_jax.core.errors import UserError
@@ -55,14 +55,19 @@ class Comparison:
 
 
 def compare(a: EvaluationResult, b: EvaluationResult) -> Comparison:
-    """Pairs the samples of two results by set, number and path; a UserError if they differ."""
-    rows_a, rows_b = _keyed(a.rows), _keyed(b.rows)
+    """Pairs the samples of two results by set, number and path; a UserError if they differ.
+
+    Where the names of the sets differ, as `data/a.txt` and `./data/a.txt` do, by the sets' order
+    and the paths seen from them.
+    """
+    by_name = {row.set for row in a.rows} == {row.set for row in b.rows}
+    rows_a, rows_b = _keyed(a.rows, by_name), _keyed(b.rows, by_name)
     for own, other, name in ((rows_a, rows_b, "A"), (rows_b, rows_a, "B")):
-        alone = [key for key in own if key not in other]
+        alone = [row for key, row in own.items() if key not in other]
         if alone:
             raise UserError(
                 f"not the same samples: {len(alone)} of {len(own)} are in {name} alone, "
-                f"first {alone[0][2]} of {alone[0][0]}"
+                f"first {alone[0].path} of {alone[0].set}"
             )
     counts: collections.Counter[tuple[str, str, bool, bool]] = collections.Counter()
     for key, row_a in rows_a.items():
@@ -93,11 +98,16 @@ def _right_by_metric(row: Row) -> dict[str, bool]:
     return {metric: bool(right) for metric, (right, count) in shares.items() if count}
 
 
-def _keyed(rows: Iterable[Row]) -> dict[tuple[str, int, str, int], Row]:
-    """(set, id, path, how often before) -> row: a file may be named twice."""
-    keyed: dict[tuple[str, int, str, int], Row] = {}
+def _keyed(rows: list[Row], by_name: bool) -> dict[tuple[str | int, int, str, int], Row]:
+    """(set's name or place, id, path, how often before) -> row: a file may be named twice."""
+    places = {name: i for i, name in enumerate(dict.fromkeys(row.set for row in rows))}
+    keyed: dict[tuple[str | int, int, str, int], Row] = {}
     for row in rows:
-        keys = ((row.set, row.id, row.path, again) for again in itertools.count())
+        key: tuple[str | int, int, str] = row.set, row.id, row.path
+        if not by_name:
+            path = os.path.relpath(row.path or ".", os.path.dirname(row.set))
+            key = places[row.set], row.id, path
+        keys = ((*key, again) for again in itertools.count())
         keyed[next(key for key in keys if key not in keyed)] = row
     return keyed
 

@@ -159,11 +159,14 @@ def is_folder(path: str) -> bool:
     return path.endswith(("/", os.sep)) or not os.path.splitext(path)[1]
 
 
-def require_writable(*paths: str | None) -> None:
-    """Makes folders; a UserError where one or a file cannot be written, before hours of reading."""
+def require_writable(*paths: str | None, folders: bool = True) -> None:
+    """Makes folders; a UserError where one or a file cannot be written, before hours of reading.
+
+    Without folders every path means a file, whatever its ending.
+    """
     for path in filter(None, paths):
         try:
-            if is_folder(path):
+            if folders and is_folder(path):
                 os.makedirs(path, exist_ok=True)
                 path = os.path.join(path, PREDICTIONS)
             new = not os.path.exists(path)

@@ -12,6 +12,7 @@ import shutil
 import string
 import sys
 import tempfile
+import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -184,11 +185,11 @@ def save_atlas(path: Path, atlas: Atlas) -> None:
 def load_atlas(path: Path) -> Atlas:
     """Opens an atlas; the ink stays on the disk and is shared by all processes that map it."""
     try:
-        with np.load(path) as file:
+        with path.open("rb") as opened, np.load(opened) as file:
             parts = {f.name: file[f.name] for f in fields(Atlas) if f.name != "ink"}
             parts |= {name: tuple(parts[name].tolist()) for name in ("characters", "faces")}
             return Atlas(**parts, ink=_map_member(path, file.zip.getinfo("ink.npy").header_offset))
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(f"{path}: not a glyph atlas ({error})") from error
 
 

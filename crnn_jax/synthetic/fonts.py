@@ -209,10 +209,8 @@ def _reference() -> tuple[np.ndarray, np.ndarray]:
                 other = cv2.warpAffine(mask, shear, mask.shape[::-1])
                 if grow:
                     other = cv2.dilate(other, np.ones((grow, grow), np.uint8))
-                rows = np.flatnonzero(other.max(1))
-                columns = np.flatnonzero(other.max(0))
-                ink = other[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-                shapes.append(_shape(ink))
+                x, y, width, height = cv2.boundingRect(other)  # of the ink
+                shapes.append(_shape(other[y : y + height, x : x + width]))
                 names.append(at)
     return np.stack(shapes), np.array(names)
 

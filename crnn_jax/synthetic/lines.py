@@ -101,8 +101,7 @@ class Lines:
         return text.upper() if mark.isupper() else text
 
     def _word(self, rng: Rng) -> str:
-        word: str = self.words[int(len(self.words) * rng.random() ** self.style.early_power)]
-        return word
+        return self.words[int(len(self.words) * rng.random() ** self.style.early_power)]
 
     def _name(self, rng: Rng) -> str:
         """ASCII letters: a word without accents, or syllables where its script is another one."""

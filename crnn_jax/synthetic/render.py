@@ -141,8 +141,7 @@ def _worn(strip: np.ndarray, rng: Rng) -> np.ndarray:
     size = strip.shape[0], strip.shape[1]
     thin = textures.crop(rng, *size) + rng.uniform(0.0, 0.8) * cv2.blur(rng.noise(size), (2, 2))
     keep = 1.0 - np.float32(rng.uniform(0.1, 0.5)) * (thin + np.float32(rng.uniform(-1.0, 1.0)))
-    worn: np.ndarray = (strip * np.clip(keep, 0.15, 1.0)).astype(np.uint8)
-    return worn
+    return (strip * np.clip(keep, 0.15, 1.0)).astype(np.uint8)
 
 
 def _bands(strip: np.ndarray, rng: Rng) -> np.ndarray:
@@ -151,8 +150,7 @@ def _bands(strip: np.ndarray, rng: Rng) -> np.ndarray:
     noise = cv2.GaussianBlur(rng.noise(shape), (0, 0), rng.uniform(0.4, 8.0))
     noise = np.maximum(noise / (noise.std() + 1e-3) - rng.uniform(-0.5, 1.5), 0.0)
     keep = np.maximum(1.0 - rng.uniform(0.2, 0.65) * noise, 0.25)
-    banded: np.ndarray = (strip * keep).astype(np.uint8)
-    return banded
+    return (strip * keep).astype(np.uint8)
 
 
 def _binary(strip: np.ndarray, rng: Rng, levels: Range) -> np.ndarray:

@@ -54,15 +54,18 @@ class SyntheticSource:
     windowed = True  # plans ask for labels and sizes window by window
 
     def __init__(self, config: Any, charset: Charset, seed: int = 0):
-        if config.color not in COLORS:
-            raise UserError(f"synthetic.color={config.color!r}: grey or rgb is expected")
-        if config.count < 1:
-            raise UserError(f"synthetic.count={config.count}: at least 1 is expected")
+        low, high = config.heights
+        for key, good, wanted in (
+            ("color", config.color in COLORS, "grey or rgb"),
+            ("count", config.count >= 1, "at least 1"),
+            ("heights", 8 <= low <= high, "(low, high) from 8 pixels up"),
+            ("max_aspect", 1 <= config.max_aspect < float("inf"), "a number from 1 up"),
+        ):
+            if not good:
+                raise UserError(f"synthetic.{key}={getattr(config, key)!r}: {wanted} is expected")
         self.seed, self.charset = seed, charset
         self.count, self.max_aspect = int(config.count), float(config.max_aspect)
-        self.channels = COLORS[config.color]
-        low, high = config.heights
-        self.heights = (int(low), int(high))
+        self.channels, self.heights = COLORS[config.color], (int(low), int(high))
         self.name = f"synthetic:{config.style}"
         self.reasons, self.notes = Reasons(), Reasons()
         columns = characters_for(charset.characters, charset.ignore_case)

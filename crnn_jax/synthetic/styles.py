@@ -172,6 +172,7 @@ EASY_RANGES: dict[str, Any] = {
 }
 # shares that say how an image looks, not how hard it is
 _NEUTRAL = ("light_on_dark", "loose", "tight", "bold", "thin", "shadow_blur", "gradient", "jpeg")
+POSITIVE = ("blur_pixels", "camera", "curve", "early_power")  # mean nothing at 0 or less
 
 
 def easy(style: Style) -> Style:
@@ -232,7 +233,8 @@ def get_style(name: str) -> Style:
         usual = vars(STYLES["scene"])
         if key not in usual:
             raise UserError(f"{name}: unknown style key {key!r}")
-        if not _is_like(usual[key], value):
+        ends, positive = value if isinstance(value, list) else [value], key in POSITIVE
+        if not _is_like(usual[key], value) or (positive and (ends[0] < 0 or ends[-1] == 0)):
             raise UserError(f"{name}: {key} should look like {usual[key]!r}, not {value!r}")
         changes[key] = tuple(value) if isinstance(value, list) else value
     return dataclasses.replace(get_style(base), **changes)
@@ -241,7 +243,7 @@ def get_style(name: str) -> Style:
 def _is_like(usual: Any, value: Any) -> bool:
     """Whether a value of a JSON file is of the kind of the usual one."""
     if isinstance(usual, Mapping):
-        known = isinstance(value, dict) and set(value) <= set(usual)
+        known = isinstance(value, dict) and set() < set(value) <= set(usual)
         return known and all(_is_like(0.0, weight) for weight in value.values())
     if isinstance(usual, tuple):
         number = 0 if all(type(n) is int for n in usual) else 0.0

@@ -79,8 +79,8 @@ class Texts:
     ):
         self.style, self.charset, self.language, self._faces = style, charset, language, faces
         self.words_hash = hashlib.sha256("\n".join(words).encode()).hexdigest()
-        self._symbols = frozenset(charset.characters)
-        self._has_space = " " in self._symbols
+        self._symbols = frozenset(c for c in charset.characters if c == " " or not c.isspace())
+        self._has_space = " " in self._symbols  # others, such as U+00A0, are never drawn
         # what may be drawn for a table in lower case: both cases
         drawable = set(self._symbols) - {" "}
         if charset.ignore_case:
@@ -99,8 +99,7 @@ class Texts:
         weight = style.length_weights
         self._length_sums = list(accumulate(weight[min(n, len(weight)) - 1] for n in self._lengths))
         self._common = [] if faces else _prepared(word_list(BUILTIN), charset, unlabelled)[0]
-        marks = (c for c in string.punctuation if c in self._symbols or unlabelled)
-        self._punctuation = frozenset(marks)
+        self._punctuation = {c for c in string.punctuation if c in self._symbols or unlabelled}
         shares = {
             "word": style.word_share if self._length_sums and self._length_sums[-1] else 0.0,
             "common": style.common_share if self._common else 0.0,
@@ -206,7 +205,7 @@ def _prepared(
     words: tuple[str, ...], charset: Charset, draw_unlabelled: bool
 ) -> tuple[list[str], dict[int, list[str]], dict[str, tuple[list[str], list[int]]]]:
     """Words the table can write; the same by their length; `_followers`. All styles share them."""
-    symbols, usable = frozenset(charset.characters), []
+    symbols, usable = {c for c in charset.characters if c == " " or not c.isspace()}, []
     by_length: dict[int, list[str]] = {}
     for word in words:
         normal = charset.normalize(word)

@@ -98,8 +98,24 @@ def test_a_narrow_search_never_claims_more_than_the_truth(seed, width, prune, ai
         text = aid.charset.decode(h.ids)
         assert h.log_prob <= truth[text] + 1e-6
         assert h.score == pytest.approx(h.log_prob + aid.whole(text), abs=1e-4)
-    assert (aid.priors is None) <= len(found) <= width
+    assert bool(truth or aid.priors is None) <= len(found) <= width
     assert len({tuple(h.ids.tolist()) for h in found}) == len(found)
+
+
+@settings(max_examples=80)
+@given(seeds, st.integers(0, 6), aids().filter(lambda aid: aid.priors))
+def test_where_the_beam_holds_no_word_the_best_of_the_list_is_found(seed, t, aid):
+    logits = np.random.default_rng(seed).normal(size=(1, t, 4)) * 4
+    logits[..., aid.charset.blank_id] = 40  # a single text is kept: the empty one
+    log_probs = log_softmax(logits)
+    truth = aid.allowed(all_texts(log_probs[0], aid.charset.blank_id))
+    (found,) = beam_search(log_probs, np.array([t]), width=1, **aid.options())
+    assert len(found) == bool(truth)
+    for h in found:
+        text = aid.charset.decode(h.ids)
+        assert h.log_prob == pytest.approx(truth[text], abs=1e-4)
+        best = max(p + aid.whole(word) for word, p in truth.items())
+        assert h.score == pytest.approx(best, abs=1e-4)
 
 
 def test_pruned_classes_extend_no_text():

@@ -33,7 +33,9 @@ def everything(folder):
         ({"format": "saved_model", "quantize": "float16"}, "--quantize float16: it is for"),
         ({"format": "keras", "output": "x.h5", "layout": "opencv"}, "it is for --format onnx"),
         ({"format": "saved_model", "width": 100}, "--width 100: it is for --format tflite"),
+        ({"format": "onnx", "output": "x.onnx", "width": 100}, "format tflite or --layout opencv"),
         ({"format": "tflite", "batch": 1}, "both fixed, or both free"),
+        ({"format": "saved_model", "beam_width": 50}, "--beam-width 50: it is for --post beam_se"),
         ({"format": "keras"}, "-o x: end it in .h5 or .hdf5"),
     ],
 )
@@ -55,6 +57,14 @@ def test_nothing_is_overwritten_unless_asked(plan, tmp_path):
     assert (tmp_path / "word.onnx").read_text() == "old"
     plan.write(tiny_model(), overwrite=True)
     assert (tmp_path / "word.onnx").read_text() == "new"
+
+
+def test_neither_is_a_file_beside_the_output(plan, tmp_path):
+    (tmp_path / "word.onnx_vocabulary.txt").write_text("old")
+    with pytest.raises(UserError, match=r"word\.onnx_vocabulary\.txt exists; --overwrite"):
+        plan.write(tiny_model())
+    assert everything(tmp_path) == ["word.onnx_vocabulary.txt"]
+    assert (tmp_path / "word.onnx_vocabulary.txt").read_text() == "old"
 
 
 def test_a_failed_export_leaves_what_was_there(plan, tmp_path, monkeypatch):

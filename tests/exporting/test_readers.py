@@ -194,9 +194,20 @@ def test_pictures_are_resized_as_for_the_model(changes, tmp_path):
     model = dataclasses.replace(tiny_model(), preprocessing=rule)
     told = json.loads(reader_metadata(model, "none"))
     random = np.random.default_rng(3)
-    for shape in ((32, 60, 3), (47, 101, 3), (300, 38, 3), (9, 200, 4)):
-        levels = random.integers(0, 120, shape, np.uint8)
-        image = Image.fromarray(levels)
+    for size, bands, least in (
+        ((32, 60), "RGB", 0),
+        ((47, 101), "RGB", 0),
+        ((300, 38), "RGB", 0),
+        ((9, 200), "RGBA", 0),
+        ((40, 70), "RGBA", 136),  # bright ink
+        ((40, 70), "LA", 136),
+        ((40, 70), "I;16", 0),
+    ):
+        if bands == "I;16":
+            image = Image.fromarray(random.integers(0, 1 << 16, size, np.uint16))
+        else:
+            levels = random.integers(least, least + 120, (*size, len(bands)), np.uint8)
+            image = Image.fromarray(levels, bands)
         image.getexif()[0x0112] = 6  # a camera held upright
         image.save(tmp_path / "a.png", exif=image.getexif())
         want = rule.resize(decode_image(tmp_path / "a.png", rule.channels))

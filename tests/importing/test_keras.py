@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from crnn_jax.core.errors import UserError
+from crnn_jax.exporting.keras import to_keras
 from crnn_jax.importing.import_weights import import_weights
 from crnn_jax.importing.keras import read_h5
 from crnn_jax.reading.recognizer import Recognizer
@@ -14,6 +15,7 @@ from tests.testdata.foreign_networks import (
     WIDTHS,
     keras2_config,
     keras_net,
+    our_model,
     pictures,
     write_keras2_h5,
 )
@@ -100,6 +102,17 @@ def test_epsilons_of_the_source(keras, tmp_path):
     theirs = np.asarray(net(images.astype(np.float32) / 255))
     ours = Recognizer(imported.variables, imported.metadata).logits(images)
     np.testing.assert_allclose(ours, theirs, atol=1e-4)
+
+
+def test_residual_pairs_of_our_own_come_back(keras, tmp_path):
+    model = our_model(residual=(4, 6))
+    net = to_keras(model)
+    for config in (None, keras2_config(net)):
+        write_keras2_h5(net, tmp_path / "x.h5", config)
+        imported = import_weights(tmp_path / "x.h5", alphabet=ALPHABET)
+        np.testing.assert_equal(imported.variables, model[0])
+        assert imported.network.unused == []
+    assert imported.metadata["model"] == model[1]["model"]
 
 
 def _change(config, kind, **changes):

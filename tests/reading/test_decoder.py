@@ -64,11 +64,13 @@ def test_words_and_a_language_model_are_listened_to(recognizer, images, beam):
     words = [text[:-1] + "q" for text in texts]
     decoder = open_decoder(CHARSET, "beam", lexicon=words, beam_width=200)
     readings = recognizer.read(images, decoder)
-    assert {reading.text for reading in readings} <= {*words, *texts}  # nothing found: greedy
-    assert {reading.text for reading in readings} & set(words)
+    assert {reading.text for reading in readings} <= set(words)
+    narrow = open_decoder(CHARSET, "beam", lexicon=["qqq", "q" * 60], beam_width=1)
+    for reading in recognizer.read(images, narrow):
+        assert (reading.text, reading.confidence > 0) == ("qqq", True)
     too_long = open_decoder(CHARSET, "beam", lexicon=["q" * 60], top_paths=2)
-    (nothing,), (greedy,) = recognizer.read(images[:1], too_long), recognizer.read(images[:1])
-    assert texts_of(nothing) == [greedy.text]
+    for reading in recognizer.read(images, too_long, views=True):
+        assert (texts_of(reading), reading.confidence) == ([""], 0)
     lm = NGram.estimate(["aaa"] * 1000, 3)
     helped = recognizer.read(images, "beam", lm=lm, lm_weight=20, length_bonus=0)
     assert [r.text for r in helped] != texts
@@ -95,6 +97,8 @@ def test_only_some_characters_are_read(recognizer, images, beam):
             n = decoded.id_lengths[0, 0]
             assert reading.text == CHARSET.decode(decoded.ids[0, 0, :n])
             assert math.log(reading.confidence) == pytest.approx(decoded.log_prob[0, 0], abs=1e-3)
+    words = {"lexicon": ["dog", "1" * 60], "characters": "12"}
+    assert {reading.text for reading in recognizer.read(images, "beam", **words)} == {""}
     everything = recognizer.read(images, characters="".join(CHARSET.characters))
     assert [reading.text for reading in everything] == free
 
@@ -108,6 +112,7 @@ def test_only_some_characters_are_read(recognizer, images, beam):
         ("beam", {"lm_weight": -1}, "--lm-weight -1"),
         ("greedy", {"lm": NGram.estimate(["a"])}, "--lm: "),
         ("greedy", {"lexicon": ["a"]}, "--lexicon: "),
+        ("beam", {"lexicon": ["ab"], "characters": "a"}, "none of 1 words is of the characters to"),
         ("greedy", {"characters": "12€"}, "--characters: .*€"),
         ("greedy", {"characters": ""}, "--characters: "),
     ],
@@ -121,7 +126,7 @@ def test_lists_of_words(tmp_path):
     (path := tmp_path / "words.txt").write_bytes(b"\xef\xbb\xbfCab\r\nba\r\n\r\nxyz\r\nab")
     lexicon = read_lexicon(path, TABLE)
     assert words_of(lexicon, TABLE) == {"ab": 0, "ba": 0, "cab": 0}
-    assert lexicon.left_out == 1
+    assert (lexicon.left_out, lexicon.given) == (1, 4)
     path.write_text("ab\t30\nba\t10\n")  # counts are priors
     want = {"ab": math.log(0.75), "ba": math.log(0.25)}
     assert words_of(read_lexicon(path, TABLE), TABLE) == pytest.approx(want)

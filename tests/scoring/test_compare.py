@@ -39,6 +39,17 @@ def test_the_order_of_samples_and_sets_plays_no_part():
     assert sets["combined"]["accuracy"] == Pairs(3, 0, 0, 1)
 
 
+def test_a_set_may_be_named_by_another_path():
+    a, b = (
+        EvaluationResult(rows=[Row(0, f"{folder}/0.png", f"{folder}/a.txt", "Cat", "Cat", 0.5)])
+        for folder in ("./data", "data")
+    )
+    assert compare(a, b).sets["./data/a.txt"]["accuracy"] == Pairs(1, 0, 0, 0)
+    b.rows[0] = b.rows[0]._replace(path="data/1.png")
+    with pytest.raises(UserError, match=r"first \./data/0\.png of \./data/a\.txt"):
+        compare(a, b)
+
+
 def test_a_file_named_twice_counts_twice():
     a = result("Cat") + result("Cat")
     assert compare(a, result("x") + result("Cat")).sets["one"]["accuracy"] == Pairs(1, 1, 0, 0)

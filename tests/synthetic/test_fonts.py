@@ -134,3 +134,7 @@ def test_a_kept_atlas_holds_what_was_drawn(tmp_path, capsys):
     np.testing.assert_array_equal(kept.box[0], drawn.box)
     assert abs(kept.mask(0, kept.column_of["H"]).shape[0] - fonts.CAP) <= 1
     assert open_atlas(str(path), ()) == path  # an atlas may be named instead of fonts
+    for size in (0, 1000):
+        (tmp_path / "cut.glyphs.npz").write_bytes(path.read_bytes()[:size])
+        with pytest.raises(UserError, match=r"cut\.glyphs\.npz: not a glyph atlas"):
+            load_atlas(tmp_path / "cut.glyphs.npz")

@@ -75,6 +75,16 @@ def test_sizes_and_labels_are_those_of_the_images(make_source, style, color):
         assert source.texts.label(drawn) == source.text(ids[j])
 
 
+def test_a_space_that_no_face_draws_is_not_written(make_source, tmp_path):
+    (tmp_path / "words.txt").write_text("ab\u00a0cd\nef\n", encoding="utf-8")
+    table = Charset.from_characters("abcdef \u00a0")
+    source = make_source(table, style="plain", words=str(tmp_path / "words.txt"))
+    assert len(source.sizes(range(300))) == 300
+    texts = {source.text(i) for i in range(300)}
+    assert any("ef" in text for text in texts)
+    assert not any("\u00a0" in text for text in texts)
+
+
 def test_fingerprint_follows_what_is_drawn(make_source):
     first = make_source().fingerprint()
     assert first == make_source().fingerprint()
@@ -88,6 +98,10 @@ def test_fingerprint_follows_what_is_drawn(make_source):
         ({"style": "baroque"}, "baroque"),
         ({"color": "blue"}, "synthetic.color"),
         ({"count": 0}, "synthetic.count"),
+        ({"heights": (0, 0)}, "synthetic.heights"),
+        ({"max_aspect": 0.0}, "synthetic.max_aspect"),
+        ({"max_aspect": float("nan")}, "synthetic.max_aspect"),
+        ({"max_aspect": float("inf")}, "synthetic.max_aspect"),
         ({"fonts": "no/such/folder"}, "no/such/folder"),
         ({"words": "no/such/words.txt"}, "no/such/words.txt"),
         ({"charset": Charset.from_characters("ab\u4e00")}, "no face draws"),

@@ -53,7 +53,8 @@ def read_by_model(model: LoadedModel, images, post: str = "greedy", beam_width: 
     from crnn_jax.exporting.plan import ExportPlan
     from crnn_jax.exporting.verify import Reference
 
-    return Reference(model, ExportPlan("x", "saved_model", post, beam_width)).read(images)
+    beam = {"beam_width": beam_width} if post == "beam_search" else {}
+    return Reference(model, ExportPlan("x", "saved_model", post, **beam)).read(images)
 
 
 def padded(images: list[np.ndarray], level: int = 77) -> tuple[np.ndarray, np.ndarray]:
