@@ -53,10 +53,8 @@ def greedy_decode(
     Returns:
         ids int32 [b t], the class ids from the left, -1 behind them; lengths int32 [b].
     """
-    _, t, k = logits.shape
-    classes, frame = jnp.arange(k, dtype=jnp.int32), jnp.arange(t, dtype=jnp.int32)
-    is_best = logits == logits.max(axis=-1, keepdims=True)
-    best = jnp.where(is_best, classes[None, None, :], k - 1).min(axis=-1)  # --> [b, t]
+    frame = jnp.arange(logits.shape[1], dtype=jnp.int32)
+    best = best_class(logits)
     # A class counts again only after another one: compare with the frame before.
     repeats = best == _shifted(best, 1, -1)
     keep = (best != blank_id) & ~repeats & (frame[None, :] < lengths[:, None])
@@ -65,6 +63,13 @@ def greedy_decode(
     written = keep[:, None, :] & (place[:, None, :] == frame[None, :, None])
     ids = jnp.where(written, best[:, None, :], -1).max(axis=-1)
     return ids, keep.astype(jnp.int32).sum(axis=1)
+
+
+def best_class(logits: jax.Array) -> jax.Array:
+    """int32 [b t], the first of the classes [b t k] with the highest score."""
+    k = logits.shape[-1]
+    is_best = logits == logits.max(axis=-1, keepdims=True)
+    return jnp.where(is_best, jnp.arange(k, dtype=jnp.int32)[None, None, :], k - 1).min(axis=-1)
 
 
 @functools.partial(jax.jit, static_argnames=("blank_id",))

@@ -19,6 +19,7 @@ from crnn_jax.core.files import whole_file
 from crnn_jax.core.geometry import min_image_width
 from crnn_jax.decoding.beam_search_jax import beam_search_jax
 from crnn_jax.decoding.greedy import emittable, greedy_decode, sequence_log_prob
+from crnn_jax.decoding.spelling import spelled
 from crnn_jax.exporting.metadata import METADATA, reader_metadata
 from crnn_jax.models.config import ModelConfig
 from crnn_jax.models.crnn import CRNN
@@ -78,6 +79,7 @@ def with_decoder(model: LoadedModel, post: str, beam_width: int = 10) -> Callabl
         if post == "none":
             return {"logits": logits, "frames": frames}
         allowed = emittable(logits, unknown_id=model.unknown_id)
+        allowed = spelled(allowed, frames, model.spelling)
         if post == "greedy":
             ids, lengths = greedy_decode(allowed, frames, blank_id=blank_id)
         else:

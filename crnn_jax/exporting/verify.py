@@ -23,6 +23,7 @@ from crnn_jax.core.images import UnreadableImage
 from crnn_jax.data.files import FileSource
 from crnn_jax.data.source import progress_bar
 from crnn_jax.decoding.greedy import FORBIDDEN, emittable, sequence_log_prob
+from crnn_jax.decoding.spelling import spelled
 from crnn_jax.exporting.onnx import OPENCV_WIDTH, opencv_classes
 from crnn_jax.exporting.plan import ExportPlan
 from crnn_jax.exporting.runtimes import AT_ONCE, in_own_process, read_all
@@ -250,8 +251,9 @@ class Reference:
         padded = np.zeros((len(logits), max(frames), logits[0].shape[1]), np.float32)
         for row, x in zip(padded, logits, strict=True):
             row[: len(x)] = x
-        allowed = self._allowed(padded)
-        found = self._decoder.decode(allowed, jnp.asarray(frames), 1.0, blank_id=self._blank_id)
+        lengths = jnp.asarray(frames)
+        allowed = spelled(self._allowed(padded), lengths, self._model.spelling)
+        found = self._decoder.decode(allowed, lengths, 1.0, blank_id=self._blank_id)
         both = zip(found.ids[:, 0], found.id_lengths[:, 0], strict=True)
         return [self._model.charset.decode(ids[: max(n, 0)]) for ids, n in both]
 

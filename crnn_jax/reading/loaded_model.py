@@ -20,6 +20,7 @@ from crnn_jax.core.errors import UserError
 from crnn_jax.core.geometry import GEOMETRIES, HEIGHT
 from crnn_jax.core.model_file import flatten, load_model
 from crnn_jax.core.preprocessing import Preprocessing
+from crnn_jax.decoding.spelling import Spelling
 from crnn_jax.models.config import DTYPES, ModelConfig
 from crnn_jax.models.crnn import NORMALISED
 
@@ -122,6 +123,11 @@ class LoadedModel:
     def unknown_id(self) -> int:
         """The class that no decoder may emit; -1 where all may be."""
         return -1 if self.emits_unknown else self.charset.unknown_id
+
+    @property
+    def spelling(self) -> Spelling:
+        """How spaces and alphabets may stand in a text."""
+        return Spelling.of(self.charset)
 
     @property
     def symbols(self) -> list[str]:

@@ -24,6 +24,7 @@ from crnn_jax.core.errors import UserError
 from crnn_jax.core.images import ImageSource, UnreadableImage
 from crnn_jax.decoding.alignment import align, pixel_spans
 from crnn_jax.decoding.greedy import FORBIDDEN, emittable, greedy_decode, sequence_log_prob
+from crnn_jax.decoding.spelling import spelled
 from crnn_jax.models.crnn import CRNN, prepare
 from crnn_jax.reading.decoder import Decoded, Decoder, open_decoder
 from crnn_jax.reading.loaded_model import SHIPPED, LoadedModel, open_model
@@ -321,7 +322,8 @@ def _programs(network: CRNN, model: LoadedModel) -> tuple[Any, Any, Any]:
     def emit(variables: Any, image: jax.Array, width: jax.Array, allowed: jax.Array) -> Any:
         logits, lengths = score(variables, image, width)
         logits = emittable(logits, unknown_id=model.unknown_id)
-        return jnp.where(allowed[None, None, :], logits, FORBIDDEN), lengths
+        logits = jnp.where(allowed[None, None, :], logits, FORBIDDEN)
+        return spelled(logits, lengths, model.spelling), lengths
 
     def read(
         variables: Any,

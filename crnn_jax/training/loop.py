@@ -22,6 +22,7 @@ from crnn_jax.core.model_file import save_model
 from crnn_jax.data.loader import Batch, collate, get_augment
 from crnn_jax.data.plan import Plan, PlanRow
 from crnn_jax.data.source import progress_bar
+from crnn_jax.decoding.spelling import Spelling
 from crnn_jax.models.crnn import CRNN
 from crnn_jax.reading.checkpoint import steps
 from crnn_jax.scoring.evaluation import EvaluationResult, Prediction, evaluate_batches
@@ -141,7 +142,12 @@ class _Run:
             make_train_step(model, optimizer, blank_id=blank, ema_decay=ema)
         )
         self.eval_step = parallel.eval_step(
-            make_eval_step(model, blank_id=blank, unknown_id=unknown)
+            make_eval_step(
+                model,
+                blank_id=blank,
+                unknown_id=unknown,
+                spelling=Spelling.of(experiment.charset),
+            )
         )
 
     def train(self) -> TrainState | None:

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from crnn_jax.decoding.greedy import emittable, greedy_decode
+from crnn_jax.decoding.spelling import Spelling, spelled
 from crnn_jax.models.crnn import CRNN
 from crnn_jax.models.ctc import ctc_loss, is_feasible
 from crnn_jax.models.layers import global_sum
@@ -94,7 +95,7 @@ def make_train_step(
 
 
 def make_eval_step(
-    model: CRNN, *, blank_id: int, unknown_id: int = -1
+    model: CRNN, *, blank_id: int, unknown_id: int = -1, spelling: Spelling | None = None
 ) -> Callable[[dict, Batch], dict[str, jax.Array]]:
     """A pure function `(variables, batch) -> per-sample results`; never reads `unknown_id`.
 
@@ -106,7 +107,8 @@ def make_eval_step(
     def eval_step(variables: dict, batch: Batch) -> dict[str, jax.Array]:
         logits, lengths = model.apply(variables, batch["image"], batch["width"], train=False)
         logits = emittable(logits, unknown_id=unknown_id)
-        ids, id_lengths = greedy_decode(logits, lengths, blank_id=blank_id)
+        read = spelled(logits, lengths, spelling) if spelling else logits
+        ids, id_lengths = greedy_decode(read, lengths, blank_id=blank_id)
         label = batch["label"], batch["label_length"]
         loss = ctc_loss(logits, lengths, *label, blank_id=blank_id)
         # a label that cannot be used is empty here
@@ -114,7 +116,7 @@ def make_eval_step(
         return {
             "ids": ids,
             "id_lengths": id_lengths,
-            "log_prob": -ctc_loss(logits, lengths, ids, id_lengths, blank_id=blank_id),
+            "log_prob": -ctc_loss(read, lengths, ids, id_lengths, blank_id=blank_id),
             "loss": jnp.where(told, loss, jnp.nan),
         }
 
