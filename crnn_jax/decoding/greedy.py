@@ -1,6 +1,7 @@
-"""Greedy (best path) CTC decoding and the probability of a text, on the device.
+"""Greedy (best path) CTC decoding, what it may read, and the probability of a text, on the device.
 
 logits = emittable(logits, unknown_id=charset.unknown_id)
+logits = spelled(logits, lengths, Spelling.of(charset))
 ids, id_lengths = greedy_decode(logits, lengths, blank_id=charset.blank_id)
 log_prob = sequence_log_prob(logits, lengths, ids, id_lengths, blank_id=charset.blank_id)
 text, confidence = charset.decode(ids[0, : id_lengths[0]]), exp(log_prob[0])
@@ -9,15 +10,37 @@ No argmax, gather or scatter: TFLite has them for fixed shapes only.
 """
 
 import functools
-from typing import Any
+import unicodedata
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
+
+from crnn_jax.core.charset import Charset
 
 # Finite, because -inf - (-inf) is NaN; exp() of it is exactly 0 in float32 all the same.
 FORBIDDEN = -1e9
 IMPOSSIBLE = -1e30  # finite too: log of 0
+ALPHABETS = ("LATIN", "GREEK", "CYRILLIC")  # some of whose letters look alike
+
+
+class Spelling(NamedTuple):
+    """What `spelled` has to know about the characters of a model."""
+
+    blank_id: int
+    space_id: int  # -1 without a space
+    alphabet: tuple[int, ...]  # each class's place in `ALPHABETS`, or -1; () if all are of one
+
+    @classmethod
+    def of(cls, charset: Charset) -> "Spelling":
+        """That of a character table."""
+        letters = (s if len(s) == 1 and s.isalpha() else "" for s in charset.symbols)
+        names = [unicodedata.name(s, "").split(" ")[0] if s else "" for s in letters]
+        alphabet = tuple(ALPHABETS.index(name) if name in ALPHABETS else -1 for name in names)
+        space_id = charset.symbols.index(" ") if " " in charset.symbols else -1
+        return cls(charset.blank_id, space_id, alphabet if len({*alphabet, -1}) > 2 else ())
 
 
 def emittable(logits: jax.Array, *, unknown_id: int) -> jax.Array:
@@ -37,6 +60,83 @@ def emittable(logits: jax.Array, *, unknown_id: int) -> jax.Array:
         return logits
     forbidden = jnp.arange(logits.shape[-1], dtype=jnp.int32) == unknown_id  # --> [k]
     return jnp.where(forbidden[None, None, :], jnp.float32(FORBIDDEN), logits)
+
+
+def spelled(logits: jax.Array, lengths: jax.Array, spelling: Spelling) -> jax.Array:
+    """Changes the frames in whose best path spaces or alphabets are not as in a text.
+
+    Letters side by side are of the alphabet that most of them have, or else most letters of the
+    text (of any, if two have as many); no space begins or ends a text, or follows another one.
+
+    Args:
+        logits: float32 [b t k].
+        lengths: int32 [b], real frames of each row.
+        spelling: of the k classes; static.
+
+    Returns:
+        float32 [b t k], the same numbers where the best path's text is so already.
+    """
+    if spelling.alphabet:
+        logits = _of_one_alphabet(logits, lengths, spelling)
+    if spelling.space_id >= 0:
+        logits = _singly_spaced(logits, lengths, spelling)
+    return logits
+
+
+def _of_one_alphabet(logits: jax.Array, lengths: jax.Array, spelling: Spelling) -> jax.Array:
+    alphabet = np.array(spelling.alphabet)
+    table = (alphabet[:, None] == np.arange(len(ALPHABETS))).astype(np.float32)  # --> [k a]
+    best = best_class(logits)
+    is_class = best[:, :, None] == jnp.arange(len(alphabet), dtype=jnp.int32)[None, None, :]
+    letter = jnp.einsum("btk,ka->bta", is_class.astype(jnp.float32), table)
+    inside = _inside(best, lengths)
+    before = jnp.concatenate([jnp.full_like(best[:, :1], -1), best[:, :-1]], axis=1)
+    begins = (inside & (best != before)).astype(jnp.float32)  # a letter may last several frames
+    between = inside & (best != spelling.blank_id) & (letter.sum(axis=-1) == 0)
+    number = _sums(between)  # of the run of letters that a frame belongs to
+    same = (number[:, :, None] == number[:, None, :]).astype(jnp.float32)
+    begun = letter * begins[:, :, None]
+    counts = jnp.einsum("bij,bja->bia", same, begun)
+    mixed = (counts > 0).astype(jnp.int32).sum(axis=-1, keepdims=True) > 1
+    counts += begun.mean(axis=1, keepdims=True) / 2  # below 1: decides where two have as many
+    wrong = (mixed & (counts < counts.max(axis=-1, keepdims=True))).astype(jnp.float32)
+    return jnp.where(jnp.einsum("bta,ka->btk", wrong, table) > 0, jnp.float32(FORBIDDEN), logits)
+
+
+def _singly_spaced(logits: jax.Array, lengths: jax.Array, spelling: Spelling) -> jax.Array:
+    blank_id, space_id = spelling.blank_id, spelling.space_id
+    best = best_class(logits)
+    inside = _inside(best, lengths)
+    space, blank = inside & (best == space_id), inside & (best == blank_id)
+    other = _sums(inside & ~space & ~blank)
+    spaces = _sums(space)
+    last = other[:, -1:]
+    # Spaces up to the gap's end and start, which is where `other` has the same value.
+    same = other[:, :, None] == other[:, None, :]
+    until = jnp.where(same, spaces[:, None, :], 0).max(axis=-1)
+    since = jnp.where(same, spaces[:, None, :], spaces[:, -1:, None]).min(axis=-1)
+    outside = (other == 0) | (other == last)
+    within = blank & ~outside & (spaces > since) & (spaces < until)
+    # The blank between two spaces becomes a third one, and the three are one space.
+    swap = ((space & outside) | within)[:, :, None]
+    classes = jnp.arange(logits.shape[-1], dtype=jnp.int32)[None, None, :]
+    of_blank = logits[:, :, blank_id : blank_id + 1]
+    of_space = logits[:, :, space_id : space_id + 1]
+    swapped = jnp.where(classes == space_id, of_blank, logits)
+    swapped = jnp.where(classes == blank_id, of_space, swapped)
+    return jnp.where(swap, swapped, logits)
+
+
+def _inside(best: jax.Array, lengths: jax.Array) -> jax.Array:
+    """bool [b t], the real frames."""
+    return jnp.arange(best.shape[1], dtype=jnp.int32)[None, :] < lengths[:, None]
+
+
+def _sums(marked: jax.Array) -> jax.Array:
+    """int32 [b t], the marked frames up to each one, itself included."""
+    frame = jnp.arange(marked.shape[1], dtype=jnp.int32)
+    earlier = frame[None, None, :] <= frame[None, :, None]
+    return (marked[:, None, :] & earlier).astype(jnp.int32).sum(axis=-1)
 
 
 @functools.partial(jax.jit, static_argnames=("blank_id",))

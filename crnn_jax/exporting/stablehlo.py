@@ -18,8 +18,7 @@ import numpy as np
 from crnn_jax.core.files import whole_file
 from crnn_jax.core.geometry import min_image_width
 from crnn_jax.decoding.beam_search_jax import beam_search_jax
-from crnn_jax.decoding.greedy import emittable, greedy_decode, sequence_log_prob
-from crnn_jax.decoding.spelling import spelled
+from crnn_jax.decoding.greedy import emittable, greedy_decode, sequence_log_prob, spelled
 from crnn_jax.exporting.metadata import METADATA, reader_metadata
 from crnn_jax.models.config import ModelConfig
 from crnn_jax.models.crnn import CRNN

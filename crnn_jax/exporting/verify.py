@@ -22,8 +22,7 @@ from crnn_jax.core.errors import UserError
 from crnn_jax.core.images import UnreadableImage
 from crnn_jax.data.files import FileSource
 from crnn_jax.data.source import progress_bar
-from crnn_jax.decoding.greedy import FORBIDDEN, emittable, sequence_log_prob
-from crnn_jax.decoding.spelling import spelled
+from crnn_jax.decoding.greedy import FORBIDDEN, emittable, sequence_log_prob, spelled
 from crnn_jax.exporting.onnx import OPENCV_WIDTH, opencv_classes
 from crnn_jax.exporting.plan import ExportPlan
 from crnn_jax.exporting.runtimes import AT_ONCE, in_own_process, read_all

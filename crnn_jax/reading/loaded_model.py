@@ -20,7 +20,7 @@ from crnn_jax.core.errors import UserError
 from crnn_jax.core.geometry import GEOMETRIES, HEIGHT
 from crnn_jax.core.model_file import flatten, load_model
 from crnn_jax.core.preprocessing import Preprocessing
-from crnn_jax.decoding.spelling import Spelling
+from crnn_jax.decoding.greedy import Spelling
 from crnn_jax.models.config import DTYPES, ModelConfig
 from crnn_jax.models.crnn import NORMALISED
 

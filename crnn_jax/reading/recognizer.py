@@ -23,8 +23,7 @@ import numpy as np
 from crnn_jax.core.errors import UserError
 from crnn_jax.core.images import ImageSource, UnreadableImage
 from crnn_jax.decoding.alignment import align, pixel_spans
-from crnn_jax.decoding.greedy import FORBIDDEN, emittable, greedy_decode, sequence_log_prob
-from crnn_jax.decoding.spelling import spelled
+from crnn_jax.decoding.greedy import FORBIDDEN, emittable, greedy_decode, sequence_log_prob, spelled
 from crnn_jax.models.crnn import CRNN, prepare
 from crnn_jax.reading.decoder import Decoded, Decoder, open_decoder
 from crnn_jax.reading.loaded_model import SHIPPED, LoadedModel, open_model

@@ -22,7 +22,7 @@ from crnn_jax.core.model_file import save_model
 from crnn_jax.data.loader import Batch, collate, get_augment
 from crnn_jax.data.plan import Plan, PlanRow
 from crnn_jax.data.source import progress_bar
-from crnn_jax.decoding.spelling import Spelling
+from crnn_jax.decoding.greedy import Spelling
 from crnn_jax.models.crnn import CRNN
 from crnn_jax.reading.checkpoint import steps
 from crnn_jax.scoring.evaluation import EvaluationResult, Prediction, evaluate_batches

@@ -6,8 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from crnn_jax.decoding.greedy import emittable, greedy_decode
-from crnn_jax.decoding.spelling import Spelling, spelled
+from crnn_jax.decoding.greedy import Spelling, emittable, greedy_decode, spelled
 from crnn_jax.models.crnn import CRNN
 from crnn_jax.models.ctc import ctc_loss, is_feasible
 from crnn_jax.models.layers import global_sum

@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 
 from crnn_jax.core.charset import Charset
 from crnn_jax.decoding.beam_search import beam_search
-from crnn_jax.decoding.greedy import greedy_decode
-from crnn_jax.decoding.spelling import Spelling, spelled
+from crnn_jax.decoding.greedy import Spelling, greedy_decode, spelled
 from tests.testdata.brute_force import log_softmax
 
 CHARSET = Charset.from_characters(" aoао1-")  # Latin and Cyrillic letters
