@@ -74,15 +74,12 @@ class Lines:
         if kind != "web" and rng.chance(self.style.line_capitals_share):
             text = capitals(text, self.language)
         if rng.chance(self.style.typographic_share):
-            text = text.replace("...", "…").replace("'", "’")
-        else:  # what a keyboard has
-            text = text.translate(KEYBOARD)
-        return text
+            return text.replace("...", "…").replace("'", "’")
+        return text.translate(KEYBOARD)  # what a keyboard has
 
     def token(self, kind: str, rng: Rng) -> str:
         """A date, a price, an address ...; `kind` is one of PATTERNS."""
-        pattern = rng.pick(PATTERNS[kind])
-        return re.sub("0|<.>", lambda found: self._fill(found[0], rng), pattern)
+        return re.sub("0|<.>", lambda found: self._fill(found[0], rng), rng.pick(PATTERNS[kind]))
 
     def _fill(self, mark: str, rng: Rng) -> str:
         """What stands for a mark of a pattern."""
@@ -161,8 +158,8 @@ class Lines:
         """Punctuation behind a word, with its space, and whether it ends the sentence."""
         kind = rng.random()
         if kind < 0.45:
-            return ",", False
-        if kind < 0.85 or end:
+            mark = ","
+        elif kind < 0.85 or end:
             mark = end or rng.pick(".......!?") or "."
             mark = "..." if mark == "." and rng.chance(0.06) else mark
             if self.language == "el" and mark == "?":
@@ -172,6 +169,7 @@ class Lines:
             if self.language == "el" and mark == ";":
                 mark = "·"
         spaced = self.language == "fr" and mark in ";:!?"
+        spaced |= self.style.spaced_marks_share > 0 and rng.chance(self.style.spaced_marks_share)
         return " " * spaced + mark, mark in (".", "...", "!", "?") or (kind < 0.85 and mark == ";")
 
 

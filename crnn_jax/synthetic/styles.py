@@ -58,6 +58,7 @@ class Style:
     line_length: tuple[int, int] = (40, 80)  # characters, of running text and titles
     line_power: float = 1.0  # above 1: short lines more often
     line_capitals_share: float = 0.03  # all of it in capitals
+    spaced_marks_share: float = 0.0  # of punctuation, with a space before it
     typographic_share: float = 0.7  # quotes and dashes of printers, not those of a keyboard
 
     # --- letters
