@@ -128,7 +128,7 @@ def test_flags_of_crnn_tf2(call, folder, model):
         ("", "which images"),
         (
             "F/b.png -m T/none",
-            "none: no such model file or workdir; models that ship: en_36, en_94, lines",
+            "none: no such model file or workdir; models that ship: en_36, lines",
         ),
         ("F/b.png -m F", "a folder without checkpoints"),
         ("F/b.png -m F/notes.txt", "notes.txt: no safetensors file"),

@@ -94,9 +94,10 @@ def test_every_token_has_only_characters_of_the_table(kind):
 def test_punctuation_is_that_of_the_language(lines_style):
     kinds = dict.fromkeys(("running", "title", *PATTERNS), 0.0) | {"running": 1.0}
     style = lines_style(line_share=1.0, typographic_share=1.0, line_kinds=kinds)
+    spaced = lines_style(line_share=1.0, line_kinds=kinds, spaced_marks_share=1.0)
     everything = frozenset(TABLE.characters)
 
-    def found(code, *signs):
+    def found(code, *signs, style=style):
         texts = Texts(tuple(WORDS[code].split()), get_style(style), TABLE, code, [everything])
         text = "\n".join(texts.write(0, i)[1] for i in range(400))
         return [sign in text for sign in signs]
@@ -105,6 +106,8 @@ def test_punctuation_is_that_of_the_language(lines_style):
     assert found("de", "„", "“", " ?", "«") == [True, True, False, False]
     assert found("es", "¿", "¡", "«") == [True] * 3
     assert found("el", ";", "·", "? ") == [True, True, False]
+    assert found("de", "n,", " ,") == [True, False]
+    assert found("de", "n,", " ,", style=spaced) == [False, True]
     assert capitals("iyi ışık", "tr") == "İYİ IŞIK"
     assert capitals("προϊόν ελληνικά", "el") == "ΠΡΟΪΟΝ ΕΛΛΗΝΙΚΑ"
 
