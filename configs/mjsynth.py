@@ -24,9 +24,9 @@ def get_config() -> ml_collections.ConfigDict:
     config.min_steps = 0  # train at least this many steps, if `epochs` of a small set give fewer
     config.batch_size = 256  # of all devices together; a multiple of their number
     config.parallel = "jit"  # 'jit' (sharded global arrays) or 'pmap', with the same results
-    # Model to start from: a model file, a workdir, 'en_36', 'en_94' or 'lines'; 'auto': the first
-    # of these that knows all characters of the labels, else lines. What has no key here (mean,
-    # scale, rounding, antialiasing, batch norm's epsilon) is taken from it too.
+    # Model to start from: a model file, a workdir, 'en_36' or 'lines'; 'auto': en_36 if it knows
+    # all characters of the labels, else lines. What has no key here (mean, scale, rounding,
+    # antialiasing, batch norm's epsilon) is taken from it too.
     config.init_from = ""
     config.freeze = ()  # stages that are not trained: 'cnn', 'bi_lstm1', 'bi_lstm2', 'logits'
 

@@ -3,13 +3,13 @@
     python -m crnn_jax.main --config=configs/words.py --config.data.train=labels.txt
 
 `data.train` is all it needs: an annotation file, several ('a.txt,b.txt*2'), or a folder whose file
-names are the labels. Labels of only 0-9a-z start from `en_36`, of other ASCII characters from
-`en_94`, and with spaces or accents from `lines`. The characters are those of the labels
-(`charset.keep` adds those of the start model, `charset.table` names all); widths of batches,
-max_width and the longest label follow from the images. A tenth of the images, chosen by a hash of
-their paths, is held out for validation, which runs twenty times; training stops early after ten
-validations without improvement. If the model should keep reading other words too,
-`--config.data.synthetic_ratio=0.5` adds half as many rendered words as images.
+names are the labels. Labels of only 0-9a-z start from `en_36`, with capitals, spaces, punctuation
+or accents from `lines`. The characters are those of the labels (`charset.keep` adds those of the
+start model, `charset.table` names all); widths of batches, max_width and the longest label follow
+from the images. A tenth of the images, chosen by a hash of their paths, is held out for validation,
+which runs twenty times; training stops early after ten validations without improvement. If the
+model should keep reading other words too, `--config.data.synthetic_ratio=0.5` adds half as many
+rendered words as images.
 
 captcha_v2 (1,040 images of five characters), every fifth of the sorted list held out in turn and
 read once: 1,032 of 1,040 exact, 99.2 % (95 % interval 98.5 to 99.6), 598 to 768 steps, 3.2 to 5.4

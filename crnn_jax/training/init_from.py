@@ -16,7 +16,8 @@ from crnn_jax.models.config import ModelConfig
 from crnn_jax.training.checkpoints import Workdir
 from crnn_jax.training.state import Variables
 
-AUTO, MODELS = "auto", ("en_36", "en_94", "lines")  # from few to many characters
+SHOWN = 100  # characters in a line of the log
+AUTO, MODELS = "auto", ("en_36", "lines")  # from few to many characters
 
 
 class Pretrained(NamedTuple):
@@ -119,5 +120,6 @@ def transfer(
         lines.append(f"init_from: {len(built_on)} new letters start as those they are built on")
     for what, symbols in (("new characters", new), ("left behind", gone)):
         if symbols:
-            lines.append(f"init_from: {what}: {' '.join(map(repr, symbols))}")
+            more = f" and {len(symbols) - SHOWN} more" if len(symbols) > SHOWN else ""
+            lines.append(f"init_from: {what}: {' '.join(map(repr, symbols[:SHOWN]))}{more}")
     return {**source, "params": {**source["params"], "logits": logits}}, lines

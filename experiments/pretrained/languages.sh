@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Renders 200 lines in each language, in fonts that no training used, and reads them.
+# Renders 200 lines in each language, and reads them. Of these fonts fontsource.txt has ASCII and Latin-1.
 #
 #   bash experiments/pretrained/languages.sh WORDS FOLDER [MODEL]
 #
@@ -19,4 +19,4 @@ for list in "$words"/*.txt; do
     --heights 32-40 --style $here/lines/languages.json --words "$list" \
     --fonts "$folder/fonts" --table $here/characters.txt
 done
-python -m crnn_jax.evaluate -m "$model" -a "$folder"/*/labels.tsv -o "$folder/result.md"
+python -m crnn_jax.evaluate -m "$model" --no-views -a "$folder"/*/labels.tsv -o "$folder/result.md"
