@@ -7,6 +7,7 @@ number, so that every process renders the same sample for itself, and numbers ne
 
 import functools
 import hashlib
+import math
 import re
 from bisect import bisect_left
 from collections import Counter
@@ -55,14 +56,14 @@ class SyntheticSource:
 
     def __init__(self, config: Any, charset: Charset, seed: int = 0):
         low, high = config.heights
-        for key, good, wanted in (
-            ("color", config.color in COLORS, "grey or rgb"),
-            ("count", config.count >= 1, "at least 1"),
-            ("heights", 8 <= low <= high, "(low, high) from 8 pixels up"),
-            ("max_aspect", 1 <= config.max_aspect < float("inf"), "a number from 1 up"),
+        for key, value, good, wanted in (
+            ("color", config.color, config.color in COLORS, "grey or rgb"),
+            ("count", config.count, config.count >= 1, "at least 1"),
+            ("heights", config.heights, 8 <= low <= high, "(low, high) from 8 pixels up"),
+            ("max_aspect", config.max_aspect, 1 <= config.max_aspect < math.inf, "from 1 up"),
         ):
             if not good:
-                raise UserError(f"synthetic.{key}={getattr(config, key)!r}: {wanted} is expected")
+                raise UserError(f"synthetic.{key}={value!r}: {wanted} is expected")
         self.seed, self.charset = seed, charset
         self.count, self.max_aspect = int(config.count), float(config.max_aspect)
         self.channels, self.heights = COLORS[config.color], (int(low), int(high))

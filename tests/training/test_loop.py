@@ -153,10 +153,12 @@ def test_a_preview_says_what_the_run_says_and_leaves_no_trace(change, trained, t
     said = (trained.parent / "log").read_text().splitlines()
     assert said[: len(told) - 3] == told[:-3]
     finished = f"workdir {trained}: finished at step 12; more epochs would extend it"
-    assert list(preview(config, str(trained)))[-1] == finished
-    for key, value in (("data.augment", "foo"), ("optimizer.name", "foo"), ("seed", 7)):
-        with pytest.raises(UserError, match=key):
-            list(preview(change({key: value}), str(trained)))
+    assert list(preview(config, str(trained), with_new_config=True))[-1] == finished
+    with pytest.raises(UserError, match="config.seed"):  # as the run would
+        list(preview(change({"seed": 7}), str(trained)))
+    for key, wrong in (("optimizer.name", "lion"), ("data.augment", "fierce")):
+        with pytest.raises(UserError, match=wrong):
+            list(preview(change({key: wrong}), str(tmp_path / "run")))
 
 
 def test_a_finished_run_says_so_and_more_steps_extend_it(change, finished, capsys):
