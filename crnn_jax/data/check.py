@@ -6,6 +6,7 @@ import os
 import re
 import shlex
 import unicodedata
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -42,8 +43,8 @@ def inspect(annotations: Sequence[str], options: Any, rule: Preprocessing) -> di
         JSON-ready: 'sets' (one each), 'characters', 'overlap' (images), 'label_overlap' (samples
         of each later set whose label the first has too), 'proposal' and 'command'.
     """
-    counted = count_characters(annotations, options.format, options.images)
-    trained = count_characters(annotations[:1], options.format, options.images)
+    counts = [count_characters([name], options.format, options.images) for name in annotations]
+    trained, counted = counts[0], sum(counts, Counter())
     if not trained:
         raise UserError(f"{annotations[0]}: no label has any character")
     every = charset_from(trained, options.ignore_case)
