@@ -90,8 +90,8 @@ def _of_one_alphabet(logits: jax.Array, lengths: jax.Array, spelling: Spelling) 
     is_class = best[:, :, None] == jnp.arange(len(alphabet), dtype=jnp.int32)[None, None, :]
     letter = jnp.einsum("btk,ka->bta", is_class.astype(jnp.float32), table)
     inside = _inside(best, lengths)
-    before = jnp.concatenate([jnp.full_like(best[:, :1], -1), best[:, :-1]], axis=1)
-    begins = (inside & (best != before)).astype(jnp.float32)  # a letter may last several frames
+    # A letter may last several frames.
+    begins = (inside & (best != _shifted(best, 1, -1))).astype(jnp.float32)
     between = inside & (best != spelling.blank_id) & (letter.sum(axis=-1) == 0)
     number = _sums(between)  # of the run of letters that a frame belongs to
     same = (number[:, :, None] == number[:, None, :]).astype(jnp.float32)
@@ -110,18 +110,17 @@ def _singly_spaced(logits: jax.Array, lengths: jax.Array, spelling: Spelling) ->
     space, blank = inside & (best == space_id), inside & (best == blank_id)
     other = _sums(inside & ~space & ~blank)
     spaces = _sums(space)
-    last = other[:, -1:]
+    last, total = other.max(axis=1, keepdims=True), spaces.max(axis=1)[:, None, None]
     # Spaces up to the gap's end and start, which is where `other` has the same value.
     same = other[:, :, None] == other[:, None, :]
     until = jnp.where(same, spaces[:, None, :], 0).max(axis=-1)
-    since = jnp.where(same, spaces[:, None, :], spaces[:, -1:, None]).min(axis=-1)
+    since = jnp.where(same, spaces[:, None, :], total).min(axis=-1)
     outside = (other == 0) | (other == last)
     within = blank & ~outside & (spaces > since) & (spaces < until)
     # The blank between two spaces becomes a third one, and the three are one space.
     swap = ((space & outside) | within)[:, :, None]
     classes = jnp.arange(logits.shape[-1], dtype=jnp.int32)[None, None, :]
-    of_blank = logits[:, :, blank_id : blank_id + 1]
-    of_space = logits[:, :, space_id : space_id + 1]
+    of_blank, of_space = (lax.slice_in_dim(logits, i, i + 1, axis=2) for i in (blank_id, space_id))
     swapped = jnp.where(classes == space_id, of_blank, logits)
     swapped = jnp.where(classes == blank_id, of_space, swapped)
     return jnp.where(swap, swapped, logits)

@@ -3,6 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from crnn_jax.core.charset import Charset
 from crnn_jax.core.errors import UserError
 from crnn_jax.exporting import verify as room
 from crnn_jax.exporting.plan import ExportPlan
@@ -13,7 +14,7 @@ from crnn_jax.exporting.verify import (
     run,
     verify,
 )
-from tests.testdata.exports import resized, tiny_model, write_annotated
+from tests.testdata.exports import calm, resized, tiny_model, write_annotated
 
 
 @pytest.fixture
@@ -125,3 +126,16 @@ def test_the_process_cannot_import_what_is_blocked(tmp_path, model, monkeypatch)
     (tmp_path / "x").write_bytes(b"1")
     with pytest.raises(UserError, match="import of jax halted"):
         run(model, ExportPlan(str(tmp_path / "x"), "stablehlo"), resized())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "form"), [("x", "saved_model"), ("x", "stablehlo"), ("x.tflite", "tflite")]
+)
+def test_a_decoder_inside_sees_to_spaces_and_alphabets(tmp_path, name, form):
+    model = calm(tiny_model(Charset.from_characters(" abcабвαβγ1")))
+    plan = ExportPlan(str(tmp_path / name), form)
+    plan.write(model)
+    sources = open_sources(model, [write_annotated(tmp_path, model, 24)])
+    report = verify(model, plan, sources)
+    assert report.passed, report.figures
