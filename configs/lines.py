@@ -1,12 +1,12 @@
-"""Printed words and text lines of 33 languages, rendered: spaces, case, punctuation, currency.
+"""Rendered words and lines of 33 languages, with spaces, case, punctuation and currency signs.
 
     PYTHONPATH=. python experiments/pretrained/words.py --most 40000 -o words/ bg ca cs ...
     python -m crnn_jax.main --config=configs/lines.py
 
-The languages are those of LANGUAGES, their lists come from `wordfreq`; the table is made from them
-by experiments/pretrained/characters.py. Needs fonts of Latin, Greek and Cyrillic letters
-(experiments/pretrained/fonts.txt). From `en_36` this made `lines`, one of the models
-that ship; its figures are in experiments/pretrained/README.md.
+LANGUAGES lists the languages; their word lists come from `wordfreq`, the character table from
+experiments/pretrained/characters.py. Fonts with Latin, Greek and Cyrillic letters are needed
+(experiments/pretrained/fonts.txt). Training starts from `en_36` and made the pretrained model
+`lines`; experiments/pretrained/README.md has its results.
 """
 
 import ml_collections
@@ -38,7 +38,7 @@ def get_config() -> ml_collections.ConfigDict:
         config.charset.ignore_case = False
         config.preprocessing.min_width = 64
         config.preprocessing.max_width = 1024
-        # a step costs what its widest image does: words and lines in shapes of their own
+        # the widest image sets the cost of a step, so words and lines have separate shapes
         config.data.bucket_boundaries = (64, 96, 128, 176, 240, 320, 416, 528, 656, 800, 1024)
         config.data.max_label_length = 120
         config.synthetic.words = ",".join(

@@ -1,11 +1,11 @@
-"""Words that the project renders itself: needs no download.
+"""Words rendered on the fly; no download is needed.
 
     python -m crnn_jax.main --config=configs/synthetic.py
 
-7,000 steps, 224,000 images, 1.2 hours on 2 x86-64 cores under other load, with 3,662 faces
-(experiments/pretrained/fonts.txt). Letters and digits, ignoring case, greedy: IIIT5K test 74.3 %
-(95 % interval 72.7 to 75.8). The model that ships, `en_36`, was trained further from here, on
-harder styles: experiments/pretrained/README.md.
+7,000 steps, 224,000 images, 1.2 hours on 2 x86-64 cores under other load, with 3,662 font faces
+(experiments/pretrained/fonts.txt). IIIT5K test, letters and digits, ignoring case, greedy: 74.3 %
+(95 % interval 72.7 to 75.8). The pretrained model `en_36` was trained further from here, on harder
+styles: experiments/pretrained/README.md.
 """
 
 import ml_collections

@@ -1,4 +1,4 @@
-"""A net and a data set for tests: rendered digits, seconds on a laptop.
+"""A tiny network and data set for tests: rendered words, seconds on a laptop.
 
 python -m crnn_jax.main --config=configs/tiny.py
 """
