@@ -1,8 +1,8 @@
-"""Opens a page to try a model in: drop, paste or photograph a word.
+"""Serves a web page for trying a model: drop, paste or photograph a word.
 
     python -m crnn_jax.app [-m MODEL] [--host 127.0.0.1] [--port 7860]
 
-Needs gradio (pip install '.[app]'), no internet. Only this machine can open the page unless
+Needs gradio (pip install '.[app]') but no internet. Only this machine can open the page, unless
 --host says otherwise.
 """
 
@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = cli.Parser("app", __doc__)
     parser.add_model()
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (127.0.0.1)")
-    parser.add_argument("--port", type=cli.number(1, 65535), default=7860, help="(7860)")
+    parser.add_argument("--port", type=cli.number(1, 65535), default=7860, help="its port (7860)")
     args = parser.parse_args(argv)
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 

@@ -1,11 +1,12 @@
-"""Looks through data before training: what can be used, what cannot and why, what to do next.
+"""Checks data before training: what can be used, what cannot and why, and how to train on it.
 
   python -m crnn_jax.check -a TRAIN [VALIDATION ...] [--table T] [--images DIR] [--json] [-o FILE]
   python -m crnn_jax.check --config=configs/words.py --config.data.train=TRAIN
 
-Reports for every set the samples that cannot be trained on by reason with examples, oddities of
-labels, duplicates, histograms; then characters, overlap of the sets, a proposal for table, widths
-of batches and max_width, and the command to train with. With --config: what that run would do.
+Reports for each data set the samples that cannot be trained on, by reason with examples, unusual
+labels, duplicates and histograms; then characters, overlap between the sets, proposals for the
+table, bucket widths and max_width, and the training command. --config: reports what that run
+would do.
 """
 
 import sys
@@ -32,12 +33,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_annotation(about, nargs="+", required=True, metavar="ANNOTATION")
     about = "character table (default: proposes one)"
     parser.add_argument("-t", "--table", "--table_path", default="", help=about)
-    parser.add_argument("--ignore_case", action="store_true", help="fold labels to one case")
+    parser.add_argument("--ignore_case", action="store_true", help="convert labels to one case")
     parser.add_argument("--width", type=int, default=0, help="fixed width in pixels; 0 = free")
-    about = "images of each set to decode, evenly spread; -1 all (20,000)"
+    about = "images of each set to decode, evenly spread; -1: all (20,000)"
     parser.add_argument("--decode", type=int, default=20_000, help=about)
     parser.add_argument("--json", action="store_true", help="one JSON object instead of text")
-    parser.add_argument("-o", "--output", help="write to this file")
+    parser.add_argument("-o", "--output", help="file to write to instead of stdout")
     args = parser.parse_args(words)
 
     from crnn_jax.core.preprocessing import Preprocessing

@@ -2,13 +2,13 @@
 
   python -m crnn_jax.demo IMAGE_OR_FOLDER... [-m MODEL] [--decoder greedy|beam|both] [--json]
 
-One line an image: `Path: P, greedy: X, beam search: Y, probability: 0.998`, of the decoders asked
-for, and with --top-paths the alternatives; the probability is that of the last text. Images that
-cannot be read get one line each on stderr; the exit code is then 2.
+Prints one line per image: `Path: P, greedy: X, beam search: Y, probability: 0.998`, with the
+decoders selected and, with --top-paths, alternatives. The probability is that of the last text.
+Each image that cannot be read gets one line on stderr; the exit code is then 2.
 
   python -m crnn_jax.demo FOLDER --write-annotations labels.tsv --min-confidence 0.95
 
-also writes what it is sure of as an annotation file, to review instead of typing labels.
+also writes the confident readings as an annotation file, to review instead of typing labels.
 """
 
 import math
@@ -26,16 +26,16 @@ AT_ONCE = 256  # images read together: more are not faster, and lines would come
 def main(argv: Sequence[str] | None = None) -> int:
     """Reads what the flags name; returns the exit code."""
     parser = cli.Parser("demo", __doc__)
-    parser.add_argument("image", nargs="*", help="image, or folder of images")
-    parser.add_argument("-i", "--images", nargs="+", default=[], help="the same, by a flag")
+    parser.add_argument("image", nargs="*", help="image or folder of images")
+    parser.add_argument("-i", "--images", nargs="+", default=[], help="the same, as a flag")
     parser.add_model()
     parser.add_decoder(default="both")
     parser.add_views()
-    parser.add_argument("--json", action="store_true", help="JSON lines")
-    parser.add_argument("-o", "--output", help="write there instead of stdout")
-    about = "write the last texts as an annotation file too, PATH TAB TEXT"
+    parser.add_argument("--json", action="store_true", help="print JSON lines")
+    parser.add_argument("-o", "--output", help="file to write to instead of stdout")
+    about = "also write the last texts as an annotation file, PATH TAB TEXT"
     parser.add_argument("--write-annotations", metavar="FILE", help=about)
-    about = "with --write-annotations: leave out what is read with less (0)"
+    about = "with --write-annotations: leave out readings with a lower confidence (0)"
     parser.add_argument("--min-confidence", type=float, metavar="P", help=about)
     parser.add_settled_by_model()
     parser.add_settled("-b", "--batch_size", answer="a reading does not depend on it")

@@ -1,14 +1,14 @@
-"""Scores a model on annotated images: every sample counts, what cannot be read counts as wrong.
+"""Scores a model on annotated images. Every sample counts; an unreadable one counts as wrong.
 
   python -m crnn_jax.evaluate -a ANNOTATION... [-m MODEL] [--decoder greedy|beam|both] [--json]
       [-o FOLDER_OR_FILE] [--report DIR] [--compare OTHER_MODEL] [--calibrate MODEL]
   python -m crnn_jax.evaluate --compare A/predictions.tsv B/predictions.tsv [-o FOLDER_OR_FILE]
 
-Prints, for each annotation file and for all together, the shares read exactly, ignoring case, and
-by letters and digits alone, with 95 % intervals; edits per character (CER) and the mean of 1 -
-normalised edit distance (1-NED); and how far confidences are from the share that is right.
-With --compare, also which of two models is right where, and whether that may be chance.
-With --calibrate, confidences are first brought as near to it as one temperature can.
+Prints, for each annotation file and for all together, the accuracy: exact, ignoring case, and by
+letters and digits only, with 95 % intervals; the character error rate (CER, edits per character),
+the mean of 1 - normalised edit distance (1-NED), and the calibration error of the confidences.
+--compare also counts where only one of two models is correct, with a test of significance.
+--calibrate first fits the temperature of the confidences.
 """
 
 import argparse
@@ -19,10 +19,10 @@ from typing import Any
 from crnn_jax import cli
 
 OUTPUT = """FOLDER: result.json, result.md, predictions.tsv; FILE: every sample with its reading
-(of both: beam search's) as TSV, or JSON lines for .json(l); the tables for .md"""
-COMPARE = "a second model, or its predictions.tsv; two such files need no -a and no model"
-CALIBRATE = """find the temperature of confidences on these annotation files (validation data,
-never the test set), write the model with it there, and evaluate that"""
+(of --decoder both: beam search's) as TSV, or JSON lines for .json(l); the tables for .md"""
+COMPARE = "a second model, or its predictions.tsv; two such files need neither -a nor a model"
+CALIBRATE = """fit the temperature of the confidences on these annotation files (validation data,
+never the test set), write the model with it to MODEL, and evaluate that"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -84,17 +84,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = cli.Parser("evaluate", __doc__)
-    parser.add_annotation("file, or folder of labelled names", nargs="+", metavar="ANNOTATION")
+    about = "annotation file, or folder labelled by its file names"
+    parser.add_annotation(about, nargs="+", metavar="ANNOTATION")
     parser.add_model()
-    about = "as data.split in training ('10%%', '0/5'): only what that holds out"
+    about = "evaluate only what data.split ('10%%', '0/5') holds out in training"
     parser.add_argument("--split", default="", help=about)
     parser.add_decoder(default="greedy")
     parser.add_views()
-    about = "images at once (64)"
+    about = "images per batch (64)"
     parser.add_argument("-b", "--batch_size", type=cli.number(1), default=64, help=about)
     parser.add_argument("--json", action="store_true", help="JSON lines instead of a table")
     parser.add_argument("-o", "--output", help=OUTPUT)
-    parser.add_argument("--report", metavar="DIR", help="write an HTML report there")
+    parser.add_argument("--report", metavar="DIR", help="folder for an HTML report")
     parser.add_argument("--compare", nargs="+", default=[], metavar="B", help=COMPARE)
     parser.add_argument("--calibrate", metavar="MODEL", help=CALIBRATE)
     parser.add_settled_by_model()

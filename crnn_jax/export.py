@@ -3,9 +3,9 @@
   python -m crnn_jax.export -o OUT [-m MODEL] --format saved_model|tflite|keras|stablehlo|onnx|web
       [--post none|softmax|greedy|beam_search] [--verify ANNOTATION...]
 
-A SavedModel is laid out for TF Serving (OUT/1/). With --verify the file is run in its own process
-and runtime on real images and compared with the model; the comparison is printed and written to
-OUT.parity.txt, and the exit code is 1 if too few texts agree. docs/deployment.md describes every
+A SavedModel is laid out for TF Serving (OUT/1/). --verify runs the export in its own process and
+runtime on real images and compares it with the model. The comparison is printed and written to
+OUT.parity.txt; the exit code is 1 if too few texts agree. docs/deployment.md describes every
 format.
 """
 
@@ -25,30 +25,30 @@ def main(argv: Sequence[str] | None = None) -> int:
     formats = ("saved_model", "tflite", "keras", "stablehlo", "onnx", "web")
     parser.add_argument("--format", choices=formats, default="saved_model")
     posts = ("none", "softmax", "greedy", "beam_search")
-    about = "what is done with the network's output inside (greedy; keras and onnx: none)"
+    about = "decoder inside the export (greedy; keras and onnx: none)"
     parser.add_argument("-p", "--post", choices=posts, default="", help=about)
-    about = "of --post beam_search (10)"
-    parser.add_argument("--beam_width", type=cli.number(1), default=10, help=about)
-    kinds, about = ("none", "float16", "dynamic"), "tflite: 16-bit floats, or 8-bit integers"
+    about = "with --post beam_search (10)"
+    parser.add_argument("--beam_width", type=cli.number(1), default=0, help=about)
+    kinds, about = ("none", "float16", "dynamic"), "tflite: float16 or (dynamic) 8-bit weights"
     parser.add_argument("--quantize", choices=kinds, default="none", help=about)
     for flag, about in (
-        ("--batch", "tflite: fixed number of images"),
+        ("--batch", "tflite: fixed batch size"),
         ("--width", "tflite, layout opencv: fixed width in pixels (opencv: the model's, or 100)"),
-        ("--limit", "--verify: images of each annotation file, evenly spread"),
+        ("--limit", "with --verify: images of each annotation file, evenly spread"),
     ):
         parser.add_argument(flag, type=cli.number(0), default=0, help=about)
     layouts, about = ("standard", "opencv"), "onnx: 'opencv' for cv2.dnn.TextRecognitionModel"
     parser.add_argument("--layout", choices=layouts, default="standard", help=about)
-    parser.add_argument("--overwrite", action="store_true", help="replace OUT where it exists")
-    about = "compare on these annotation files, folders of labelled names, LMDB or ArrayRecord"
+    parser.add_argument("--overwrite", action="store_true", help="replace OUT if it exists")
+    about = "compare on annotation files, folders labelled by file names, LMDB or ArrayRecord"
     parser.add_argument("--verify", nargs="+", metavar="ANNOTATION", default=[], help=about)
-    parser.add_argument("--images", default="", help="folder at which the annotations' paths start")
+    parser.add_argument("--images", default="", help="folder that annotated paths are relative to")
     parser.add_settled_by_model()
     args = parser.parse_args(argv)
     if args.verify and args.format == "web":
-        parser.error("--verify: not of --format web; --format onnx is the same network")
+        parser.error("--verify does not support --format web; --format onnx is the same network")
     if (args.limit or args.images) and not args.verify:
-        parser.error("--limit and --images: they are for --verify")
+        parser.error("--limit and --images need --verify")
 
     cli.set_up_jax()
     from crnn_jax.core.files import whole_file

@@ -1,12 +1,12 @@
-"""Turns another CRNN's weights into a model file, for `demo -m`, `evaluate -m` and all the rest.
+"""Converts another CRNN's weights to a model file, for `-m` of the other commands.
 
   python -m crnn_jax.import_weights WEIGHTS --table table.txt -o model.safetensors
   python -m crnn_jax.import_weights crnn.pth --alphabet 0123456789abcdefghijklmnopqrstuvwxyz -o M
 
-WEIGHTS is of CRNN.tf2: .h5 (weights or a whole model, named or numbered layers) or .weights.h5;
-or of crnn.pytorch: .pth or .safetensors of its state_dict. No code in the file is run. The
-model file gets the source's preprocessing: CRNN.tf2's RGB or grey (as the weights are), x / 255,
-free width; crnn.pytorch's 100 x 32, (x / 255 - 0.5) / 0.5.
+WEIGHTS is from CRNN.tf2: .h5 (weights or a whole model, named or numbered layers) or .weights.h5;
+or from crnn.pytorch: .pth or .safetensors of its state_dict. No code in the file is run. The model
+file keeps the source's preprocessing. For CRNN.tf2 this is RGB or grey (from the weights), x / 255,
+free width; for crnn.pytorch 100 x 32, (x / 255 - 0.5) / 0.5.
 """
 
 import sys
@@ -18,18 +18,18 @@ from crnn_jax import cli
 def main(argv: Sequence[str] | None = None) -> int:
     """Imports what the flags name; returns the exit code."""
     parser = cli.Parser("import_weights", __doc__)
-    parser.add_argument("weights", help="file to read")
-    about = "CRNN.tf2's table file: one character a line"
+    parser.add_argument("weights", help="file to import")
+    about = "CRNN.tf2's table file: one character per line"
     parser.add_argument("-t", "--table", "--table_path", help=about)
     about = "instead of a table: the characters in the order of their classes, without the blank"
     parser.add_argument("--alphabet", help=about)
     parser.add_argument("-o", "--output", required=True, help="model file to write (.safetensors)")
     about = (
-        "pixels every image was stretched to, 0 for free width (default: the source's; 100 for "
-        "CRNN.tf2 before its version 0.1)"
+        "pixels that every image was stretched to, 0 for free width (default: the source's; 100 "
+        "for CRNN.tf2 before version 0.1)"
     )
     parser.add_argument("-w", "--width", "--img_width", type=cli.number(0), help=about)
-    about = "labels were folded to one case (default: yes if the characters have only one)"
+    about = "labels were converted to one case (default: yes if the characters have only one)"
     parser.add_argument("--ignore_case", choices=("yes", "no"), help=about)
     args = parser.parse_args(argv)
 

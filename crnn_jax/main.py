@@ -1,9 +1,9 @@
-"""Trains a model as a config says.
+"""Trains a model from a config.
 
     python -m crnn_jax.main --config=configs/mjsynth.py [--workdir=DIR] [--config.a.b=c]
 
-The same command resumes a run that was stopped; a finished run says so. docs/configs.md lists the
-keys of a config.
+The same command resumes a stopped run; for a finished run it says so. docs/configs.md lists the
+config keys.
 """
 
 import sys

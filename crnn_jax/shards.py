@@ -1,10 +1,10 @@
-"""Writes an annotation file's images into ArrayRecord shards: a few large files, a TFDS data set.
+"""Writes an annotation file's images to ArrayRecord shards: a few large files, as in TFDS.
 
   python -m crnn_jax.shards -a labels.txt -o shards
   python -m crnn_jax.main --config=configs/words.py --config.data.train=shards/words/1.0.0
 
-For disks on which a million small files are slow. Reading needs neither TensorFlow nor TFDS;
-training gets the same batches as from the files.
+Use it on disks where a million small files are slow. Reading the shards needs neither TensorFlow
+nor TFDS; training gets the same batches as from the files.
 """
 
 import sys
@@ -17,10 +17,10 @@ from crnn_jax.core.errors import UserError
 def main(argv: Sequence[str] | None = None) -> int:
     """Writes as the flags say; returns the exit code."""
     parser = cli.Parser("shards", __doc__)
-    parser.add_annotation("file, or folder labelled by its file names", required=True)
-    about = "the set comes to DIR/words/1.0.0"
+    parser.add_annotation("annotation file, or folder labelled by its file names", required=True)
+    about = "the data set is written to DIR/words/1.0.0"
     parser.add_argument("-o", "--output", required=True, metavar="DIR", help=about)
-    about = "files; 0: by size (default)"
+    about = "number of files; 0: chosen by size (default)"
     parser.add_argument("--shards", type=cli.number(0), default=0, help=about)
     args = parser.parse_args(argv)
 

@@ -3,12 +3,12 @@
     python -m crnn_jax.sweep --config=CONFIG [--sweep-dir=DIR] [--jobs=N] [--config.a.b=c]
     python -m crnn_jax.sweep --config=CONFIG --trials=N [--storage=URL] ...
 
-The config file has, next to get_config(), a function sweep(add) that calls
-add({'optimizer.learning_rate': 3e-4, 'data.augment': 'light'}) for every point; or, for a search, a
-function suggest(trial) that returns such changes, drawn by trial.suggest_float('rate', 1e-4, 3e-3,
-log=True) and the like. Each point is a run in its own workdir; the same command resumes where it
-was stopped. At the end: results.csv, results.md and results.svg, best first. Optuna keeps the
-account: pip install '.[sweep]'.
+Beside get_config(), the config file has a function sweep(add) that calls
+add({'optimizer.learning_rate': 3e-4, 'data.augment': 'light'}) for every point. For a search, it
+has a function suggest(trial) instead, which returns such a dictionary of changes with values from
+trial.suggest_float('rate', 1e-4, 3e-3, log=True) and the like. Each point is a run in its own
+workdir; the same command resumes where it was stopped. At the end it writes results.csv,
+results.md and results.svg, best point first. Needs Optuna: pip install '.[sweep]'.
 """
 
 from collections.abc import Sequence
@@ -24,11 +24,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = cli.Parser("sweep", __doc__)
     parser.add_argument("--config", required=True, help="config file with sweep(add) or suggest")
     parser.add_argument("--sweep-dir", default="", help="folder of the runs (sweeps/CONFIG)")
-    parser.add_argument("--jobs", type=cli.number(1), default=1, help="runs at a time (1)")
+    parser.add_argument("--jobs", type=cli.number(1), default=1, help="parallel runs (1)")
     parser.add_argument("--dry-run", action="store_true", help="only list the points")
-    about = "search: trials of the study in all"
+    about = "search: total number of trials in the study"
     parser.add_argument("--trials", type=cli.number(0), default=0, help=about)
-    about = "search: a database's URL, or a journal file that several machines see"
+    about = "search: URL of a database, or a journal file shared by several machines"
     parser.add_argument("--storage", default="", help=about)
     args, rest = parser.parse_known_args(argv)
     if wrong := [word for word in rest if not word.startswith("--config.")]:

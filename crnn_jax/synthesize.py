@@ -1,10 +1,10 @@
-"""Renders words into a labelled data set, or a contact sheet to look at a style.
+"""Renders words as a labelled data set, or as a contact sheet that shows a style.
 
     python -m crnn_jax.synthesize -o words --count 10000
     python -m crnn_jax.synthesize --sheet sheet.png --style plain --color rgb
 
-The folder is laid out as MJSynth's: 1/1/2_Harbour_117.jpg, annotation.txt, labels.tsv, lexicon.txt.
-The same seed, fonts and words give the same images, with any number of workers.
+The folder is laid out like MJSynth: 1/1/2_Harbour_117.jpg, annotation.txt, labels.tsv, lexicon.txt.
+The same seed, fonts and words give the same images with any number of workers.
 """
 
 from collections.abc import Iterable, Sequence
@@ -28,20 +28,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Parses flags and renders."""
     parser = cli.Parser("synthesize", __doc__)
     parser.add_argument("-o", "--output", metavar="DIR", help="new folder for the images")
-    parser.add_argument("--count", type=cli.number(1), default=1000, help="images (1000)")
-    parser.add_argument("--sheet", metavar="PNG", help=f"sheet of the first {SHEET} images")
+    parser.add_argument("--count", type=cli.number(1), default=1000, help="number of images (1000)")
+    parser.add_argument("--sheet", metavar="PNG", help=f"contact sheet of the first {SHEET} images")
     about = "plain, scene, or a JSON file of changes; a mixture: a.json*0.6,b.json*0.4"
     parser.add_argument("--style", default="scene", help=about)
-    parser.add_argument("--fonts", default="auto", help="folder or files; auto: the system's")
-    words_help = "file of words, several (a language each): de.txt,fr.txt; auto: the system's"
+    parser.add_argument("--fonts", default="auto", help="folders or files; auto: the system's")
+    words_help = "word lists, one per language: de.txt,fr.txt; auto: the system's"
     parser.add_argument("--words", default="auto", help=words_help)
     parser.add_argument("-t", "--table", help="character table; default: 0-9, a-z, A-Z")
     parser.add_argument("--color", default="grey", help="grey or rgb")
     parser.add_argument("--heights", default="31", help="pixels, H or LOW-HIGH (31, as MJSynth)")
     aspect_help = "width / height; wider words are squeezed (16)"
     parser.add_argument("--max-aspect", type=float, default=16.0, help=aspect_help)
-    parser.add_argument("--seed", type=int, default=0, help="another seed, other words (0)")
-    parser.add_argument("--workers", type=int, default=1, help="processes (1)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of words and images (0)")
+    parser.add_argument("--workers", type=int, default=1, help="number of processes (1)")
     args = parser.parse_args(argv)
     if not args.output and not args.sheet:
         parser.error("nothing to make: -o DIR, --sheet PNG, or both")

@@ -88,8 +88,8 @@ def test_opencv_takes_one_width_and_says_so(call, model, tmp_path):
         (["--beam_width", "0"], "crnn-jax export: argument --beam-width: 0: must be"),
         (["--format", "stablehlo", "--verify", "none.txt"], "error: none.txt: "),
         (["--format", "web", "--verify", "none.txt"], "crnn-jax export: --verify: "),
-        (["--limit", "5"], "crnn-jax export: --limit and --images: they are for --verify"),
-        (["--images", "."], "crnn-jax export: --limit and --images: they are for --verify"),
+        (["--limit", "5"], "crnn-jax export: --limit and --images need --verify"),
+        (["--images", "."], "crnn-jax export: --limit and --images need --verify"),
     ],
 )
 def test_mistakes_are_one_line(call, model, tmp_path, words, complaint):
