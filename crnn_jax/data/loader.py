@@ -7,7 +7,6 @@ import functools
 import itertools
 import multiprocessing
 import os
-import signal
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures.process import BrokenProcessPool
@@ -206,7 +205,7 @@ _read: list[Callable[[PlanRow], Batch]] = []  # of a worker process
 def _begin(read: Callable[[PlanRow], Batch]) -> None:
     """In a worker process, before its first batch."""
     _read[:] = [read]
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that trains
+    os.setsid()  # Ctrl-C, or what `timeout` sends a group, is for the process that trains
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
