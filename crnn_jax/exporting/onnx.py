@@ -8,7 +8,7 @@ Layout 'opencv' is what `cv2.dnn.TextRecognitionModel` takes with the settings o
 
     reader = cv2.dnn.TextRecognitionModel('crnn.onnx')
     reader.setDecodeType('CTC-greedy')
-    reader.setVocabulary(pathlib.Path('crnn_vocabulary.txt').read_text().split('\n')[:-1])
+    reader.setVocabulary(pathlib.Path('crnn_vocabulary.txt').read_text('utf-8').split('\n')[:-1])
     reader.setInputParams(1 / 127.5, (100, 32), (127.5,))
     reader.recognize(grey)
 

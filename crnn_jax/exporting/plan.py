@@ -40,7 +40,7 @@ class ExportPlan:
     output: str
     format: str
     post: str = ""
-    beam_width: int = 10
+    beam_width: int = 0  # 10 of a beam search
     quantize: str = "none"
     batch: int = 0
     width: int = 0
@@ -58,6 +58,7 @@ class ExportPlan:
             if value != getattr(ExportPlan, key) and chosen.isdisjoint(owners):
                 flag = key.replace("_", "-")
                 raise UserError(f"--{flag} {value}: it is for {' or '.join(owners)}")
+        self.beam_width = self.beam_width or 10 * (self.post == "beam_search")
         if self.format == "tflite" and bool(self.batch) != bool(self.width):
             raise UserError("--batch and --width: both fixed, or both free")
         ends = ENDINGS.get(self.format, ("",))

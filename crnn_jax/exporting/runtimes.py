@@ -163,7 +163,7 @@ def measure(read: Callable[[Any], Any], batches: Sequence[Any]) -> float:
 
 def in_own_process(task: Callable[[Any], Any], job: dict[str, Any]) -> Any:
     """Calls a function of this file; RuntimeError holds the last line of its stderr."""
-    environment = {"TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": "tensorflow"} | os.environ
+    environment = {"TF_CPP_MIN_LOG_LEVEL": "3"} | os.environ | {"KERAS_BACKEND": "tensorflow"}
     if "jax" in job.get("blocked", ()):
         # Set for JAX's XLA by `cpu_settings`; TensorFlow's aborts on flags it does not know.
         environment.pop("XLA_FLAGS", None)

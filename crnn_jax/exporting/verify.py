@@ -225,7 +225,7 @@ class Reference:
         self._model, self._blank_id = model, model.charset.blank_id
         self._score = jax.jit(network(model.config))
         self._beam = plan.post == "beam_search"
-        self._decoder = Decoder("beam" if self._beam else "greedy", beam_width=plan.beam_width)
+        self._decoder = Decoder("beam", plan.beam_width) if self._beam else Decoder()
 
     def read(self, images: Sequence[np.ndarray]) -> tuple[list[np.ndarray], list[str]]:
         """(logits float32 [t k] of each, text of each) of uint8 images [h w c]."""
@@ -233,13 +233,9 @@ class Reference:
         widths = [image.shape[1] for image in images]
         fixed = widths[0] if len(set(widths)) == 1 else 0
         for batch in plan_batches(widths, fixed):
-            h, _, c = images[0].shape
-            padded = np.zeros((batch.rows, h, batch.width, c), np.uint8)
-            width = np.zeros(batch.rows, np.int32)
-            for row, i in enumerate(batch.indices):
-                width[row] = widths[i]
-                padded[row, :, : widths[i]] = images[i]
-            scores, frames = map(np.asarray, self._score(self._model.variables, padded, width))
+            given = batch.arrays(images)
+            found = self._score(self._model.variables, given["image"], given["width"])
+            scores, frames = map(np.asarray, found)
             for row, i in enumerate(batch.indices):
                 logits[i] = scores[row, : frames[row]]
         return logits, self.texts(logits)

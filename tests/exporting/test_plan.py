@@ -36,12 +36,18 @@ def everything(folder):
         ({"format": "onnx", "output": "x.onnx", "width": 100}, "format tflite or --layout opencv"),
         ({"format": "tflite", "batch": 1}, "both fixed, or both free"),
         ({"format": "saved_model", "beam_width": 50}, "--beam-width 50: it is for --post beam_se"),
+        ({"format": "saved_model", "beam_width": 10}, "--beam-width 10: it is for --post beam_se"),
         ({"format": "keras"}, "-o x: end it in .h5 or .hdf5"),
     ],
 )
 def test_what_there_is_not(options, complaint):
     with pytest.raises(UserError, match=complaint):
         ExportPlan(**{"output": "x", **options})
+
+
+def test_a_beam_search_has_a_width():
+    assert ExportPlan("x", "saved_model", post="beam_search").beam_width == 10
+    assert ExportPlan("x", "saved_model", post="beam_search", beam_width=3).beam_width == 3
 
 
 def test_all_files_are_moved_to_their_place(plan, tmp_path):

@@ -120,6 +120,16 @@ def test_a_runtime_that_cannot_read_is_one_line(model, tmp_path):
         run(model, ExportPlan(str(path), "tflite"), resized())
 
 
+def test_keras_reads_with_tensorflow_whatever_backend_is_set(model, monkeypatch):
+    def started(*_, env, **__):
+        raise RuntimeError(f"by {env['KERAS_BACKEND']}")
+
+    monkeypatch.setattr("subprocess.run", started)
+    monkeypatch.setenv("KERAS_BACKEND", "jax")  # which is blocked there
+    with pytest.raises(UserError, match="by tensorflow"):
+        run(model, ExportPlan("x.h5", "keras"), resized())
+
+
 @pytest.mark.slow
 def test_the_process_cannot_import_what_is_blocked(tmp_path, model, monkeypatch):
     monkeypatch.setitem(BLOCKED, "stablehlo", ("jax",))
