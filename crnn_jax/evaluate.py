@@ -102,8 +102,8 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if args.annotation is None and len(args.compare) != 2:
         parser.error("which samples? name them by -a/--annotation, or --compare two predictions")
-    for flag in ("report", "calibrate", "split") if args.annotation is None else ():
-        if getattr(args, flag):
+    for flag in ("report", "calibrate", "split", "model", "images", "views", "lexicon", "lm"):
+        if args.annotation is None and getattr(args, flag):
             parser.error(f"--{flag} needs images: name them by -a/--annotation")
     if args.annotation is not None and len(args.compare) > 1:
         parser.error(f"--compare {' '.join(args.compare)}: one beside -a, the other is -m")

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 import numpy as np
 
-from crnn_jax.core.charset import Charset
+from crnn_jax.core.charset import Charset, nfc
 from crnn_jax.core.errors import UserError
 from crnn_jax.core.files import text_lines
 from crnn_jax.decoding.greedy import greedy_decode, sequence_log_prob
@@ -93,9 +93,10 @@ class Decoder:
             if not right:
                 value = self.name if flag == "decoder" else getattr(self, flag)
                 raise UserError(f"--{flag.replace('_', '-')} {value}: {what}")
-        for flag in ("lexicon", "lm"):
-            if self.name == "greedy" and getattr(self, flag) is not None:
-                raise UserError(f"--{flag}: greedy decoding takes none; --decoder beam does")
+        for flag in ("lexicon", "lm", "beam_width", "top_paths"):
+            if self.name == "greedy" and getattr(self, flag) is not getattr(Decoder, flag):
+                named = flag.replace("_", "-")
+                raise UserError(f"--{named}: greedy decoding takes none; --decoder beam does")
 
     def decode(
         self, logits: jax.Array, lengths: jax.Array, temperature: float, *, blank_id: int
@@ -204,7 +205,7 @@ def open_decoder(
 
 def allowed_classes(characters: str, charset: Charset) -> np.ndarray:
     """bool [k]: the classes of these characters, and the blank."""
-    wanted = {charset.normalize(c) for c in characters}
+    wanted = {charset.normalize(c) for c in nfc(characters)}
     if missing := sorted(wanted - set(charset.characters)):
         raise UserError(f"--characters: the model does not know {''.join(missing)[:40]!r}")
     if not wanted:

@@ -65,6 +65,8 @@ class Evaluator:
         as the model states.
         """
         Decoder(decoder)  # tells a wrong name
+        if "top_paths" in (options or {}):
+            raise UserError("--top-paths: an evaluation has the best text of an image alone")
         recognizer = Recognizer.load(model)
         if views is not None:
             recognizer.views = views

@@ -8,7 +8,7 @@ from crnn_jax.core.charset import Charset
 from crnn_jax.core.errors import UserError
 from crnn_jax.decoding.beam_search import beam_search
 from crnn_jax.decoding.language_model import NGram
-from crnn_jax.reading.decoder import open_decoder, read_lexicon
+from crnn_jax.reading.decoder import allowed_classes, open_decoder, read_lexicon
 from crnn_jax.reading.recognizer import Recognizer
 from tests.decoding.test_lexicon import words_of
 from tests.testdata.brute_force import log_softmax
@@ -112,6 +112,8 @@ def test_only_some_characters_are_read(recognizer, images, beam):
         ("beam", {"lm_weight": -1}, "--lm-weight -1"),
         ("greedy", {"lm": NGram.estimate(["a"])}, "--lm: "),
         ("greedy", {"lexicon": ["a"]}, "--lexicon: "),
+        ("greedy", {"beam_width": 50}, "--beam-width: greedy decoding takes none"),
+        ("greedy", {"top_paths": 2}, "--top-paths: greedy decoding takes none"),
         ("beam", {"lexicon": ["ab"], "characters": "a"}, "none of 1 words is of the characters to"),
         ("greedy", {"characters": "12€"}, "--characters: .*€"),
         ("greedy", {"characters": ""}, "--characters: "),
@@ -120,6 +122,11 @@ def test_only_some_characters_are_read(recognizer, images, beam):
 def test_what_makes_no_sense_is_told(name, numbers, flag):
     with pytest.raises(UserError, match=flag):
         open_decoder(CHARSET, name, **numbers)
+
+
+def test_characters_as_decomposed_text():
+    allowed = allowed_classes("e\u0301b", Charset.from_characters("abé"))
+    assert allowed.tolist() == [False, True, True, True]  # the blank last
 
 
 def test_lists_of_words(tmp_path):
