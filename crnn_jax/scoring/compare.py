@@ -105,8 +105,7 @@ def _keyed(rows: list[Row], by_name: bool) -> dict[tuple[str | int, int, str, in
     for row in rows:
         key: tuple[str | int, int, str] = row.set, row.id, row.path
         if not by_name:
-            path = os.path.relpath(row.path or ".", os.path.dirname(row.set))
-            key = places[row.set], row.id, path
+            key = places[row.set], row.id, os.path.relpath(row.path or ".", row.set or ".")
         keys = ((*key, again) for again in itertools.count())
         keyed[next(key for key in keys if key not in keyed)] = row
     return keyed

@@ -50,6 +50,14 @@ def test_a_set_may_be_named_by_another_path():
         compare(a, b)
 
 
+def test_a_folder_may_be_named_with_a_slash_at_its_end():
+    a, b = (
+        EvaluationResult(rows=[Row(0, "data/words/0.png", name, "Cat", "Cat", 0.5)])
+        for name in ("data/words/", "data/words")
+    )
+    assert compare(a, b).sets["data/words/"]["accuracy"] == Pairs(1, 0, 0, 0)
+
+
 def test_a_file_named_twice_counts_twice():
     a = result("Cat") + result("Cat")
     assert compare(a, result("x") + result("Cat")).sets["one"]["accuracy"] == Pairs(1, 1, 0, 0)
