@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from crnn_jax import cli
-from crnn_jax.core.errors import UserError
+from crnn_jax.core.errors import UserError, shown_path
 
 AT_ONCE = 256  # images read together: more are not faster, and lines would come later
 
@@ -90,13 +90,11 @@ def _line(path: str, reading: Any) -> str:
     texts = [] if reading.greedy is None else [f"greedy: {reading.greedy}"]
     name = {"beam": "beam search"}.get(reading.decoder, reading.decoder)
     texts.append(f"{name}: {reading.text}")
-    # A file's name may hold what would change the terminal, or end the line.
-    shown = path if path.isprintable() else repr(path)
     texts.append(f"probability: {reading.confidence:.3f}")
     if reading.alternatives:
         others = (f"{text} {math.exp(log_prob):.3f}" for text, log_prob in reading.alternatives)
         texts.append(f"alternatives: {', '.join(others)}")
-    return ", ".join([f"Path: {shown}", *texts])
+    return ", ".join([f"Path: {shown_path(path)}", *texts])
 
 
 def _say(line: str) -> None:

@@ -38,8 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         charset = Charset.from_metadata(open_model(args.model)[1])
     texts = (text for path in args.text for text in _texts(path, args.unit, charset))
-    model = NGram.estimate(texts, args.order)
-    with whole_file(args.output) as file:
+    with whole_file(args.output) as file:  # first: estimating may take long
+        model = NGram.estimate(texts, args.order)
         file.writelines(f"{line}\n" for line in arpa_lines(model))
     print(f"{args.output}: {len(model.entries)} n-grams", file=sys.stderr)
     return 0

@@ -38,7 +38,7 @@ def test_lines_and_the_models_case(call, model, text, tmp_path):
     ("words", "message"),
     [
         (["text.txt"], "--output"),
-        (["text.txt", "-o", "no/lm"], "cannot be written"),
+        (["none.txt", "-o", "no/lm"], "cannot be written"),  # before anything is read
         (["none.txt", "-o", "lm"], "none.txt: cannot be read"),
         (["text.txt", "-o", "lm", "--order", "0"], "--order: 0: must be"),
         (["empty.txt", "-o", "lm"], "texts without characters"),
