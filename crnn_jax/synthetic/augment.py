@@ -16,7 +16,6 @@ from crnn_jax.synthetic.camera import jpeg
 
 Augment = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
-
 # How far images change, light and strong; lengths are in heights of the image, levels in grey
 # levels, and all but shares and what is said to be the most are standard deviations.
 _TABLE = {
@@ -48,17 +47,15 @@ def named(name: str) -> Augment:
     """The augmentation of this name, 'light' or 'strong': a pure function that can be pickled."""
     if name not in STRENGTHS:
         raise UserError(f"data.augment={name!r}: none, {' or '.join(STRENGTHS)} is expected")
-    return functools.partial(_augmented, strengths=STRENGTHS[name])
+    return functools.partial(_augmented, s=STRENGTHS[name])
 
 
-def _augmented(
-    image: np.ndarray, generator: np.random.Generator, strengths: SimpleNamespace
-) -> np.ndarray:
+def _augmented(image: np.ndarray, generator: np.random.Generator, s: SimpleNamespace) -> np.ndarray:
     """Warp, then light, then camera and file; the image itself is left as it is."""
     height, width, channels = image.shape
     if min(height, width) < 4:  # nothing to see, nothing to change
         return image
-    s, chance = strengths, generator.random(7)
+    chance = generator.random(7)
     changed = image
     if chance[0] < s.shape_share:
         changed = _warped(changed, s, generator)

@@ -9,6 +9,7 @@ below) or ('wave', amplitude in pixels). A homography is nine numbers, row by ro
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import cv2
@@ -66,17 +67,8 @@ def lay_out(
     they are squeezed.
     """
     letters, ink = _set_line(drawn, face, atlas, style, rng)
-    box_of = atlas.metrics(face)[0]
     bend = choose_bend(style, rng, ink)
-    corners = np.array(
-        [
-            (x, y)
-            for p in letters
-            for x in (p.left, p.left + box_of[p.column][2] * p.scale)
-            for y in (p.top, p.top + box_of[p.column][3] * p.scale)
-        ]
-    )
-    bent = bend_points(corners, ink, bend)
+    bent = bend_points(_corners(letters, face, atlas), ink, bend)
     camera = choose_camera(style, rng, ink)
     seen = project(camera, bent)
     (left, top), (right, bottom) = seen.min(0).tolist(), seen.max(0).tolist()
@@ -95,7 +87,12 @@ def lay_out(
     in_image = project(forward, bent).reshape(-1, 4, 2)
     boxes = np.concatenate([in_image.min(1), in_image.max(1)], 1).astype(np.float32)
     if rng.chance(style.neighbour_share):
-        letters = letters + _neighbours(letters, ink, rng)
+        for some in _neighbours(letters, ink, rng):
+            corners = bend_points(_corners(some, face, atlas), ink, bend)
+            x, y = project(forward, corners).reshape(-1, 4, 2).mean(1).T
+            # where the word is bent or turned, a whole line may come into the crop: two to read
+            if np.mean((x > 0) & (x < width) & (y > 0) & (y < height)) < 0.5:
+                letters = letters + some
     return Layout(drawn, face, tuple(letters), ink, bend, forward, height, width, boxes, style)
 
 
@@ -149,10 +146,22 @@ def _margins(style: Style, rng: Rng) -> list[float]:
     return [rng.uniform(*span) for _ in range(4)]
 
 
-def _neighbours(letters: list[Placed], ink: Box, rng: Rng) -> list[Placed]:
+def _corners(letters: list[Placed], face: int, atlas: Atlas) -> np.ndarray:
+    """float [4 n, 2], of each letter on the strip."""
+    boxes = atlas.metrics(face)[0]
+    return np.array(
+        [
+            (x, y)
+            for p in letters
+            for x in (p.left, p.left + boxes[p.column][2] * p.scale)
+            for y in (p.top, p.top + boxes[p.column][3] * p.scale)
+        ]
+    )
+
+
+def _neighbours(letters: list[Placed], ink: Box, rng: Rng) -> Iterator[list[Placed]]:
     """Letters of the lines above and below and of the words beside; most fall outside the crop."""
     tall, wide = ink[3] - ink[1], ink[2] - ink[0]
-    found = []
     for side in ("above", "below", "left", "right"):
         if not rng.chance(0.45):
             continue
@@ -162,15 +171,14 @@ def _neighbours(letters: list[Placed], ink: Box, rng: Rng) -> list[Placed]:
             order = letters[::-1] if rng.chance(0.5) else letters[1:] + letters[:1]
             slots = sorted(p.left for p in letters)
             down = gap if side == "below" else -gap
-            found += [
+            yield [
                 Placed(p.column, slot + shift, p.top + down, p.scale)
                 for p, slot in zip(order, slots, strict=True)
             ]
         else:
             gap, p = rng.uniform(0.25, 0.5) * CAP, rng.pick(letters)
             left = ink[2] + gap if side == "right" else ink[0] - gap - wide / len(letters)
-            found.append(Placed(p.column, left, p.top, p.scale))
-    return found
+            yield [Placed(p.column, left, p.top, p.scale)]
 
 
 def choose_bend(style: Style, rng: Rng, ink: Box) -> Bend:

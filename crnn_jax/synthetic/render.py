@@ -69,7 +69,6 @@ def _strip(layout: Layout, atlas: Atlas) -> tuple[np.ndarray, int, int]:
     top = int(np.floor(min(p.top for p in layout.letters))) - pad
     right = max(p.left + boxes[p.column][2] * p.scale for p in layout.letters) + pad
     bottom = max(p.top + boxes[p.column][3] * p.scale for p in layout.letters) + pad
-    # neighbours may stand far off: what the crop cannot reach is not drawn
     strip = np.zeros((int(bottom) - top + 1, int(right) - left + 1), np.uint8)
     for p in layout.letters:
         mask = atlas.mask(layout.face, p.column)
@@ -82,7 +81,7 @@ def _strip(layout: Layout, atlas: Atlas) -> tuple[np.ndarray, int, int]:
             mask = cv2.warpAffine(mask, turn, (width, height))
         y, x = round(p.top) - top, round(p.left) - left
         part = strip[y : y + mask.shape[0], x : x + mask.shape[1]]
-        np.maximum(part, mask[: part.shape[0], : part.shape[1]], out=part)
+        np.maximum(part, mask, out=part)
     return strip, left, top
 
 

@@ -210,8 +210,7 @@ STYLES = {
 
 def get_styles(names: str) -> list[tuple[Style, float]]:
     """'scene*0.6,receipt.json*0.4' -> styles and their shares of the samples."""
-    found = parse_names(names, "style") or [("", 1.0)]
-    return [(get_style(name), weight) for name, weight in found]
+    return [(get_style(name), w) for name, w in parse_names(names, "style") or [("", 1.0)]]
 
 
 def get_style(name: str) -> Style:

@@ -54,11 +54,9 @@ def _clouds(generator: np.random.Generator) -> np.ndarray:
 def _grain(generator: np.random.Generator) -> np.ndarray:
     """Rough surfaces: concrete, asphalt, paper, brushed metal."""
     noise = generator.standard_normal((TALL, WIDE))
-    sizes = (
-        generator.uniform(0.6, 2.5),
-        generator.uniform(0.6, 2.5) * (6 if generator.random() < 0.4 else 1),
-    )
-    return cv2.GaussianBlur(noise, (0, 0), sigmaX=sizes[1], sigmaY=sizes[0])
+    high, wide = generator.uniform(0.6, 2.5), generator.uniform(0.6, 2.5)
+    wide *= 6 if generator.random() < 0.4 else 1
+    return cv2.GaussianBlur(noise, (0, 0), sigmaX=wide, sigmaY=high)
 
 
 def _bars(generator: np.random.Generator) -> np.ndarray:

@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pytest
 
+from crnn_jax.synthetic.layout import bend_points, project
 from crnn_jax.synthetic.render import draw_layers
 from crnn_jax.synthetic.rng import Rng
 
@@ -54,6 +55,30 @@ def test_boxes_follow_every_bend_and_camera(make_source, bend, tmp_path):
             assert box.max(initial=0.0) > 0.3
         assert fill[covered].sum() > 0.98 * fill.sum()
     assert seen >= 20
+
+
+def test_no_other_line_can_be_read(make_source, tmp_path):
+    """The crop of a bent or turned word is high: the lines above and below would come into it."""
+    shares = dict.fromkeys(("neighbour", "curve", "strong_rotation"), 1.0)
+    style = tmp_path / "turned.json"
+    style.write_text(json.dumps({f"{name}_share": p for name, p in shares.items()}))
+    source, lines = make_source(style=str(style)), 0
+    for i in range(150):
+        layout = source.layout(i)
+        size, boxes = len(layout.boxes), source.atlas.metrics(layout.face)[0]
+        others = layout.letters[size:]
+        whole = range(0, len(others) - size + 1, size) if size > 2 else ()  # then lone letters
+        for line in (others[at : at + size] for at in whole):
+            middles = [
+                (p.left + boxes[p.column][2] / 2, p.top + boxes[p.column][3] / 2) for p in line
+            ]
+            x, y = project(
+                layout.forward, bend_points(np.array(middles), layout.ink, layout.bend)
+            ).T
+            inside = (x > 0) & (x < layout.width) & (y > 0) & (y < layout.height)
+            assert inside.mean() < 0.75
+            lines += 1
+    assert lines > 20
 
 
 @pytest.mark.parametrize("light_on_dark", [0.0, 1.0])
