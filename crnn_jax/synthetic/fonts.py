@@ -92,21 +92,20 @@ def find_faces(fonts: str) -> list[Face]:
     files = []
     for name in fonts.split(","):
         if name == "auto":
-            folders = [Path(f).expanduser() for f in SYSTEM_FOLDERS.get(sys.platform, ())]
+            # not Path's expanduser, which fails for a user without a home
+            folders = map(os.path.expanduser, SYSTEM_FOLDERS.get(sys.platform, ()))
             files += sorted(file for folder in folders for file in _font_files(folder))
-        elif not (place := Path(name).expanduser()).exists():
+        elif not (place := Path(os.path.expanduser(name))).exists():
             raise UserError(f"fonts {name!r}: no such folder or file")
         else:
             files += sorted(_font_files(place)) if place.is_dir() else [place]
     faces = _faces(files)
-    if not faces and fonts == "auto":
-        return [Face(BUILTIN)]
-    if not faces:
+    if not faces and fonts != "auto":
         raise UserError(f"fonts {fonts!r}: no {', '.join(SUFFIXES)} file in it")
-    return faces
+    return faces or [Face(BUILTIN)]
 
 
-def _font_files(folder: Path) -> list[Path]:
+def _font_files(folder: str | Path) -> list[Path]:
     return [
         Path(top) / name
         for top, _, names in os.walk(folder)

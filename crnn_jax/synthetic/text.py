@@ -5,12 +5,12 @@ way scene-text models for lower case are scored.
 """
 
 import hashlib
+import os
 import string
 from collections.abc import Sequence
 from functools import lru_cache
 from importlib import resources
 from itertools import accumulate
-from pathlib import Path
 
 from crnn_jax.core.charset import Charset
 from crnn_jax.core.errors import UserError
@@ -50,12 +50,12 @@ def word_list(name: str) -> tuple[str, ...]:
     English and sign words of the package), or a file of one word a line (UTF-8).
     """
     if name == "auto":
-        found = next((path for path in DICTIONARIES if Path(path).is_file()), BUILTIN)
+        found = next(filter(os.path.isfile, DICTIONARIES), BUILTIN)
         # one word in five of these lists is another one with 's, which styles add themselves
         return tuple(w for w in word_list(found) if not w.endswith("'s"))
     if name == BUILTIN:
         return tuple(resources.files(__package__).joinpath(COMMON).read_text("utf-8").split())
-    stripped = (line.strip() for line in text_lines(Path(name).expanduser(), MAX_LINE))
+    stripped = (line.strip() for line in text_lines(os.path.expanduser(name), MAX_LINE))
     words = tuple(dict.fromkeys(word for word in stripped if word))
     if not words:
         raise UserError(f"{name}: no words in it; one word a line is expected")
@@ -88,7 +88,7 @@ class Texts:
         unlabelled = style.draw_unlabelled
         usable, self._by_length, self._followers = _prepared(words, charset, unlabelled)
         self._lines = Lines(usable, language, style) if self._has_space and usable else None
-        if faces:
+        if faces and usable:
             own = frozenset().union(*usable)
             own |= {c.upper() for c in own}
             drawable = {c for c in drawable if c in own or not c.isalpha()}

@@ -1,6 +1,7 @@
 """Fonts to an atlas: what is found, what people can read of it, and what is kept."""
 
 import os
+import pwd
 import string
 
 import numpy as np
@@ -110,6 +111,13 @@ def test_faces_of_a_folder(tmp_path):
     with pytest.raises(UserError, match="empty"):
         find_faces(str(tmp_path / "empty"))
     assert fonts.family_of(Swapped({}).open(20)) == "swapped"
+
+
+def test_a_user_without_a_home_has_the_systems_fonts(monkeypatch):
+    system = find_faces("auto")
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", {}.__getitem__)
+    assert find_faces("auto") == system
 
 
 def test_the_cache_notices_another_font_file(tmp_path):

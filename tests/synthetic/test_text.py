@@ -48,6 +48,12 @@ def test_tables_that_no_word_fits(symbols):
         assert any("\u00c9" in drawn and "\u00e9" in label for drawn, label in found)
 
 
+def test_a_language_that_the_table_cannot_write():
+    table = Charset.from_characters("abc")
+    made = Texts(("\u03ba\u03b1\u03b9",), get_style("plain"), table, "el", [frozenset("abc")])
+    assert {c for i in range(50) for c in made.write(0, i)[1]} == set("abc")
+
+
 def test_lines_where_the_table_has_a_space():
     line = Charset.from_characters(FULL.characters + (" ",))
     labels = [label for _, label in texts(line, count=500)]
