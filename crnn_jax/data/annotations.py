@@ -29,6 +29,7 @@ Parser = Callable[[str], tuple[str, str]]
 DETECT_LINES = 100
 BLOCK_BYTES = 4 << 20  # read at a time; no line is longer
 LINE_BYTES = 256  # read at first where one line is asked for
+LEFT_OUT = "name with a line break or not UTF-8, or a linked or unreadable folder, left out"
 
 IMAGE_ENDINGS = frozenset(
     [".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".dib", ".gif", ".tif", ".tiff", ".webp"]
@@ -336,11 +337,8 @@ def list_image_paths(folder: str) -> tuple[bytes, list[str]]:
     """
     names: list[str] = []
     left_out: list[str] = []
-
-    def unlisted(error: OSError) -> None:
-        left_out.append(os.path.relpath(error.filename, folder))
-
-    for parent, folders, files in os.walk(folder, onerror=unlisted):
+    errors: list[OSError] = []
+    for parent, folders, files in os.walk(folder, onerror=errors.append):
         inside = "" if parent == folder else os.path.relpath(parent, folder) + "/"
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         left_out += (inside + f for f in folders if os.path.islink(os.path.join(parent, f)))
@@ -349,6 +347,8 @@ def list_image_paths(folder: str) -> tuple[bytes, list[str]]:
             if not name.startswith(".") and ending in IMAGE_ENDINGS:
                 plain = not any(c in "\n\r" or "\ud800" <= c <= "\udfff" for c in name)
                 (names if plain else left_out).append(inside + name)
+    left_out += (os.path.relpath(error.filename, folder) for error in errors)
     if not names:
-        raise UserError(f"{folder}: no images in this folder")
+        odd = [f"; {LEFT_OUT}: {shown(name)}" for name in sorted(left_out)[:1]]
+        raise UserError(f"{folder}: no images in this folder{''.join(odd)}")
     return "\n".join(sorted(names)).encode(), sorted(left_out)

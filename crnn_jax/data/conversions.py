@@ -43,16 +43,20 @@ def convert_folder(folder: str, listing: bytes, format: str) -> bytes | None:  #
     An image without one has an empty label, and is counted so.
     """
     names = listing.decode().split("\n")
-    texts = [os.path.join(folder, os.path.splitext(name)[0] + TEXT) for name in names]
-    if format not in ("auto", "gt") or not any(map(os.path.isfile, texts)):
+    texts = [os.path.splitext(name)[0] + TEXT for name in names]
+    # Folders are listed: to look for each text takes minutes where files are far away.
+    folders = {os.path.dirname(name) for name in names if format in ("auto", "gt")}
+    there = {os.path.join(f, text) for f in folders for text in os.listdir(os.path.join(folder, f))}
+    if there.isdisjoint(texts):
         return None
 
     def pairs() -> Iterator[tuple[str, str]]:
         with progress_bar(f"{folder}: texts read", len(names)) as bar:
             for name, text in zip(names, texts, strict=True):
                 label = ""
-                if os.path.isfile(text):
-                    label = " ".join(text_lines(text, LONGEST_LABEL * 4)).rstrip()
+                if text in there:
+                    lines = text_lines(os.path.join(folder, text), LONGEST_LABEL * 4)
+                    label = " ".join(lines).rstrip()
                 yield name, label
                 bar.update()
 

@@ -12,7 +12,7 @@ import numpy as np
 from crnn_jax.core.charset import Charset
 from crnn_jax.core.errors import UserError, shown, shown_path
 from crnn_jax.core.images import MISSING, UnreadableImage, decode_image, image_size
-from crnn_jax.data.annotations import Annotation
+from crnn_jax.data.annotations import LEFT_OUT, Annotation
 from crnn_jax.data.index import ImageSizes, build_index, cache_paths, cached, cached_index
 from crnn_jax.data.source import CHANGED, EXAMPLES, STATUS, Reasons, gather
 
@@ -20,7 +20,6 @@ CHANGED_LABEL = {
     "strip": "label without its unknown characters (data.unknown='strip')",
     "map": "label with <UNK> for its unknown characters (data.unknown='map')",
 }
-LEFT_OUT = "name with a line break or not UTF-8, or a linked or unreadable folder, left out"
 NUMBERED = "number after _ in the file name left out of the label"
 FIRST_IMAGES = 20  # looked for before a wrong folder is reported
 
@@ -54,8 +53,7 @@ class FileSource:
         from crnn_jax.data.records import open_records  # stores are rare
 
         reader = open_records(self.name) or Annotation(self.name, format, images)
-        self.reader = reader
-        self.format = reader.format
+        self.reader, self.format = reader, reader.format
         self.charset, self.unknown, self.channels = charset, unknown, channels
         # A user's parser may change without its name changing: nothing is kept.
         self._cache = cache and ":" not in self.format

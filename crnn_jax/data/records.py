@@ -236,9 +236,10 @@ class ArrayRecords(Records):
 def find_shards(path: str) -> list[str]:
     """The ArrayRecord shards in a folder, sorted; or those of the split that ends the path."""
     folder, split = (path, "") if os.path.isdir(path) else os.path.split(path)
-    if split and (os.path.exists(path) or not os.path.isdir(folder)):
+    if split and os.path.exists(path):
         return []  # an annotation file, maybe among millions of files
-    matched = filter(None, map(_SHARD.fullmatch, sorted(os.listdir(folder))))
+    _, _, names = next(os.walk(folder), ("", [], []))  # none of a folder that cannot be listed
+    matched = filter(None, map(_SHARD.fullmatch, sorted(names)))
     wanted = (m for m in matched if not split or m[1].rpartition("-")[2] == split)
     return [os.path.join(folder, match[0]) for match in wanted]
 

@@ -6,9 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from crnn_jax.core.charset import Charset
 from crnn_jax.core.errors import UserError
 from crnn_jax.data import annotations
-from crnn_jax.data.annotations import Annotation, detect, parser
+from crnn_jax.data.annotations import Annotation, detect, list_image_paths, parser
+from crnn_jax.data.files import FileSource
 
 MJSYNTH, ICDAR, SIMPLE, TSV = "1_x_2.jpg 2", 'a.png, "x"', "a.png x", "a b.png\tx"
 
@@ -110,6 +112,22 @@ def test_a_folder_whose_names_do_not_fit(tmp_path, name):
     (tmp_path / "logo.png").write_bytes(b"")
     with pytest.raises(UserError, match=f"'logo.png' is not {name}: want"):
         list(Annotation(str(tmp_path), name).blocks())
+
+
+def test_a_folder_without_a_usable_name_says_what_it_leaves_out(tmp_path, monkeypatch):
+    with pytest.raises(UserError, match=r"no images in this folder$"):
+        list_image_paths(str(tmp_path))
+    (tmp_path / os.fsdecode(b"\xe9.png")).touch()
+    with pytest.raises(UserError, match=r"not UTF-8, .* left out: '\\udce9\.png'"):
+        list_image_paths(str(tmp_path))
+
+    def denied(top):
+        raise PermissionError(13, "Permission denied", top)
+
+    monkeypatch.setattr("os.scandir", denied)
+    monkeypatch.setattr("os.listdir", denied)
+    with pytest.raises(UserError, match=r"unreadable folder, left out: '\.'"):
+        FileSource(tmp_path, Charset.from_characters("a"))
 
 
 @pytest.mark.parametrize("size", [5 << 20, 9 << 20])

@@ -6,6 +6,7 @@ import pytest
 
 from crnn_jax.core.charset import Charset
 from crnn_jax.core.errors import UserError
+from crnn_jax.data.conversions import convert_folder
 from crnn_jax.data.files import FileSource
 from tests.data.conftest import write_picture
 
@@ -74,6 +75,14 @@ def test_what_does_not_fit_is_one_line(tmp_path, name, text, message):
     (tmp_path / name).write_text(text)
     with pytest.raises(UserError, match=rf"x\..*{message}"):
         samples(tmp_path / name)
+
+
+def test_texts_are_not_looked_for_one_by_one(folder, monkeypatch):
+    monkeypatch.setattr("os.path.isfile", None)
+    listing = b"a.png\nb.png"
+    assert convert_folder(str(folder), listing, "auto") is None
+    (folder / "b.gt.txt").write_text("é")
+    assert convert_folder(str(folder), listing, "auto") == "a.png\t\nb.png\té\n".encode()
 
 
 def test_a_csv_line_is_a_sample_whatever_its_quotes(folder):

@@ -10,7 +10,8 @@ from crnn_jax.core.charset import Charset
 from crnn_jax.core.errors import UserError
 from crnn_jax.core.preprocessing import Preprocessing
 from crnn_jax.data import annotations
-from crnn_jax.data.files import CHANGED_LABEL, LEFT_OUT, NUMBERED, FileSource
+from crnn_jax.data.annotations import LEFT_OUT
+from crnn_jax.data.files import CHANGED_LABEL, NUMBERED, FileSource
 from crnn_jax.data.plan import Plan
 from crnn_jax.data.source import CHANGED, NO_LABEL, UNKNOWN_CHARACTER
 from tests.data.conftest import write_picture
