@@ -34,9 +34,6 @@ def open_sources(
     data = config.data
     if not data.train:
         raise UserError("data.train='': name an annotation file, a folder, or 'synthetic'")
-    if data.synthetic_ratio < 0:
-        found = f"data.synthetic_ratio={data.synthetic_ratio}"
-        raise UserError(f"{found}: a share of the training samples, 0 for none")
 
     def open_one(name: str, seed: int) -> Any:
         if name == SYNTHETIC:

@@ -30,10 +30,10 @@ DEFAULT_NETWORK = "crnn_small"  # if neither config nor `init_from` names one
 RANGES = {
     (1, math.inf): """batch_size evaluation.batch_size synthetic.count checkpoint.every_steps
         checkpoint.keep log.every_steps model.unroll optimizer.gradient_accumulation_steps""",
-    (0, math.inf): """epochs steps min_steps data.workers evaluation.every_steps
-        evaluation.patience optimizer.learning_rate optimizer.warmup_steps optimizer.clip_norm
-        optimizer.final_fraction optimizer.weight_decay optimizer.max_nonfinite_steps
-        log.pictures""",
+    (0, math.inf): """epochs steps min_steps data.workers data.synthetic_ratio
+        evaluation.every_steps evaluation.patience optimizer.learning_rate optimizer.warmup_steps
+        optimizer.clip_norm optimizer.final_fraction optimizer.weight_decay
+        optimizer.max_nonfinite_steps log.pictures""",
     (0, 1): "model.bn_momentum optimizer.b1 optimizer.b2 optimizer.ema_decay",
 }
 

@@ -167,7 +167,6 @@ def test_names_with_weights(tmp_path):
         ("nowhere.txt*2,x", {}, "nowhere.txt: no annotation file"),
         ("WORDS", {"validation": "WORDS*2"}, "every sample counts once"),
         ("WORDS", {"unknown": "guess"}, r"data\.unknown='guess'"),
-        ("WORDS", {"synthetic_ratio": -1}, r"data\.synthetic_ratio=-1"),
         ("ONE", {}, "ignore_case=True"),
         ("FOLDER", {"split": "0/5"}, "too few"),
         ("WORDS", {"split": "5/5"}, r"data\.split='5/5': must be"),
