@@ -106,7 +106,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         if args.annotation is None and getattr(args, flag):
             parser.error(f"--{flag} needs images: name them by -a/--annotation")
     if args.annotation is not None and len(args.compare) > 1:
-        parser.error(f"--compare {' '.join(args.compare)}: one beside -a, the other is -m")
+        parser.error(f"--compare {' '.join(args.compare)}: give one model; -m names the other")
     return args
 
 

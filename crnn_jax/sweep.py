@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if wrong := [word for word in rest if not word.startswith("--config.")]:
         parser.error(f"unexpected {wrong[0]!r}; a setting of all points is --config.key=value")
     if (args.storage and not args.trials) or (args.trials and args.dry_run):
-        parser.error("--storage is of a search, --trials=N; --dry-run lists points")
+        parser.error("--storage needs --trials=N; --dry-run does not take --trials")
 
     from crnn_jax import settings
     from crnn_jax.training import sweep
@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         data = settings.parse([*arguments, *sweep.flags_of(changes)]).config.data
         if suggest and not data.validation and data.split == "none":
             raise UserError(
-                "--trials: config.data.validation or data.split has to say what to compare by"
+                "--trials needs validation data: set config.data.validation or config.data.split"
             )
     if args.dry_run:
         print("\n".join(points))

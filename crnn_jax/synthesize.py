@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     low, _, high = args.heights.partition("-")
     high = high or low
     if not (low.isdigit() and high.isdigit() and 8 <= int(low) <= int(high)):
-        raise UserError(f"--heights {args.heights}: H or LOW-HIGH in pixels is expected, from 8 up")
+        raise UserError(f"--heights {args.heights}: want H or LOW-HIGH in pixels, from 8 up")
     table = Charset.read(args.table) if args.table else Charset.from_characters(CHARACTERS)
     # The flags have the names of the config's keys.
     args.heights, args.cache = (int(low), int(high)), "auto"

@@ -221,7 +221,7 @@ def test_a_report_on_a_part_of_a_store_shows_its_pictures(call, data, model, tmp
         ("-a D/all.txt -m M --decoder beam --lm-weight 1", "--lm-weight goes with --lm"),
         ("-a D/all.txt -m M -o D/n/x.tsv", "cannot be written"),
         ("-a D/all.txt -m M --compare D/x.tsv", "cannot be read"),
-        ("-a D/all.txt -m M --compare M M", "one beside -a"),
+        ("-a D/all.txt -m M --compare M M", "give one model"),
         ("--compare M", "which samples"),
         ("--compare M M --split 10%", "--split needs images"),
         ("--compare M M -m M", "--model needs images"),
