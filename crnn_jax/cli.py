@@ -75,33 +75,33 @@ class Parser(argparse.ArgumentParser):
 
     def add_model(self) -> None:
         """Adds `-m`, for `LoadedModel.open` and `Recognizer.load`."""
-        about = "model file or workdir (default: the one that ships)"
+        about = "model file or workdir (default: en_36)"
         self.add_argument("-m", "--model", help=about)
 
     def add_annotation(self, about: str, **kwargs: Any) -> None:
         """Adds `-a`, and where its paths start and what its lines look like."""
         self.add_argument("-a", "--annotation", "--annotation_paths", help=about, **kwargs)
-        self.add_argument("--images", default="", help="folder at which the paths start")
+        self.add_argument("--images", default="", help="folder that paths are relative to")
         self.add_argument("--format", default="auto", help="as data.format in training")
 
     def add_decoder(self, default: str) -> None:
         """Adds the flags of the decoders."""
         about = f"greedy, beam or both (default: {default})"
         self.add_argument("--decoder", default=default, help=about)
-        self.add_argument("--beam_width", type=int, help="texts kept from frame to frame (10)")
-        self.add_argument("--top_paths", type=int, help="texts an image, with alternatives (1)")
+        self.add_argument("--beam_width", type=int, help="of beam search (10)")
+        self.add_argument("--top_paths", type=int, help="texts per image, with alternatives (1)")
         self.add_argument("--lexicon", help="file of words: beam search finds no others")
         self.add_argument("--lm", help="language model, for beam search: an ARPA file")
-        self.add_argument("--lm_weight", type=float, help="of its log-probabilities")
-        self.add_argument("--length_bonus", type=float, help="nats a character, with --lm")
+        self.add_argument("--lm_weight", type=float, help="weight of the language model")
+        self.add_argument("--length_bonus", type=float, help="nats per character, with --lm")
         about = "the only characters to read, such as 0123456789.-"
         self.add_argument("--characters", help=about)
 
     def add_views(self) -> None:
         """Adds the flags that say whether unsure images are read in several views."""
-        about = "read unsure images in several views (default: as the model file says)"
+        about = "read images of low confidence in several views (default: as the model file says)"
         self.add_argument("--views", action="store_true", default=None, help=about)
-        self.add_argument("--no_views", dest="views", action="store_false", help="or do not")
+        self.add_argument("--no_views", dest="views", action="store_false", help="turn views off")
 
     def add_settled(self, *names: str, answer: str = "the model file holds it") -> None:
         """Accepts a flag of CRNN.tf2 that is not needed any more, and its value; says why."""

@@ -68,7 +68,7 @@ def test_from_labelled_pictures_to_a_tflite_file_in_six_commands(root, labels, t
             words += [f"--config.{key}={value}" for key, value in quick.items()]
     said = [run(words) for words in commands]
     assert "40 samples, 40 can be trained on" in said[0]
-    assert "init_from: 11 of 11 classes carried" in said[1]
+    assert "init_from: 11 of 11 classes kept" in said[1]
     assert (tmp_path / "report" / "report.html").stat().st_size > 10_000
     words = ["-m", "crnn_jax.demo", "pictures/0001.png", "-m", "runs/words-labels"]
     text = run([*words, "--decoder", "greedy"]).split("greedy: ")[1].split(", probability")[0]

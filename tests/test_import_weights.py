@@ -47,7 +47,7 @@ def test_training_on_as_the_docs_say(run, weights, digits, root, tmp_path):  # n
     flags = (f"--config.init_from={model}", f"--config.data.train={digits}")
     code, out, err = run(check, config, *flags, f"--workdir={tmp_path / 'run'}")
     assert (code, err) == (0, [])
-    assert "init_from: 3 of 11 classes carried" in out
+    assert "init_from: 3 of 11 classes kept" in out
     assert "images: grey, 100 px wide, antialiased, (x - 127.5) / 127.5" in out
 
 

@@ -115,10 +115,10 @@ def transfer(
         logits[name][..., ours] = source["params"]["logits"][name][..., theirs]
     new = [s for i, s in enumerate(charset.symbols) if i not in ours]
     gone = [s for s in source_charset.symbols if s not in charset.symbols]
-    lines = [f"init_from: {len(pairs)} of {charset.num_classes} classes carried"]
+    lines = [f"init_from: {len(pairs)} of {charset.num_classes} classes kept"]
     if built_on:
         lines.append(f"init_from: {len(built_on)} new letters start as those they are built on")
-    for what, symbols in (("new characters", new), ("left behind", gone)):
+    for what, symbols in (("new characters", new), ("dropped characters", gone)):
         if symbols:
             more = f" and {len(symbols) - SHOWN} more" if len(symbols) > SHOWN else ""
             lines.append(f"init_from: {what}: {' '.join(map(repr, symbols[:SHOWN]))}{more}")

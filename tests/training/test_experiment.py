@@ -167,9 +167,9 @@ def test_columns_follow_their_symbols():
     assert np.all(found["params"]["conv1"]["kernel"] == 0)
     assert np.all(found["batch_stats"]["bn3"]["mean"] == 0)
     assert lines == [
-        "init_from: 3 of 4 classes carried",
+        "init_from: 3 of 4 classes kept",
         "init_from: new characters: 'x'",
-        "init_from: left behind: 'b'",
+        "init_from: dropped characters: 'b'",
     ]
 
 
