@@ -87,7 +87,7 @@ def preview(config: Any, workdir: str, *, with_new_config: bool = False) -> Iter
     if experiment.validation:
         every, patience = experiment.evaluate_every, config.evaluation.patience
         ends = f", the run ends after {patience} without a better one" if patience else ""
-        yield f"an evaluation every {every} steps, {total // every or 1} in all{ends}"
+        yield f"an evaluation every {every} steps, {-(-total // every)} in all{ends}"
     else:
         yield "no validation: the last weights are the ones that are kept"
     saved = steps(place.latest)

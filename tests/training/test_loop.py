@@ -156,6 +156,8 @@ def test_a_preview_says_what_the_run_says_and_leaves_no_trace(change, trained, t
     assert list(preview(config, str(trained), with_new_config=True))[-1] == finished
     with pytest.raises(UserError, match=r"evaluation\.patience=0, now it is 3"):  # as the run
         list(preview(config, str(trained)))
+    uneven = list(preview(change({"evaluation.every_steps": 5}), str(tmp_path / "run")))
+    assert uneven[-2].startswith("an evaluation every 5 steps, 3 in all")  # the last after 12
     for key, wrong in (("optimizer.name", "lion"), ("data.augment", "fierce")):
         with pytest.raises(UserError, match=wrong):
             list(preview(change({key: wrong}), str(tmp_path / "run")))
@@ -216,7 +218,7 @@ def test_start_from_another_model_with_another_table(change, trained, tmp_path, 
     )
     state = train_and_evaluate(config, str(tmp_path / "new"))
     said = capsys.readouterr().err
-    assert "11 of 12 classes carried" in said
+    assert "11 of 12 classes kept" in said
     assert "new characters: 'x'" in said
     old, _ = open_model(trained)
     kernel, before = np.asarray(state.params["logits"]["kernel"]), old["params"]["logits"]["kernel"]
