@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for changes in points.values():
         # A mistake in the last point is not to be found tomorrow.
         data = settings.parse([*arguments, *sweep.flags_of(changes)]).config.data
-        if suggest and not data.validation and data.split == "none":
+        if suggest and not data.validation and data.split in ("", "none"):
             raise UserError(
                 "--trials needs validation data: set config.data.validation or config.data.split"
             )

@@ -182,7 +182,12 @@ MISTAKES = {
     "twice": ([], {"points": "add({'seed': 1}); add({'seed': 1})"}, "seed=1 is added twice"),
     "unknown key": ([], {"points": "add({'optimizer.emma': 1})"}, "unknown config key .*emma"),
     "drawn key": (["--trials=2"], {"suggest": "return {'emma': 1}"}, "unknown config key .*emma"),
-    "no validation": (["--trials=2", "--config.data.validation="], {}, "what to compare by"),
+    "no validation": (["--trials=2", "--config.data.validation="], {}, "needs validation data"),
+    "no split": (
+        ["--trials=2", "--config.data.validation=", "--config.data.split="],
+        {},
+        "needs validation data",
+    ),
     "no database": (["--trials=2", "--storage=nothing:///x"], {}, "--storage=nothing:///x: "),
 }
 
