@@ -15,7 +15,7 @@ import tensorflow_datasets as tfds
 
 from crnn_jax.core.charset import Charset
 from crnn_jax.core.errors import FULL, UserError
-from crnn_jax.core.images import NO_FILE, REASON_OF
+from crnn_jax.core.images import NO_FILE, REASON_OF, UnreadableImage
 from crnn_jax.data.files import FileSource
 from crnn_jax.data.source import Reasons, progress_bar
 
@@ -56,8 +56,8 @@ class Words(tfds.core.GeneratorBasedBuilder):
                 try:
                     image = source.content(number)
                     image = image if isinstance(image, bytes) else Path(image).read_bytes()
-                except OSError as error:
-                    reason = REASON_OF.get(type(error), NO_FILE)
+                except (OSError, UnreadableImage) as error:  # of a file, of a record
+                    reason = getattr(error, "reason", REASON_OF.get(type(error), NO_FILE))
                     self.left_out.add(reason, [source.where(number)])
                 else:
                     yield number, {"image": image, "label": label, "path": path}

@@ -201,6 +201,14 @@ def three(words, tmp_path_factory, root):
     return annotation, folder / "lmdb", folder / "shards/words/1.0.0"
 
 
+def test_a_record_without_its_image_is_left_out_of_shards(tmp_path, picture, root):
+    folder = write_set("lmdb", tmp_path / "set", [(picture, b"a"), (None, b"b")])
+    command = [sys.executable, "-m", "crnn_jax.shards", "-a", folder, "-o", tmp_path / "out"]
+    run = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
+    assert run.stdout == f"{tmp_path}/out/words/1.0.0: 1 records\n"
+    assert run.stderr == f"left out: 1 missing file: {folder}/image-000000002 'b'\n"
+
+
 @pytest.mark.parametrize("rule", [Preprocessing(max_width=160), Preprocessing(width=100)])
 def test_files_and_stores_give_identical_batches(three, words, rule):
     seen, prints = [], []
