@@ -161,8 +161,7 @@ class Charset:
             if not isinstance(metadata.get(key), kind):
                 raise UserError(f"charset: no {key} of the correct type in the metadata")
         symbols = tuple(map(str, metadata["charset"]))
-        ids = metadata["blank_id"], _place(UNKNOWN, symbols)
-        return cls(symbols, *ids, metadata["ignore_case"])
+        return cls(symbols, metadata["blank_id"], _place(UNKNOWN, symbols), metadata["ignore_case"])
 
     @classmethod
     def from_characters(cls, characters: Iterable[str], ignore_case: bool = False) -> "Charset":

@@ -103,4 +103,6 @@ def locked_folder(folder: Path, flag: str) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise UserError(f"{flag}={folder}: another run is at work in it") from None
+        except OSError:
+            pass  # some file systems of clusters have no locks
         yield

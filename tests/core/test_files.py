@@ -1,10 +1,12 @@
+import errno
+import fcntl
 import os
 
 import pytest
 
 from crnn_jax.core.charset import Charset
 from crnn_jax.core.errors import UserError
-from crnn_jax.core.files import text_lines, whole_file
+from crnn_jax.core.files import locked_folder, text_lines, whole_file
 from crnn_jax.core.images import decode_image
 from crnn_jax.core.model_file import load_model
 
@@ -68,3 +70,12 @@ def test_what_was_there_stays_where_writing_fails(tmp_path, monkeypatch):
 def test_no_place_for_a_file(tmp_path, path):
     with pytest.raises(UserError, match="cannot be written"):
         write(tmp_path / path, "a")
+
+
+def test_a_file_system_without_locks_serves(tmp_path, monkeypatch):
+    def unknown(*_):
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(fcntl, "flock", unknown)
+    with locked_folder(tmp_path / "run", "--workdir"):
+        assert (tmp_path / "run").is_dir()
