@@ -211,7 +211,7 @@ def bucket_widths(boundaries: Sequence[int], preprocessing: Preprocessing) -> tu
         return (preprocessing.width,)
     last = preprocessing.max_width
     for width in boundaries:
-        if not 0 < width <= last:
+        if not (isinstance(width, int) and 0 < width <= last):
             limit = f"preprocessing.max_width={last}"
             raise UserError(f"data.bucket_boundaries: {width} px; must lie between 1 and {limit}")
     return tuple(sorted({*boundaries, last}))

@@ -55,7 +55,7 @@ class SyntheticSource:
     windowed = True  # plans ask for labels and sizes window by window
 
     def __init__(self, config: Any, charset: Charset, seed: int = 0):
-        low, high = config.heights
+        low, high = config.heights if len(config.heights) == 2 else (0, 0)
         for key, value, good, wanted in (
             ("color", config.color, config.color in COLORS, "grey or rgb"),
             ("count", config.count, config.count >= 1, "at least 1"),

@@ -185,7 +185,7 @@ def test_bucket_widths():
     assert bucket_widths((80, 48), free) == (48, 80, 160)
     assert bucket_widths((160, 48, 48), free) == (48, 160)
     assert bucket_widths((1, 2), Preprocessing(width=100)) == (100,)
-    for wrong in ((161,), (0,)):
+    for wrong in (("wide",), (161,), (0,)):
         with pytest.raises(UserError, match=r"data\.bucket_boundaries: .*max_width=160"):
             bucket_widths(wrong, free)
 

@@ -99,6 +99,7 @@ def test_fingerprint_follows_what_is_drawn(make_source):
         ({"color": "blue"}, "synthetic.color"),
         ({"count": 0}, "synthetic.count"),
         ({"heights": (0, 0)}, "synthetic.heights"),
+        ({"heights": (32,)}, r"synthetic.heights=\(32,\): \(low, high\)"),
         ({"max_aspect": 0.0}, "synthetic.max_aspect"),
         ({"max_aspect": float("nan")}, "synthetic.max_aspect"),
         ({"max_aspect": float("inf")}, "synthetic.max_aspect"),
