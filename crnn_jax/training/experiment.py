@@ -33,7 +33,7 @@ RANGES = {
     (0, math.inf): """epochs steps min_steps data.workers data.synthetic_ratio
         evaluation.every_steps evaluation.patience optimizer.learning_rate optimizer.warmup_steps
         optimizer.clip_norm optimizer.final_fraction optimizer.weight_decay
-        optimizer.max_nonfinite_steps log.pictures""",
+        optimizer.max_nonfinite_steps log.pictures data.max_label_length""",
     (0, 1): "model.bn_momentum optimizer.b1 optimizer.b2 optimizer.ema_decay",
 }
 
