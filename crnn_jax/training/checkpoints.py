@@ -171,7 +171,7 @@ class Workdir:
 
     def require_same(self, config: dict[str, Any], *, with_new_config: bool) -> None:
         """UserError for a config that changes the run, or that its checkpoints do not fit."""
-        if not (self.config.exists() and self.latest.exists()):
+        if not (self.config.exists() and steps(self.latest)):
             return  # before the first checkpoint any config will do
         before, now = _by_key(read_json(self.config)), _by_key(config)
         before = {RENAMED.get(key, key): value for key, value in before.items()}

@@ -119,9 +119,11 @@ def test_a_config_file_with_an_old_name_is_told(config, tmp_path):
 
 def test_a_config_of_before_is_compared_key_by_key(tmp_path):
     workdir = Workdir(tmp_path)
-    workdir.latest.mkdir(parents=True)
+    (workdir.latest / "5.partial").mkdir(parents=True)
     workdir.config.write_text(json.dumps({"steps": 5, "gone": 1, "data": {"boundaries": [1, 2]}}))
     new = {"steps": 5, "data": {"bucket_boundaries": (1, 2), "new": 3}}
+    workdir.require_same(new, with_new_config=False)  # killed in its first save: any will do
+    (workdir.latest / "5").mkdir()
     with pytest.raises(UserError, match=r"config\.gone=1, now it is None"):
         workdir.require_same(new, with_new_config=False)
     workdir.require_same(new, with_new_config=True)
