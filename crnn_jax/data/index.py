@@ -22,7 +22,7 @@ from crnn_jax.core.files import user_cache, whole_file
 from crnn_jax.core.images import REASONS, UnreadableImage, image_size
 from crnn_jax.data.source import NO_LABEL, STATUS, UNKNOWN_CHARACTER, gather, progress_bar
 
-VERSION = 6  # of the cached files
+VERSION = 7  # of the cached files
 STAMP = "stamp"  # the array that says what the others were made of
 WORTH_SECONDS = 1.0  # of work before its result is cached
 SAVE_SECONDS = 15.0  # between caching the sizes known so far
