@@ -40,7 +40,8 @@ def text_lines(path: str | os.PathLike[str], longest: int) -> Iterator[str]:
     """
     name = os.fspath(path)
     with open_file(path) as file:
-        for number, line in enumerate(iter(lambda: file.readline(longest + 2), b""), 1):
+        most = longest + len(BOM) + len(b"\r\n")
+        for number, line in enumerate(iter(lambda: file.readline(most), b""), 1):
             line = line.removesuffix(b"\n").removesuffix(b"\r")
             if number == 1:
                 line = line.removeprefix(BOM)

@@ -37,6 +37,12 @@ def test_lines_as_they_stand(tmp_path):
     assert list(text_lines(path, 8)) == []
 
 
+def test_a_mark_takes_nothing_from_the_first_line(tmp_path):
+    path = tmp_path / "words.txt"
+    path.write_bytes(b"\xef\xbb\xbf" + 9 * b"a" + b"\r\nb\n")
+    assert list(text_lines(path, 9)) == [9 * "a", "b"]
+
+
 @pytest.mark.parametrize("end", [b"", b"\n", b"\r\n", b"\nnext\n"])
 def test_a_line_without_end_is_told_by_its_number(tmp_path, end):
     (path := tmp_path / "x").write_bytes(b"\nabcd" + end)
