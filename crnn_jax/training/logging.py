@@ -30,8 +30,7 @@ from crnn_jax.training.parallel import Parallel, is_first
 from crnn_jax.training.state import TrainState
 
 # The columns that differ between two equal runs.
-SPEEDS = ("images_per_second", "waiting", "saving", "compiling")
-TIMES = ("time", *(f"speed/{name}" for name in SPEEDS))
+TIMES = ("time", *(f"speed/{n}" for n in ("images_per_second", "waiting", "saving", "compiling")))
 # The packages that a run's numbers depend on.
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "pillow")
 ROW, COLUMN, MARGIN = 64, 320, 6  # pixels of the sheet of validation images
@@ -128,7 +127,7 @@ class Clock:
 
     @contextlib.contextmanager
     def spend(self, on: str) -> Iterator[None]:
-        """Measures its block, without the blocks inside it, as SPEEDS say or 'evaluating'."""
+        """Measures its block, without the blocks inside it, as TIMES say or 'evaluating'."""
         begun, before = time.perf_counter(), sum(self._spent.values())
         yield
         inside = sum(self._spent.values()) - before
