@@ -30,5 +30,7 @@ if __name__ == "__main__":
     reader, size = load(sys.argv[1])
     for name in sys.argv[2:]:
         image = cv2.imread(name, cv2.IMREAD_GRAYSCALE)
+        if image is None:
+            sys.exit(f"{name}: OpenCV cannot read this file")
         way = cv2.INTER_AREA if image.shape[1] > size[0] else cv2.INTER_LINEAR  # without aliasing
         print(f"{name}: {reader.recognize(cv2.resize(image, size, interpolation=way))}")

@@ -24,6 +24,8 @@ def predict(url: str, names: list[str]) -> list[dict[str, Any]]:
             return json.load(answer)["predictions"]
     except urllib.error.HTTPError as error:
         sys.exit(f"{url}: {json.load(error)['error']}")
+    except urllib.error.URLError as error:  # no server is there
+        sys.exit(f"{url}: {error.reason}")
 
 
 if __name__ == "__main__":

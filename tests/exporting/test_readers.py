@@ -173,6 +173,23 @@ def test_a_reader_reads_what_the_model_reads(program, model, exported, server, t
         assert (done.returncode, done.stderr) == (1, f"{given}2: '/v1/models/word2:predict'\n")
 
 
+def test_a_server_that_is_not_there_is_one_line(tmp_path):
+    url = "http://127.0.0.1:1/v1/models/word"
+    done = run("tf_serving_client.py", (), url, PICTURE, cwd=tmp_path)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert done.stderr.startswith(f"{url}: ")
+
+
+def test_what_opencv_cannot_read_is_told(tmp_path):
+    for name in ("onnx", "cv2"):
+        pytest.importorskip(name)
+    plan, blocked, _ = READERS["opencv_reader.py"]
+    dataclasses.replace(plan, output=str(tmp_path / "cv.onnx")).write(tiny_model())
+    done = run("opencv_reader.py", blocked, "cv.onnx", "none.png", cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == "none.png: OpenCV cannot read this file"
+
+
 RULES = [
     {},
     {"channels": 3, "min_width": 90, "max_width": 120},
