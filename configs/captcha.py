@@ -21,9 +21,8 @@ def get_config() -> ml_collections.ConfigDict:
     config = mjsynth.get_config()
     with config.unlocked():
         config.epochs = 15.0
-        config.batch_size = (
-            32  # 26 steps per epoch: many small steps work better here than few large ones
-        )
+        # 26 steps per epoch: many small steps work better here than few large ones
+        config.batch_size = 32
         config.model.name = "crnn_small"
         config.model.bn_momentum = 0.95
         config.charset.table = ""
