@@ -105,12 +105,8 @@ class Decoder:
 
         Confidences are those of logits / temperature; texts do not depend on it.
         """
-        if self.name == "greedy":
-            ids, id_lengths = _greedy(logits, lengths, blank_id)
-            ids, id_lengths = ids[:, None], id_lengths[:, None]
-        else:
-            log_probs = np.asarray(tempered(logits, 1.0))
-            ids, id_lengths = self.texts(log_probs, np.asarray(lengths), blank_id)
+        scores = logits if self.name == "greedy" else tempered(logits, 1.0)
+        ids, id_lengths = self.texts(np.asarray(scores), np.asarray(lengths), blank_id)
         missing = id_lengths < 0
         id_lengths[missing[:, 0], 0] = 0
         beside = _greedy(logits, lengths, blank_id) if self.name == "both" else (None, None)
