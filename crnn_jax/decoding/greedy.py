@@ -117,13 +117,16 @@ def _singly_spaced(logits: jax.Array, lengths: jax.Array, spelling: Spelling) ->
     since = jnp.where(same, spaces[:, None, :], total).min(axis=-1)
     outside = (other == 0) | (other == last)
     within = blank & ~outside & (spaces > since) & (spaces < until)
-    # The blank between two spaces becomes a third one, and the three are one space.
-    swap = ((space & outside) | within)[:, :, None]
+    # The blank between two spaces becomes a third one, and the three are one space. A frame counts
+    # for blank and space together: else the beams would find spaces, and the text be improbable.
+    ends = (space | blank) & outside & (space & outside).any(axis=1, keepdims=True)
+    kept = jnp.where(within, space_id, blank_id)[:, :, None]
     classes = jnp.arange(logits.shape[-1], dtype=jnp.int32)[None, None, :]
     of_blank, of_space = (lax.slice_in_dim(logits, i, i + 1, axis=2) for i in (blank_id, space_id))
-    swapped = jnp.where(classes == space_id, of_blank, logits)
-    swapped = jnp.where(classes == blank_id, of_space, swapped)
-    return jnp.where(swap, swapped, logits)
+    either = (classes == blank_id) | (classes == space_id)
+    joined = jnp.where(either, jnp.float32(FORBIDDEN), logits)
+    joined = jnp.where(classes == kept, jnp.logaddexp(of_blank, of_space), joined)
+    return jnp.where((ends | within)[:, :, None], joined, logits)
 
 
 def _inside(best: jax.Array, lengths: jax.Array) -> jax.Array:

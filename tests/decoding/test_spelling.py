@@ -58,6 +58,17 @@ def test_examples():
     assert read("aо-а") == "ао-а"
 
 
+def test_beams_find_no_spaces_behind_the_text_either():
+    """Each frame there is a space or none: most ways through them write several."""
+    space, blank = CHARSET.symbols.index(" "), CHARSET.blank_id
+    logits = logits_of([CHARSET.symbols.index("a"), *[space, space, blank, blank] * 2])
+    logits[0, 1:, [space, blank]] = np.maximum(logits[0, 1:, [space, blank]], 7.5)
+    log_probs = log_softmax(np.asarray(spelled(logits, np.array([T]), Spelling.of(CHARSET))))
+    ((best,),) = beam_search(log_probs, np.array([T]), width=10, blank_id=blank)
+    assert CHARSET.decode(best.ids) == "a"
+    assert best.log_prob > -0.1  # all those ways are the one text
+
+
 @settings(max_examples=300)
 @given(st.lists(st.integers(0, K - 1), min_size=T, max_size=T), st.integers(0, T))
 def test_spaces_are_single_and_words_of_one_alphabet(path, length):
