@@ -53,11 +53,9 @@ def convert_folder(folder: str, listing: bytes, format: str) -> bytes | None:  #
     def pairs() -> Iterator[tuple[str, str]]:
         with progress_bar(f"{folder}: texts read", len(names)) as bar:
             for name, text in zip(names, texts, strict=True):
-                label = ""
-                if text in there:
-                    lines = text_lines(os.path.join(folder, text), LONGEST_LABEL * 4)
-                    label = " ".join(lines).rstrip()
-                yield name, label
+                path = os.path.join(folder, text)
+                lines = text_lines(path, LONGEST_LABEL * 4) if text in there else ()
+                yield name, " ".join(lines).rstrip()
                 bar.update()
 
     return _lines(pairs())

@@ -7,6 +7,7 @@ import functools
 import itertools
 import multiprocessing
 import os
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures.process import BrokenProcessPool
@@ -203,9 +204,11 @@ _read: list[Callable[[PlanRow], Batch]] = []  # of a worker process
 
 
 def _begin(read: Callable[[PlanRow], Batch]) -> None:
-    """In a worker process, before its first batch."""
+    """In a worker process, before its first batch. Ctrl-C is for the process that trains."""
     _read[:] = [read]
-    os.setsid()  # Ctrl-C, or what `timeout` sends a group, is for the process that trains
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # So is what Slurm and `timeout` send to all: it needs a last batch before it saves.
+    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(30))
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
