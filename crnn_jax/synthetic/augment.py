@@ -5,16 +5,14 @@ sees the same images. Sizes stay, or plans would change.
 """
 
 import functools
-from collections.abc import Callable
 from types import SimpleNamespace
 
 import cv2
 import numpy as np
 
 from crnn_jax.core.errors import UserError
+from crnn_jax.data.loader import Augment
 from crnn_jax.synthetic.camera import jpeg
-
-Augment = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
 # How far images change, light and strong; lengths are in heights of the image, levels in grey
 # levels, and all but shares and what is said to be the most are standard deviations.
