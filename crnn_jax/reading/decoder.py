@@ -93,7 +93,7 @@ class Decoder:
             if not right:
                 value = self.name if flag == "decoder" else getattr(self, flag)
                 raise UserError(f"--{flag.replace('_', '-')} {value}: {what}")
-        for flag in ("lexicon", "lm", "beam_width", "top_paths"):
+        for flag in ("lexicon", "lm", "top_paths"):
             if self.name == "greedy" and getattr(self, flag) is not getattr(Decoder, flag):
                 named = flag.replace("_", "-")
                 raise UserError(f"--{named}: greedy decoding takes none; --decoder beam does")

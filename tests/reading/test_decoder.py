@@ -112,7 +112,6 @@ def test_only_some_characters_are_read(recognizer, images, beam):
         ("beam", {"lm_weight": -1}, "--lm-weight -1"),
         ("greedy", {"lm": NGram.estimate(["a"])}, "--lm: "),
         ("greedy", {"lexicon": ["a"]}, "--lexicon: "),
-        ("greedy", {"beam_width": 50}, "--beam-width: greedy decoding takes none"),
         ("greedy", {"top_paths": 2}, "--top-paths: greedy decoding takes none"),
         ("beam", {"lexicon": ["ab"], "characters": "a"}, "none of 1 words is of the characters to"),
         ("greedy", {"characters": "12€"}, "--characters: .*€"),
