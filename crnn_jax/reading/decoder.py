@@ -106,7 +106,7 @@ class Decoder:
         Confidences are those of logits / temperature; texts do not depend on it.
         """
         scores = logits if self.name == "greedy" else tempered(logits, 1.0)
-        ids, id_lengths = self.texts(np.asarray(scores), np.asarray(lengths), blank_id)
+        ids, id_lengths = self.texts(scores, lengths, blank_id)
         missing = id_lengths < 0
         id_lengths[missing[:, 0], 0] = 0
         beside = _greedy(logits, lengths, blank_id) if self.name == "both" else (None, None)
@@ -128,9 +128,9 @@ class Decoder:
         )
 
     def texts(
-        self, log_probs: np.ndarray, lengths: np.ndarray, blank_id: int
+        self, log_probs: jax.Array | np.ndarray, lengths: jax.Array | np.ndarray, blank_id: int
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The texts alone, from log-probabilities on the host: `Decoded.ids` and `id_lengths`.
+        """The texts alone, from log-probabilities: `Decoded.ids` and `id_lengths`.
 
         Of a row without any text the first length is -1 too.
         """
@@ -140,8 +140,8 @@ class Decoder:
         from crnn_jax.decoding.beam_search import beam_search
 
         found = beam_search(
-            log_probs,
-            lengths,
+            np.asarray(log_probs),
+            np.asarray(lengths),
             width=self.beam_width,
             blank_id=blank_id,
             top_paths=self.top_paths,
