@@ -87,7 +87,7 @@ def test_opencv_takes_one_width_and_says_so(call, model, tmp_path):
         (["-m", "nowhere.safetensors"], "error: nowhere.safetensors: "),
         (["--beam_width", "0"], "crnn-jax export: argument --beam-width: 0: must be"),
         (["--format", "stablehlo", "--verify", "none.txt"], "error: none.txt: "),
-        (["--format", "web", "--verify", "none.txt"], "crnn-jax export: --verify does not support "),
+        (["--format", "web", "--verify", "none.txt"], "crnn-jax export: --verify does not "),
         (["--limit", "5"], "crnn-jax export: --limit and --images need --verify"),
         (["--images", "."], "crnn-jax export: --limit and --images need --verify"),
     ],
