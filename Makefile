@@ -19,16 +19,16 @@ PYTEST := $(BIN)/python -m pytest -n $(TEST_JOBS) --maxprocesses 4 --dist loadfi
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*##/\1\t/' | expand -t 12
 
-demo: $(VENV)/.installed  ## read the example pictures with the model that ships
+demo: $(VENV)/.installed  ## read the example images with the default model
 	$(BIN)/python -m crnn_jax.demo example/images $(ARGS)
 
 train: $(VENV)/.installed  ## train: make train CONFIG=configs/words.py ARGS=--config.seed=1
 	$(BIN)/python -m crnn_jax.main --config=$(CONFIG) $(ARGS)
 
-test: $(VENV)/.installed-dev  ## the tests, from three minutes on two cores
+test: $(VENV)/.installed-dev  ## run the tests, from three minutes on two cores
 	$(PYTEST) -m "not slow" $(ARGS)
 
-test-slow: $(VENV)/.installed-dev  ## the tests that take longer, from five minutes on two cores
+test-slow: $(VENV)/.installed-dev  ## run the slow tests, from five minutes on two cores
 	$(PYTEST) -m slow $(ARGS)
 
 lint: $(VENV)/.installed-dev  ## ruff (rules and layout) and mypy
