@@ -2,20 +2,20 @@
 
     python -m crnn_jax.main --config=configs/icdar2015.py --config.data.train=train/gt.txt
 
-So few images do not teach it to read from scratch; starting from the model that ships, they help:
+This is too little data to learn to read from scratch, but it improves a pretrained model:
 
     ... --config.init_from=en_36 --config.epochs=6 --config.optimizer.learning_rate=3e-4
 
 | 462 held out (a tenth, by hash), 43 with characters it lacks | exact | letters and digits | CER |
 |---|---|---|---|
 | from scratch, 15 epochs, 15 minutes | 7.4 % (5.3-10.1) | 7.4 % | 67.0 % |
-| en_36 as it ships, one view | 61.7 % (57.2-66.0) | 67.3 % (62.9-71.4) | 16.0 % |
-| the same, narrow images in several views | 65.4 % (60.9-69.6) | 71.0 % (66.7-74.9) | 13.0 % |
-| from en_36, 6 epochs, 3 minutes, one view | 63.6 % (59.2-67.9) | 68.6 % (64.2-72.7) | 15.4 % |
-| the same, `evaluate --views` | 68.2 % (63.8-72.3) | 73.6 % (69.4-77.4) | 11.4 % |
+| `en_36`, one view (an earlier run) | 61.7 % (57.2-66.0) | 67.3 % (62.9-71.4) | 16.0 % |
+| `en_36` | 65.8 % (61.4-70.0) | 71.0 % (66.7-74.9) | 13.0 % |
+| from `en_36`, 6 epochs, 10 minutes, one view | 63.0 % (58.5-67.3) | 68.4 % (64.0-72.5) | 15.9 % |
+| the same with views | 68.4 % (64.0-72.5) | 73.8 % (69.6-77.6) | 11.3 % |
 
-On 2 x86-64 cores, the first row under other load; 95 % intervals; the last weights, nothing chosen
-on the held-out images.
+Measured in float32 on 2 x86-64 cores with AVX2, under other load; 95 % intervals. The last weights
+are used, so nothing is chosen on the held-out images.
 """
 
 import ml_collections
