@@ -166,7 +166,8 @@ class _Run:
             write_json(self.workdir.config, self.config.to_dict())
             self.experiment.charset.write(self.workdir.table)
         board = self.workdir.tensorboard if self.config.log.tensorboard else None
-        self.writer = logging.MetricsWriter(self.workdir.metrics, board, from_step=self.step)
+        begun_at = self.step or -1  # of a run killed before it saved, nothing is kept
+        self.writer = logging.MetricsWriter(self.workdir.metrics, board, from_step=begun_at)
         self.clock = logging.Clock()
         self.begun = time.perf_counter() - self.metrics.seconds
         try:
@@ -210,6 +211,9 @@ class _Run:
         trace = self.closing.enter_context(contextlib.ExitStack())
         if self.stop.alone:
             return
+        if self.step == 0 and experiment.pretrained and experiment.validation:
+            with self.clock.spend("evaluating"):
+                self._evaluate()  # training may only improve on the model that it starts from
         while self.step < self.total and not self.best.exhausted(config.evaluation.patience):
             if self.step == trace_from:
                 trace.enter_context(jax.profiler.trace(str(self.workdir.tensorboard)))

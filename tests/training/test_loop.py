@@ -231,6 +231,24 @@ def test_start_from_another_model_with_another_table(change, trained, tmp_path, 
     jax.tree.map(np.testing.assert_array_equal, state.batch_stats, old["batch_stats"])
 
 
+def test_a_run_keeps_the_model_that_it_starts_from_if_training_makes_it_worse(
+    change, trained, tmp_path, capsys
+):
+    run = tmp_path / "run"
+    config = change({"steps": 2, "init_from": str(trained), "evaluation.every_steps": 1})
+    change({"optimizer.learning_rate": 10.0, "optimizer.warmup_steps": 0, "log.every_steps": 1})
+    for _ in range(2):  # the second time as if killed before it saved
+        train_and_evaluate(config, str(run))
+        assert "best at step 0: accuracy" in capsys.readouterr().err
+        rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+        evaluated = [row["step"] for row in rows if "validation/accuracy" in row]
+        assert evaluated == [0, 1, 2]
+        old, new = open_model(trained)[0], open_model(run)[0]
+        jax.tree.map(np.testing.assert_array_equal, old["params"], new["params"])
+        shutil.rmtree(run / "checkpoints" / "latest")
+        (run / "summary.json").unlink()
+
+
 @pytest.mark.slow
 def test_a_run_that_goes_on_needs_its_init_from_no_more(change, tmp_path, capsys):
     path = tmp_path / "other.safetensors"
