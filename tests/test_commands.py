@@ -31,8 +31,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarni
 RUN = {"check", "demo", "evaluate", "language_model", "shards", "synthesize"}
 # What stands for a user's own -> what it is in the folder where commands are run.
 OWN = {
-    "PICTURE_OR_FOLDER": "pictures",
-    "PICTURE": "pictures/0001.png",
+    "IMAGE_OR_FOLDER": "pictures",
+    "IMAGE": "pictures/0001.png",
     "FOLDER": "pictures",
     "ANNOTATION_OR_FOLDER": "labels.txt",
     "ANNOTATION": "labels.txt",
