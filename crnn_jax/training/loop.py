@@ -82,15 +82,16 @@ def preview(config: Any, workdir: str, *, with_new_config: bool = False) -> Iter
     yield from (*logging.first_lines(experiment, parallel, variables), *lines)
     if frozen := frozen_modules(config.freeze):
         yield f"not trained: {', '.join(frozen)}"
+    saved = steps(place.latest)
     per_epoch, total = experiment.plan.steps_per_epoch, experiment.total_steps
     yield f"{total / per_epoch:.1f} epochs; augmentation: {config.data.augment}"
     if experiment.validation:
         every, patience = experiment.evaluate_every, config.evaluation.patience
         ends = f", the run ends after {patience} without a better one" if patience else ""
-        yield f"an evaluation every {every} steps, {-(-total // every)} in all{ends}"
+        count = -(-total // every) + bool(experiment.pretrained and not saved)
+        yield f"an evaluation every {every} steps, {count} in all{ends}"
     else:
         yield "no validation: the last weights are the ones that are kept"
-    saved = steps(place.latest)
     begins = f"goes on from step {saved[-1]}" if saved else "a new run"
     yield f"workdir {place.path}: {place.finished(total) or begins}"
 

@@ -158,6 +158,8 @@ def test_a_preview_says_what_the_run_says_and_leaves_no_trace(change, trained, t
         list(preview(config, str(trained)))
     uneven = list(preview(change({"evaluation.every_steps": 5}), str(tmp_path / "run")))
     assert uneven[-2].startswith("an evaluation every 5 steps, 3 in all")  # the last after 12
+    begun = list(preview(change({"init_from": str(trained)}), str(tmp_path / "run")))
+    assert begun[-2].startswith("an evaluation every 5 steps, 4 in all")  # the first before 1
     for key, wrong in (("optimizer.name", "lion"), ("data.augment", "fierce")):
         with pytest.raises(UserError, match=wrong):
             list(preview(change({key: wrong}), str(tmp_path / "run")))
