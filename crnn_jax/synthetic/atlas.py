@@ -16,7 +16,6 @@ import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import PIL
@@ -28,6 +27,7 @@ from crnn_jax.synthetic.fonts import (
     BUILTIN,
     CAP,
     COMPARED,
+    LIGATURES,
     Face,
     Glyphs,
     draw_face,
@@ -92,8 +92,8 @@ class Atlas:
 
 
 def characters_for(symbols: Iterable[str], ignore_case: bool) -> tuple[str, ...]:
-    """The columns an atlas needs: printable ASCII, the table's characters, both their cases."""
-    wanted = set(string.ascii_letters + string.digits + string.punctuation)
+    """Columns an atlas needs: printable ASCII, ligatures, the table's characters in both cases."""
+    wanted = {*string.ascii_letters, *string.digits, *string.punctuation, *LIGATURES.values()}
     for symbol in symbols:
         cases = (symbol, symbol.upper(), symbol.lower()) if ignore_case else (symbol,)
         wanted.update(c for c in cases if len(c) == 1 and not c.isspace())
@@ -178,8 +178,7 @@ def build_atlas(faces: list[Face], characters: tuple[str, ...]) -> Atlas:
 def save_atlas(path: Path, atlas: Atlas) -> None:
     """Writes an uncompressed .npz, whole, so that no reader sees half a file."""
     with whole_file(path, "wb") as file:
-        arrays: dict[str, Any] = {f.name: getattr(atlas, f.name) for f in fields(atlas)}
-        np.savez(file, **arrays)
+        np.savez(file, **{f.name: getattr(atlas, f.name) for f in fields(atlas)})
 
 
 def load_atlas(path: Path) -> Atlas:

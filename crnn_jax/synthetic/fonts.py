@@ -43,6 +43,7 @@ FAINT = 40  # coverage up to which a row or column counts as empty
 SIDE = 16  # pixels of the square in which shapes are compared
 LEAST_SCORE = 0.42  # share of letters nearest to their own name; chance is about 0.05
 COMPARED = string.ascii_letters + string.digits
+LIGATURES = {"ffi": "ﬃ", "ffl": "ﬄ", "ff": "ﬀ", "fi": "ﬁ", "fl": "ﬂ"}  # the longest first
 # lower-case letters whose capital looks otherwise: a face that draws both alike has no lower case
 UNLIKE_CAPITAL = "abdefghnqrt"
 _ALIKE = str.maketrans("01i52j", "ollszl")

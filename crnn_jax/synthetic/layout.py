@@ -75,6 +75,9 @@ def lay_out(
     reference = min(bottom - top, 2.0 * CAP)
     margins = [margin * reference for margin in _margins(style, rng)]
     left, right = left - margins[0], right + margins[1]
+    if style.cut_share and rng.chance(style.cut_share):
+        last = seen[4 * len(letters) - 4 :, 0]
+        right = float(last.max() - rng.uniform(*style.cut) * np.ptp(last))
     top, bottom = top - margins[2], bottom + margins[3]
     height = rng.integer(*heights)
     scale = height / (bottom - top)

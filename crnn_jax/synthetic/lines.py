@@ -22,6 +22,8 @@ _DATA = json.loads(resources.files(__package__).joinpath("line_tokens.json").rea
 # 0 any digit; <w> a word, <W> with a capital, <U> in capitals; <A> a capital of ASCII, <a> a small
 # letter; <n> a name of ASCII letters, <t> the end of a web address; <p> a price, <d> an amount
 PATTERNS: dict[str, list[str]] = _DATA["patterns"]
+NUMBERS: list[str] = _DATA["numbers"]  # of words that are one; 0 any digit
+DECORATIONS: list[str] = _DATA["decorations"]  # of words with punctuation; {} the word
 QUOTES: dict[str, str] = _DATA["quotes"]  # pair -> the languages that open and close so
 MONEY: dict[str, str] = _DATA["money"]  # language -> its currencies
 KEYBOARD = str.maketrans("“”„«»‘’–—×", '"""""\'\'--x', "") | {ord("…"): "..."}
@@ -112,7 +114,8 @@ class Lines:
         whole = str(rng.integer(0, 10 ** rng.integer(1, 4) - 1))
         if len(whole) > 3 and rng.chance(0.6):
             whole = f"{whole[:-3]}{rng.pick((' ', ',' if point == '.' else '.'))}{whole[-3:]}"
-        return f"{whole}{point}{rng.integer(0, 99):02}" if rng.chance(0.9) else whole
+        cents = rng.pick((rng.integer(0, 99), 10 * rng.integer(0, 9), 0, 50, 99))  # as shops round
+        return f"{whole}{point}{cents:02}" if rng.chance(0.9) else whole
 
     def _price(self, rng: Rng) -> str:
         sign, amount = rng.pick(self._money), self._amount(rng)

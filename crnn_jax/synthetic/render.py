@@ -249,7 +249,7 @@ def _levels(style: Style, rng: Rng) -> tuple[float, float]:
     low, high = style.contrast
     distance = low + (high - low) * rng.random() ** style.contrast_power
     if style.paper_share and rng.chance(style.paper_share):
-        back = rng.uniform(225.0, 255.0)
+        back = min(255.0, rng.uniform(225.0, 275.0))  # white is the commonest
         return back, max(0.0, back - distance)
     dark = rng.uniform(0.0, 255.0 - distance)
     light_on_dark = rng.chance(style.light_on_dark_share)

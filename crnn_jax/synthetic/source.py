@@ -25,6 +25,7 @@ from crnn_jax.core.errors import UserError
 from crnn_jax.data.source import Reasons
 from crnn_jax.data.sources import parse_names
 from crnn_jax.synthetic.atlas import Atlas, characters_for, load_atlas, open_atlas
+from crnn_jax.synthetic.fonts import LIGATURES
 from crnn_jax.synthetic.layout import Layout, lay_out
 from crnn_jax.synthetic.render import draw_layers, paint
 from crnn_jax.synthetic.rng import Rng
@@ -178,6 +179,10 @@ class SyntheticSource:
         look, _ = self._choose(int(i))
         style = look.easy if rng.chance(look.style.easy_share) else look.style
         face, drawn = self._face_for(drawn, look, rng)
+        if style.ligature_share and rng.chance(style.ligature_share):
+            for letters, glyph in LIGATURES.items():
+                if not self._needed(glyph) & ~self._usable[face]:
+                    drawn = drawn.replace(letters, glyph)
         return lay_out(drawn, face, self.atlas, style, rng, self.heights, self.max_aspect)
 
     def _needed(self, text: str) -> int:

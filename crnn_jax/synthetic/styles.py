@@ -64,6 +64,7 @@ class Style:
     # --- letters
     faces: str = ""  # regular expression of the names of font files; others only where these fail
     monospaced_share: float = 0.0  # faces whose letters are all as wide, as on receipts
+    ligature_share: float = 0.0  # of texts: fi, fl and ff are one glyph where the face has it
     word_space: Range = (0.33, 0.33)  # between words
     justified_share: float = 0.0  # of lines, which are drawn out to the width of a column
     justified: Range = (0.6, 1.4)  # their space between words
@@ -110,6 +111,8 @@ class Style:
     loose_margin: Range = (0.2, 0.55)
     tight_share: float = 0.16
     tight_margin: Range = (-0.07, 0.04)  # negative: letters are cut
+    cut_share: float = 0.0  # the right edge runs through the last letter
+    cut: Range = (0.1, 0.45)  # what is missing of its width
     neighbour_share: float = 0.16  # lines above and below, words left and right, cut by the crop
 
     # --- colours, grey levels 0-255

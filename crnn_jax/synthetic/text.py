@@ -15,7 +15,7 @@ from itertools import accumulate
 from crnn_jax.core.charset import Charset
 from crnn_jax.core.errors import UserError
 from crnn_jax.core.files import text_lines
-from crnn_jax.synthetic.lines import Lines, capitals
+from crnn_jax.synthetic.lines import DECORATIONS, NUMBERS, Lines, capitals
 from crnn_jax.synthetic.rng import Rng
 from crnn_jax.synthetic.styles import Style
 
@@ -28,19 +28,6 @@ DICTIONARIES = (
     "/usr/share/dict/british-english",
     "/usr/share/dict/words",
 )
-# 0 stands for any digit
-NUMBER_PATTERNS = (
-    "1900", "2000", "00:00", "0.00", "00.00", "$0.00", "$00", "00%", "0,000", "00,000", "000-0000",
-    "00/00", "#00", "00-00", "0000", "00th", "0st", "A0", "B00", "0am", "0pm", "00m", "00km",
-    "No.0", "00kg", "0x0", "00.0", "+00", "(000)", "0/0", "00'", "00.00.00", "(00)", "0-0",
-    "000000", "X00",
-)  # fmt: skip
-DECORATIONS = (
-    "{}.", "{},", "{}!", "{}?", "{}:", "({})", '"{}"', "'{}'", "{}'s", "{};", "{}-", "-{}", "&{}",
-    "{}...", "{}*", "@{}", "#{}", "www.{}", "{}.com", "{}/", "{}.", "{},", "[{}]", "{}&", "({}",
-    "{})", '"{}', "{}'", "_{}", "{}+", "{}=", "<{}>", "{}|", "~{}", "\\{}", "{}^", "{}{{", "}}{}",
-    "{}$", "{}%", "`{}",
-)  # fmt: skip
 
 
 def word_list(name: str) -> tuple[str, ...]:
@@ -193,7 +180,7 @@ class Texts:
 
     def _number(self, rng: Rng) -> str:
         """Years, prices, times, house numbers; 0 stands for any digit the table has."""
-        pattern = rng.pick(NUMBER_PATTERNS) if rng.chance(0.5) else "0" * rng.integer(1, 6)
+        pattern = rng.pick(NUMBERS) if rng.chance(0.5) else "0" * rng.integer(1, 6)
         drawn = "".join(rng.pick(self._digits) if c == "0" else c for c in pattern)
         if self.style.draw_unlabelled:
             return drawn

@@ -34,7 +34,9 @@ class Candidate:
       collapse: 'conv' is crnn's 2 x 2 without padding, 'dense' a product over rows and channels.
       sequence: 'l' a BiLSTM, 'a' a block of attention over all frames, 'n' one over near frames.
       hidden: units of one direction of a BiLSTM; half the size of an attention block.
-      auxiliary: weight of a second CTC head on the body's features, in training.
+      second: weight of a second CTC head on the body's features, in training.
+      guide: weight of an attention head that spells labels from the body's features, in training.
+      views: weight of the consistency of two views of each image, in training.
     """
 
     stages: tuple[Stage, ...] = SMALL
@@ -45,7 +47,9 @@ class Candidate:
     collapse: str = "conv"
     sequence: str = "ll"
     hidden: int = 128
-    auxiliary: float = 0.0
+    second: float = 0.0
+    guide: float = 0.0
+    views: float = 0.0
 
 
 def stage_widths(width, stages: tuple[Stage, ...], collapse: str):
@@ -66,8 +70,11 @@ class Network(nn.Module):
     native: bool = True
 
     @nn.compact
-    def __call__(self, image: jax.Array, width: jax.Array, *, train: bool):
-        """With `auxiliary` and train, logits are a pair: the last head's and the second one's."""
+    def __call__(self, image: jax.Array, width: jax.Array, label=None, *, train: bool):
+        """In training also a dict of what only training needs: logits of the heads to be dropped.
+
+        'second' [b t k], and of label int32 [b n] 'guide' [b n+1 k], where the blank is the end.
+        """
         net = self.candidate
         x = ((image.astype(jnp.float32) - 127.5) / 127.5).astype(self.dtype)
         x = zero_padding(x, width)
@@ -88,7 +95,7 @@ class Network(nn.Module):
                     x = self._conv_norm(x, filters, 3, real, number, train)
                     pooled = x
                 else:
-                    name = f"conv{number}"
+                    name = f"conv{number + 1}"
                     conv = Convolution(
                         filters, 3, use_bias=True, use_native=self.native, stride_w=pool, name=name
                     )
@@ -117,10 +124,15 @@ class Network(nn.Module):
                 near = 6 if kind == "n" else 0
                 x = Attention(2 * net.hidden, near, self.dtype, name=f"attention{i}")(x, lengths)
         logits = nn.Dense(self.num_classes, name="logits")(x.astype(jnp.float32)).swapaxes(0, 1)
-        if net.auxiliary and (train or self.is_initializing()):
+        if not (train or self.is_initializing()):
+            return logits, lengths
+        extra = {}
+        if net.second:
             second = nn.Dense(self.num_classes, name="second")(features.astype(jnp.float32))
-            return (logits, second.swapaxes(0, 1)), lengths
-        return logits, lengths
+            extra["second"] = second.swapaxes(0, 1)
+        if net.guide:
+            extra["guide"] = Guide(self.num_classes, name="guide")(features, lengths, label)
+        return logits, lengths, extra
 
     def _norm(self, x, real, name, train):
         norm = MaskedBatchNorm(x.shape[-1], 0.99, 1e-3, None, self.native, name=name)
@@ -131,7 +143,7 @@ class Network(nn.Module):
 
     def _convolution(self, filters, size, number):
         return Convolution(
-            filters, size, use_bias=False, use_native=self.native, name=f"conv{number}"
+            filters, size, use_bias=False, use_native=self.native, name=f"conv{number + 1}"
         )
 
     def _conv_norm(self, x, filters, size, real, number, train):
@@ -195,6 +207,40 @@ class Attention(nn.Module):
         return jnp.where(real, x, 0)
 
 
+class Guide(nn.Module):
+    """Spells labels by attention to the body's features, a letter at a time: GTC's second head.
+
+    Hu et al., arXiv 2002.01276. features [t b c], lengths int32 [b], label int32 [b n] -> logits
+    float32 [b n+1 k]: of every letter, given those before it, and of the end.
+    """
+
+    num_classes: int
+    size: int = 128
+    heads: int = 4
+
+    @nn.compact
+    def __call__(self, features, lengths, label):
+        t, b, _ = features.shape
+        n = label.shape[1] + 1
+        place = nn.initializers.normal(0.02)
+        frames = nn.Dense(self.size, name="frames")(features.astype(jnp.float32)).swapaxes(0, 1)
+        frames = frames + self.param("frame", place, (256, self.size))[:t]
+        before = jnp.concatenate([jnp.full((b, 1), self.num_classes), label], 1)
+        x = nn.Embed(self.num_classes + 1, self.size, name="letters")(before)
+        x = x + self.param("letter", place, (64, self.size))[:n]
+
+        def attend(name):
+            return nn.MultiHeadDotProductAttention(self.heads, name=name)
+
+        x = x + attend("own")(nn.LayerNorm()(x), mask=jnp.tri(n, dtype=bool)[None, None])
+        real = (jnp.arange(t)[None] < lengths[:, None])[:, None, None]
+        x = x + attend("cross")(nn.LayerNorm()(x), frames, mask=real)
+        x = x + nn.Dense(self.size, name="down")(
+            nn.gelu(nn.Dense(2 * self.size, name="up")(nn.LayerNorm()(x)))
+        )
+        return nn.Dense(self.num_classes, name="spelled")(nn.LayerNorm()(x))
+
+
 DEEP: tuple[Stage, ...] = ((32, 1, 2, 2), (64, 1, 2, 2), (128, 4, 2, 1), (192, 4, 2, 1))
 EIGHTH: tuple[Stage, ...] = ((32, 1, 2, 2), (64, 1, 2, 2), (128, 2, 2, 1), (160, 3, 1, 1))
 FINE: tuple[Stage, ...] = ((32, 1, 2, 2), (64, 1, 2, 1), (96, 2, 2, 2), (192, 2, 2, 1))
@@ -206,7 +252,9 @@ CANDIDATES: dict[str, Candidate] = {
     "base": Candidate(**_D),
     "wide64": Candidate(**_D, min_width=64),
     "wide96": Candidate(**_D, min_width=96),
-    "second_head": Candidate(**_D, auxiliary=0.3),
+    "second_head": Candidate(**_D, second=0.3),
+    "guided": Candidate(**_D, guide=1.0),
+    "two_views": Candidate(**_D, views=0.2),
     "height40": Candidate(EIGHTH, **_D, height=40),
     "height48": Candidate(**_D, height=48),
     "residual": Candidate(DEEP, **_D, residual=True),
@@ -214,6 +262,7 @@ CANDIDATES: dict[str, Candidate] = {
     "fine": Candidate(FINE, **_D),
     "more_frames": Candidate(FRAMES, **_D),
     "attention": Candidate(**_D, sequence="la"),
+    "attention_two": Candidate(**_D, sequence="laa"),
     "attention_near": Candidate(**_D, sequence="na"),
     "one_lstm": Candidate(**_D, sequence="l"),
 }

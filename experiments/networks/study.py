@@ -3,7 +3,7 @@
     python experiments/networks/study.py -o DIR --validation a/labels.tsv b/labels.tsv
 
 A candidate's rate is measured first, on a quiet machine (`--rates`); minutes times rate are its
-pictures, so that a machine that does other work later changes nothing in the comparison. A run that
+images, so that a machine that does other work later changes nothing in the comparison. A run that
 was killed goes on from its last checkpoint; a finished one is not run again.
 """
 
@@ -11,13 +11,16 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
+import flax.linen as nn
 import flax.serialization
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax import lax
 
 sys.path[:0] = [str(Path(__file__).parents[2])]
 
@@ -31,13 +34,20 @@ from crnn_jax.data.plan import Plan  # noqa: E402
 from crnn_jax.decoding.greedy import greedy_decode  # noqa: E402
 from crnn_jax.models import native_library  # noqa: E402
 from crnn_jax.models.ctc import ctc_loss, is_feasible  # noqa: E402
+from crnn_jax.scoring.compare import Pairs, newcombe  # noqa: E402
+from crnn_jax.scoring.output import markdown, percent_with_interval  # noqa: E402
 from crnn_jax.synthetic.source import SyntheticSource  # noqa: E402
+from crnn_jax.training.optimizer import make_optimizer, make_schedule  # noqa: E402
+from experiments.benchmarks import flops  # noqa: E402
 from experiments.networks.networks import CANDIDATES, Network  # noqa: E402
 
 CHARACTERS = "0123456789abcdefghijklmnopqrstuvwxyz"
 BATCH = 32
 WIDTHS = (48, 64, 80, 96, 112, 128, 160, 208, 256)  # of batches, pixels at height 32
 RATE, WARM, EMA = 1e-3, 100, 0.995
+BLANK = len(CHARACTERS)
+HEADS = ("second", "guide")  # dropped after training
+BOTH = ((1, 1), (1, 0), (0, 1), (0, 0))  # right by base, right by another
 
 
 def preprocessing_of(candidate) -> Preprocessing:
@@ -58,22 +68,74 @@ def plan_of(source, candidate, **options) -> Plan:
     )  # fmt: skip
 
 
+def optimizer_of(steps: int) -> optax.GradientTransformation:
+    config = get_config().optimizer
+    with config.unlocked():
+        config.name, config.learning_rate, config.warmup_steps = "muon", RATE, WARM
+        config.schedule = "cosine"
+    return make_optimizer(config, make_schedule(config, steps))
+
+
+def other_view(image: jax.Array, key: jax.Array) -> jax.Array:
+    """uint8 [b h w 1] with other contrast, brightness and grain, and a tenth of it covered.
+
+    Nothing moves: both views of an image have the same letters in the same frames.
+    """
+    b, _, w, _ = image.shape
+    gain, shift, grain, cover = jax.random.split(key, 4)
+    x = image.astype(jnp.float32)
+    mean = x.mean((1, 2, 3), keepdims=True)
+    x = mean + (x - mean) * jnp.exp(0.3 * jax.random.normal(gain, (b, 1, 1, 1)))
+    x = x + 20.0 * jax.random.normal(shift, (b, 1, 1, 1))
+    x = x + 12.0 * jax.random.normal(grain, x.shape)
+    covered = jax.random.uniform(cover, (b, 1, -(-w // 8), 1)) < 0.1
+    x = jnp.where(jnp.repeat(covered, 8, 2)[:, :, :w], mean, x)
+    return jnp.clip(x, 0, 255).astype(jnp.uint8)
+
+
+def spelling_loss(logits: jax.Array, label: jax.Array, length: jax.Array) -> jax.Array:
+    """float32 [b], nats: cross-entropy of the guide's letters and of the end behind them."""
+    at = jnp.arange(logits.shape[1])[None]
+    wanted = jnp.where(at < length[:, None], jnp.pad(label, ((0, 0), (0, 1))), BLANK)
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, wanted)
+    return jnp.where(at <= length[:, None], losses, 0).sum(1)
+
+
+def disagreement(logits: jax.Array, lengths: jax.Array) -> jax.Array:
+    """float32 [2 b], nats over all frames: how far each view is from the other (CR-CTC)."""
+    logs = nn.log_softmax(logits)
+    wanted = lax.stop_gradient(jnp.roll(logs, len(logs) // 2, 0))
+    apart = (jnp.exp(wanted) * (wanted - logs)).sum(-1)
+    return jnp.where(jnp.arange(logs.shape[1])[None] < lengths[:, None], apart, 0).sum(1)
+
+
 def make_step(network, optimizer):
-    second = network.candidate.auxiliary
+    net = network.candidate
 
     def step(state, batch):
+        key = jax.random.fold_in(jax.random.key(0), state["step"])
+        if net.views:
+            batch = {name: jnp.concatenate([value, value]) for name, value in batch.items()}
+            first = jnp.split(batch["image"], 2)[0]
+            batch["image"] = jnp.concatenate([first, other_view(first, key)])
+
         def loss_fn(params):
             variables = {"params": params, "batch_stats": state["batch_stats"]}
-            (logits, lengths), new = network.apply(
-                variables, batch["image"], batch["width"], train=True, mutable=["batch_stats"]
-            )
-            arguments = (lengths, batch["label"], batch["label_length"])
-            usable = batch["mask"] & is_feasible(*arguments)
-            heads = zip(logits, (1.0, second), strict=True) if second else ((logits, 1.0),)
-            loss = sum(
-                weight * jnp.where(usable, ctc_loss(head, *arguments, blank_id=36), 0).sum()
-                for head, weight in heads
-            )
+            (logits, lengths, extra), new = network.apply(
+                variables, batch["image"], batch["width"], batch["label"],
+                train=True, mutable=["batch_stats"],
+            )  # fmt: skip
+            label = batch["label"], batch["label_length"]
+            usable = batch["mask"] & is_feasible(lengths, *label)
+            loss = ctc_loss(logits, lengths, *label, blank_id=BLANK)
+            if net.second:
+                second = ctc_loss(extra["second"], lengths, *label, blank_id=BLANK)
+                loss = loss + net.second * second
+            if net.guide:
+                loss = loss + net.guide * spelling_loss(extra["guide"], *label)
+            if net.views:
+                loss = loss + net.views * disagreement(logits, lengths)
+            loss = jnp.where(usable, loss, 0).sum()
             return loss / jnp.maximum(usable.sum(), 1), new["batch_stats"]
 
         (loss, stats), grads = jax.value_and_grad(loss_fn, has_aux=True)(state["params"])
@@ -94,9 +156,11 @@ def make_step(network, optimizer):
 
 def begin(network, optimizer, seed):
     h = network.candidate.height
-    variables = jax.jit(lambda key: network.init(
-        key, jnp.zeros((1, h, 64, 1), jnp.uint8), jnp.full((1,), 64, jnp.int32), train=False
-    ))(jax.random.key(seed))  # fmt: skip
+    image, width = jnp.zeros((1, h, 64, 1), jnp.uint8), jnp.full((1,), 64, jnp.int32)
+    label = jnp.zeros((1, 4), jnp.int32)
+    variables = jax.jit(lambda key: network.init(key, image, width, label, train=False))(
+        jax.random.key(seed)
+    )
     return {
         "step": jnp.zeros((), jnp.int32), **variables,
         "opt_state": optimizer.init(variables["params"]), "ema": jax.tree.map(jnp.array, variables),
@@ -111,7 +175,7 @@ def measure_rate(name, dtype, seconds=6.0) -> dict:
     """Images a second in training and reading: batches of 32 (64) pictures of aspect 3."""
     candidate = CANDIDATES[name]
     network = Network(candidate, 37, dtype)
-    optimizer = optax.chain(optax.clip_by_global_norm(5.0), optax.adam(1e-4))
+    optimizer = optimizer_of(1000)
     state = begin(network, optimizer, 0)
     step = jax.jit(make_step(network, optimizer), donate_argnums=0)
     rng = np.random.default_rng(0)
@@ -135,23 +199,29 @@ def measure_rate(name, dtype, seconds=6.0) -> dict:
         times.append(time.perf_counter() - at)
     plain = Network(candidate, 37, "float32")
     read = jax.jit(lambda v, i, w: plain.apply(v, i, w, train=False)[0])
-    variables = {k: state[k] for k in ("params", "batch_stats")}
+    params, variables = state["params"], {k: state[k] for k in ("params", "batch_stats")}
     reading = []
     big = made(64)
     for _ in range(8):
         at = time.perf_counter()
         read(variables, big["image"], big["width"]).block_until_ready()
         reading.append(time.perf_counter() - at)
-    parameters = sum(a.size for a in jax.tree.leaves(state["params"]))
+    dropped = sum(a.size for k in HEADS if k in params for a in jax.tree.leaves(params[k]))
+    by_xla = Network(candidate, 37, native=False)
+    image = big["image"][:1], big["width"][:1]
     return {
         "train": BATCH / float(np.median(times)), "read": 64 / float(np.median(reading[1:])),
-        "parameters": parameters, "dtype": dtype,
+        "parameters": sum(a.size for a in jax.tree.leaves(params)) - dropped,
+        "flops": flops.of(lambda *x: by_xla.apply(variables, *x, train=False), *image),
+        "dtype": dtype,
     }  # fmt: skip
 
 
 def read_all(network, variables, sources, candidate):
     """{set: bool per picture, alphanumeric and ignoring case}."""
-    step = jax.jit(lambda v, i, w: greedy_decode(*network.apply(v, i, w, train=False), blank_id=36))
+    step = jax.jit(
+        lambda v, i, w: greedy_decode(*network.apply(v, i, w, train=False), blank_id=BLANK)
+    )
     found = {}
     for source in sources:
         plan = plan_of(source, candidate, batch_size=64, shuffle=False, all=True)
@@ -173,8 +243,7 @@ def train(name, args, rate, charset) -> None:
     if (folder / "result.json").exists():
         return
     steps = round(args.minutes * 60 * rate["train"] / BATCH)
-    schedule = optax.warmup_cosine_decay_schedule(0.0, RATE, WARM, steps)
-    optimizer = optax.chain(optax.clip_by_global_norm(5.0), optax.adam(schedule))
+    optimizer = optimizer_of(steps)
     network = Network(candidate, 37, rate["dtype"])
     state = begin(network, optimizer, args.seed)
     saved = folder / "state.msgpack"
@@ -206,13 +275,32 @@ def train(name, args, rate, charset) -> None:
     right = read_all(plain, state["ema"], sources, candidate)
     np.savez(folder / "right.npz", **{f"set{i}": r for i, r in enumerate(right.values())})
     shares = {k: float(r.mean()) for k, r in right.items()}
-    result = {
-        **rate,
-        "pictures": steps * BATCH,
-        "all": float(np.concatenate(list(right.values())).mean()),
-    }
-    (folder / "result.json").write_text(json.dumps({**result, "sets": shares}, indent=1))
-    print(name, result, shares, flush=True)
+    result = {**rate, "images": steps * BATCH, "sets": shares}
+    (folder / "result.json").write_text(json.dumps(result, indent=1))
+    print(name, result, flush=True)
+
+
+def report(folder: Path) -> Iterator[str]:
+    """The finished candidates as a Markdown table, with paired differences to `base`."""
+    found = {}
+    for path in sorted(folder.glob("*/result.json")):
+        with np.load(path.with_name("right.npz")) as sets:
+            found[path.parent.name] = json.loads(path.read_text()), list(sets.values())
+    base = np.concatenate(found["base"][1])
+    head = "candidate", "parameters, M", "GFLOP an image", "trained, images/s", "read, images/s"
+    sets = map(Path, found["base"][0]["sets"])
+    lines = [(*head, "images", *(path.parent.name for path in sets), "all", "to `base`")]
+    for name, (result, right) in found.items():
+        cells = [f"{result['parameters'] / 1e6:.2f}", f"{result['flops'] / 1e9:.2f}"]
+        cells += [f"{result['train']:.0f}", f"{result['read']:.0f}", f"{result['images']:,}"]
+        cells += [f"{100 * np.mean(r):.1f}" for r in right]
+        every = np.concatenate(right)
+        pairs = Pairs(*(int(np.sum((base == a) & (every == b))) for a, b in BOTH))
+        low, high = newcombe(pairs)
+        apart = f"{100 * pairs.difference:+.1f} ({100 * low:+.1f} to {100 * high:+.1f})"
+        cells += [percent_with_interval(int(every.sum()), every.size), apart]
+        lines.append((name, *cells))
+    yield from markdown(lines)
 
 
 def main() -> None:
@@ -239,6 +327,7 @@ def main() -> None:
         charset = Charset.from_characters(CHARACTERS, ignore_case=True)
         for name in args.candidates:
             train(name, args, rates[name], charset)
+        print(*report(args.output), sep="\n")
 
 
 if __name__ == "__main__":

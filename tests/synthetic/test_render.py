@@ -3,9 +3,13 @@ import json
 import numpy as np
 import pytest
 
+from crnn_jax.core.charset import Charset
 from crnn_jax.synthetic.layout import bend_points, project
 from crnn_jax.synthetic.render import draw_layers
 from crnn_jax.synthetic.rng import Rng
+from crnn_jax.synthetic.styles import STYLES
+
+PRINTED = Charset.from_characters("".join(map(chr, range(33, 127))))
 
 
 def test_plain_letters_lie_in_their_boxes(make_source):
@@ -55,6 +59,29 @@ def test_boxes_follow_every_bend_and_camera(make_source, bend, tmp_path):
             assert box.max(initial=0.0) > 0.3
         assert fill[covered].sum() > 0.98 * fill.sum()
     assert seen >= 20
+
+
+def test_ligatures_are_one_glyph_and_their_letters_the_label(make_source, tmp_path):
+    words, style = tmp_path / "words.txt", tmp_path / "joined.json"
+    words.write_text("find\nflat\naffix\n")
+    none = {name: 0.0 for name in vars(STYLES["plain"]) if name.endswith("_share")}
+    lower = {"case_shares": {"lower": 1}, "word_share": 1, "ligature_share": 1}
+    style.write_text(json.dumps({"base": "plain", **none, **lower}))
+    source = make_source(PRINTED, style=str(style), words=str(words))
+    layouts = {source.text(i): source.layout(i) for i in range(40)}
+    drawn = {text: layout.drawn for text, layout in layouts.items()}
+    # the font inside Pillow has no ff
+    assert drawn == {"find": "ﬁnd", "flat": "ﬂat", "affix": "afﬁx"}
+    assert all(len(layout.boxes) == len(layout.drawn) for layout in layouts.values())
+
+
+def test_a_cut_runs_through_the_last_letter(make_source, tmp_path):
+    style = tmp_path / "cut.json"
+    style.write_text(json.dumps({"base": "plain", "cut_share": 1, "cut": [0.4, 0.4]}))
+    source = make_source(style=str(style))
+    for layout in map(source.layout, range(20)):
+        left, _, right, _ = layout.boxes[-1]
+        assert right - layout.width == pytest.approx(0.4 * (right - left), abs=0.6)
 
 
 def test_no_other_line_can_be_read(make_source, tmp_path):
