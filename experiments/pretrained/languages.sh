@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Renders 200 lines in each language, and reads them. Of these fonts fontsource.txt has ASCII and Latin-1.
+# Renders 200 lines in each language, in fonts that fontsource.txt leaves out, and reads them.
 #
 #   bash experiments/pretrained/languages.sh WORDS FOLDER [MODEL]
 #
