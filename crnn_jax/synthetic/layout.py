@@ -48,7 +48,7 @@ class Layout:
     forward: Matrix  # homography from the bent strip to image pixels
     height: int  # of the image in pixels
     width: int
-    boxes: np.ndarray  # float32 [n 4]: x0, y0, x1, y1 of each letter in the image, no spaces
+    boxes: np.ndarray  # float32 [n 4]: x0, y0, x1, y1 of each letter or ligature in the image
     style: Style  # that of an easy sample or the usual one
 
 
