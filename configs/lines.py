@@ -5,8 +5,8 @@
 
 LANGUAGES lists the languages; their word lists come from `wordfreq`, the character table from
 experiments/pretrained/characters.py. Fonts with Latin, Greek and Cyrillic letters are needed
-(experiments/pretrained/fonts.txt). The pretrained model `lines` was trained so twice: from `en_36`,
-and with these values from the result of that; experiments/pretrained/README.md has its results.
+(experiments/pretrained/fonts.txt). The pretrained model `lines` was trained first from `en_36`,
+then, with these values, from the result; experiments/pretrained/README.md has its results.
 """
 
 import ml_collections

@@ -286,6 +286,8 @@ def report(folder: Path) -> Iterator[str]:
     for path in sorted(folder.glob("*/result.json")):
         with np.load(path.with_name("right.npz")) as sets:
             found[path.parent.name] = json.loads(path.read_text()), list(sets.values())
+    if "base" not in found:
+        return
     base = np.concatenate(found["base"][1])
     head = "candidate", "parameters, M", "GFLOP an image", "trained, images/s", "read, images/s"
     sets = map(Path, found["base"][0]["sets"])
