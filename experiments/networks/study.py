@@ -291,7 +291,7 @@ def report(folder: Path) -> Iterator[str]:
     base = np.concatenate(found["base"][1])
     head = "candidate", "parameters, M", "GFLOP an image", "trained, images/s", "read, images/s"
     sets = map(Path, found["base"][0]["sets"])
-    lines = [(*head, "images", *(path.parent.name for path in sets), "all", "to `base`")]
+    lines = [(*head, "images", *(path.parent.name for path in sets), "all", "to base")]
     for name, (result, right) in found.items():
         cells = [f"{result['parameters'] / 1e6:.2f}", f"{result['flops'] / 1e9:.2f}"]
         cells += [f"{result['train']:.0f}", f"{result['read']:.0f}", f"{result['images']:,}"]
