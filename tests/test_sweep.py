@@ -134,7 +134,7 @@ def test_a_real_run(command, tmp_path):
     assert len(table(tmp_path / "sweep")) == 1
 
 
-def test_what_lags_is_stopped_and_what_fails_is_named(command, tmp_path, capsys):
+def test_what_lags_is_stopped_and_what_fails_is_named(command, tmp_path, capsys, monkeypatch):
     learning = """
 if number == 5:  # the first behind which there are enough to compare with
     wait()
@@ -154,6 +154,9 @@ if number == 6:
     assert starts(tmp_path / "sweep") == begun
     with pytest.raises(UserError, match=r"begun with no changes, now it is --config.steps=7"):
         command("--trials=7", "--config.steps=7")
+    monkeypatch.setitem(globals(), "CONFIG", CONFIG.replace("0.05", "0.06"))
+    with pytest.raises(UserError, match=r"begun with config.data.validation='synthetic\*0.05'"):
+        command("--trials=7")
 
 
 @pytest.mark.parametrize("trials", [["--trials=3"], []], ids=["search", "points"])

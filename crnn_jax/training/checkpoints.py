@@ -14,7 +14,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,7 @@ RENAMED = {
     "optimizer.max_not_finite": "optimizer.max_nonfinite_steps",
 }
 # Keys that may grow: the run is extended.
-GROWING = ("epochs", "steps")
+GROWING = ("epochs", "steps", "min_steps")
 # Key -> the part of its value that decides which arrays a checkpoint holds.
 ARRAYS: dict[str, Callable[[Any], Any]] = {
     "optimizer.name": str,
@@ -173,7 +173,7 @@ class Workdir:
         """UserError for a config that changes the run, or that its checkpoints do not fit."""
         if not (self.config.exists() and steps(self.latest)):
             return  # before the first checkpoint any config will do
-        before, now = _by_key(read_json(self.config)), _by_key(config)
+        before, now = by_key(read_json(self.config)), by_key(config)
         before = {RENAMED.get(key, key): value for key, value in before.items()}
         for key, was in sorted(before.items()):  # a key that is new since then changes nothing
             wanted = now.get(key)
@@ -191,12 +191,21 @@ class Workdir:
                     f"{change}take another --workdir, or insist with --resume=with_new_config"
                 )
 
-    def model_metadata(self) -> dict[str, Any] | None:
-        """The metadata of this run's model; None in a new workdir."""
+    def meta(self) -> dict[str, Any]:
+        """What the newest checkpoint says of its run; {} in a new workdir."""
         for step in reversed(steps(self.latest)):
             with contextlib.suppress(UserError):  # a damaged one, which `restore` skips too
-                return read_json(self.latest / str(step) / META)["model"]
-        return None
+                return read_json(self.latest / str(step) / META)
+        return {}
+
+    def other_samples(self, now: int) -> Iterator[str]:
+        """A line if the run was saved with another number of training samples."""
+        if (before := self.meta().get("samples", now)) != now:
+            yield (
+                f"{now:,} samples now, {before:,} when this run was saved: its steps and learning "
+                "rates stay as planned; to train on the new ones in full, take another --workdir "
+                f"with --config.init_from={self.path}"
+            )
 
     @property
     def ended_at(self) -> int:
@@ -227,11 +236,11 @@ def write_json(path: Path, value: Any) -> None:
 
 def require_new_names(config: dict[str, Any]) -> None:
     """UserError for a key that a config file sets by its old name: nothing would read it."""
-    for key in RENAMED.keys() & _by_key(config).keys():
+    for key in RENAMED.keys() & by_key(config).keys():
         raise UserError(f"config.{key} is called config.{RENAMED[key]} now")
 
 
-def _by_key(config: dict[str, Any]) -> dict[str, Any]:
+def by_key(config: dict[str, Any]) -> dict[str, Any]:
     """'optimizer.ema_decay' -> its value, as JSON keeps it."""
     return {
         key.replace("/", "."): list(value) if isinstance(value, tuple) else value

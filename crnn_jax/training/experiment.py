@@ -26,6 +26,7 @@ from crnn_jax.training.init_from import AUTO, Pretrained, transfer
 from crnn_jax.training.state import Variables, init_variables
 
 DEFAULT_NETWORK = "crnn_small"  # if neither config nor `init_from` names one
+RENDERED = 2048  # rendered samples that buckets are fitted to
 # (least, most) -> the keys whose numbers must lie there.
 RANGES = {
     (1, math.inf): """batch_size evaluation.batch_size synthetic.count checkpoint.every_steps
@@ -231,7 +232,7 @@ def fit_widths(
 ) -> tuple[Preprocessing, tuple[int, ...]]:
     """Rule and bucket widths; what the config leaves open follows from the training images.
 
-    Without `preprocessing.max_width` the rule's own grows to what they need.
+    Without `preprocessing.max_width` the rule's own grows to what stored images need.
     """
     boundaries = tuple(config.data.bucket_boundaries)
     stored = [s for s in sources if not s.windowed]
@@ -239,9 +240,15 @@ def fit_widths(
         return rule, boundaries
     sizes = np.concatenate([s.sizes(np.arange(len(s))) for s in stored])
     sizes = sizes[sizes[:, 0] > 0]  # readable
-    proposed = propose_widths(rule.natural_width(*sizes.T), rule) if len(sizes) else ()
+    if not len(sizes):
+        return rule, boundaries
+    natural = rule.natural_width(*sizes.T)
     if not config.preprocessing.max_width:
-        rule = dataclasses.replace(rule, max_width=max(rule.max_width, *proposed))
+        widest = propose_widths(natural, rule)[-1]
+        rule = dataclasses.replace(rule, max_width=max(rule.max_width, widest))
+    rendered = [s.sizes(np.arange(min(len(s), RENDERED))) for s in sources if s.windowed]
+    natural = rule.natural_width(*np.concatenate([sizes, *rendered]).T)
+    proposed = propose_widths(np.minimum(natural, rule.max_width), rule)
     return rule, boundaries or tuple(w for w in proposed if w < rule.max_width)
 
 

@@ -70,7 +70,7 @@ def start_model(config: Any) -> str:
 
 def load_pretrained(config: Any, workdir: Workdir) -> Pretrained | None:
     """The model to start from; a run that has checkpoints does not read `init_from` again."""
-    name, variables, metadata = str(workdir.path), None, workdir.model_metadata()
+    name, variables, metadata = str(workdir.path), None, workdir.meta().get("model")
     if metadata is None:
         if not config.init_from:
             return None

@@ -7,6 +7,7 @@ host. What a checkpoint does not hold is a pure function of (config, step).
 """
 
 import contextlib
+import copy
 import itertools
 import time
 from collections.abc import Callable, Iterator
@@ -82,6 +83,7 @@ def preview(config: Any, workdir: str, *, with_new_config: bool = False) -> Iter
     yield from (*logging.first_lines(experiment, parallel, variables), *lines)
     if frozen := frozen_modules(config.freeze):
         yield f"not trained: {', '.join(frozen)}"
+    yield from place.other_samples(experiment.plan.num_samples)
     saved = steps(place.latest)
     per_epoch, total = experiment.plan.steps_per_epoch, experiment.total_steps
     yield f"{total / per_epoch:.1f} epochs; augmentation: {config.data.augment}"
@@ -152,6 +154,7 @@ class _Run:
         )
 
     def train(self) -> TrainState | None:
+        logging.say(*self.workdir.other_samples(self.experiment.plan.num_samples))
         if finished := self.workdir.finished(self.total):
             logging.say(f"{self.workdir.path}: {finished}")
             return None
@@ -177,9 +180,10 @@ class _Run:
         except jax.errors.JaxRuntimeError as error:
             if "RESOURCE_EXHAUSTED" not in str(error):
                 raise
+            sizes = self.config.batch_size, self.config.evaluation.batch_size
             raise UserError(
-                f"out of memory with config.batch_size={self.config.batch_size}: take a smaller "
-                "one, the same command then resumes with --resume=with_new_config"
+                "out of memory with config.batch_size={}, evaluation.batch_size={}: take smaller "
+                "ones, the same command then resumes with --resume=with_new_config".format(*sizes)
             ) from None
         except (UserError, NotFinite) as error:
             # All processes save together: not if this one may be the only one to come here.
@@ -207,7 +211,7 @@ class _Run:
         batches = itertools.chain(list(itertools.islice(batches, 1)), batches)
         widths = plan.upcoming_widths(self.step, self.total)
         self.clock.restart()
-        train_program = self._compile(self.train_step, self.state, [(plan, widths)])
+        train_program = self._compile(self.train_step.differentiate, self.state, [(plan, widths)])
         trace_from, trace_to = config.log.profile or (-1, -1)
         trace = self.closing.enter_context(contextlib.ExitStack())
         if self.stop.alone:
@@ -249,10 +253,11 @@ class _Run:
         """One training step; the first of a shape is no measure of the others' time."""
         if not program.is_new(batch):
             self.clock.steps += 1
-            return program(self.state, batch)
+            return self.train_step.update(self.state, program(self.state, batch))
         self._count()  # waits for the step before
         with self.clock.spend("compiling"):
-            return jax.block_until_ready(program(self.state, batch))
+            after = self.train_step.update(self.state, program(self.state, batch))
+            return jax.block_until_ready(after)
 
     def _compile(self, step: Any, state: Any, shapes: list[tuple[Plan, list[int]]]) -> CompiledStep:
         """Compiles a step for these widths of these plans."""
@@ -323,11 +328,17 @@ class _Run:
         if self.config.log.histograms:
             self.writer.histograms(self.step, variables)
         logging.say(*logging.validation_lines(self.step, result))
+        before = copy.copy(self.best)
         if self.best.offer(self.step, metrics):
             variables = self.parallel.savable(variables)
             meta = {"model": experiment.metadata(self.step), "metrics": metrics}
-            self._write(lambda: self.best_checkpoint.save(self.step, variables, meta))
-            self._write(lambda: self._save_model(variables))
+
+            def save() -> None:
+                self.best_checkpoint.save(self.step, variables, meta)
+                self._save_model(variables)
+
+            if not self._write(save):
+                self.best = before  # what is kept is not better than a later evaluation
 
     def _show(self, name: str, batches: list[Batch], result: EvaluationResult) -> None:
         """Writes images of a validation set and their readings to TensorBoard."""
@@ -348,6 +359,7 @@ class _Run:
         meta = {
             "tally": self.metrics.to_meta(),
             "best": vars(self.best),
+            "samples": self.experiment.plan.num_samples,
             "model": self.experiment.metadata(self.step),
         }
         with self.clock.spend("saving"):
@@ -362,15 +374,17 @@ class _Run:
             metadata = self.experiment.metadata(self.step)
             save_model(self.workdir.model, jax.tree.map(np.asarray, variables), metadata)
 
-    def _write(self, save: Callable[[], None]) -> None:
-        """Saves; a full disk does not end a run that may be saved later."""
+    def _write(self, save: Callable[[], None]) -> bool:
+        """Whether it could save; a full disk does not end a run that may be saved later."""
         try:
             save()
+            return True
         except (OSError, UserError) as error:
             message = f"step {self.step} could not be saved: {error}"
             if self.ending or jax.process_count() > 1:
                 raise UserError(message) from None
             logging.say(f"{message}; training goes on, earlier ones stay")
+            return False
 
     def _finish(self) -> None:
         """Writes summary.json and says how the run ended."""

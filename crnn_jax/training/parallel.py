@@ -26,6 +26,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from crnn_jax.core.errors import UserError
 from crnn_jax.models import native_library
+from crnn_jax.training.step import TrainStep
 
 AXIS = "data"
 # What goes to the devices; text, ids and failures stay on the host.
@@ -93,22 +94,27 @@ class Parallel:
             k: jax.make_array_from_process_local_data(self._by_sample, a) for k, a in arrays.items()
         }
 
-    def train_step(self, step: Callable) -> Callable:
-        """Compiles `(state, batch) -> (state, metrics)`; the state's buffers are given away."""
+    def train_step(self, step: TrainStep) -> TrainStep:
+        """Compiles a step, under 'jit' in two parts; its update gives away the state's buffers."""
+        if self.mode == "pmap":  # several processes' results would not go with the first state
+            whole = self._compiled(step, self._replicated, out_axes=None)
+            return TrainStep(whole, lambda _, after: after)
         # XLA sums gradients and moments across the mesh.
-        return self._compiled(step, self._replicated, out_axes=None, donate_argnums=0)
+        differentiate = self._compiled(step.differentiate, self._replicated, out_axes=None)
+        update = jax.jit(step.update, out_shardings=self._replicated, donate_argnums=0)
+        return TrainStep(differentiate, update)
 
     def eval_step(self, step: Callable) -> Callable:
         """Compiles `(variables, batch) -> per-sample results` of all rows; see `own_rows`."""
         return self._compiled(step, self._by_sample, out_axes=0)
 
-    def _compiled(self, step: Callable, out: Any, *, out_axes: int | None, **jit: Any) -> Callable:
+    def _compiled(self, step: Callable, out: Any, *, out_axes: int | None) -> Callable:
         """The first argument is the same on all devices, the second is split by samples."""
         if self.mode == "pmap":
             in_axes = (None, 0)
             return jax.pmap(step, AXIS, in_axes=in_axes, out_axes=out_axes, devices=self.devices)
         sharded = (self._replicated, self._by_sample)
-        return jax.jit(step, in_shardings=sharded, out_shardings=out, **jit)
+        return jax.jit(step, in_shardings=sharded, out_shardings=out)
 
     def own_rows(self, results: dict[str, Any]) -> dict[str, Any]:
         """Of what an evaluation step gives, the rows of this process's slice."""

@@ -28,6 +28,7 @@ from crnn_jax.core.errors import UserError
 from crnn_jax.core.files import whole_file
 from crnn_jax.scoring import output
 from crnn_jax.scoring.metrics import wilson
+from crnn_jax.training.checkpoints import FREE, by_key
 
 TRAIN = (sys.executable, "-m", "crnn_jax.main")
 BEGUN = (TrialState.RUNNING, TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
@@ -96,8 +97,13 @@ def say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def open_study(storage: str, name: str, settings: list[str], *, prune: bool) -> optuna.Study:
-    """Opens or makes a study; `storage` is a database's URL or a journal file's path."""
+def open_study(
+    storage: str, name: str, settings: list[str], base: Any, *, prune: bool
+) -> optuna.Study:
+    """Opens or makes a study; `storage` is a database's URL or a journal file's path.
+
+    UserError if it was begun with other `settings` of all trials, or another `base` config.
+    """
     try:
         journal = None if "://" in storage else JournalStorage(JournalFileBackend(storage))
         study = optuna.create_study(
@@ -116,7 +122,16 @@ def open_study(storage: str, name: str, settings: list[str], *, prune: bool) -> 
             f"{storage}: study {name} was begun with {was}, now it is {now}; "
             "take another --sweep-dir or --storage"
         )
+    config = {k: v for k, v in by_key(base.to_dict()).items() if not k.startswith(FREE)}
+    first = study.user_attrs.get("config", config)
+    for key in sorted(first.keys() & config.keys()):
+        if first[key] != config[key]:
+            raise UserError(
+                f"{storage}: study {name} was begun with config.{key}={first[key]!r}, now it is "
+                f"{config[key]!r}; take another --sweep-dir or --storage"
+            )
     study.set_user_attr("settings", settings)
+    study.set_user_attr("config", config)
     return study
 
 

@@ -8,6 +8,7 @@ was killed goes on from its last checkpoint; a finished one is not run again.
 """
 
 import argparse
+import functools
 import json
 import sys
 import time
@@ -110,9 +111,11 @@ def disagreement(logits: jax.Array, lengths: jax.Array) -> jax.Array:
 
 
 def make_step(network, optimizer):
+    """`(state, batch) -> (state, loss)`; only the gradient is compiled for every shape."""
     net = network.candidate
 
-    def step(state, batch):
+    @jax.jit
+    def differentiate(state, batch):
         key = jax.random.fold_in(jax.random.key(0), state["step"])
         if net.views:
             batch = {name: jnp.concatenate([value, value]) for name, value in batch.items()}
@@ -138,7 +141,10 @@ def make_step(network, optimizer):
             loss = jnp.where(usable, loss, 0).sum()
             return loss / jnp.maximum(usable.sum(), 1), new["batch_stats"]
 
-        (loss, stats), grads = jax.value_and_grad(loss_fn, has_aux=True)(state["params"])
+        return jax.value_and_grad(loss_fn, has_aux=True)(state["params"])
+
+    @functools.partial(jax.jit, donate_argnums=0)
+    def update(state, stats, grads):
         updates, opt_state = optimizer.update(grads, state["opt_state"], state["params"])
         params = optax.apply_updates(state["params"], updates)
         decay = jnp.minimum(EMA, (1.0 + state["step"]) / (10.0 + state["step"]))
@@ -147,9 +153,12 @@ def make_step(network, optimizer):
             state["ema"],
             {"params": params, "batch_stats": stats},
         )
-        new = {"step": state["step"] + 1, "params": params, "batch_stats": stats,
-               "opt_state": opt_state, "ema": ema}  # fmt: skip
-        return new, loss
+        return {"step": state["step"] + 1, "params": params, "batch_stats": stats,
+                "opt_state": opt_state, "ema": ema}  # fmt: skip
+
+    def step(state, batch):
+        (loss, stats), grads = differentiate(state, batch)
+        return update(state, stats, grads), loss
 
     return step
 
@@ -177,7 +186,7 @@ def measure_rate(name, dtype, seconds=6.0) -> dict:
     network = Network(candidate, 37, dtype)
     optimizer = optimizer_of(1000)
     state = begin(network, optimizer, 0)
-    step = jax.jit(make_step(network, optimizer), donate_argnums=0)
+    step = make_step(network, optimizer)
     rng = np.random.default_rng(0)
     h, w = candidate.height, max(3 * candidate.height, candidate.min_width * candidate.height // 32)
 
@@ -249,7 +258,7 @@ def train(name, args, rate, charset) -> None:
     saved = folder / "state.msgpack"
     if saved.exists():
         state = flax.serialization.from_bytes(state, saved.read_bytes())
-    step = jax.jit(make_step(network, optimizer), donate_argnums=0)
+    step = make_step(network, optimizer)
     config = get_config().synthetic
     with config.unlocked():
         config.style, config.count, config.heights = args.style, 10_000_000, (32, 56)

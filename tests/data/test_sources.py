@@ -68,7 +68,11 @@ def test_widths_left_open_follow_from_the_images(words, boundaries, max_width):
         assert max(found) < fitted.max_width
         assert len(found) <= 12
     roomy = dataclasses.replace(rule, max_width=1000)
-    assert fit_widths(config, train, roomy)[0] == roomy
+    rendered = EndlessSource(["abc"] * 9, [(32, 600)] * 9)
+    fitted, found = fit_widths(config, [*train, rendered], roomy)
+    assert fitted == roomy
+    if not (boundaries or max_width):  # rendered words, which are wider here, get a bucket
+        assert max(found) == 600
     fixed = dataclasses.replace(rule, width=100)
     assert fit_widths(config, train, fixed) == (fixed, boundaries)
 

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import shutil
 
 import numpy as np
@@ -13,9 +14,11 @@ from crnn_jax.core.errors import UserError
 from crnn_jax.core.files import locked_folder
 from crnn_jax.core.images import DAMAGED, MISSING
 from crnn_jax.data.source import CHANGED
+from crnn_jax.reading.checkpoint import steps
 from crnn_jax.training import loop
 from crnn_jax.training.checkpoints import Checkpoints, Workdir
 from crnn_jax.training.loop import train_and_evaluate
+from crnn_jax.training.metrics import BestEvaluation
 from tests.training.conftest import read_summary
 
 
@@ -96,6 +99,35 @@ def test_a_full_disk_is_named_and_tried_again(change, tmp_path, monkeypatch, cap
     train_and_evaluate(config, str(tmp_path / "run"))
     assert "going on from step 8" in capsys.readouterr().err
     assert (tmp_path / "run" / "summary.json").exists()
+
+
+def test_weights_that_could_not_be_kept_are_not_the_best(change, tmp_path, monkeypatch, capsys):
+    config = change({"evaluation.every_steps": 4})
+    whole, offered, accuracy = Checkpoints.save, BestEvaluation.offer, {4: 0.2, 8: 0.9, 12: 0.5}
+
+    def save(self, step, state, meta):
+        if step == 8 and self.directory.name == "best":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.directory))
+        whole(self, step, state, meta)
+
+    def offer(self, step, metrics):
+        return offered(self, step, metrics | {"accuracy": accuracy[step]})
+
+    monkeypatch.setattr(Checkpoints, "save", save)
+    monkeypatch.setattr(BestEvaluation, "offer", offer)
+    train_and_evaluate(config, str(tmp_path / "run"))
+    assert "step 8 could not be saved: " in capsys.readouterr().err
+    assert read_summary(tmp_path / "run")["best_step"] == 12
+    assert steps(tmp_path / "run" / "checkpoints" / "best") == [12]
+
+
+def test_other_samples_are_told(copied, change, tmp_path, capsys):
+    config, folder = copied
+    train_and_evaluate(config, str(tmp_path / "run"))
+    with (folder / "labels.tsv").open("a") as file:
+        file.write("0.png\t0\n")
+    assert train_and_evaluate(config, str(tmp_path / "run")) is None
+    assert re.search(r"41 samples now, 40 when .* --config.init_from=", capsys.readouterr().err)
 
 
 def test_workdirs_that_cannot_be_used(config, tmp_path):

@@ -81,6 +81,21 @@ def test_number_of_devices_changes_nothing(mode, devices, one_device):
         )
 
 
+def test_the_update_is_traced_once_for_all_shapes():
+    traced = []
+
+    def update(grads, state, params=None):
+        traced.append(params)
+        return SGD.update(grads, state, params)
+
+    parallel, step = _compiled("jit", 1, optax.GradientTransformation(SGD.init, update))
+    state = parallel.replicate(create_state(fresh(), SGD, ema=True))
+    for b in (16, 8, 16):
+        state, _ = step(state, parallel.shard(_batch(b=b)))
+    assert int(state.step) == 3
+    assert len(traced) == 1
+
+
 def test_loss_is_a_mean_over_usable_samples(one_device):
     batch = _batch()
     batch["label"][6] = 1
