@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     same = {k: getattr(args, k) for k in shared} | {"options": cli.decoder_options(args)}
     evaluator = Evaluator.open(args.model, args.annotation, **same)
     other: Any = None
-    if args.compare and output.predictions_file(args.compare[0]) is not None:
+    if args.compare and output.means_predictions(args.compare[0]):
         other = output.read_predictions(args.compare[0])
     elif args.compare:
         other = Evaluator.open(args.compare[0], args.annotation, **same)

@@ -2,6 +2,7 @@ import functools
 import json
 import pathlib
 import re
+import shutil
 
 import pytest
 from PIL import Image
@@ -164,6 +165,11 @@ def test_two_models_on_the_same_samples(call, data, model, tmp_path):
         assert json.loads(line)["sets"] == compared["sets"]
     again = call(*words, "--compare", tmp_path / "b", "--json")[1]
     assert json.loads(again[1])["sets"] == compared["sets"]
+    # In the folder of a run the model counts, not what an earlier one of it read.
+    shutil.copy(model, tmp_path / "b" / "model.safetensors")
+    _, lines, _ = call(*words, "--compare", tmp_path / "b", "--json")
+    assert json.loads(lines[1])["sets"][0]["accuracy"]["both"] == 6
+    (tmp_path / "b" / "model.safetensors").unlink()
     _, out, _ = call("--compare", tmp_path / "a", tmp_path / "b", "-o", tmp_path / "c")
     assert out[1].split()[1:6] == ["exact", "0", "6", "0", "3"]
     assert "McNemar" in (tmp_path / "c" / "result.md").read_text()

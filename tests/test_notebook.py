@@ -11,7 +11,7 @@ from PIL import Image
 from crnn_jax.core.charset import Charset
 from tests.testdata.tiny_model import write_tiny_model
 
-QUICK = {"COUNT": "24", "STEPS": "2", "NET": '"crnn_tiny"'}
+QUICK = {"COUNT": "24", "STEPS": "2"}
 
 
 @pytest.fixture

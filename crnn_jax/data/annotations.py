@@ -294,7 +294,7 @@ class Annotation:
                     _, label = self.parse(line)
                     if "\n" in label:
                         raise ValueError("its label holds a line break")
-                except (ValueError, TypeError) as error:  # TypeError: not a pair
+                except (ValueError, TypeError, LookupError) as error:  # TypeError: not a pair
                     raise UserError(
                         f"{self.where(at)}: {shown(line.strip())} is not {self.format}: {error}"
                     ) from None

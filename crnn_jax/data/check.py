@@ -105,8 +105,8 @@ class _Set:
             progress_bar(f"{self.source.name}: images decoded", ids.size) as bar,
             concurrent.futures.ThreadPoolExecutor(os.cpu_count() or 1) as pool,
         ):
-            read = pool.map(self.source.read, ids[:, None])
-            for i, (image,) in zip(ids.tolist(), read, strict=True):
+            read = pool.map(self.source.read, np.array_split(ids, ids.size // 64 + 1))
+            for i, image in zip(ids.tolist(), (x for some in read for x in some), strict=True):
                 if isinstance(image, str):
                     self.usable[i] = False
                     self.reasons.add(image, [described(self.source, i)])

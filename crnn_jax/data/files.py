@@ -20,7 +20,7 @@ CHANGED_LABEL = {
     "strip": "label without its unknown characters (data.unknown='strip')",
     "map": "label with <UNK> for its unknown characters (data.unknown='map')",
 }
-NUMBERED = "number after _ in the file name left out of the label"
+NUMBERED = "number in the file name left out of the label"
 FIRST_IMAGES = 20  # looked for before a wrong folder is reported
 
 
@@ -92,7 +92,7 @@ class FileSource:
         share = re.fullmatch(r"([1-9][0-9]?)%(?: by (.+))?", "10%" if how == "hash" else how)
         fold = re.fullmatch(r"([0-9]+)/([0-9]+)", how)
         if not share and not (fold and int(fold[1]) < int(fold[2]) > 1):
-            wanted = "'none', '10%', '10% by label', '10% by REGEX' or 'k/n' as in '0/5'"
+            wanted = "'10%', '10% by label', '10% by REGEX' or 'k/n' as in '0/5'"
             raise UserError(f"data.split={how!r}: must be {wanted}")
         try:
             pattern = re.compile(share[2] or "" if share else "")
@@ -167,7 +167,8 @@ class FileSource:
         if self.unknown != "unusable":
             notes.add(CHANGED_LABEL[self.unknown], count=self.index.counts["unknown"])
         notes.add(LEFT_OUT, map(shown, left_out), len(left_out))
-        if isinstance(self.reader, Annotation) and self.format == "name":
+        by_name = self.format == "name" or (self.format == "mjsynth" and os.path.isdir(self.name))
+        if isinstance(self.reader, Annotation) and by_name:
             ids = np.flatnonzero(np.isin(self.index.places, self.reader.numbered()))
             notes.add(NUMBERED, map(self.where, ids.tolist()), ids.size)
         return notes

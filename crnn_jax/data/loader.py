@@ -31,11 +31,10 @@ Augment = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 class Batch(TypedDict):
     """What a training or evaluation step gets.
 
-    image uint8 [b h w c], 0 in padding and masked rows; width int32 [b], real width in pixels,
-    0 for masked rows; label int32 [b n], padded with 0; label_length int32 [b]: n + 1, which no
-    alignment holds, if the label cannot be trained on (evaluation only); mask bool [b], True for
-    rows with an image. On the host: id int64 [b], -1 for filler; text, the labels, '' for filler;
-    failed, (id, reason) of images that could not be read.
+    image uint8 [b h w c], 0 in padding and masked rows; width int32 [b], of the real pixels, 0 for
+    masked rows; label int32 [b n], padded with 0; label_length int32 [b], above the image's width
+    if the label cannot be used; mask bool [b], True for rows with an image. On the host: id int64
+    [b], -1 for filler; text, '' for filler; failed, (id, reason) of images that were not read.
     """
 
     image: np.ndarray
@@ -88,7 +87,7 @@ def collate(
             label[i, : label_ids.size] = label_ids
             label_length[i] = label_ids.size
         else:
-            label_length[i] = n + 1
+            label_length[i] = row.width + 1  # more than there are frames
     return {
         "image": image,
         "width": width,
@@ -159,7 +158,7 @@ def batches(
             try:
                 batch = waiting.popleft().result()
             except BrokenProcessPool as error:
-                raise RuntimeError("a process that reads images was killed") from error
+                raise UserError("a process that reads images was killed") from error
             waiting.extend(pool.submit(make, step) for step in itertools.islice(steps, 1))
             yield batch
 
@@ -208,7 +207,7 @@ def _begin(read: Callable[[PlanRow], Batch]) -> None:
     _read[:] = [read]
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # So is what Slurm and `timeout` send to all: it needs a last batch before it saves.
-    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(30))
+    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(600))
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

@@ -242,8 +242,12 @@ class Reference:
 
     def texts(self, logits: Sequence[np.ndarray]) -> list[str]:
         """The texts of raw logits [t k] of each image."""
+        longest, starts = max(map(len, logits)), range(0, len(logits), AT_ONCE)
+        return [t for at in starts for t in self._texts(logits[at : at + AT_ONCE], longest)]
+
+    def _texts(self, logits: Sequence[np.ndarray], longest: int) -> list[str]:
         frames = np.array([len(x) for x in logits], np.int32)
-        padded = np.zeros((len(logits), max(frames), logits[0].shape[1]), np.float32)
+        padded = np.zeros((len(logits), longest, logits[0].shape[1]), np.float32)
         for row, x in zip(padded, logits, strict=True):
             row[: len(x)] = x
         lengths = jnp.asarray(frames)

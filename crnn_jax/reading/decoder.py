@@ -227,7 +227,7 @@ def read_lexicon(
     counts: list[float] = []
     for number, line in enumerate(text_lines(path, LEXICON_LINE), 1):
         word, tab, count = line.partition("\t")
-        if not word:
+        if not (word := word.strip()):
             continue
         if words and bool(tab) != bool(counts):
             raise UserError(f"{name}:{number}: a count on some lines only; on all or on none")

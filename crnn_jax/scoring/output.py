@@ -236,6 +236,15 @@ def predictions_file(path: str) -> str | None:
     return inside if os.path.exists(inside) else None
 
 
+def means_predictions(path: str) -> bool:
+    """Whether it means predictions rather than a model.
+
+    In a run's folder the model counts: predictions may be of weights that it no longer has.
+    """
+    is_run = os.path.exists(os.path.join(path, "model.safetensors"))
+    return not is_run and predictions_file(path) is not None
+
+
 def read_predictions(path: str) -> EvaluationResult:
     """The TSV that `prediction_lines` wrote, in a file or folder; losses are not in it."""
     path = predictions_file(path) or path

@@ -64,9 +64,8 @@ def _names(labels: list[str]) -> list[str]:
     line_of = {word: n for n, word in enumerate(sorted({label.lower() for label in labels}))}
     names = []
     for i, label in enumerate(labels):
-        place = f"{i // FOLDER**2 + 1}/{i // FOLDER % FOLDER + 1}/{i % FOLDER + 1}"
-        if len(labels) <= FOLDER:
-            place = str(i + 1)
+        deep = f"{i // FOLDER**2 + 1}/{i // FOLDER % FOLDER + 1}/{i % FOLDER + 1}"
+        place = deep if len(labels) > FOLDER else str(i + 1)
         names.append(f"{place}_{label}_{line_of[label.lower()]}.jpg" if plain else f"{place}.jpg")
     return names
 

@@ -30,7 +30,7 @@ from crnn_jax.synthetic.layout import Layout, lay_out
 from crnn_jax.synthetic.render import draw_layers, paint
 from crnn_jax.synthetic.rng import Rng
 from crnn_jax.synthetic.styles import Style, easy, get_styles
-from crnn_jax.synthetic.text import Texts, word_list
+from crnn_jax.synthetic.text import BUILTIN, Texts, word_list
 
 COLORS = {"grey": 1, "rgb": 3}
 FACE_TRIES = 12
@@ -79,6 +79,9 @@ class SyntheticSource:
         self._list_sums = list(accumulate(weight for _, weight in lists))
         self.looks = [self._look(style, words) for style, _ in styles]
         self.texts = self.looks[0].texts[0]  # labels are the same in all
+        for (name, _), texts in zip(lists, self.looks[0].texts, strict=True):
+            if not texts.has_words and name not in ("", "auto", BUILTIN):
+                raise UserError(f"{name}: the character table can write none of its words")
         self._written: dict[int, tuple[str, str]] = {}
 
     def __getstate__(self) -> dict[str, Any]:

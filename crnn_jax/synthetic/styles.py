@@ -26,8 +26,7 @@ Range = tuple[float, float]
 class Style:
     """One set of distributions; the defaults are those of 'scene'."""
 
-    # samples drawn in the easy form of the style (see `easy`): many real words are plain, and a net
-    # that meets only hard ones takes long to start
+    # samples in the easy form (see `easy`): many real words are plain, and training starts sooner
     easy_share: float = 0.3
 
     # --- text: relative shares of the kinds of word
@@ -160,17 +159,15 @@ class Style:
     jpeg_quality: tuple[int, int] = (20, 90)
 
 
-# what an easy sample keeps of the probability of each effect, and its own ranges
+# what an easy sample keeps of the probability of each effect, and the bounds of its ranges
 EASY = 0.25
-EASY_RANGES: dict[str, Any] = {
-    "contrast": (80.0, 255.0),
+EASY_LEAST = {"contrast": (80.0, 255.0), "low_resolution": (0.5, 0.9), "jpeg_quality": (45, 95)}
+EASY_MOST: dict[str, Any] = {
     "texture": (2.0, 14.0),
     "curve": (15.0, 50.0),
     "light": (0.05, 0.3),
     "noise": (1.0, 6.0),
     "blur_pixels": (0.3, 0.9),
-    "low_resolution": (0.5, 0.9),
-    "jpeg_quality": (45, 95),
     "rotation": 1.2,
     "exposure": 0.05,
 }
@@ -181,13 +178,16 @@ POSITIVE = ("blur_pixels", "camera", "curve", "early_power")  # mean nothing at 
 
 def easy(style: Style) -> Style:
     """The same style with fewer and milder effects; texts stay as they are."""
-    effects = itertools.dropwhile(lambda name: name != "wide_tracking_share", vars(style))
     changes: dict[str, Any] = {
         name: getattr(style, name) * EASY
-        for name in effects
+        for name in itertools.dropwhile(lambda name: name != "wide_tracking_share", vars(style))
         if name.endswith("_share") and name.removesuffix("_share") not in _NEUTRAL
     }
-    return dataclasses.replace(style, **changes, **EASY_RANGES)
+    for bounds, milder in ((EASY_LEAST, max), (EASY_MOST, min)):
+        for name, bound in bounds.items():
+            own, pair = getattr(style, name), isinstance(bound, tuple)
+            changes[name] = tuple(map(milder, own, bound)) if pair else milder(own, bound)
+    return dataclasses.replace(style, **changes)
 
 
 _NONE: dict[str, Any] = {

@@ -74,6 +74,7 @@ class Texts:
             drawable |= {c.upper() for c in drawable if len(c.upper()) == 1}
         unlabelled = style.draw_unlabelled
         usable, self._by_length, self._followers = _prepared(words, charset, unlabelled)
+        self.has_words = bool(usable)
         self._lines = Lines(usable, language, style) if self._has_space and usable else None
         if faces and usable:
             own = frozenset().union(*usable)
@@ -161,8 +162,7 @@ class Texts:
         text = ""
         while len(text) < longest:
             letters, sums = self._followers[("^^" + text)[-2:]]
-            letter = letters[rng.index(sums)]
-            if letter == "$":
+            if (letter := letters[rng.index(sums)]) == "$":
                 break
             text += letter
         return text
@@ -182,9 +182,7 @@ class Texts:
         """Years, prices, times, house numbers; 0 stands for any digit the table has."""
         pattern = rng.pick(NUMBERS) if rng.chance(0.5) else "0" * rng.integer(1, 6)
         drawn = "".join(rng.pick(self._digits) if c == "0" else c for c in pattern)
-        if self.style.draw_unlabelled:
-            return drawn
-        return "".join(c for c in drawn if c in self._symbols)
+        return "".join(c for c in drawn if self.style.draw_unlabelled or c in self._symbols)
 
 
 @lru_cache(64)
@@ -194,9 +192,10 @@ def _prepared(
     """Words the table can write; the same by their length; `_followers`. All styles share them."""
     symbols, usable = {c for c in charset.characters if c == " " or not c.isspace()}, []
     by_length: dict[int, list[str]] = {}
-    for word in words:
-        normal = charset.normalize(word)
-        count = sum(c in symbols for c in normal)
+    for listed in words:
+        forms = (listed, listed.upper())  # a table may have capitals only
+        counts = [sum(c in symbols for c in charset.normalize(form)) for form in forms]
+        count, word = max(counts), forms[counts[0] < counts[1]]
         if count and (draw_unlabelled or count == len(word)):
             usable.append(word)
             by_length.setdefault(len(word), []).append(word)

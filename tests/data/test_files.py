@@ -193,5 +193,10 @@ def test_a_folder_of_named_images(tmp_path):
     assert source.notes.counts == {LEFT_OUT: 1, NUMBERED: 1}
     assert source.notes.examples[NUMBERED] == [f"{tmp_path}/b/AB_2.jpg 'AB'"]
     assert [NUMBERED in source.part(np.array([i])).notes.counts for i in (0, 1)] == [False, True]
+    for name in ("1_2_3.png", "5_67_8.png"):  # as MJSynth's
+        write_picture(tmp_path / "dates" / name, 20, 30)
+    source = FileSource(tmp_path / "dates", LOWER)
+    assert [source.text(i) for i in range(2)] == ["2", "67"]
+    assert source.notes.counts == {NUMBERED: 2}
     lines = annotation(tmp_path, "b/AB_2.jpg\tAB\n")
     assert FileSource(lines, LOWER).notes.counts == {}  # as it is written

@@ -1,3 +1,5 @@
+import dataclasses
+import multiprocessing
 import os
 import pickle
 import subprocess
@@ -55,6 +57,14 @@ def test_a_batch(words):
         assert batch["label"][i, :length].tolist() == [ord(c) - 97 for c in words.labels[sample]]
     dtypes = [batch[key].dtype.name for key in ("image", "width", "label", "label_length", "mask")]
     assert dtypes == ["uint8", "int32", "int32", "int32", "bool"]
+
+
+def test_a_label_longer_than_its_axis_fits_no_alignment(words):
+    source = FileSource(words.path, words.charset)
+    row = dataclasses.replace(row_of([0, 1]), label_axis=1)
+    batch = collate(row, source, FREE)
+    assert min(map(len, batch["text"])) > 1
+    assert (batch["label_length"] > batch["width"]).all()
 
 
 def test_images_that_cannot_be_read_are_masked_and_named(tmp_path):
@@ -178,6 +188,15 @@ def alive(pid):
     except FileNotFoundError:
         return False
     return state != "Z"  # a zombie that nobody waits for is dead enough
+
+
+def test_a_killed_worker_is_told(made):
+    stream = batches(*made, workers=1)
+    next(stream)
+    (worker,) = multiprocessing.active_children()
+    worker.kill()
+    with pytest.raises(UserError, match="a process that reads images was killed"):
+        list(stream)
 
 
 @pytest.mark.skipif(not os.path.exists("/proc"), reason="looks at /proc")

@@ -129,11 +129,11 @@ def test_characters_as_decomposed_text():
 
 
 def test_lists_of_words(tmp_path):
-    (path := tmp_path / "words.txt").write_bytes(b"\xef\xbb\xbfCab\r\nba\r\n\r\nxyz\r\nab")
+    (path := tmp_path / "words.txt").write_bytes(b"\xef\xbb\xbfCab \r\nba\r\n\r\nxyz\r\nab")
     lexicon = read_lexicon(path, TABLE)
     assert words_of(lexicon, TABLE) == {"ab": 0, "ba": 0, "cab": 0}
     assert (lexicon.left_out, lexicon.given) == (1, 4)
-    path.write_text("ab\t30\nba\t10\n")  # counts are priors
+    path.write_text("ab \t30\nba\t10\n")  # counts are priors
     want = {"ab": math.log(0.75), "ba": math.log(0.25)}
     assert words_of(read_lexicon(path, TABLE), TABLE) == pytest.approx(want)
 

@@ -58,6 +58,11 @@ def test_a_folder_may_be_named_with_a_slash_at_its_end():
     assert compare(a, b).sets["data/words/"]["accuracy"] == Pairs(1, 0, 0, 0)
 
 
+def test_labels_may_differ_in_case():
+    turkish = result("istanbul", labels=("\u0130stanbul",)), result("x", labels=("istanbul",))
+    assert compare(*turkish).other_labels == 1
+
+
 def test_a_file_named_twice_counts_twice():
     a = result("Cat") + result("Cat")
     assert compare(a, result("x") + result("Cat")).sets["one"]["accuracy"] == Pairs(1, 1, 0, 0)

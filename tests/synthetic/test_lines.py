@@ -14,7 +14,7 @@ import pytest
 from crnn_jax.core.charset import Charset
 from crnn_jax.synthetic.lines import MONEY, PATTERNS, Lines, capitals
 from crnn_jax.synthetic.rng import Rng
-from crnn_jax.synthetic.styles import STYLES, get_style, get_styles
+from crnn_jax.synthetic.styles import STYLES, easy, get_style, get_styles
 from crnn_jax.synthetic.text import Texts, word_list
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -191,3 +191,9 @@ def test_the_styles_of_lines_open_and_write(path, monkeypatch):
     texts = Texts(word_list("builtin"), style, TABLE, "en", [frozenset(TABLE.characters)])
     labels = [texts.write(1, i)[1] for i in range(200)]
     assert len(set(labels)) > 150
+    mild = easy(style)  # never harder than the style itself
+    assert mild.contrast[0] >= style.contrast[0]
+    assert mild.jpeg_quality >= style.jpeg_quality
+    assert mild.noise[1] <= style.noise[1]
+    assert mild.rotation <= style.rotation
+    assert mild.blur_share < style.blur_share

@@ -92,6 +92,13 @@ def test_fingerprint_follows_what_is_drawn(make_source):
         assert make_source(**change).fingerprint() != first
 
 
+def test_words_that_the_table_lacks_are_told(make_source, tmp_path):
+    words = tmp_path / "ru.txt"
+    words.write_text("\u0434\u043e\u043c\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"ru\.txt: the character table can write none"):
+        make_source(words=str(words))
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

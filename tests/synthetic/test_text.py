@@ -48,6 +48,12 @@ def test_tables_that_no_word_fits(symbols):
         assert any("\u00c9" in drawn and "\u00e9" in label for drawn, label in found)
 
 
+def test_a_table_of_capitals_writes_words_in_capitals():
+    capitals = Charset.from_characters(string.ascii_uppercase)
+    labels = {label for _, label in texts(capitals, words=("harbour", "Quay"))}
+    assert {"HARBOUR", "QUAY"} <= labels
+
+
 def test_a_language_that_the_table_cannot_write():
     table = Charset.from_characters("abc")
     made = Texts(("\u03ba\u03b1\u03b9",), get_style("plain"), table, "el", [frozenset("abc")])
