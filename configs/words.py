@@ -7,9 +7,9 @@ names are the labels. Training starts from `en_36` if the labels use only 0-9a-z
 if they have capitals, spaces, punctuation or accents. The characters are those of the labels;
 `charset.keep` adds those of the start model, and `charset.table` names all of them. Bucket widths,
 max_width and the longest label follow from the images. A tenth of the images, chosen by a hash of
-their paths, is held out for validation, which runs up to twenty times; training stops after ten
-validations without improvement. The start model is validated first, and kept if training does not
-improve it. If the model should keep reading other words too, use
+their paths, is held out for validation, which runs twenty times or, in long runs, every 500 steps.
+Training stops if half of its steps bring no improvement. It can be stopped earlier: the workdir has
+the best model so far, which is the start model until one is better. If the model should keep reading other words too, use
 `--config.data.synthetic_ratio=0.5`: it adds half as many rendered words as there are images.
 
 captcha_v2 has 1,040 images of five characters. Every fifth of the sorted list was held out in turn

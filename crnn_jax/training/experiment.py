@@ -61,9 +61,27 @@ class Experiment:
 
     @property
     def evaluate_every(self) -> int:
-        """Steps between evaluations: by default an epoch, or a twentieth of the run if longer."""
-        most = -(-self.total_steps // 20)
-        return self.config.evaluation.every_steps or max(self.plan.steps_per_epoch, most)
+        """Steps between evaluations: by default an epoch, or a twentieth of the run if longer.
+
+        At most 500, so that a long run leaves a model whenever it is stopped; or as many as train
+        on four times the images of the validation sets, which bounds the time they take.
+        """
+        images = 4 * sum(map(len, self.validation))
+        often = max(500, images // self.config.batch_size)
+        return self.config.evaluation.every_steps or min(self._seldom, often)
+
+    @property
+    def patience(self) -> int:
+        """Evaluations without a better one that end the run, 0 if none do.
+
+        Those that come earlier than the default are more, for as many steps as without them.
+        """
+        more = 1 if self.config.evaluation.every_steps else self._seldom / self.evaluate_every
+        return round(self.config.evaluation.patience * more)
+
+    @property
+    def _seldom(self) -> int:
+        return max(self.plan.steps_per_epoch, -(-self.total_steps // 20))
 
     @functools.cached_property
     def evaluation_plans(self) -> list[Plan]:

@@ -88,7 +88,7 @@ def preview(config: Any, workdir: str, *, with_new_config: bool = False) -> Iter
     per_epoch, total = experiment.plan.steps_per_epoch, experiment.total_steps
     yield f"{total / per_epoch:.1f} epochs; augmentation: {config.data.augment}"
     if experiment.validation:
-        every, patience = experiment.evaluate_every, config.evaluation.patience
+        every, patience = experiment.evaluate_every, experiment.patience
         ends = f", the run ends after {patience} without a better one" if patience else ""
         count = -(-total // every) + bool(experiment.pretrained and not saved)
         yield f"an evaluation every {every} steps, {count} in all{ends}"
@@ -195,7 +195,7 @@ class _Run:
             raise
         finally:
             self.writer.close()
-        if self.step < self.total and not self.best.exhausted(self.config.evaluation.patience):
+        if self.step < self.total and not self.best.exhausted(self.experiment.patience):
             logging.say(f"stopped at step {self.step} of {self.total}, run again to go on")
         elif is_first():
             self._finish()
@@ -219,7 +219,7 @@ class _Run:
         if self.step == 0 and experiment.pretrained and experiment.validation:
             with self.clock.spend("evaluating"):
                 self._evaluate()  # training may only improve on the model that it starts from
-        while self.step < self.total and not self.best.exhausted(config.evaluation.patience):
+        while self.step < self.total and not self.best.exhausted(experiment.patience):
             if self.step == trace_from:
                 trace.enter_context(jax.profiler.trace(str(self.workdir.tensorboard)))
             if self.step == trace_to:

@@ -29,6 +29,7 @@ from tests.testdata.tiny_model import noise_pictures, write_tiny_model
         ({"epochs": 3.0, "min_steps": 12}, (15, 5)),
         ({"epochs": 3.0, "min_steps": 60}, (60, 5)),
         ({"epochs": 40.0}, (200, 10)),  # twenty evaluations, not forty
+        ({"epochs": 4_000.0}, (20_000, 500)),  # of a run that may be stopped early
         ({"steps": 101, "min_steps": 1_000}, (101, 6)),
         ({"epochs": 3.0, "evaluation.every_steps": 7}, (15, 7)),
     ],
@@ -36,6 +37,9 @@ from tests.testdata.tiny_model import noise_pictures, write_tiny_model
 def test_small_sets_get_enough_steps_and_not_too_many_evaluations(change, changes, expected):
     experiment = make_experiment(change({"steps": 0, "evaluation.every_steps": 0} | changes))
     assert (experiment.total_steps, experiment.evaluate_every) == expected
+    with experiment.config.unlocked():
+        experiment.config.evaluation.patience = 10
+    assert experiment.patience == (20 if experiment.total_steps == 20_000 else 10)
 
 
 @pytest.mark.parametrize("files", ["a.tsv", "a.tsv,b.tsv"])
