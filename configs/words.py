@@ -9,8 +9,9 @@ if they have capitals, spaces, punctuation or accents. The characters are those 
 max_width and the longest label follow from the images. A tenth of the images, chosen by a hash of
 their paths, is held out for validation, which runs twenty times or, in long runs, every 500 steps.
 Training stops if half of its steps bring no improvement. It can be stopped earlier: the workdir has
-the best model so far, which is the start model until one is better. If the model should keep reading other words too, use
-`--config.data.synthetic_ratio=0.5`: it adds half as many rendered words as there are images.
+the best model so far, which is the start model until one is better. If the model should also keep
+reading other words, use `--config.data.synthetic_ratio=0.5`: it adds half as many rendered words as
+there are images.
 
 captcha_v2 has 1,040 images of five characters. Every fifth of the sorted list was held out in turn
 and read once: 1,031 of 1,040 exact, 99.1 % (95 % interval 98.4 to 99.5); 690 to 864 steps per fold,

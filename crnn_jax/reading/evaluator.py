@@ -27,7 +27,7 @@ from crnn_jax.reading.decoder import Decoder, open_decoder
 from crnn_jax.reading.loaded_model import model_path, open_model
 from crnn_jax.reading.pictures import PhotoWarning, plan_batches, prepare_views
 from crnn_jax.reading.recognizer import AT_ONCE, GREEDY, Reading, Recognizer
-from crnn_jax.reading.views import SURE
+from crnn_jax.reading.views import SURE, choose
 from crnn_jax.scoring.calibration import best_temperature
 from crnn_jax.scoring.compare import Comparison
 from crnn_jax.scoring.evaluation import EvaluationResult, Row, evaluate_batches
@@ -220,43 +220,42 @@ def find_temperature(
     """
     log_probs, right = [], []
     for source in sources:
-        found: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        found: dict[int, list[tuple[np.ndarray, str]]] = {}
         for batch in read_batches(recognizer, source, batch_size)[1]:
             failed = dict(batch["failed"])
             tried = _tried_texts(recognizer, batch, decoder)
-            for sample, (log_prob, text) in zip(batch["id"].tolist(), tried, strict=True):
+            for sample, reading in zip(batch["id"].tolist(), tried, strict=True):
                 if sample >= 0 and sample not in failed:
-                    found[sample] = log_prob, np.full(log_prob.shape, text == source.text(sample))
+                    found[sample] = [reading]
         if recognizer.views:
             _try_views(recognizer, source, decoder, found)
-        log_probs += [log_prob for log_prob, _ in found.values()]
-        right += [right for _, right in found.values()]
+        for sample, readings in found.items():
+            of_all, texts = (
+                np.stack([log_prob for log_prob, _ in readings]),
+                [t for _, t in readings],
+            )
+            taken = [choose(texts, np.exp(p)) if p[0] < np.log(SURE) else 0 for p in of_all.T]
+            log_probs.append(of_all[taken, np.arange(len(taken))])
+            right.append(np.array([texts[i] == source.text(sample) for i in taken]))
     if not right:
         raise UserError("no image to calibrate on")
     return best_temperature(TEMPERATURES, np.stack(log_probs), np.stack(right))[0]
 
 
 def _try_views(
-    recognizer: Recognizer, source: Any, decoder: Decoder, found: dict[int, Any]
+    recognizer: Recognizer, source: Any, decoder: Decoder, found: dict[int, list[Any]]
 ) -> None:
-    """Where an image's reading is not sure, at a temperature, its best view's takes over."""
-    ids = [i for i, (log_prob, _) in found.items() if (log_prob < np.log(SURE)).any()]
+    """Adds the readings of the views of images that are not read surely at some temperature."""
+    ids = [i for i, ((log_prob, _),) in found.items() if (log_prob < np.log(SURE)).any()]
     for start in range(0, len(ids), AT_ONCE):
         some = ids[start : start + AT_ONCE]
-        unsure = {i: found[i][0] < np.log(SURE) for i in some}
         views = prepare_views([source.content(i) for i in some], recognizer.preprocessing)
         places = [i for i, of_one in zip(some, views, strict=True) for _ in of_one]
         images = [prepared.image for of_one in views for prepared in of_one]
         for plan in plan_batches([x.shape[1] for x in images], recognizer.preprocessing.width):
             tried = _tried_texts(recognizer, plan.arrays(images), decoder)
-            for place, (log_prob, text) in zip(plan.indices, tried, strict=False):
-                i = places[place]
-                before, right = found[i]
-                better = unsure[i] & (log_prob > before)
-                found[i] = (
-                    np.where(better, log_prob, before),
-                    np.where(better, text == source.text(i), right),
-                )
+            for place, reading in zip(plan.indices, tried, strict=False):
+                found[places[place]].append(reading)
 
 
 def _tried_texts(

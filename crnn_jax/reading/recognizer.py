@@ -35,7 +35,7 @@ from crnn_jax.reading.pictures import (
     prepare_all,
     prepare_views,
 )
-from crnn_jax.reading.views import LEAST_GAIN, SURE
+from crnn_jax.reading.views import SURE, choose
 
 AT_ONCE = 256  # images whose views are held at a time
 GREEDY = Decoder("greedy")
@@ -177,7 +177,7 @@ class Recognizer:
             errors: of images that cannot be read: 'raise' the first (a UserError), or 'return'
                 it (an `UnreadableImage`) in its place.
             views: whether images of which the first reading is not sure are read in several
-                views, and the most probable text is taken; None: as `self.views`.
+                views, which agree on a text (`views.choose`); None: as `self.views`.
             **options: as `decoder.open_decoder` takes them.
 
         Returns:
@@ -205,13 +205,12 @@ class Recognizer:
     def _read_views(
         self, sources: Sequence[ImageSource], some: Sequence[int], answers: Any, decoder: Decoder
     ) -> None:
-        """Puts the most probable reading of the views of some images in their place."""
+        """Puts the reading that the views of some images agree on in their place."""
         views = prepare_views([sources[i] for i in some], self.preprocessing)
-        places = [i for i, of_one in zip(some, views, strict=True) for _ in of_one]
-        readings = self._read_prepared(list(itertools.chain(*views)), decoder)
-        for i, reading in zip(places, readings, strict=True):
-            if reading.confidence > answers[i].confidence * (1 + LEAST_GAIN):
-                answers[i] = reading
+        readings = iter(self._read_prepared(list(itertools.chain(*views)), decoder))
+        for i, of_one in zip(some, views, strict=True):
+            found = [answers[i], *itertools.islice(readings, len(of_one))]
+            answers[i] = found[choose([r.text for r in found], [r.confidence for r in found])]
 
     def logits(self, images: np.ndarray) -> np.ndarray:
         """The network's output float32 [b t k] of images uint8 [b h w c], resized, not padded."""

@@ -1,30 +1,33 @@
-"""Views of an image: one that is read unsurely is read in several, the most probable text is taken.
+"""Views of an image: one that is read unsurely is read in several, which agree on a text.
 
     for view in views_of(*image.shape[:2]):
         pixels = view.render(image)  # uint8 [h w c]
         view.columns(spans)  # columns of the view -> columns of the image
+    choose(texts, confidences)  # the place of the reading to take
 
-Every image has its frames: cut closer above and below, wider, and narrower. A word whose upright
-box is narrow for its height is slanted, curved, turned or has narrow letters, and too few frames
-for them. Its further views: as it is; turned by a quarter either way where it is clearly tall; and,
-at a few angles, the word that would have the image as its upright box, turned level and cut out.
-Where one of these is narrow itself, it is read stretched too. What each gains, and how the numbers
-here were chosen: experiments/views/README.md.
+Every image has its frames: wider, narrower, and wider with less or more above and below. A word
+whose upright box is narrow for its height is slanted, curved, turned or has narrow letters, and too
+few columns for them. Its further views: as it is; turned by a quarter either way where it is
+clearly tall; and, at a few angles, the word that would have the image as its upright box, turned
+level and cut out. Where one of these is narrow itself, it is read stretched too. What each gains,
+and how the numbers here were chosen: experiments/views/README.md.
 """
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
-# Share of the height that is cut off above and below, and the width as a multiple of the image's.
-FRAMES = ((0.1, 1.0), (0.0, 1.3), (0.0, 0.8))
+# Share of the height that is cut off (or added: below 0) above and below, and the width as a
+# multiple of the image's.
+FRAMES = ((0.0, 1.3), (0.0, 0.8), (0.1, 1.25), (-0.1, 1.2))
 LEAST_ASPECT = 2.5  # width / height: narrower images have further views, and are stretched to it
 TALL = 1.25  # height / width from which quarter turns are tried
 ANGLES = (-15.0, -8.0, 8.0, 15.0)  # degrees at which a word may lie in its box
 SURE = 0.9  # confidence from which an image's first reading stands
-LEAST_GAIN = 1e-4  # by which a view has to be more probable: rounding must not choose
+LEAST_GAIN = 1e-4  # by which views have to be more probable: rounding must not choose
 
 # Of the word that would fill its box at an angle: its height at least this share of the box's,
 # its length at least so many heights; and how much more is cut out, as boxes are not exact.
@@ -100,6 +103,19 @@ def views_of(height: int, width: int) -> list[View]:
         if tall >= LEAST_HEIGHT * height and length >= LEAST_LENGTH * tall:
             found.append(_turned(height, width, angle, MORE_LENGTH * length, MORE_HEIGHT * tall))
     return found
+
+
+def choose(texts: Sequence[str], confidences: Sequence[float]) -> int:
+    """The place of the reading to take of an image's, the plain one first.
+
+    It is the surest reading of the text whose two surest readings are the surest together: a text
+    on which two views agree may be taken before one that a single view is surer of.
+    """
+    sure = [confidences[0] * (1 + LEAST_GAIN), *confidences[1:]]
+    places: dict[str, list[int]] = {}
+    for place in sorted(range(len(sure)), key=sure.__getitem__, reverse=True):
+        places.setdefault(texts[place], []).append(place)
+    return max(places.values(), key=lambda same: sum(sure[i] for i in same[:2]))[0]
 
 
 def _frame(height: int, width: int, cut: float, wider: float) -> View:
