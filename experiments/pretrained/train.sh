@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Trains `en_36`, the model that ships: seven trainings, each from the weights of the one before.
+# Trains `en_36`, the model that ships: eight trainings, each from the weights of the one before.
 #
 #   bash experiments/pretrained/train.sh VALIDATION [FOLDER]
 #
@@ -33,10 +33,15 @@ python $here/fontsource.py "$folder/fontsource"
 python $here/words.py en -o "$folder/words.txt"
 python $here/grow.py "$folder/small.safetensors" crnn_residual --min_width 64 \
   -o "$folder/grown.safetensors"
+more=(--config.model.name=crnn_residual --config.model.dtype=bfloat16
+  --config.synthetic.words="$folder/words.txt"
+  --config.synthetic.fonts="auto,$folder/fontsource"
+  --config.data.bucket_boundaries="(64,80,96,112,128,160,208,256)")
 run seventh "$folder/grown.safetensors" $here/seventh.json 7 64 19000 8e-4 \
-  --config.optimizer.warmup_steps=300 --config.model.name=crnn_residual \
-  --config.model.dtype=bfloat16 --config.synthetic.words="$folder/words.txt" \
-  --config.synthetic.fonts="auto,$folder/fontsource" \
-  --config.data.bucket_boundaries="(64,80,96,112,128,160,208,256)"
-python $here/ship.py "$folder/seventh" "$folder/en_36.safetensors" --last 0.47 \
+  --config.optimizer.warmup_steps=300 "${more[@]}"
+python $here/ship.py "$folder/seventh" "$folder/average.safetensors" --last 0.47 \
   --average "$folder/grown.safetensors*0.25"
+run eighth "$folder/average.safetensors" $here/eighth.json 8 192 8600 1.2e-3 \
+  --config.optimizer.name=muon "${more[@]}"
+python $here/ship.py "$folder/eighth" "$folder/en_36.safetensors" --last 0.85 \
+  --average "$folder/average.safetensors*0.15"
