@@ -121,7 +121,7 @@ def get_config() -> ml_collections.ConfigDict:
     optimizer.max_nonfinite_steps = 20
 
     config.evaluation = evaluation = ml_collections.ConfigDict()
-    evaluation.every_steps = 5_000  # 0: about once per epoch, see docs/configs.md
+    evaluation.every_steps = 5_000  # 0: once per epoch or 20 times; in long runs every 500 steps
     evaluation.batch_size = 256  # total over all devices
     evaluation.patience = 0  # stop after this many evaluations without improvement; 0: never
 
