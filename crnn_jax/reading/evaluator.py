@@ -230,10 +230,8 @@ def find_temperature(
         if recognizer.views:
             _try_views(recognizer, source, decoder, found)
         for sample, readings in found.items():
-            of_all, texts = (
-                np.stack([log_prob for log_prob, _ in readings]),
-                [t for _, t in readings],
-            )
+            log_prob, texts = zip(*readings, strict=True)
+            of_all = np.stack(log_prob)
             taken = [choose(texts, np.exp(p)) if p[0] < np.log(SURE) else 0 for p in of_all.T]
             log_probs.append(of_all[taken, np.arange(len(taken))])
             right.append(np.array([texts[i] == source.text(sample) for i in taken]))
