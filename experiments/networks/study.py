@@ -44,8 +44,8 @@ from experiments.networks.networks import CANDIDATES, Network  # noqa: E402
 
 CHARACTERS = "0123456789abcdefghijklmnopqrstuvwxyz"
 BATCH = 32
-WIDTHS = (48, 64, 80, 96, 112, 128, 160, 208, 256)  # of batches, pixels at height 32
-RATE, WARM, EMA = 1e-3, 100, 0.995
+WIDTHS = (48, 64, 80, 96, 128, 176, 256)  # of batches, pixels at height 32
+RATE, WARM, EMA = 1e-3, 100, 0.99
 BLANK = len(CHARACTERS)
 HEADS = ("second", "guide")  # dropped after training
 BOTH = ((1, 1), (1, 0), (0, 1), (0, 0))  # right by base, right by another
@@ -72,8 +72,7 @@ def plan_of(source, candidate, **options) -> Plan:
 def optimizer_of(steps: int) -> optax.GradientTransformation:
     config = get_config().optimizer
     with config.unlocked():
-        config.name, config.learning_rate, config.warmup_steps = "muon", RATE, WARM
-        config.schedule = "cosine"
+        config.learning_rate, config.warmup_steps, config.schedule = RATE, WARM, "cosine"
     return make_optimizer(config, make_schedule(config, steps))
 
 
@@ -227,7 +226,7 @@ def measure_rate(name, dtype, seconds=6.0) -> dict:
 
 
 def read_all(network, variables, sources, candidate):
-    """{set: bool per picture, alphanumeric and ignoring case}."""
+    """{name of the set's folder: bool per picture, alphanumeric and ignoring case}."""
     step = jax.jit(
         lambda v, i, w: greedy_decode(*network.apply(v, i, w, train=False), blank_id=BLANK)
     )
@@ -241,7 +240,7 @@ def read_all(network, variables, sources, candidate):
                 wanted = "".join(c for c in text.lower() if c in CHARACTERS)
                 if i >= 0:
                     right[i] = "".join(CHARACTERS[k] for k in row[:n]) == wanted
-        found[source.name] = right
+        found[Path(source.name).parent.name] = right
     return found
 
 
@@ -282,25 +281,26 @@ def train(name, args, rate, charset) -> None:
     sources = [FileSource(str(path), charset) for path in args.validation]
     plain = Network(candidate, 37, "float32")
     right = read_all(plain, state["ema"], sources, candidate)
-    np.savez(folder / "right.npz", **{f"set{i}": r for i, r in enumerate(right.values())})
-    shares = {k: float(r.mean()) for k, r in right.items()}
-    result = {**rate, "images": steps * BATCH, "sets": shares}
+    bits = {k: [r.size, np.packbits(r).tobytes().hex()] for k, r in right.items()}
+    result = {**rate, "images": steps * BATCH, "seed": args.seed, "right": bits}
     (folder / "result.json").write_text(json.dumps(result, indent=1))
-    print(name, result, flush=True)
+    print(name, {k: f"{100 * r.mean():.1f} %" for k, r in right.items()}, flush=True)
+    saved.unlink()
 
 
 def report(folder: Path) -> Iterator[str]:
     """The finished candidates as a Markdown table, with paired differences to `base`."""
     found = {}
     for path in sorted(folder.glob("*/result.json")):
-        with np.load(path.with_name("right.npz")) as sets:
-            found[path.parent.name] = json.loads(path.read_text()), list(sets.values())
+        result = json.loads(path.read_text())
+        bits = result["right"].values()
+        right = [np.unpackbits(np.frombuffer(bytes.fromhex(b), np.uint8))[:n] for n, b in bits]
+        found[path.parent.name] = result, right
     if "base" not in found:
         return
     base = np.concatenate(found["base"][1])
     head = "candidate", "parameters, M", "GFLOP an image", "trained, images/s", "read, images/s"
-    sets = map(Path, found["base"][0]["sets"])
-    lines = [(*head, "images", *(path.parent.name for path in sets), "all", "to base")]
+    lines = [(*head, "images", *found["base"][0]["right"], "all", "to base")]
     for name, (result, right) in found.items():
         cells = [f"{result['parameters'] / 1e6:.2f}", f"{result['flops'] / 1e9:.2f}"]
         cells += [f"{result['train']:.0f}", f"{result['read']:.0f}", f"{result['images']:,}"]
@@ -321,7 +321,7 @@ def main() -> None:
     parser.add_argument("--candidates", nargs="+", default=list(CANDIDATES))
     parser.add_argument("--minutes", type=float, default=8.0)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--style", default="experiments/pretrained/sixth.json")
+    parser.add_argument("--style", default="scene")
     parser.add_argument("--rates", action="store_true", help="measure rates only")
     args = parser.parse_args()
     cpu_settings.apply()
