@@ -7,12 +7,14 @@ run.config, run.workdir
 import itertools
 import os
 import sys
+import traceback
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from absl import flags
 from ml_collections import config_flags
 
+from crnn_jax import cli
 from crnn_jax.core.errors import UserError
 
 
@@ -29,12 +31,12 @@ def parse(arguments: list[str]) -> Run:
     """Reads the flags; every mistake is a UserError of one line."""
     values = _flags()
     config, file = _config(values, arguments)
-    alone = not values.distributed and not values.coordinator
+    joins = values.distributed or values.coordinator or values.processes or values.process >= 0
     return Run(
         config,
         values.workdir or default_workdir(str(file), config.data.train),
         values.resume == "with_new_config",
-        None if alone else (values.coordinator, values.processes, values.process),
+        (values.coordinator, values.processes, values.process) if joins else None,
     )
 
 
@@ -77,16 +79,20 @@ def _config(values: flags.FlagValues, arguments: list[str]) -> tuple[Any, Path]:
     names = [w.partition("=")[2] or after for w, after in pairs if w.split("=")[0] == "--config"]
     if not names:
         raise UserError("which config? --config=configs/NAME.py")
-    file = Path(names[0].partition(":")[0])
+    file = Path(names[-1].partition(":")[0])
     if not file.is_file():
         raise UserError(f"--config={file}: no such file")
-    # Configs import each other as `configs.x`, from wherever the command is run.
-    sys.path.insert(0, str(file.resolve().parent.parent))
+    # Configs import each other as `configs.x`: those beside the file, then the current folder's.
+    sys.path[:0] = [str(file.resolve().parent.parent), os.getcwd()]
     try:
         rest = values(["crnn_jax.main", *arguments])[1:]
         values.config.lock()  # a file that could not be loaded says so on first use
     except SyntaxError as error:
         raise UserError(f"{error.filename}:{error.lineno}: no config file: {error.msg}") from None
+    except ImportError as error:
+        if (error.name or "").partition(".")[0] in cli.EXTRAS:
+            raise
+        raise UserError(f"{file}: {error}") from None
     except (KeyError, AttributeError) as error:
         inner = error.args[0]  # an AttributeError holds a KeyError, whose text is quoted
         message = str(inner.args[0] if isinstance(inner, KeyError) else inner)
@@ -98,6 +104,9 @@ def _config(values: flags.FlagValues, arguments: list[str]) -> tuple[Any, Path]:
         for old, new in RENAMED.items():
             if any(word.split("=")[0] == f"--config.{old}" for word in arguments):
                 raise UserError(f"--config.{old} is called --config.{new} now") from None
+        at = traceback.extract_tb(error.__traceback__)[-1]
+        if "ml_collections" not in at.filename:
+            raise UserError(f"{at.filename}:{at.lineno}: {message}") from None
         raise UserError(f"unknown config key {message}") from None
     except (flags.Error, TypeError, ValueError, OSError) as error:
         message = str(error).removeprefix("Configuration is not available because of an ")

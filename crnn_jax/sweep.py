@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     folder = Path(args.sweep_dir or f"sweeps/{name}")
     with locked_folder(folder, "--sweep-dir"):
         storage = args.storage or f"sqlite:///{folder / 'study.db'}"
-        study = sweep.open_study(storage, name, rest, base, prune=bool(suggest))
+        study = sweep.open_study(storage, name, base, prune=bool(suggest))
         trials = args.trials or sweep.add_points(study, points)
         failed = sweep.run(study, folder, arguments, suggest, trials, args.jobs)
         sweep.say(sweep.counts(study))

@@ -1,6 +1,7 @@
 """The train command as a user runs it: help, mistakes, a run that a signal stops."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -8,7 +9,7 @@ import time
 
 import pytest
 
-from crnn_jax import main
+from crnn_jax import main, settings
 
 # ml_collections still loads config files the old way.
 pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
@@ -25,6 +26,7 @@ MISTAKES = {
     "wrong type": ([TINY, "--config.batch_size=1.5"], "batch_size=1.5"),
     "unknown flag": ([TINY, "--no_such"], "no_such"),
     "wrong choice": ([TINY, "--resume=no"], "auto|with_new_config"),
+    "one of how many": ([TINY, "--process=1"], "give all three"),
 }
 # Key -> (value, what is named beside it or in its place).
 VALUES = {
@@ -57,6 +59,28 @@ def test_a_mistake_gets_one_line_and_exit_code_2(run, mistake, root, tmp_path, m
     assert (code, out) == (2, [])
     assert err[-1].startswith("error: ")
     assert wanted in err[-1]
+
+
+@pytest.mark.parametrize(
+    ("line", "wanted"),
+    [
+        ("import os; os.gentenv('HOME')", "mine.py:2: module 'os' has no attribute 'gentenv"),
+        ("import configs.nothing", "No module named 'configs.nothing'"),
+    ],
+)
+def test_a_fault_of_a_config_is_told_with_its_file(run, line, wanted, tmp_path, monkeypatch):
+    (tmp_path / "mine.py").write_text(f"def get_config():\n    {line}\n")
+    code, _, err = run(main, f"--config={tmp_path / 'mine.py'}")
+    assert code == 2
+    assert wanted in err[-1]
+
+
+def test_a_config_outside_the_clone_uses_its_configs(root, tmp_path, monkeypatch):
+    monkeypatch.chdir(root)
+    monkeypatch.setattr(sys, "path", [p for p in sys.path if p not in ("", str(root))])
+    monkeypatch.delitem(sys.modules, "configs", raising=False)
+    shutil.copy(root / "configs" / "tiny.py", tmp_path / "mine.py")
+    assert settings.parse([f"--config={tmp_path / 'mine.py'}"]).config.model.name == "crnn_tiny"
 
 
 @pytest.fixture

@@ -152,7 +152,8 @@ if number == 6:
     assert len({row["optimizer.ema_decay"] for row in rows}) == 5
     assert command("--trials=7") == 0  # there is nothing more to do
     assert starts(tmp_path / "sweep") == begun
-    with pytest.raises(UserError, match=r"begun with no changes, now it is --config.steps=7"):
+    assert command("--trials=7", "--config.log.every_steps=7") == 0  # changes no number
+    with pytest.raises(UserError, match=r"begun with config.steps=20, now it is 7"):
         command("--trials=7", "--config.steps=7")
     monkeypatch.setitem(globals(), "CONFIG", CONFIG.replace("0.05", "0.06"))
     with pytest.raises(UserError, match=r"begun with config.data.validation='synthetic\*0.05'"):
@@ -178,6 +179,16 @@ if number == 1 and not (workdir / "again").exists():
     assert killed[1][0] == killed[1][1]
     assert command(*trials, folder="quiet", points=points) == 0
     assert [lines[0] for lines in starts(tmp_path / "quiet").values()] == [ls[0] for ls in killed]
+
+
+def test_points_may_differ_in_what_their_names_leave_out(tmp_path):
+    changes = [{"batch_size": 4}, {"evaluation.batch_size": 4}]
+    changes += [{"data.train": "x" * 150 + end} for end in "ab"]
+    path = tmp_path / "mine.py"
+    path.write_text(f"def sweep(add):\n    [add(changes) for changes in {changes}]")
+    points = training_sweep.points_of(str(path))
+    assert list(points.values()) == changes
+    assert max(map(len, points)) < 200  # a folder's name
 
 
 MISTAKES = {

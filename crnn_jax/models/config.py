@@ -11,6 +11,7 @@ from crnn_jax.core.errors import UserError
 from crnn_jax.core.preprocessing import Preprocessing
 
 DTYPES = ("float32", "bfloat16")
+MAX_UNROLL = 256  # each step is compiled
 _FULL = (64, 128, 256, 256, 512, 512, 512)
 _HALF = tuple(filters // 2 for filters in _FULL)
 VARIANTS: dict[str, dict[str, Any]] = {

@@ -21,14 +21,13 @@ from crnn_jax.core.geometry import GEOMETRIES, HEIGHT
 from crnn_jax.core.model_file import flatten, load_model
 from crnn_jax.core.preprocessing import Preprocessing
 from crnn_jax.decoding.greedy import Spelling
-from crnn_jax.models.config import DTYPES, ModelConfig
+from crnn_jax.models.config import DTYPES, MAX_UNROLL, ModelConfig
 from crnn_jax.models.crnn import NORMALISED
 
 WEIGHTS = Path(__file__).resolve().parents[1] / "weights"
 SHIPPED = str(WEIGHTS / "en_36.safetensors")  # what is read with where no model is named
 
 CONVOLUTIONS = 7
-MAX_UNROLL = 256  # steps; each is compiled
 
 
 def open_model(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Any]]:

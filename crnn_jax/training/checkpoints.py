@@ -44,6 +44,7 @@ GROWING = ("epochs", "steps", "min_steps")
 # Key -> the part of its value that decides which arrays a checkpoint holds.
 ARRAYS: dict[str, Callable[[Any], Any]] = {
     "optimizer.name": str,
+    "optimizer.b1": bool,
     "optimizer.clip_norm": bool,
     "optimizer.ema_decay": bool,
     "optimizer.gradient_accumulation_steps": lambda batches: batches > 1,

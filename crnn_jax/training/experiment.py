@@ -20,7 +20,7 @@ from crnn_jax.data.plan import Plan, propose_widths
 from crnn_jax.data.source import Source, seen_labels
 from crnn_jax.data.sources import charset_of, mixed, open_sources
 from crnn_jax.models import native_library
-from crnn_jax.models.config import DTYPES, ModelConfig, get_model_config, variant
+from crnn_jax.models.config import DTYPES, MAX_UNROLL, ModelConfig, get_model_config, variant
 from crnn_jax.models.crnn import CRNN
 from crnn_jax.training.init_from import AUTO, Pretrained, transfer
 from crnn_jax.training.state import Variables, init_variables
@@ -30,7 +30,8 @@ RENDERED = 2048  # rendered samples that buckets are fitted to
 # (least, most) -> the keys whose numbers must lie there.
 RANGES = {
     (1, math.inf): """batch_size evaluation.batch_size synthetic.count checkpoint.every_steps
-        checkpoint.keep log.every_steps model.unroll optimizer.gradient_accumulation_steps""",
+        checkpoint.keep log.every_steps optimizer.gradient_accumulation_steps""",
+    (1, MAX_UNROLL): "model.unroll",
     (0, math.inf): """epochs steps min_steps data.workers data.synthetic_ratio
         evaluation.every_steps evaluation.patience optimizer.learning_rate optimizer.warmup_steps
         optimizer.clip_norm optimizer.final_fraction optimizer.weight_decay

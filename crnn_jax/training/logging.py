@@ -9,7 +9,7 @@ import platform
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,10 @@ class MetricsWriter:
             from tensorboardX import SummaryWriter  # half a second, and no TensorFlow
 
             self.board = SummaryWriter(str(tensorboard), purge_step=from_step + 1)
+            # Its thread would die on a full disk, and `add_scalar` then wait for it without end.
+            events = self.board.file_writer.event_writer._ev_writer
+            for name in ("write_event", "flush", "close"):
+                setattr(events, name, _without_os_errors(getattr(events, name)))
 
     def write(self, step: int, values: dict[str, Any]) -> None:
         """One row; names with a `/` form groups in TensorBoard."""
@@ -89,6 +93,14 @@ class MetricsWriter:
             file.close()
 
 
+def _without_os_errors(call: Callable[..., Any]) -> Callable[..., Any]:
+    def quiet(*arguments: Any) -> Any:
+        with contextlib.suppress(OSError):
+            return call(*arguments)
+
+    return quiet
+
+
 def _cut_back(path: Path, step: int) -> None:
     """Drops rows after `step`, and lines that are damaged."""
     if not path.exists():
@@ -105,9 +117,10 @@ def _cut_back(path: Path, step: int) -> None:
 def say(*lines: str, stays: bool = True) -> None:
     """Prints on the first process's stderr; on a terminal, what does not stay is overwritten."""
     terminal = sys.stderr.isatty()
-    for line in lines if is_first() else ():
-        sys.stderr.write("\x1b[K" * terminal + line + ("\n" if stays or not terminal else "\r"))
-    sys.stderr.flush()
+    with contextlib.suppress(OSError):  # a full disk or a closed pipe does not end a run
+        for line in lines if is_first() else ():
+            sys.stderr.write("\x1b[K" * terminal + line + ("\n" if stays or not terminal else "\r"))
+        sys.stderr.flush()
 
 
 class Clock:

@@ -30,7 +30,7 @@ class RunMetrics:
     """Sums and counts of the training steps.
 
     Attributes:
-      sums, gradient_norm, steps: over the steps since the last log line.
+      sums, gradient_norm, steps: over the steps since the last log line that were not skipped.
       skipped, skipped_in_row: steps without a finite gradient, in all and just now.
       failed: samples that could not be read, of all processes.
       seconds: of training, over all starts of the run.
@@ -72,7 +72,6 @@ class RunMetrics:
                 f"({'; '.join(self.failed_here.lines())}); the same command resumes the run"
             )
         self.recent = [*self.recent[-1:], [int(i) for i in batch["id"] if i >= 0]]
-        self.steps += 1
         if not metrics["finite"]:
             self.skipped += 1
             self.skipped_in_row += 1
@@ -83,6 +82,7 @@ class RunMetrics:
                 )
             return
         self.skipped_in_row = 0
+        self.steps += 1
         self.gradient_norm += float(metrics["gradient_norm"])
         for name in SUMS:
             self.sums[name] += float(metrics[name])

@@ -3,8 +3,10 @@
 Both are a study of Optuna's. A sweep that was killed resumes with its unfinished trials.
 """
 
+import contextlib
 import csv
 import fcntl
+import hashlib
 import json
 import re
 import runpy
@@ -49,6 +51,8 @@ def points_of(config_file: str) -> dict[str, Changes]:
         plain = _plain(changes, config_file)
         name = ",".join(f"{key.rpartition('.')[2]}={value}" for key, value in plain.items())
         name = re.sub(r"[^\w.,=+-]+", "_", name).strip("_.")[:120]
+        if points.get(name, plain) != plain:  # what differs was cut off or replaced
+            name += "-" + hashlib.sha256(repr(plain).encode()).hexdigest()[:8]
         if name in points:
             raise UserError(f"{config_file}: the point {name} is added twice")
         points[name] = plain
@@ -71,7 +75,6 @@ def suggest_of(config_file: str) -> tuple[Suggest, Changes]:
 
 def _function(config_file: str, call: str) -> Callable[..., Any]:
     path = Path(config_file.partition(":")[0])
-    sys.path.insert(0, str(path.resolve().parent.parent))  # configs import each other
     found = runpy.run_path(str(path)).get(call.partition("(")[0])
     if found is None:
         raise UserError(f"{path}: no function {call}; see crnn_jax.sweep --help")
@@ -97,12 +100,10 @@ def say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def open_study(
-    storage: str, name: str, settings: list[str], base: Any, *, prune: bool
-) -> optuna.Study:
+def open_study(storage: str, name: str, base: Any, *, prune: bool) -> optuna.Study:
     """Opens or makes a study; `storage` is a database's URL or a journal file's path.
 
-    UserError if it was begun with other `settings` of all trials, or another `base` config.
+    UserError if it was begun with another `base` config: its trials could not be compared.
     """
     try:
         journal = None if "://" in storage else JournalStorage(JournalFileBackend(storage))
@@ -115,13 +116,6 @@ def open_study(
         )
     except (SQLAlchemyError, ImportError, OSError) as error:
         raise UserError(f"--storage={storage}: {str(error).splitlines()[0]}") from None
-    begun = study.user_attrs.get("settings", settings)
-    if begun != settings:  # their trials could not be compared with these
-        was, now = (" ".join(words) or "no changes" for words in (begun, settings))
-        raise UserError(
-            f"{storage}: study {name} was begun with {was}, now it is {now}; "
-            "take another --sweep-dir or --storage"
-        )
     config = {k: v for k, v in by_key(base.to_dict()).items() if not k.startswith(FREE)}
     first = study.user_attrs.get("config", config)
     for key in sorted(first.keys() & config.keys()):
@@ -130,7 +124,6 @@ def open_study(
                 f"{storage}: study {name} was begun with config.{key}={first[key]!r}, now it is "
                 f"{config[key]!r}; take another --sweep-dir or --storage"
             )
-    study.set_user_attr("settings", settings)
     study.set_user_attr("config", config)
     return study
 
@@ -217,7 +210,8 @@ class _Run:
         # A resumed run writes some rows again.
         frozen = trial.study.get_trials(deepcopy=False)[trial.number]
         self._step, self._size = max(frozen.intermediate_values, default=0), 0
-        with (workdir / ".lock").open("a") as lock:
+        # Some file systems of clusters have no locks.
+        with (workdir / ".lock").open("a") as lock, contextlib.suppress(OSError):
             fcntl.flock(lock, fcntl.LOCK_EX)  # a killed sweep's run may still save
         words = [*TRAIN, *arguments, *changes, f"--workdir={workdir}"]
         with (workdir / "log.txt").open("ab") as log:

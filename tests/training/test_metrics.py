@@ -1,6 +1,9 @@
 """Counts and sums of a run, its best evaluation, and the files and lines they are written to."""
 
+import io
 import json
+import resource
+import sys
 
 import pytest
 
@@ -52,7 +55,7 @@ def test_not_finite_steps_are_left_out_counted_and_end_the_run():
     add(metrics, most=2)
     add(metrics, most=2, **nan)
     row = metrics.take()
-    assert (row["skipped"], row["loss"]) == (2, 0.5)
+    assert (row["skipped"], row["loss"], row["gradient_norm"]) == (2, 0.5, 3.0)
     with pytest.raises(NotFinite, match=r"2 steps in a row .* \[\[5, 6\], \[5, 6\]\]"):
         add(metrics, most=2, **nan)
 
@@ -82,6 +85,27 @@ def test_rows_behind_the_checkpoint_are_cut(tmp_path):
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     assert [row["step"] for row in rows] == [1, 2, 3]
     assert rows[2]["train/loss"] == 1.5
+
+
+def test_a_full_disk_neither_blocks_nor_ends_a_run(tmp_path):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2_000, before[1]))
+    try:
+        writer = MetricsWriter(tmp_path / "metrics.jsonl", tmp_path / "board", from_step=0)
+        for step in range(100):  # its queue takes ten
+            writer.write(step, {"train/loss": 1.5})
+        writer.close()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_nobody_has_to_listen(monkeypatch):
+    class Closed(io.StringIO):
+        def write(self, _):
+            raise BrokenPipeError
+
+    monkeypatch.setattr(sys, "stderr", Closed())
+    logging.say("step 1")
 
 
 def test_speed_is_that_of_steps_alone(monkeypatch):
