@@ -89,7 +89,7 @@ def text_of(report: dict[str, Any]) -> Iterator[str]:
             f"batches of {proposal['batch_size']}; "
             f"longest label {proposal['longest_label']} characters"
         )
-    yield from ("", "to train on it:", f"  {report['command']}")
+        yield from ("", "to train on it:", f"  {report['command']}")
 
 
 def _set_lines(one: dict[str, Any]) -> Iterator[str]:

@@ -41,8 +41,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     from crnn_jax.reading.evaluator import Evaluator
     from crnn_jax.scoring import html_report
 
-    if args.report:
-        html_report.require_libraries()
     shared = ("decoder", "batch_size", "format", "images", "split", "views")
     same = {k: getattr(args, k) for k in shared} | {"options": cli.decoder_options(args)}
     evaluator = Evaluator.open(args.model, args.annotation, **same)
@@ -54,7 +52,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     for one in (evaluator, other):
         if isinstance(one, Evaluator):
             cli.tell_left_out(args, one.decoders[-1])
-    output.require_writable(args.output, args.report)
+    output.require_writable(args.output)
+    if args.report:
+        html_report.page_of(args.report)
     if args.calibrate is not None:
         temperature = evaluator.calibrate(args.calibrate)
         print(f"{args.calibrate}: temperature {temperature:.3f}", file=sys.stderr)
@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not args.json:
             print((f"{decoder.name}:\n" if args.decoder == "both" else "") + output.table(result))
     name, result = list(results.items())[-1]
-    about = {"model": args.model or "the one that ships", "decoder": name}
+    about = {"model": args.calibrate or args.model or "the one that ships", "decoder": name}
     comparison = theirs = None
     try:
         if other is not None:
@@ -102,9 +102,10 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if args.annotation is None and len(args.compare) != 2:
         parser.error("which samples? name them by -a/--annotation, or --compare two predictions")
-    for flag in ("report", "calibrate", "split", "model", "images", "views", "lexicon", "lm"):
-        if args.annotation is None and getattr(args, flag):
-            parser.error(f"--{flag} needs images: name them by -a/--annotation")
+    unset = vars(parser.parse_args([])) if args.annotation is None else {}
+    for flag in unset.keys() - {"compare", "output", "json"}:
+        if getattr(args, flag) != unset[flag]:
+            parser.error(f"--{flag.replace('_', '-')} needs images: name them by -a/--annotation")
     if args.annotation is not None and len(args.compare) > 1:
         parser.error(f"--compare {' '.join(args.compare)}: give one model; -m names the other")
     return args

@@ -6,8 +6,7 @@ TEXT are UTF-8 files. The model is an n-gram with Witten-Bell smoothing, in the 
 """
 
 import sys
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
 
 from crnn_jax import cli
 
@@ -28,16 +27,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--unit", choices=("word", "line"), default="word", help=about)
     args = parser.parse_args(argv)
 
-    from crnn_jax.core.charset import Charset
+    from crnn_jax.core.charset import Charset, nfc
     from crnn_jax.core.files import whole_file
     from crnn_jax.decoding.language_model import NGram, arpa_lines
 
-    charset = None
+    normalize = nfc
     if args.model is not None:
         from crnn_jax.reading.loaded_model import open_model
 
-        charset = Charset.from_metadata(open_model(args.model)[1])
-    texts = (text for path in args.text for text in _texts(path, args.unit, charset))
+        normalize = Charset.from_metadata(open_model(args.model)[1]).normalize
+    texts = (text for path in args.text for text in _texts(path, args.unit, normalize))
     with whole_file(args.output) as file:  # first: estimating may take long
         model = NGram.estimate(texts, args.order)
         file.writelines(f"{line}\n" for line in arpa_lines(model))
@@ -45,13 +44,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _texts(path: str, unit: str, charset: Any) -> Iterator[str]:
+def _texts(path: str, unit: str, normalize: Callable[[str], str]) -> Iterator[str]:
     """A file's words or lines, one line of it in memory at a time."""
     from crnn_jax.core.files import text_lines
 
     for line in text_lines(path, MAX_LINE):
-        if charset is not None:
-            line = charset.normalize(line)
+        line = normalize(line)
         if unit == "line":
             yield line.translate(_BLANKS)
         else:

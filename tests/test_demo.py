@@ -175,3 +175,7 @@ def test_what_it_read_becomes_an_annotation_file(call, folder, model, tmp_path):
     for i in range(2):
         assert not os.path.isabs(source.line(i)[0])
         assert source.text(i) == read[os.path.normpath(source.identity(i))]
+    (tmp_path / "elsewhere" / "deep").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere" / "deep")
+    call(folder, "-m", model, "--write-annotations", file := tmp_path / "link" / "labels.tsv")
+    FileSource(file, Recognizer.load(model).charset).require_images()

@@ -111,8 +111,11 @@ def test_calibration_is_stored_in_a_model(call, data, model, tmp_path):
 
 
 def test_a_model_is_calibrated_by_its_name(call, data, tmp_path):
-    out = tmp_path / "lines"
-    code, _, err = call("-a", data / "some.txt", "-m", "lines", "--calibrate", out)
+    out, pictures = tmp_path / "lines", [data / f"{i}.png" for i in range(2)]
+    right, wrong = Recognizer.load("lines").read(pictures)
+    labels = [f"0.png\t{right.text}", f"1.png\tx{wrong.text}"]
+    (data / "one.tsv").write_text("\n".join(labels))
+    code, _, err = call("-a", data / "one.tsv", "-m", "lines", "--calibrate", out)
     assert (code, err) == (0, [f"{out}: temperature {Recognizer.load(out).temperature:.3f}"])
 
 
@@ -185,8 +188,8 @@ def test_other_samples_to_compare_with_lose_no_result(call, data, model, tmp_pat
 
 def test_a_report(call, data, model, tmp_path):
     words = ("-a", data / "all.txt", "-m", model, "--compare", model)
-    code, _, err = call(*words, "--report", tmp_path / "new" / "r")
-    file = tmp_path / "new" / "r" / "report.html"
+    code, _, err = call(*words, "--report", tmp_path / "new" / "v1.2")
+    file = tmp_path / "new" / "v1.2" / "report.html"
     assert (code, err[-1:]) == (0, [f"report: {file}"])
     text = file.read_text()
     assert "McNemar" in text
@@ -231,6 +234,10 @@ def test_a_report_on_a_part_of_a_store_shows_its_pictures(call, data, model, tmp
         ("--compare M", "which samples"),
         ("--compare M M --split 10%", "--split needs images"),
         ("--compare M M -m M", "--model needs images"),
+        ("--compare M M --no-views", "--views needs images"),
+        ("--compare M M --decoder beam", "--decoder needs images"),
+        ("-a D/some.txt -m M --calibrate D/new.safetensors", "every image is read correctly"),
+        ("-a D/all.txt -m M --report D/0.png", "cannot be written"),
         ("--compare M D/all.txt", "not UTF-8"),
     ],
 )

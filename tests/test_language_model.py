@@ -28,6 +28,12 @@ def test_the_words_of_a_text(call, text, tmp_path):
     assert err == [f"{tmp_path / 'lm.arpa'}: {len(want.entries)} n-grams"]
 
 
+def test_an_accent_is_part_of_its_letter(call, tmp_path):
+    (tmp_path / "nfd.txt").write_text("cafe\u0301\n")
+    call(tmp_path / "nfd.txt", "-o", tmp_path / "lm.arpa")
+    assert "é" in read_language_model(tmp_path / "lm.arpa").entries
+
+
 def test_lines_and_the_models_case(call, model, text, tmp_path):
     call(text, "-o", tmp_path / "lm.arpa", "-m", model, "--unit", "line")
     want = NGram.estimate(["the cat", "", "the dog sat"], 6)

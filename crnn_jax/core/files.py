@@ -69,7 +69,7 @@ def whole_file(
     text = {} if "b" in mode else {"encoding": "utf-8", "newline": "\n", "errors": errors}
     target = os.path.realpath(name)
     special = os.path.exists(name) and not os.path.isfile(name)
-    written = target if special else f"{target}.{os.getpid()}.tmp"
+    written = name if special else f"{target}.{os.getpid()}.tmp"
     try:
         with open(written, mode, **text) as file:  # type: ignore[call-overload]
             yield file

@@ -16,7 +16,7 @@ from crnn_jax.core.charset import Charset
 from crnn_jax.core.errors import UserError
 from crnn_jax.core.preprocessing import Preprocessing
 from crnn_jax.data.files import FileSource
-from crnn_jax.data.plan import Plan, propose_widths
+from crnn_jax.data.plan import Plan, propose_widths, widened
 from crnn_jax.data.source import EXAMPLES, described, progress_bar, seen_labels, trainable
 from crnn_jax.data.sources import charset_from, count_characters
 
@@ -49,11 +49,14 @@ def inspect(annotations: Sequence[str], options: Any, rule: Preprocessing) -> di
         raise UserError(f"{annotations[0]}: no label has any character")
     every = charset_from(trained, options.ignore_case)
     charset = Charset.read(options.table, options.ignore_case) if options.table else every
-    sets = [_Set(name, charset, options, rule) for name in annotations]
+    opening = {"format": options.format, "images": options.images, "cache": True}
+    sources = [FileSource(name, charset, **opening) for name in annotations]
+    rule = widened(rule, sources[:1])  # as training does
+    sets = [_Set(source, options.decode, rule) for source in sources]
     known = set(charset.characters)
     occurring = {folded for c in counted for folded in charset.normalize(c)}
     unknown = {c: n for c, n in counted.most_common() if not set(charset.normalize(c)) <= known}
-    train, *others = (one.source for one in sets)
+    train, *others = sources
     seen = seen_labels(train, others)
     return {
         "sets": [one.report() for one in sets],
@@ -75,13 +78,10 @@ def inspect(annotations: Sequence[str], options: Any, rule: Preprocessing) -> di
 class _Set:
     """A set and what is found in it; arrays are [n]."""
 
-    def __init__(self, name: str, charset: Charset, options: Any, rule: Preprocessing) -> None:
-        self.rule = rule
-        self.source = source = FileSource(
-            name, charset, format=options.format, images=options.images, cache=True
-        )
+    def __init__(self, source: FileSource, decode: int, rule: Preprocessing) -> None:
+        self.source, self.rule = source, rule
         self.usable, self.reasons = trainable(source, rule, GEOMETRY, headers=True)
-        self.decoded = self._decode(options.decode)
+        self.decoded = self._decode(decode)
         n = len(source)
         self.widths = np.zeros(n, np.int64)  # natural ones in pixels; 0 where not usable
         ids = np.flatnonzero(self.usable)
@@ -120,14 +120,14 @@ class _Set:
             path, label = source.line(i)
             self.paths[i] = hash(os.path.abspath(os.path.join(source.reader.root, path)))
             if not unicodedata.is_normalized("NFC", label):
-                notes.add(NOT_NFC, [source.where(i)])
+                notes.add(NOT_NFC, map(source.where, [i]))  # it reads the file
             if _ODD_SPACE.search(label):
-                notes.add(ODD_SPACE, [source.where(i)])
+                notes.add(ODD_SPACE, map(source.where, [i]))
         _, first, inverse = np.unique(self.paths, return_index=True, return_inverse=True)
         first = first[inverse]  # the sample that lists the same image first
         for i in np.flatnonzero(first != np.arange(len(source))).tolist():
             same = source.text(i) == source.text(int(first[i]))
-            notes.add(SAME_PATH if same else OTHER_LABEL, [source.where(i)])
+            notes.add(SAME_PATH if same else OTHER_LABEL, map(source.where, [i]))
 
     def report(self) -> dict[str, Any]:
         """JSON-ready."""

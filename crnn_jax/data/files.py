@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from crnn_jax.core.charset import Charset
+from crnn_jax.core.charset import Charset, nfc
 from crnn_jax.core.errors import UserError, shown, shown_path
 from crnn_jax.core.images import MISSING, UnreadableImage, decode_image, image_size
 from crnn_jax.data.annotations import LEFT_OUT, Annotation
@@ -104,7 +104,7 @@ class FileSource:
             path, label = self.line(i)
             path = path.removeprefix("./")
             if share and share[2] == "label":
-                return label.casefold()
+                return nfc(label).casefold()
             found = pattern.search(path)
             return found[min(1, pattern.groups)] or path if found else path
 

@@ -122,6 +122,6 @@ class MixedSource:
         return source.identity(local)
 
 
-@functools.lru_cache(maxsize=8)
+@functools.lru_cache(maxsize=64)
 def _permutation(seed: int, k: int, turn: int, size: int) -> np.ndarray:
     return generator(seed, "mixture", k, turn).permutation(size)

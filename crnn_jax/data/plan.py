@@ -223,6 +223,18 @@ def propose_widths(natural: np.ndarray, rule: Preprocessing) -> tuple[int, ...]:
     return propose_boundaries(np.clip(natural, rule.min_width, most), SHAPES)
 
 
+def widened(rule: Preprocessing, sources: Sequence[Source]) -> Preprocessing:
+    """The rule with its max_width grown to what the images of these stored sources need."""
+    if not rule.free_width:
+        return rule
+    sizes = np.concatenate([source.sizes(np.arange(len(source))) for source in sources])
+    sizes = sizes[sizes[:, 0] > 0]  # readable
+    if not len(sizes):
+        return rule
+    widest = propose_widths(rule.natural_width(*sizes.T), rule)[-1]
+    return dataclasses.replace(rule, max_width=max(rule.max_width, widest))
+
+
 def propose_boundaries(widths: np.ndarray, count: int, multiple: int = 4) -> tuple[int, ...]:
     """The bucket widths that pad images of these widths least, by dynamic programming.
 

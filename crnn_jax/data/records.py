@@ -142,12 +142,21 @@ class LmdbRecords(Records):
             )
 
     def _get(self, key: str) -> bytes | None:
-        with _open_lmdb(self._real).begin() as transaction:
-            return transaction.get(key.encode())
+        import lmdb
+
+        try:
+            with _open_lmdb(self._real).begin() as transaction:
+                return transaction.get(key.encode())
+        except lmdb.Error as error:
+            raise UnreadableImage(DAMAGED, os.path.join(self.path, key)) from error
 
     def record(self, number: int) -> Record:
         """A record without its image."""
-        return _record_of(self._get(f"label-{number + 1:09d}"), f"image-{number + 1:09d}")
+        name = f"image-{number + 1:09d}"
+        try:
+            return _record_of(self._get(f"label-{number + 1:09d}"), name)
+        except UnreadableImage:
+            return Record("", DAMAGED_RECORD, name)
 
     def content(self, place: int) -> bytes:
         """An encoded image. Raises UnreadableImage where there is none."""

@@ -17,9 +17,10 @@ from crnn_jax.core.charset import Charset
 from crnn_jax.core.errors import FULL, UserError
 from crnn_jax.core.images import NO_FILE, REASON_OF, UnreadableImage
 from crnn_jax.data.files import FileSource
-from crnn_jax.data.source import Reasons, progress_bar
+from crnn_jax.data.source import MISSING_LABEL, STATUS, Reasons, progress_bar
 
 ANY = Charset.from_characters("\U0010fffd")  # labels are copied, not encoded
+BY_READER = STATUS.index(MISSING_LABEL)  # from here on there is no label, whatever the characters
 
 
 class Words(tfds.core.GeneratorBasedBuilder):
@@ -53,16 +54,19 @@ class Words(tfds.core.GeneratorBasedBuilder):
         with progress_bar("images read", len(source)) as bar:
             for number in range(len(source)):
                 path, label = source.line(number)
+                bar.update()
+                if (status := int(source.index.status[number])) >= BY_READER:
+                    self.left_out.add(STATUS[status], map(source.where, [number]))
+                    continue
                 try:
                     image = source.content(number)
                     image = image if isinstance(image, bytes) else Path(image).read_bytes()
                 except (OSError, UnreadableImage) as error:  # of a file, of a record
                     reason = getattr(error, "reason", REASON_OF.get(type(error), NO_FILE))
-                    self.left_out.add(reason, [source.where(number)])
+                    self.left_out.add(reason, map(source.where, [number]))
                 else:
                     yield number, {"image": image, "label": label, "path": path}
                     self.written += 1
-                bar.update()
 
 
 def write_shards(
@@ -93,6 +97,10 @@ def write_shards(
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # it speaks of downloading
             builder.download_and_prepare(download_config=options)
+    except AssertionError:
+        raise UserError(
+            f"{place}: {builder.written} images are too few for {shards} shards"
+        ) from None
     except (OSError, RuntimeError) as error:
         # ArrayRecord says in a RuntimeError that a disk is full.
         full = (reason for reason in map(os.strerror, FULL) if reason in str(error))

@@ -83,6 +83,8 @@ def mixed(
             if not able.any():
                 why = reasons.lines()[0]
                 raise UserError(f"{source.name}: no sample can be trained on ({why})")
+            if round(weights[k] * able.sum()) == 0:
+                raise UserError(f"data.train: {source.name}*{weights[k]:g} gives no sample")
             train[k] = source.part(np.flatnonzero(able), reasons=reasons)
     return MixedSource(train, weights, config.seed)
 

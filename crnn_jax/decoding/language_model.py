@@ -37,7 +37,8 @@ from crnn_jax.core.charset import Charset
 from crnn_jax.core.errors import UserError
 
 # Private-use characters for a text's begin, its end and unseen characters.
-BEGIN, END, UNKNOWN = "\ue000", "\ue001", "\ue002"
+# Noncharacters, which no text holds.
+BEGIN, END, UNKNOWN = "\ufdd0", "\ufdd1", "\ufdd2"
 TOKENS = {"<s>": BEGIN, "</s>": END, "<unk>": UNKNOWN, "<SPACE>": " "}
 WRITTEN = {c: token for token, c in TOKENS.items()}
 # Other programs' names for them.

@@ -150,6 +150,7 @@ def evaluate_source(
     plan, stream = read_batches(recognizer, source, batch_size)
     predict = functools.partial(recognizer.predict, decoder=decoder)
     result = evaluate_batches(predict, stream, source, recognizer.charset)
+    recognizer.require_numbers([row.confidence for row in result.rows if row.text is not None])
     if recognizer.views:
         result = read_unsure_again(result, recognizer, source, decoder)
     result.note_reasons(source.name, plan.reasons.counts)
@@ -237,7 +238,12 @@ def find_temperature(
             right.append(np.array([texts[i] == source.text(sample) for i in taken]))
     if not right:
         raise UserError("no image to calibrate on")
-    return best_temperature(TEMPERATURES, np.stack(log_probs), np.stack(right))[0]
+    of_all, is_right = np.stack(log_probs), np.stack(right)
+    recognizer.require_numbers(of_all)
+    if is_right.all() or not is_right.any():  # the best temperature is then 0, or without end
+        answer = "every" if is_right.all() else "no"
+        raise UserError(f"{answer} image is read correctly: calibrate on some of both kinds")
+    return best_temperature(TEMPERATURES, of_all, is_right)[0]
 
 
 def _try_views(

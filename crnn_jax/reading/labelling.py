@@ -70,7 +70,9 @@ class Labels:
     def _relative(self, path: str) -> str:
         """The path as seen from the annotation file's folder; whole on another drive."""
         with contextlib.suppress(ValueError):
-            return os.path.relpath(path, os.path.dirname(self.path) or ".")
+            # Of a link's target: the kernel takes `link/..` as the folder around that.
+            whole = os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
+            return os.path.relpath(whole, os.path.realpath(os.path.dirname(self.path)))
         return os.path.abspath(path)
 
 

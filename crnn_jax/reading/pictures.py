@@ -111,7 +111,7 @@ def as_list(images: ImageSource | Iterable[ImageSource]) -> list[ImageSource]:
     """A list of images; a single one becomes a list of one: a path is no list of letters."""
     if isinstance(images, str | bytes | os.PathLike | Image.Image):
         return [images]
-    if isinstance(images, np.ndarray) and images.ndim < 4:
+    if isinstance(images, np.ndarray) and images.ndim < 4 and images.dtype.kind not in "OU":
         return [images]
     return list(images)
 

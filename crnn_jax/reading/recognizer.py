@@ -229,7 +229,8 @@ class Recognizer:
 
     def emitted(self, batch: Any, decoder: Decoder = GREEDY) -> tuple[jax.Array, jax.Array]:
         """What a decoder works on: logits float32 [b t k], low where not allowed; frames [b]."""
-        return self._emit(self._variables, batch["image"], batch["width"], self._allowed(decoder))
+        arguments = batch["image"], batch["width"], self._allowed(decoder)
+        return self._emit(self._variables, *arguments, decoder.lexicon is not None)
 
     def _allowed(self, decoder: Decoder) -> np.ndarray:
         return self._all if decoder.allowed is None else decoder.allowed
@@ -250,9 +251,13 @@ class Recognizer:
             logits, lengths = started
             blank_id = self.charset.blank_id
             decoded = decoder.decode(logits, lengths, self.temperature, blank_id=blank_id)
-        if np.isnan(decoded.log_prob).any():  # finite weights, but some far too large
-            raise UserError(f"{self.name}: its scores are not numbers; its weights are damaged")
+        self.require_numbers(decoded.log_prob)
         return decoded
+
+    def require_numbers(self, scores: Any) -> None:
+        """UserError where scores or confidences are NaN: finite weights, but some far too large."""
+        if np.isnan(scores).any():
+            raise UserError(f"{self.name}: its scores are not numbers; its weights are damaged")
 
     def _read_prepared(self, images: Sequence[Prepared], decoder: Decoder) -> list[Reading]:
         """One reading an image, in the order given.
@@ -317,11 +322,15 @@ def _programs(network: CRNN, model: LoadedModel) -> tuple[Any, Any, Any]:
     def score(variables: Any, image: jax.Array, width: jax.Array) -> Any:
         return network.apply(variables, image, width, train=False)
 
-    def emit(variables: Any, image: jax.Array, width: jax.Array, allowed: jax.Array) -> Any:
+    def emit(
+        variables: Any, image: jax.Array, width: jax.Array, allowed: jax.Array, has_lexicon: bool
+    ) -> Any:
         logits, lengths = score(variables, image, width)
         logits = emittable(logits, unknown_id=model.unknown_id)
         logits = jnp.where(allowed[None, None, :], logits, FORBIDDEN)
-        return spelled(logits, lengths, model.spelling), lengths
+        # Letters that look alike are the lexicon's to tell apart.
+        spelling = model.spelling._replace(alphabet=()) if has_lexicon else model.spelling
+        return spelled(logits, lengths, spelling), lengths
 
     def read(
         variables: Any,
@@ -330,11 +339,11 @@ def _programs(network: CRNN, model: LoadedModel) -> tuple[Any, Any, Any]:
         allowed: jax.Array,
         temperature: jax.Array,
     ) -> dict[str, jax.Array]:
-        logits, lengths = emit(variables, image, width, allowed)
+        logits, lengths = emit(variables, image, width, allowed, has_lexicon=False)
         ids, id_lengths = greedy_decode(logits, lengths, blank_id=blank_id)
         log_probs = jax.nn.log_softmax(logits / temperature, axis=-1)
         log_prob = sequence_log_prob(log_probs, lengths, ids, id_lengths, blank_id=blank_id)
         found = {"log_probs": log_probs, "lengths": lengths}
         return found | {"ids": ids, "id_lengths": id_lengths, "log_prob": log_prob}
 
-    return jax.jit(score), jax.jit(emit), jax.jit(read)
+    return jax.jit(score), jax.jit(emit, static_argnums=4), jax.jit(read)

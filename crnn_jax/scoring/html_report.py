@@ -42,11 +42,17 @@ class Mistake(NamedTuple):
     confidence: float  # 0 for an image that could not be read
 
 
-def require_libraries() -> None:
-    """Raises UserError where the report's extra is not installed."""
+def page_of(path: str) -> str:
+    """The file of the report that a path names, or of that in a folder; makes its folder.
+
+    UserError where it cannot be written, or where the report's extra is not installed.
+    """
     for name in ("jinja2", "matplotlib"):
         if importlib.util.find_spec(name) is None:
             raise UserError(f"--report needs {name}: pip install '.[report]'")
+    file = path if path.endswith((".html", ".htm")) else os.path.join(path, "report.html")
+    output.require_writable(os.path.join(os.path.dirname(file), ""))
+    return file
 
 
 def write_report(
@@ -104,8 +110,7 @@ def write_report(
         cards=list(_cards(chosen, characters, image_of)),
         longest=LONGEST,
     )
-    file = path if path.endswith((".html", ".htm")) else os.path.join(path, "report.html")
-    output.require_writable(os.path.join(os.path.dirname(file), ""))  # makes the folder
+    file = page_of(path)
     with whole_file(file, errors="replace") as stream:
         stream.write(page)
     return file

@@ -6,6 +6,7 @@ A pair of edits is (character of the label, character of the text); '' where the
 import collections
 import dataclasses
 import math
+import unicodedata
 from collections.abc import Iterable
 from typing import Any
 
@@ -112,7 +113,8 @@ def alphanumeric(text: str) -> str:
 
     Of every script: a filter for [0-9a-z] would make other labels empty, and so correct.
     """
-    return "".join(c for c in text.lower() if c.isalnum())
+    # Vowel signs are marks, and as much of a word as letters.
+    return "".join(c for c in text.lower() if c.isalnum() or unicodedata.category(c)[0] == "M")
 
 
 def wilson(right: int, count: int) -> tuple[float, float]:

@@ -261,7 +261,9 @@ def read_predictions(path: str) -> EvaluationResult:
 
 
 def _row(line: str) -> Row:
-    cells = (re.sub(r"\\.?", lambda escape: MEANINGS[escape[0]], x) for x in line.split("\t"))
+    # Those of a path that is not UTF-8 stay.
+    escapes = re.compile(r"\\(?!udc[0-9a-f]{2}).?")
+    cells = (escapes.sub(lambda escape: MEANINGS[escape[0]], x) for x in line.split("\t"))
     number, path, name, label, text, confidence, reason, _ = cells
     # An empty text and no text are one cell; only what could not be read has a reason.
     known = (None, math.nan, reason) if reason else (text, float(confidence), None)

@@ -16,7 +16,7 @@ from crnn_jax.core.geometry import HEIGHT
 from crnn_jax.core.preprocessing import Preprocessing
 from crnn_jax.data import loader
 from crnn_jax.data.loader import Batch
-from crnn_jax.data.plan import Plan, propose_widths
+from crnn_jax.data.plan import Plan, propose_widths, widened
 from crnn_jax.data.source import Source, seen_labels
 from crnn_jax.data.sources import charset_of, mixed, open_sources
 from crnn_jax.models import native_library
@@ -261,10 +261,8 @@ def fit_widths(
     sizes = sizes[sizes[:, 0] > 0]  # readable
     if not len(sizes):
         return rule, boundaries
-    natural = rule.natural_width(*sizes.T)
     if not config.preprocessing.max_width:
-        widest = propose_widths(natural, rule)[-1]
-        rule = dataclasses.replace(rule, max_width=max(rule.max_width, widest))
+        rule = widened(rule, stored)
     rendered = [s.sizes(np.arange(min(len(s), RENDERED))) for s in sources if s.windowed]
     natural = rule.natural_width(*np.concatenate([sizes, *rendered]).T)
     proposed = propose_widths(np.minimum(natural, rule.max_width), rule)

@@ -61,6 +61,14 @@ def test_text_is_utf8_with_lf_and_bytes_are_bytes(tmp_path):
     assert (tmp_path / "new").read_bytes() == b"\r\n\xff"
 
 
+def test_a_pipe_is_written_directly():
+    reads, writes = os.pipe()
+    write(f"/dev/fd/{writes}", "text")
+    os.close(writes)
+    with open(reads) as file:
+        assert file.read() == "text"
+
+
 def test_what_was_there_stays_where_writing_fails(tmp_path, monkeypatch):
     (file := tmp_path / "file").write_text("old")
     with pytest.raises(UnicodeEncodeError):

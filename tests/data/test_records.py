@@ -142,6 +142,18 @@ def test_an_lmdb_cut_short_is_refused(tmp_path):
         open_records(str(file.parent))
 
 
+def test_damaged_pages_of_an_lmdb_are_told(tmp_path):
+    samples = [(b"x" * 300, b"a%d" % i) for i in range(100)]
+    file = write_lmdb(tmp_path / "lmdb", samples) / "data.mdb"
+    source, data = opened(file.parent), file.read_bytes()
+    page = 4096
+    with file.open("r+b") as raw:  # all but the two that LMDB opens by
+        raw.seek(2 * page)
+        raw.write(bytes(len(data) - 2 * page))
+    assert source.read(np.array([5])) == [images.DAMAGED]
+    assert source.reader.record(5).status == DAMAGED_RECORD
+
+
 def test_a_flipped_bit_costs_its_record_only(tmp_path):
     rng = np.random.default_rng(0)
     made = [example(image=rng.bytes(9000), label=b"a%d" % i) for i in range(40)]
@@ -202,11 +214,17 @@ def three(words, tmp_path_factory, root):
 
 
 def test_a_record_without_its_image_is_left_out_of_shards(tmp_path, picture, root):
-    folder = write_set("lmdb", tmp_path / "set", [(picture, b"a"), (None, b"b")])
+    samples = [(picture, b"a"), (None, b"b"), (picture, b"w\xff")]
+    folder = write_set("lmdb", tmp_path / "set", samples)
     command = [sys.executable, "-m", "crnn_jax.shards", "-a", folder, "-o", tmp_path / "out"]
     run = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
     assert run.stdout == f"{tmp_path}/out/words/1.0.0: 1 records\n"
-    assert run.stderr == f"left out: 1 missing file: {folder}/image-000000002 'b'\n"
+    assert f"1 missing file: {folder}/image-000000002 'b'" in run.stderr
+    assert f"1 label not UTF-8: {folder}/image-000000003" in run.stderr
+    command[-1:] = [tmp_path / "many", "--shards=2"]
+    run = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    assert run.returncode == 2
+    assert "1 images are too few for 2 shards" in run.stderr
 
 
 @pytest.mark.parametrize("rule", [Preprocessing(max_width=160), Preprocessing(width=100)])

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from crnn_jax.core.charset import Charset
+from crnn_jax.core.charset import Charset, nfc
 from crnn_jax.core.errors import UserError
 from crnn_jax.core.preprocessing import Preprocessing
 from crnn_jax.data import sources
@@ -117,7 +117,11 @@ def test_a_split_keeps_groups_together(tmp_path):
         pages = [{name.split("_")[0] for name, _ in part} for part in parts(how)]
         assert not pages[0] & pages[1]
     assert parts("50% by ^(p[0-9]+)_") == parts("50% by ^p[0-9]+")
-    labels = [{label.lower() for _, label in part} for part in parts("50% by label")]
+    accented = "é", "e\u0301"
+    lines += [f"{k}.png\t{accented[k // 20]}{k % 20}\n" for k in range(40)]
+    path.write_text("".join(lines))
+    source = FileSource(path, charset, unknown="strip", cache=False)
+    labels = [{nfc(label).lower() for _, label in part} for part in parts("50% by label")]
     assert not labels[0] & labels[1]
     assert parts("30% by nothing") == parts("30%")
 
@@ -170,6 +174,7 @@ def test_names_with_weights(tmp_path):
         ("", {}, "data.train=''"),
         ("nowhere.txt*2,x", {}, "nowhere.txt: no annotation file"),
         ("WORDS", {"validation": "WORDS*2"}, "every sample counts once"),
+        ("WORDS*0.001,WORDS", {}, r"WORDS\*0.001 gives no sample"),
         ("WORDS", {"unknown": "guess"}, r"data\.unknown='guess'"),
         ("ONE", {}, "ignore_case=True"),
         ("FOLDER", {"split": "0/5"}, "too few"),
@@ -193,7 +198,7 @@ def test_mistakes(words, tmp_path, train, options, what):
         return text
 
     changes = {k: named(v) if isinstance(v, str) else v for k, v in options.items()}
-    with pytest.raises(UserError, match=what):
+    with pytest.raises(UserError, match=named(what)):
         opened(words, named(train), **changes)
 
 

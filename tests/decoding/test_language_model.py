@@ -106,6 +106,8 @@ def test_what_was_never_seen():
     assert walk(lm, [2]) == pytest.approx(model.log_prob("c"), rel=1e-6)
     with pytest.raises(UserError, match="seen none of the model's characters"):
         model.for_charset(Charset.from_characters("xyz"))
+    private = NGram.estimate(["a\ue002b", "\ue000"], 2)  # of a PDF, perhaps
+    assert {"\ue000", "\ue002"} < private.entries.keys()
     with pytest.raises(UserError, match="without characters"):
         NGram.estimate(["", ""])
 

@@ -7,6 +7,7 @@ import pytest
 from crnn_jax.core.charset import Charset
 from crnn_jax.core.errors import UserError
 from crnn_jax.decoding.beam_search import beam_search
+from crnn_jax.decoding.greedy import FORBIDDEN
 from crnn_jax.decoding.language_model import NGram
 from crnn_jax.reading.decoder import allowed_classes, open_decoder, read_lexicon
 from crnn_jax.reading.recognizer import Recognizer
@@ -126,6 +127,16 @@ def test_what_makes_no_sense_is_told(name, numbers, flag):
 def test_characters_as_decomposed_text():
     allowed = allowed_classes("e\u0301b", Charset.from_characters("abé"))
     assert allowed.tolist() == [False, True, True, True]  # the blank last
+
+
+def test_a_lexicon_tells_letters_that_look_alike():
+    table = Charset.from_characters("abcdeoабсдео")  # Latin, then Cyrillic
+    reader = Recognizer(tiny_variables(table.num_classes)[0], tiny_metadata(table))
+    noise = np.random.default_rng(0).integers(0, 256, (8, 32, 96, 1), np.uint8)
+    batch = {"image": noise, "width": np.full(8, 96)}
+    lexicon = open_decoder(table, "beam", lexicon=["abc", "абс"])
+    least = [reader.emitted(batch, d)[0].min() for d in (open_decoder(table, "beam"), lexicon)]
+    assert [score > FORBIDDEN for score in least] == [False, True]
 
 
 def test_lists_of_words(tmp_path):

@@ -57,6 +57,13 @@ def test_kinds_of_errors(label, text, kind):
     assert error_kind(label, text) == kind
 
 
+@pytest.mark.parametrize(("label", "text"), [("किताब", "कताब"), ("กิน", "กน")])
+def test_vowel_signs_count(label, text):
+    sums = Sums()
+    sums.add(label, text)
+    assert sums.share("accuracy_alphanumeric") == (0, 1)
+
+
 def test_each_count_by_itself():
     sums = Sums()
     for label, text in [("Tired", "Tired"), ("Tired", "tired"), ("it's", "its"), ("abcd", "")]:

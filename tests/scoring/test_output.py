@@ -48,6 +48,11 @@ def test_a_folder_gets_everything(tmp_path, result):
     assert rows[5] == "0\td\\udcff.png\tt|wo_\ta\\tb\tA\\tb\t0.5\t\tFalse\n"
 
 
+def test_a_path_that_is_not_utf8_is_read_too(tmp_path, result):
+    write_outputs(str(tmp_path), result, {})
+    assert [row.path for row in read_predictions(str(tmp_path)).rows][4] == "d\\udcff.png"
+
+
 @given(st.lists(st.tuples(TEXT, TEXT, st.none() | TEXT)))
 def test_predictions_that_were_written_are_read(tmp_path_factory, found):
     result = EvaluationResult()
