@@ -52,9 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for one in (evaluator, other):
         if isinstance(one, Evaluator):
             cli.tell_left_out(args, one.decoders[-1])
-    output.require_writable(args.output)
-    if args.report:
-        html_report.page_of(args.report)
+    output.require_writable(args.output, args.report and html_report.page_of(args.report))
     if args.calibrate is not None:
         temperature = evaluator.calibrate(args.calibrate)
         print(f"{args.calibrate}: temperature {temperature:.3f}", file=sys.stderr)

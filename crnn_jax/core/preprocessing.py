@@ -1,7 +1,8 @@
 """From a decoded image to the network's input: one rule, stated in the model file.
 
 Pillow's arithmetic is the definition for our own models. Images stay uint8 here; the network
-normalises them on the device: input = (uint8 - mean) / scale.
+normalises them on the device: input = (uint8 - mean) / scale. And the widths in pixels that suit a
+set of images: those of its batches, and the most of all.
 """
 
 import dataclasses
@@ -15,6 +16,9 @@ from crnn_jax.core.errors import UserError
 
 MAX_HEIGHT = 1024  # an image of both takes 200 MB
 MAX_WIDTH = 1 << 16
+MOST_CELLS = 2048  # the search for boundaries takes the square of it
+WIDEST = 4096  # pixels: 1,023 frames; a line of text of height 32 is rarely longer
+SHAPES = 12  # widths of batches proposed, at most
 
 Size = TypeVar("Size", int, np.ndarray)
 
@@ -131,3 +135,57 @@ def _sample(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         right = np.take(sampled, np.clip(low + 1, 0, source - 1), axis)
         sampled = left + (right - left) * share
     return np.floor(sampled + 0.5).astype(np.uint8)
+
+
+def propose_widths(natural: np.ndarray, rule: Preprocessing) -> tuple[int, ...]:
+    """The bucket widths for images of these natural widths; the last squeezes hardly any."""
+    most = max(propose_max_width(natural), rule.min_width)
+    return propose_boundaries(np.clip(natural, rule.min_width, most), SHAPES)
+
+
+def widened(rule: Preprocessing, natural: np.ndarray) -> Preprocessing:
+    """The rule with its max_width grown to what images of these natural widths need."""
+    if not rule.free_width or not natural.size:
+        return rule
+    widest = propose_widths(natural, rule)[-1]
+    return dataclasses.replace(rule, max_width=max(rule.max_width, widest))
+
+
+def propose_boundaries(widths: np.ndarray, count: int, multiple: int = 4) -> tuple[int, ...]:
+    """The bucket widths that pad images of these widths least, by dynamic programming.
+
+    There are at most `count`, each a shape to compile, and all multiples of `multiple` pixels.
+    """
+    widths = np.asarray(widths, np.int64)
+    if not widths.size:
+        return ()
+    # Images of w pixels fit boundaries from their cell on; other cells need no boundary.
+    cell, number = np.unique(-(-widths // multiple), return_counts=True)
+    if cell.size > MOST_CELLS:
+        return propose_boundaries(widths, count, 2 * multiple)
+    up_to = np.concatenate(([0], np.cumsum(number)))
+    # best[j]: total pixels of the first j cells in the buckets so far, the last of which ends at
+    # cell j. Real pixels are the same everywhere, so the least total is the least padding.
+    best = cell * up_to[1:]
+    choices = []
+    for _ in range(min(count, cell.size) - 1):
+        # total[i, j]: the last bucket holds cells i + 1 .. j, the others end at cell i.
+        total = best[:, None] + cell[None, :] * (up_to[None, 1:] - up_to[1:, None])
+        total[np.tril_indices(cell.size, -1)] = np.iinfo(np.int64).max
+        choices.append(total.argmin(axis=0))
+        best = total.min(axis=0)
+    j = cell.size - 1
+    ends = {int(cell[j])}
+    for choice in reversed(choices):
+        j = int(choice[j])
+        ends.add(int(cell[j]))
+    return tuple(sorted(end * multiple for end in ends if end * multiple > 0))
+
+
+def propose_max_width(widths: np.ndarray, multiple: int = 16) -> int:
+    """A bound in pixels that squeezes at most one image in a thousand, or those beyond WIDEST."""
+    ranked = np.sort(widths)
+    most, widest = int(ranked[int(0.999 * ranked.size)]), int(ranked[-1])
+    if widest <= 1.25 * most:  # all may as well fit
+        most = widest
+    return min(-(-most // multiple) * multiple, WIDEST)

@@ -14,9 +14,9 @@ import numpy as np
 
 from crnn_jax.core.charset import Charset
 from crnn_jax.core.errors import UserError
-from crnn_jax.core.preprocessing import Preprocessing
+from crnn_jax.core.preprocessing import Preprocessing, propose_widths, widened
 from crnn_jax.data.files import FileSource
-from crnn_jax.data.plan import Plan, propose_widths, widened
+from crnn_jax.data.plan import Plan
 from crnn_jax.data.source import EXAMPLES, described, progress_bar, seen_labels, trainable
 from crnn_jax.data.sources import charset_from, count_characters
 
@@ -51,7 +51,8 @@ def inspect(annotations: Sequence[str], options: Any, rule: Preprocessing) -> di
     charset = Charset.read(options.table, options.ignore_case) if options.table else every
     opening = {"format": options.format, "images": options.images, "cache": True}
     sources = [FileSource(name, charset, **opening) for name in annotations]
-    rule = widened(rule, sources[:1])  # as training does
+    sizes = sources[0].sizes(np.arange(len(sources[0])))
+    rule = widened(rule, rule.natural_width(*sizes[sizes[:, 0] > 0].T))  # as training does
     sets = [_Set(source, options.decode, rule) for source in sources]
     known = set(charset.characters)
     occurring = {folded for c in counted for folded in charset.normalize(c)}

@@ -18,9 +18,10 @@ import numpy as np
 
 from crnn_jax.core.errors import UserError
 from crnn_jax.core.model_file import read_safetensors, save_model
+from crnn_jax.core.preprocessing import propose_boundaries
 from crnn_jax.data.files import FileSource
 from crnn_jax.data.loader import batches
-from crnn_jax.data.plan import Plan, propose_boundaries
+from crnn_jax.data.plan import Plan
 from crnn_jax.data.source import resized_widths
 from crnn_jax.decoding.greedy import sequence_log_prob
 from crnn_jax.reading.decoder import Decoder, open_decoder

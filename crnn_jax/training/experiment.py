@@ -13,10 +13,10 @@ import numpy as np
 from crnn_jax.core.charset import Charset
 from crnn_jax.core.errors import UserError
 from crnn_jax.core.geometry import HEIGHT
-from crnn_jax.core.preprocessing import Preprocessing
+from crnn_jax.core.preprocessing import Preprocessing, propose_widths, widened
 from crnn_jax.data import loader
 from crnn_jax.data.loader import Batch
-from crnn_jax.data.plan import Plan, propose_widths, widened
+from crnn_jax.data.plan import Plan
 from crnn_jax.data.source import Source, seen_labels
 from crnn_jax.data.sources import charset_of, mixed, open_sources
 from crnn_jax.models import native_library
@@ -262,7 +262,7 @@ def fit_widths(
     if not len(sizes):
         return rule, boundaries
     if not config.preprocessing.max_width:
-        rule = widened(rule, stored)
+        rule = widened(rule, rule.natural_width(*sizes.T))
     rendered = [s.sizes(np.arange(min(len(s), RENDERED))) for s in sources if s.windowed]
     natural = rule.natural_width(*np.concatenate([sizes, *rendered]).T)
     proposed = propose_widths(np.minimum(natural, rule.max_width), rule)

@@ -183,9 +183,13 @@ def padding(annotation: str, model_name: str, args: argparse.Namespace) -> list[
     """The shapes of a set's batches, the padding with them, and what compiling them costs."""
     from crnn_jax import cpu_settings
     from crnn_jax.core.charset import Charset
-    from crnn_jax.core.preprocessing import Preprocessing
+    from crnn_jax.core.preprocessing import (
+        Preprocessing,
+        propose_boundaries,
+        propose_max_width,
+    )
     from crnn_jax.data.files import FileSource
-    from crnn_jax.data.plan import Plan, propose_boundaries, propose_max_width
+    from crnn_jax.data.plan import Plan
     from crnn_jax.data.source import resized_widths, trainable
 
     charset = Charset.from_characters(CHARACTERS, ignore_case=True)

@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crnn_jax.core.errors import UserError
-from crnn_jax.core.preprocessing import Preprocessing
+from crnn_jax.core.preprocessing import Preprocessing, propose_boundaries
 from crnn_jax.data import plan as plan_module
 from crnn_jax.data.mixture import MixedSource
-from crnn_jax.data.plan import Plan, bucket_widths, propose_boundaries
+from crnn_jax.data.plan import Plan, bucket_widths
 from crnn_jax.data.source import TOO_LONG, TOO_LONG_FOR_WIDTH
 from tests.data.conftest import EndlessSource, FakeSource
 
