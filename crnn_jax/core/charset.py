@@ -28,7 +28,6 @@ UNKNOWN = "<UNK>"
 SPACE = "<SPACE>"
 # What the class `<UNK>` reads as: one character, so that edit distances count it once.
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
-HASH_BASE = 0x9E3779B97F4A7C15  # any large odd number
 UNKNOWN_RULES = ("unusable", "strip", "map")
 MAX_LINE = 256  # bytes of a table's line: a character, or any name of the blank
 
@@ -208,25 +207,6 @@ class Charset:
 def nfc(text: str) -> str:
     """The text in Unicode's normal form C, in which one character has one spelling."""
     return unicodedata.normalize("NFC", text)
-
-
-def hash_labels(flat_ids: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-    """uint64 [n], equal for equal labels: polynomials in their class ids; 0 for an empty label.
-
-    Args:
-        flat_ids: integer [sum of lengths], all labels one after the other.
-        offsets: int64 [n + 1]; label i is flat_ids[offsets[i]:offsets[i + 1]].
-    """
-    sums = np.zeros(len(flat_ids) + 1, np.uint64)
-    np.cumsum(_powers(HASH_BASE, len(flat_ids)) * (flat_ids.astype(np.uint64) + 1), out=sums[1:])
-    # A label at p has the powers from p on: those of the inverse make them begin at 0.
-    inverse = _powers(pow(HASH_BASE, -1, 1 << 64), len(sums))
-    return (sums[offsets[1:]] - sums[offsets[:-1]]) * inverse[offsets[:-1]]
-
-
-def _powers(base: int, count: int) -> np.ndarray:
-    """uint64 [count]: base, base^2, ... modulo 2^64."""
-    return np.cumprod(np.full(count, base, np.uint64))
 
 
 def _place(symbol: str, symbols: Sequence[str]) -> int:

@@ -1,5 +1,6 @@
 """What a source of labelled images is, and how samples that cannot be used are counted."""
 
+import itertools
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -9,7 +10,6 @@ import numpy as np
 from tqdm import tqdm
 
 from crnn_jax.core import images
-from crnn_jax.core.charset import hash_labels
 from crnn_jax.core.errors import shown, shown_path
 from crnn_jax.core.geometry import frames_needed_flat, num_frames
 from crnn_jax.core.preprocessing import Preprocessing
@@ -142,13 +142,19 @@ def seen_labels(train: Source, others: Sequence[Source]) -> list[np.ndarray]:
     def hashes(source: Source) -> Iterator[np.ndarray]:
         for begin in range(0, len(source), CHUNK):
             ids = np.arange(begin, min(begin + CHUNK, len(source)))
-            none = np.zeros(ids.size, np.uint64)
-            yield none if source.windowed else hash_labels(*source.labels_of(ids))
+            if source.windowed:
+                yield np.zeros(ids.size, np.int64)
+                continue
+            flat, offsets = source.labels_of(ids)
+            data = flat.astype(np.int32).tobytes()
+            labels = (data[4 * a : 4 * b] for a, b in itertools.pairwise(offsets.tolist()))
+            yield np.fromiter(map(hash, labels), np.int64, ids.size)  # that of no bytes is 0
 
     parts = getattr(train, "sources", (train,)) if others else ()  # of a mixture
     known = [np.unique(some) for part in parts for some in hashes(part)]
-    trained = np.unique(np.concatenate([np.zeros(1, np.uint64), *known]))[1:]  # without that of ''
-    return [np.isin(np.concatenate([*hashes(other)]), trained) for other in others]
+    trained = np.concatenate([np.zeros(0, np.int64), *known])
+    found = (np.concatenate([*hashes(other)]) for other in others)
+    return [np.isin(some, trained) & (some != 0) for some in found]
 
 
 def is_rendered(source: Source, ids: np.ndarray) -> np.ndarray:

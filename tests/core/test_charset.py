@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crnn_jax.core.charset import BLANK, REPLACEMENT, UNKNOWN, Charset, hash_labels
+from crnn_jax.core.charset import BLANK, REPLACEMENT, UNKNOWN, Charset
 from crnn_jax.core.errors import UserError
 
 # CRNN.tf2's table: the unknown first, the blank last.
@@ -136,16 +136,3 @@ def test_metadata_of_no_table(change, message):
     metadata = Charset.from_characters("ab").to_metadata() | change
     with pytest.raises(UserError, match=f"charset: .*{message}"):
         Charset.from_metadata(metadata)
-
-
-@given(st.lists(st.lists(st.integers(0, 65_535), max_size=4), max_size=12))
-def test_labels_have_one_hash_where_they_are_equal(labels):
-    labels = [*labels, [0], [0, 0], [1, 2], [2, 1], [], *labels, []]
-    flat = np.array([i for label in labels for i in label], np.uint16)
-    hashes = hash_labels(flat, np.cumsum([0, *map(len, labels)])).tolist()
-    assert len(set(hashes)) == len(set(map(tuple, labels)))
-    assert [h == 0 for h in hashes] == [label == [] for label in labels]
-    assert hashes == [
-        int(hash_labels(np.array(label, np.int32), np.array([0, len(label)]))[0])
-        for label in labels
-    ]
