@@ -9,12 +9,13 @@ OUT.parity.txt; the exit code is 1 if too few texts agree. docs/deployment.md de
 format.
 """
 
+import dataclasses
 import sys
 from collections.abc import Sequence
 
 from crnn_jax import cli
 
-PLAN = ("output", "format", "post", "beam_width", "quantize", "batch", "width", "layout")
+LIMIT = 10_000  # images to compare, unless asked otherwise: about 400 MB of pixels and scores
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -31,23 +32,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--beam_width", type=cli.number(1), default=0, help=about)
     kinds, about = ("none", "float16", "dynamic"), "tflite: float16 or (dynamic) 8-bit weights"
     parser.add_argument("--quantize", choices=kinds, default="none", help=about)
-    for flag, about in (
-        ("--batch", "tflite: fixed batch size"),
-        ("--width", "tflite, layout opencv: fixed width in pixels (opencv: the model's, or 100)"),
-        ("--limit", "with --verify: images of each annotation file, evenly spread"),
-    ):
-        parser.add_argument(flag, type=cli.number(0), default=0, help=about)
+    about = "tflite: fixed batch size"
+    parser.add_argument("--batch", type=cli.number(0), default=0, help=about)
+    about = "tflite, layout opencv: fixed width in pixels (opencv: the model's, or 100)"
+    parser.add_argument("-w", "--width", "--img_width", type=cli.number(0), default=0, help=about)
     layouts, about = ("standard", "opencv"), "onnx: 'opencv' for cv2.dnn.TextRecognitionModel"
     parser.add_argument("--layout", choices=layouts, default="standard", help=about)
     parser.add_argument("--overwrite", action="store_true", help="replace OUT if it exists")
     about = "compare on annotation files, folders labelled by file names, LMDB or ArrayRecord"
     parser.add_argument("--verify", nargs="+", metavar="ANNOTATION", default=[], help=about)
+    about = f"with --verify: images of each annotation, evenly spread ({LIMIT:,}; 0: all)"
+    parser.add_argument("--limit", type=cli.number(0), help=about)
     parser.add_argument("--images", default="", help="folder that annotated paths are relative to")
-    parser.add_settled_by_model()
+    parser.add_settled("-t", "--table_path", "--table")
+    parser.add_settled("--img_channels")
     args = parser.parse_args(argv)
     if args.verify and args.format == "web":
         parser.error("--verify does not support --format web; --format onnx is the same network")
-    if (args.limit or args.images) and not args.verify:
+    if (args.limit is not None or args.images) and not args.verify:
         parser.error("--limit and --images need --verify")
 
     cli.set_up_jax()
@@ -57,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from crnn_jax.exporting.verify import open_sources, verify
     from crnn_jax.reading.loaded_model import LoadedModel
 
-    plan = ExportPlan(**{name: getattr(args, name) for name in PLAN})
+    plan = ExportPlan(**{f.name: getattr(args, f.name) for f in dataclasses.fields(ExportPlan)})
     plan.require_room(overwrite=args.overwrite)
     model = LoadedModel.open(args.model)
     # Before the export, which takes half a minute: a wrong name ends the command here.
@@ -71,7 +73,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(path)
     if not args.verify:
         return 0
-    report = verify(model, plan, sources, limit=args.limit)
+    limit = LIMIT if args.limit is None else args.limit
+    report = verify(model, plan, sources, limit=limit)
     with whole_file(f"{plan.output}.parity.txt") as file:
         file.write(report.text() + "\n")
     print(report.text(most=20))

@@ -4,6 +4,7 @@ import pytest
 
 from crnn_jax import export
 from crnn_jax.data.files import FileSource
+from crnn_jax.exporting import verify
 from crnn_jax.exporting.plan import ExportPlan
 from crnn_jax.reading.loaded_model import LoadedModel
 from tests.testdata.exports import write_annotated
@@ -33,6 +34,21 @@ def test_a_file_that_reads_the_same(call, model, annotation, tmp_path):
     assert any(line.startswith("  correct: 57.14 %, the model itself 57.14 %; ") for line in lines)
     written = (tmp_path / "word.stablehlo.parity.txt").read_text().splitlines()
     assert written == lines[1:]
+
+
+@pytest.mark.parametrize(
+    ("words", "limit"), [([], 10_000), (["--limit", 5], 5), (["--limit", 0], 0)]
+)
+def test_how_many_images_are_compared(call, model, annotation, tmp_path, monkeypatch, words, limit):
+    def compare(model, plan, sources, *, limit):
+        limits.append(limit)
+        return verify.Report(passed=True, figures=[], differences=[])
+
+    limits = []
+    monkeypatch.setattr(verify, "verify", compare)
+    monkeypatch.setattr(ExportPlan, "write", lambda *_, **__: [])
+    assert call("-o", tmp_path / "word", "-m", model, "--verify", annotation, *words)[0] == 0
+    assert limits == [limit]
 
 
 @pytest.mark.slow
@@ -69,14 +85,14 @@ def test_a_file_that_reads_otherwise(call, model, annotation, tmp_path, monkeypa
 def test_opencv_takes_one_width_and_says_so(call, model, tmp_path):
     onnx = pytest.importorskip("onnx", reason="extra `onnx`")
     found = {}
-    for width in (0, 300):
+    for flag, width in (("--width", 0), ("-w", 300), ("--img_width", 200)):
         out = tmp_path / f"{width}.onnx"
-        words = ("--format", "onnx", "--layout", "opencv", "--width", width)
+        words = ("--format", "onnx", "--layout", "opencv", flag, width)
         code, _, err = call("-o", out, "-m", model, *words)
         assert code == 0, err
         shape = onnx.load(out).graph.input[0].type.tensor_type.shape
         found[shape.dim[3].dim_value] = any("squeezed or stretched to 100 px" in e for e in err)
-    assert found == {100: True, 300: False}
+    assert found == {100: True, 300: False, 200: False}
 
 
 @pytest.mark.parametrize(
@@ -88,7 +104,7 @@ def test_opencv_takes_one_width_and_says_so(call, model, tmp_path):
         (["--beam_width", "0"], "crnn-jax export: argument --beam-width: 0: must be"),
         (["--format", "stablehlo", "--verify", "none.txt"], "error: none.txt: "),
         (["--format", "web", "--verify", "none.txt"], "crnn-jax export: --verify does not "),
-        (["--limit", "5"], "crnn-jax export: --limit and --images need --verify"),
+        (["--limit", "0"], "crnn-jax export: --limit and --images need --verify"),
         (["--images", "."], "crnn-jax export: --limit and --images need --verify"),
     ],
 )

@@ -1,3 +1,8 @@
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -50,6 +55,47 @@ def test_workers_change_nothing_and_seeds_everything(tmp_path):
     assert one == contents(tmp_path / "2")
     assert len(one) == 27
     assert not set(one.values()) & set(contents(tmp_path / "3").values())
+
+
+def wait_until(met):
+    ends = time.monotonic() + 60
+    while not met():
+        assert time.monotonic() < ends
+        time.sleep(0.05)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="sends signals to a group of processes")
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGKILL])
+def test_workers_end_with_the_command(tmp_path, root, stop):
+    words = [sys.executable, "-m", "crnn_jax.synthesize", "-o", str(tmp_path / "out"), *WORDS]
+    with open(tmp_path / "said", "w") as said:  # no pipe: workers would hold it open
+        run = subprocess.Popen(
+            [*words, "--count", "4000", "--workers", "2"],
+            cwd=root,
+            stdout=said,
+            stderr=said,
+            start_new_session=True,
+        )
+    # The sixth hundred: both workers have begun.
+    wait_until(lambda: any((tmp_path / "out").glob("1/6/*.jpg")))
+    if stop == signal.SIGINT:  # as of Ctrl-C: to all
+        os.killpg(run.pid, stop)
+    else:
+        run.kill()
+    assert run.wait(60) == (130 if stop == signal.SIGINT else -9)
+    wait_until(lambda: not running(run.pid))
+    said = (tmp_path / "said").read_text()
+    assert "Traceback" not in said
+    assert said.endswith("interrupted\n") == (stop == signal.SIGINT)
+
+
+def running(group):
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 @pytest.mark.parametrize(

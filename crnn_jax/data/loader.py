@@ -208,10 +208,10 @@ def _begin(read: Callable[[PlanRow], Batch]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # So is what Slurm and `timeout` send to all: it needs a last batch before it saves.
     signal.signal(signal.SIGTERM, lambda *_: signal.alarm(600))
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=end_with_parent, daemon=True).start()
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """A killed parent cannot stop its workers."""
     parent = multiprocessing.parent_process()
     if parent is not None:

@@ -99,12 +99,10 @@ def to_keras(model: Model, *, softmax: bool = False) -> "keras.Model":
 
 def save_h5(keras_model: "keras.Model", path: str | os.PathLike[str], metadata: str = "") -> None:
     """Writes the whole model as HDF5 for Keras 2 and 3, `metadata` as its `crnn_jax.json`."""
-    name = os.fspath(path)
-    if not name.endswith((".h5", ".hdf5")):
-        raise UserError(f"{name}: Keras finds the format by the name; end it in .h5")
     import h5py
     from keras.src.legacy.saving.legacy_h5_format import save_model_to_hdf5
 
+    name = os.fspath(path)
     # What `keras_model.save` does, but in memory: libhdf5 ends the process where a disk is full.
     with h5py.File(name, "w", driver="core", backing_store=False) as image:
         save_model_to_hdf5(keras_model, image, include_optimizer=False)

@@ -10,6 +10,7 @@ import shutil
 import tempfile
 
 from crnn_jax.core.errors import UserError
+from crnn_jax.core.geometry import GEOMETRIES, min_image_width
 from crnn_jax.exporting.metadata import reader_metadata
 from crnn_jax.reading.loaded_model import LoadedModel
 
@@ -61,6 +62,8 @@ class ExportPlan:
         self.beam_width = self.beam_width or 10 * (self.post == "beam_search")
         if self.format == "tflite" and bool(self.batch) != bool(self.width):
             raise UserError("--batch and --width: both fixed, or both free")
+        if 0 < self.width < (least := max(map(min_image_width, GEOMETRIES))):
+            raise UserError(f"--width {self.width}: must be at least {least} pixels")
         ends = ENDINGS.get(self.format, ("",))
         if not self.output.endswith(ends):
             raise UserError(f"-o {self.output}: end it in {' or '.join(ends)}")
@@ -79,7 +82,6 @@ class ExportPlan:
 
     def write(self, model: LoadedModel, *, overwrite: bool = False) -> list[str]:
         """Writes in a folder beside the output, then moves; returns paths, the output first."""
-        self.require_room(overwrite=overwrite)
         parent, name = os.path.split(self.output)
         try:
             partial = tempfile.mkdtemp(prefix=f".{name}.partial-", dir=parent or ".")
@@ -91,10 +93,11 @@ class ExportPlan:
             targets = [os.path.join(parent, made) for made in names]
             self.require_room(*targets, overwrite=overwrite)
             for made, target in zip(names, targets, strict=True):
-                if os.path.isdir(target) and not os.path.islink(target):
-                    # A rename cannot replace a folder.
+                new = os.path.join(partial, made)
+                if os.path.isdir(target) or (os.path.isdir(new) and os.path.lexists(target)):
+                    # A rename replaces files by files only.
                     os.rename(target, os.path.join(partial, f"old {made}"))
-                os.replace(os.path.join(partial, made), target)
+                os.replace(new, target)
         except UserError as error:
             raise UserError(str(error).replace(os.path.join(partial, name), self.output)) from error
         finally:

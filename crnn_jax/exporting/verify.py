@@ -22,7 +22,7 @@ from crnn_jax.core.errors import UserError
 from crnn_jax.core.images import UnreadableImage
 from crnn_jax.data.files import FileSource
 from crnn_jax.data.source import progress_bar
-from crnn_jax.decoding.greedy import FORBIDDEN, emittable, sequence_log_prob, spelled
+from crnn_jax.decoding.greedy import FORBIDDEN, Spelling, emittable, sequence_log_prob, spelled
 from crnn_jax.exporting.onnx import OPENCV_WIDTH, opencv_classes
 from crnn_jax.exporting.plan import ExportPlan
 from crnn_jax.exporting.runtimes import AT_ONCE, in_own_process, read_all
@@ -32,7 +32,7 @@ from crnn_jax.reading.loaded_model import LoadedModel
 from crnn_jax.reading.pictures import plan_batches
 
 TIE = 1e-4  # difference of two classes' scores, or of two texts' log p, that rounding decides
-TINY = 1e-37  # the smallest float32, in place of a probability of 0
+TINY = 1e-37  # added to probabilities: the log of 0 is no number
 # Smallest share of images with the same text. 8-bit weights decide a few close calls otherwise.
 REQUIRED = {"none": 1.0, "files": 0.998, "float16": 0.995, "dynamic": 0.95}
 OURS = ("crnn_jax", "jax", "jaxlib", "flax", "optax", "orbax", "ml_collections")
@@ -223,6 +223,9 @@ class Reference:
 
     def __init__(self, model: LoadedModel, plan: ExportPlan) -> None:
         self._model, self._blank_id = model, model.charset.blank_id
+        # OpenCV's own decoder knows nothing of spaces and alphabets.
+        plain = Spelling(self._blank_id, space_id=-1, alphabet=())
+        self._spelling = plain if plan.layout == "opencv" else model.spelling
         self._score = jax.jit(network(model.config))
         self._beam = plan.post == "beam_search"
         self._decoder = Decoder("beam", plan.beam_width) if self._beam else Decoder()
@@ -251,7 +254,7 @@ class Reference:
         for row, x in zip(padded, logits, strict=True):
             row[: len(x)] = x
         lengths = jnp.asarray(frames)
-        allowed = spelled(self._allowed(padded), lengths, self._model.spelling)
+        allowed = spelled(self._allowed(padded), lengths, self._spelling)
         found = self._decoder.decode(allowed, lengths, 1.0, blank_id=self._blank_id)
         both = zip(found.ids[:, 0], found.id_lengths[:, 0], strict=True)
         return [self._model.charset.decode(ids[: max(n, 0)]) for ids, n in both]
@@ -263,7 +266,8 @@ class Reference:
         if self._beam:
             return abs(self._log_prob(logits, text) - self._log_prob(logits, other)) <= TIE
         ours, theirs = (
-            np.asarray(self._allowed(np.nan_to_num(x, nan=FORBIDDEN))) for x in (logits, scores)
+            np.asarray(self._allowed(np.nan_to_num(x, nan=FORBIDDEN)[None]))[0]
+            for x in (logits, scores)
         )
         best = np.sort(ours, axis=1)
         close = best[:, -1] - best[:, -2] <= TIE

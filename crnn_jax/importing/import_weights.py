@@ -10,7 +10,7 @@ import dataclasses
 import os
 from typing import Any, NamedTuple
 
-from crnn_jax.core.charset import BLANK, Charset
+from crnn_jax.core.charset import BLANK, Charset, nfc
 from crnn_jax.core.errors import UserError
 from crnn_jax.core.files import open_file
 from crnn_jax.core.geometry import min_image_width
@@ -51,7 +51,7 @@ def import_weights(
     if table is not None:
         charset = Charset.read(table)
     elif is_torch:
-        charset = Charset((BLANK, *(alphabet or "")), 0)
+        charset = Charset((BLANK, *nfc(alphabet or "")), 0)
     else:
         charset = Charset.from_characters(alphabet or "")
     where = os.fspath(table or "the alphabet")

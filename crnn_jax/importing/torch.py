@@ -86,7 +86,10 @@ def read_pth(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         with zipfile.ZipFile(path) as archive:
             pickles = [n for n in archive.namelist() if n.rpartition("/")[2] == "data.pkl"]
             if len(pickles) != 1:
-                raise UserError("not an archive of PyTorch")
+                raise UserError(
+                    "not an archive of PyTorch; of a .keras file save the weights: "
+                    'keras.models.load_model(FILE).save_weights("model.weights.h5")'
+                )
             folder = pickles[0].removesuffix("data.pkl")
             tree = _Unpickler(io.BytesIO(archive.read(pickles[0]))).load()
             tensors = dict(_tensors(tree))

@@ -9,6 +9,7 @@ import functools
 import hashlib
 import importlib.metadata
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -128,7 +129,7 @@ def _compiled() -> Path:
         made = Path(folder) / "native.so"
         include = [f"-I{jax.ffi.include_dir()}", f"-I{header.parents[2]}"]
         link = [f"-L{library}", f"-Wl,-rpath,{library}", "-l:libdnnl.so.3"]
-        command = [compiler, *FLAGS, *include, str(SOURCE), "-o", str(made), *link]
+        command = [*shlex.split(compiler), *FLAGS, *include, str(SOURCE), "-o", str(made), *link]
         subprocess.run(command, check=True, capture_output=True, text=True)
         made.replace(found)  # whole at once: another process may be looking
     return found

@@ -54,9 +54,7 @@ def _augmented(image: np.ndarray, generator: np.random.Generator, s: SimpleNames
     if min(height, width) < 4:  # nothing to see, nothing to change
         return image
     chance = generator.random(7)
-    changed = image
-    if chance[0] < s.shape_share:
-        changed = _warped(changed, s, generator)
+    changed = _warped(image, s, generator) if chance[0] < s.shape_share else image
     changed = _relit(changed.reshape(height, width, channels), s, generator)
     if chance[1] < s.invert_share:
         changed = 255.0 - changed

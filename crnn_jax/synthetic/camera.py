@@ -88,10 +88,7 @@ def _motion(style: Style, rng: Rng, size: float) -> np.ndarray:
 
 def jpeg(image: np.ndarray, quality: int) -> np.ndarray:
     """uint8 [h w c] through JPEG of this quality."""
-    channels = image.shape[2]
-    if channels == 3:
-        image = image[..., ::-1]
-    _, code = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
-    flag = cv2.IMREAD_GRAYSCALE if channels == 1 else cv2.IMREAD_COLOR
-    decoded = np.asarray(cv2.imdecode(code, flag))
-    return decoded[..., None] if channels == 1 else np.ascontiguousarray(decoded[..., ::-1])
+    # to OpenCV's order of colours and back; grey has only one
+    _, code = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
+    decoded = np.asarray(cv2.imdecode(code, cv2.IMREAD_UNCHANGED)).reshape(image.shape)
+    return np.ascontiguousarray(decoded[..., ::-1])

@@ -84,9 +84,8 @@ def lay_out(
     width = max(8, round((right - left) * scale))
     width = min(width, round(max_aspect * height))
     across = width / (right - left)
-    forward = product(
-        (across, 0.0, -left * across, 0.0, scale, -top * scale, 0.0, 0.0, 1.0), camera
-    )
+    crop = (across, 0.0, -left * across, 0.0, scale, -top * scale, 0.0, 0.0, 1.0)
+    forward = product(crop, camera)
     in_image = project(forward, bent).reshape(-1, 4, 2)
     boxes = np.concatenate([in_image.min(1), in_image.max(1)], 1).astype(np.float32)
     if rng.chance(style.neighbour_share):

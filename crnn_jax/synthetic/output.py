@@ -5,15 +5,18 @@
     labels.tsv                 1/1/2_Harbour_117.jpg TAB Harbour
     lexicon.txt                all labels in lower case, one a line, counted from 0
 
-A label that cannot be part of a file name (`$5/kg`) makes the names plain numbers, and
-labels.tsv the only annotation file; up to a hundred images lie in the folder itself. Images do
+A label that cannot be part of a file name (`$5/kg`, or 200 bytes) makes the names plain numbers,
+and labels.tsv the only annotation file; up to a hundred images lie in the folder itself. Images do
 not depend on the number of workers.
 """
 
 import io
-import multiprocessing
+import signal
+import threading
 from collections.abc import Iterable, Iterator
+from concurrent.futures.process import BrokenProcessPool, ProcessPoolExecutor
 from itertools import accumulate
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -21,12 +24,11 @@ from PIL import Image
 
 from crnn_jax.core.errors import UserError
 from crnn_jax.core.files import whole_file
+from crnn_jax.data.loader import end_with_parent
 from crnn_jax.synthetic.source import SyntheticSource
 
 FOLDER = 100  # images in a folder, and folders in a folder
 CHUNK = 50  # images a worker makes at a time
-
-Task = tuple[int, Path]  # sample, path
 
 
 def write_folder(source: SyntheticSource, out: Path, count: int, workers: int = 1) -> Iterator[int]:
@@ -42,11 +44,9 @@ def write_folder(source: SyntheticSource, out: Path, count: int, workers: int = 
         raise UserError(f"{out}: no folder can be made here ({error.strerror})") from error
     labels = [source.text(i) for i in range(count)]
     names = _names(labels)
-    for folder in sorted({(out / name).parent for name in names}):
-        folder.mkdir(parents=True, exist_ok=True)
-    tasks = [(i, out / name) for i, name in enumerate(names)]
-    chunks = [tasks[at : at + CHUNK] for at in range(0, count, CHUNK)]
-    yield from accumulate(_render(source, chunks, workers))
+    for folder in {name.rpartition("/")[0] for name in names}:
+        (out / folder).mkdir(parents=True, exist_ok=True)
+    yield from accumulate(_render(source, out, names, workers))
     # last: a folder without it was never finished
     files: dict[str, Iterable[str]] = {}
     if "_" in names[0]:
@@ -60,7 +60,7 @@ def write_folder(source: SyntheticSource, out: Path, count: int, workers: int = 
 
 
 def _names(labels: list[str]) -> list[str]:
-    plain = all(label.isalnum() for label in labels)
+    plain = all(label.isalnum() and len(label.encode()) < 200 for label in labels)
     line_of = {word: n for n, word in enumerate(sorted({label.lower() for label in labels}))}
     names = []
     for i, label in enumerate(labels):
@@ -70,26 +70,33 @@ def _names(labels: list[str]) -> list[str]:
     return names
 
 
-_received: list[SyntheticSource] = []  # a worker's own copy
+_received: list[tuple[SyntheticSource, Path]] = []  # a worker's own copy
 
 
-def _render(source: SyntheticSource, chunks: list[list[Task]], workers: int) -> Iterator[int]:
+def _render(source: SyntheticSource, out: Path, names: list[str], workers: int) -> Iterator[int]:
+    chunks = ((at, names[at : at + CHUNK]) for at in range(0, len(names), CHUNK))
     if workers <= 1:
-        _receive(source)
+        _received[:] = [(source, out)]
         yield from map(_draw, chunks)
         return
-    with multiprocessing.get_context("spawn").Pool(workers, _receive, (source,)) as pool:
-        yield from pool.imap_unordered(_draw, chunks)
+    try:
+        with ProcessPoolExecutor(workers, get_context("spawn"), _receive, (source, out)) as pool:
+            yield from pool.map(_draw, chunks)
+    except BrokenProcessPool as error:
+        raise UserError("a process that draws images was killed") from error
 
 
-def _receive(source: SyntheticSource) -> None:
-    _received[:] = [source]
+def _receive(source: SyntheticSource, out: Path) -> None:
+    _received[:] = [(source, out)]
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that waits
+    threading.Thread(target=end_with_parent, daemon=True).start()
 
 
-def _draw(chunk: list[Task]) -> int:
-    for i, path in chunk:
-        save_image(path, _received[0].draw(i))
-    return len(chunk)
+def _draw(chunk: tuple[int, list[str]]) -> int:
+    (source, out), (start, names) = _received[0], chunk
+    for i, name in enumerate(names, start):
+        save_image(out / name, source.draw(i))
+    return len(names)
 
 
 def save_image(path: Path, image: np.ndarray | Image.Image) -> None:

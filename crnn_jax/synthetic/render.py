@@ -205,8 +205,7 @@ def _warp(layers: list[np.ndarray], layout: Layout, left: int, top: int) -> list
         x = np.arange(layout.width, dtype=np.float32)[None, :]
         y = np.arange(layout.height, dtype=np.float32)[:, None]
         depth = 1.0 / (b[2, 0] * x + b[2, 1] * y + b[2, 2])
-        across = (b[0, 0] * x + b[0, 1] * y + b[0, 2]) * depth
-        down = (b[1, 0] * x + b[1, 1] * y + b[1, 2]) * depth
+        across, down = ((row[0] * x + row[1] * y + row[2]) * depth for row in b[:2])
         across, down = unbend(across, down, layout.ink, layout.bend)
         warped = cv2.remap(joined, across - left, down - top, cv2.INTER_LINEAR)
     warped = warped.astype(np.float32) * np.float32(1.0 / 255.0)

@@ -70,9 +70,7 @@ def test_comes_back_from_an_h5_file_as_it_was(keras, model, twin, tmp_path):
     assert imported.metadata["model"] == model[1]["model"]
 
 
-def test_another_network_is_refused_in_one_line(keras, model, tmp_path):
-    with pytest.raises(UserError, match=r"crnn\.xyz: .*\.h5"):
-        save_h5(to_keras(model), tmp_path / "crnn.xyz")
+def test_another_network_is_refused_in_one_line(keras, model):
     other = keras.Sequential([keras.Input((32, 100, 1)), keras.layers.Conv2D(4, 3, name="conv1")])
     with pytest.raises(UserError, match="the Keras model"):
         from_keras(other, model[1])

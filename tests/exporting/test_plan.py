@@ -20,6 +20,9 @@ def write_two(self, model, path):
             file.write("new")
 
 
+OPENCV = {"format": "onnx", "output": "x.onnx", "layout": "opencv"}
+
+
 def everything(folder):
     return sorted(os.listdir(folder))
 
@@ -38,6 +41,8 @@ def everything(folder):
         ({"format": "saved_model", "beam_width": 50}, "--beam-width 50: it is for --post beam_se"),
         ({"format": "saved_model", "beam_width": 10}, "--beam-width 10: it is for --post beam_se"),
         ({"format": "keras"}, "-o x: end it in .h5 or .hdf5"),
+        ({"format": "tflite", "batch": 1, "width": 4}, "--width 4: must be at least 5 pixels"),
+        ({**OPENCV, "width": 4}, "--width 4: must be at least 5 pixels"),
     ],
 )
 def test_what_there_is_not(options, complaint):
@@ -63,6 +68,28 @@ def test_nothing_is_overwritten_unless_asked(plan, tmp_path):
     assert (tmp_path / "word.onnx").read_text() == "old"
     plan.write(tiny_model(), overwrite=True)
     assert (tmp_path / "word.onnx").read_text() == "new"
+
+
+@pytest.mark.parametrize("made", ["file", "folder"])
+def test_a_link_to_a_folder_is_replaced_and_not_what_it_leads_to(plan, tmp_path, monkeypatch, made):
+    if made == "folder":
+        monkeypatch.setattr(ExportPlan, "_export", lambda self, model, path: os.mkdir(path))
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept" / "x").write_text("old")
+    (tmp_path / "word.onnx").symlink_to("kept")
+    plan.write(tiny_model(), overwrite=True)
+    assert not (tmp_path / "word.onnx").is_symlink()
+    assert (tmp_path / "word.onnx").is_dir() == (made == "folder")
+    assert (tmp_path / "kept" / "x").read_text() == "old"
+    assert not [name for name in everything(tmp_path) if "partial" in name]
+
+
+def test_a_folder_replaces_a_file(plan, tmp_path, monkeypatch):
+    (tmp_path / "word.onnx").write_text("old")
+    monkeypatch.setattr(ExportPlan, "_export", lambda self, model, path: os.mkdir(path))
+    plan.write(tiny_model(), overwrite=True)
+    assert (tmp_path / "word.onnx").is_dir()
+    assert everything(tmp_path) == ["word.onnx"]
 
 
 def test_neither_is_a_file_beside_the_output(plan, tmp_path):

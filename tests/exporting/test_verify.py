@@ -3,7 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from crnn_jax.core.charset import Charset
+from crnn_jax.core.charset import UNKNOWN, Charset
 from crnn_jax.core.errors import UserError
 from crnn_jax.exporting import verify as room
 from crnn_jax.exporting.plan import ExportPlan
@@ -15,11 +15,14 @@ from crnn_jax.exporting.verify import (
     verify,
 )
 from tests.testdata.exports import calm, resized, tiny_model, write_annotated
+from tests.testdata.tiny_model import CHARSET
+
+WITH_UNKNOWN = Charset((*CHARSET.symbols[:5], UNKNOWN, *CHARSET.symbols[6:]), CHARSET.blank_id, 5)
 
 
 @pytest.fixture
-def model():
-    return tiny_model()
+def model(request):
+    return tiny_model(getattr(request, "param", CHARSET))
 
 
 @pytest.fixture
@@ -86,6 +89,7 @@ def test_one_other_text_fails(runtime, model, sources, plan, what):
     assert [x.split(":")[0] for x in report.figures if "FAILED" in x] == [name]
 
 
+@pytest.mark.parametrize("model", [CHARSET, WITH_UNKNOWN], indirect=True, ids=["", UNKNOWN])
 @pytest.mark.parametrize(("gap", "passes"), [(5e-5, True), (5e-3, False)])
 def test_two_classes_as_good_as_equal(runtime, model, sources, plan, monkeypatch, gap, passes):
     """The second best class of a frame comes within `gap` of the best, and wins elsewhere."""
@@ -138,13 +142,26 @@ def test_the_process_cannot_import_what_is_blocked(tmp_path, model, monkeypatch)
         run(model, ExportPlan(str(tmp_path / "x"), "stablehlo"), resized())
 
 
+@pytest.mark.parametrize(("layout", "text"), [("standard", "a b"), ("opencv", "a  b")])
+def test_opencv_reads_two_spaces_where_the_model_reads_one(layout, text):
+    model = tiny_model(Charset.from_characters(" ab"))
+    scores = 9 * np.eye(4, dtype=np.float32)[[1, 0, model.charset.blank_id, 0, 2]]
+    assert Reference(model, ExportPlan("x.onnx", "onnx", layout=layout)).texts([scores]) == [text]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "form"), [("x", "saved_model"), ("x", "stablehlo"), ("x.tflite", "tflite")]
+    ("name", "form", "layout"),
+    [
+        ("x", "saved_model", "standard"),
+        ("x", "stablehlo", "standard"),
+        ("x.tflite", "tflite", "standard"),
+        ("x.onnx", "onnx", "opencv"),
+    ],
 )
-def test_a_decoder_inside_sees_to_spaces_and_alphabets(tmp_path, name, form):
+def test_spaces_and_alphabets_are_those_of_the_decoder_inside(tmp_path, name, form, layout):
     model = calm(tiny_model(Charset.from_characters(" abcабвαβγ1")))
-    plan = ExportPlan(str(tmp_path / name), form)
+    plan = ExportPlan(str(tmp_path / name), form, layout=layout)
     plan.write(model)
     sources = open_sources(model, [write_annotated(tmp_path, model, 24)])
     report = verify(model, plan, sources)

@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import zipfile
 
 import numpy as np
 import pytest
@@ -102,6 +103,12 @@ def test_arrays_that_do_not_fit(tmp_path, key, value, said):
         import_weights(tmp_path / "x.safetensors", alphabet="ab")
 
 
+def test_an_alphabet_of_letters_and_marks(tmp_path):
+    write_safetensors(tmp_path / "x.safetensors", ones(), {})
+    metadata = import_weights(tmp_path / "x.safetensors", alphabet="ae\u0301").metadata
+    assert Charset.from_metadata(metadata).characters == ("a", "é")
+
+
 def test_a_tensor_as_it_is_written(tmp_path):
     read = read_pth(zipped(tmp_path / "x.pth", dictionary(a=tensor(), b=tensor(stride=(1, 2)))))
     np.testing.assert_array_equal(read["a"], [[0, 1, 2], [3, 4, 5]])
@@ -165,6 +172,10 @@ def test_what_is_no_weights(tmp_path):
         path.write_bytes(content)
         with pytest.raises(UserError, match=r"x\.pth: "):
             import_weights(path, alphabet=ALPHABET)
+    with zipfile.ZipFile(tmp_path / "x.keras", "w") as archive:
+        archive.writestr("model.weights.h5", b"")
+    with pytest.raises(UserError, match=r"x\.keras: not an archive of PyTorch; .*save_weights\("):
+        import_weights(tmp_path / "x.keras", alphabet=ALPHABET)
     zeros = np.zeros((2, 2), np.float32)
     write_safetensors(path, {"model.embed.weight": zeros}, {})
     with pytest.raises(UserError, match=r"no cnn\.conv0\.weight.*model\.embed\.weight"):

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from functools import partial
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -219,3 +220,17 @@ def test_without_a_compiler_xla_does_the_work(tmp_path, root, environment):
     options = {"env": environment, "cwd": root, "capture_output": True, "text": True}
     done = subprocess.run([sys.executable, "-c", program], check=True, **options)
     assert done.stdout.split() == ["False", "False", "hotel"]
+
+
+@needs_native
+def test_a_compiler_may_have_arguments(tmp_path, monkeypatch):
+    def compile_it(command, **_):
+        commands.append(command)
+        Path(command[command.index("-o") + 1]).write_bytes(b"")
+
+    commands = []
+    monkeypatch.setenv("CXX", "ccache g++")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(library.subprocess, "run", compile_it)
+    library._compiled()
+    assert commands[0][:2] == ["ccache", "g++"]
