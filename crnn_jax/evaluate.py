@@ -54,8 +54,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             cli.tell_left_out(args, one.decoders[-1])
     output.require_writable(args.output, args.report and html_report.page_of(args.report))
     if args.calibrate is not None:
-        temperature = evaluator.calibrate(args.calibrate)
-        print(f"{args.calibrate}: temperature {temperature:.3f}", file=sys.stderr)
+        before, fitted = evaluator.recognizer.temperature, evaluator.calibrate(args.calibrate)
+        note = " stays: every image is read correctly, or none" if fitted == before else ""
+        print(f"{args.calibrate}: temperature {fitted:.3f}{note}", file=sys.stderr)
     results = {}
     for decoder in evaluator.decoders:
         result = results[decoder.name] = evaluator.evaluate(decoder)
@@ -101,7 +102,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     if args.annotation is None and len(args.compare) != 2:
         parser.error("which samples? name them by -a/--annotation, or --compare two predictions")
     unset = vars(parser.parse_args([])) if args.annotation is None else {}
-    for flag in unset.keys() - {"compare", "output", "json"}:
+    for flag in sorted(unset.keys() - {"compare", "output", "json"}):
         if getattr(args, flag) != unset[flag]:
             parser.error(f"--{flag.replace('_', '-')} needs images: name them by -a/--annotation")
     if args.annotation is not None and len(args.compare) > 1:

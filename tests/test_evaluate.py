@@ -119,6 +119,13 @@ def test_a_model_is_calibrated_by_its_name(call, data, tmp_path):
     assert (code, err) == (0, [f"{out}: temperature {Recognizer.load(out).temperature:.3f}"])
 
 
+def test_a_temperature_stays_where_every_image_is_read_correctly(call, data, model, tmp_path):
+    out = tmp_path / "new.safetensors"
+    code, _, (line,) = call("-a", data / "some.txt", "-m", model, "--calibrate", out)
+    assert (code, Recognizer.load(out).temperature) == (0, 1.0)
+    assert "temperature 1.000 stays" in line
+
+
 def test_each_model_of_two_has_its_own_views_unless_the_flags_say(call, data, model, tmp_path):
     stated = write_tiny_model(tmp_path / "views.safetensors", views=True)
     reader = Recognizer.load(model)
@@ -236,7 +243,6 @@ def test_a_report_on_a_part_of_a_store_shows_its_pictures(call, data, model, tmp
         ("--compare M M -m M", "--model needs images"),
         ("--compare M M --no-views", "--views needs images"),
         ("--compare M M --decoder beam", "--decoder needs images"),
-        ("-a D/some.txt -m M --calibrate D/new.safetensors", "every image is read correctly"),
         ("-a D/all.txt -m M --report D/0.png", "cannot be written"),
         ("--compare M D/all.txt", "not UTF-8"),
     ],

@@ -218,7 +218,8 @@ def find_temperature(
 
     A network trained to the end is too sure of itself; dividing its logits by a temperature above
     1 makes it less so and changes no text (C. Guo et al., ICML 2017, section 4.2), but maybe which
-    of an image's views is taken: with them each temperature is tried on its own choice.
+    of an image's views is taken: with them each temperature is tried on its own choice. Where all
+    readings are right, or all wrong, the model's own temperature stays.
     """
     log_probs, right = [], []
     for source in sources:
@@ -241,9 +242,8 @@ def find_temperature(
         raise UserError("no image to calibrate on")
     of_all, is_right = np.stack(log_probs), np.stack(right)
     recognizer.require_numbers(of_all)
-    if is_right.all() or not is_right.any():  # the best temperature is then 0, or without end
-        answer = "every" if is_right.all() else "no"
-        raise UserError(f"{answer} image is read correctly: calibrate on some of both kinds")
+    if is_right.all() or not is_right.any():  # the best one would be 0, or without end
+        return recognizer.temperature
     return best_temperature(TEMPERATURES, of_all, is_right)[0]
 
 
