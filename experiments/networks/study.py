@@ -289,7 +289,7 @@ def train(name, args, rate, charset) -> None:
 
 
 def report(folder: Path) -> Iterator[str]:
-    """The finished candidates as a Markdown table, with paired differences to `base`."""
+    """A Markdown table of the finished candidates, best first, each paired with `base`."""
     found = {}
     for path in sorted(folder.glob("*/result.json")):
         result = json.loads(path.read_text())
@@ -301,7 +301,8 @@ def report(folder: Path) -> Iterator[str]:
     base = np.concatenate(found["base"][1])
     head = "candidate", "parameters, M", "GFLOP an image", "trained, images/s", "read, images/s"
     lines = [(*head, "images", *found["base"][0]["right"], "all", "to base")]
-    for name, (result, right) in found.items():
+    ranked = sorted(found.items(), key=lambda one: -np.concatenate(one[1][1]).mean())
+    for name, (result, right) in ranked:
         cells = [f"{result['parameters'] / 1e6:.2f}", f"{result['flops'] / 1e9:.2f}"]
         cells += [f"{result['train']:.0f}", f"{result['read']:.0f}", f"{result['images']:,}"]
         cells += [f"{100 * np.mean(r):.1f}" for r in right]
