@@ -98,9 +98,8 @@ def write_shards(
         with contextlib.redirect_stdout(io.StringIO()):  # it speaks of downloading
             builder.download_and_prepare(download_config=options)
     except AssertionError:
-        raise UserError(
-            f"{place}: {builder.written} images are too few for {shards} shards"
-        ) from None
+        few = f"too few images ({builder.written}) for {shards} shards"
+        raise UserError(f"{place}: {few}") from None
     except (OSError, RuntimeError) as error:
         # ArrayRecord says in a RuntimeError that a disk is full.
         full = (reason for reason in map(os.strerror, FULL) if reason in str(error))

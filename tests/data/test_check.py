@@ -164,6 +164,11 @@ def test_long_lines_are_judged_at_the_width_that_training_takes(tmp_path):
     assert (report["sets"][0]["trainable"], report["proposal"]["max_width"]) == (3, 2400)
 
 
+def test_no_command_is_proposed_that_could_only_fail(tmp_path):
+    (path := tmp_path / "none.tsv").write_text("none.png\tab\n")
+    assert not [line for line in text_of(look(path)) if "crnn_jax.main" in line]
+
+
 def test_only_the_lines_that_are_shown_are_looked_up(tmp_path, monkeypatch):
     """Finding a line's number reads the file from its start."""
     write_picture(tmp_path / "a.png", 32, 64)

@@ -224,7 +224,7 @@ def test_a_record_without_its_image_is_left_out_of_shards(tmp_path, picture, roo
     command[-1:] = [tmp_path / "many", "--shards=2"]
     run = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
     assert run.returncode == 2
-    assert "1 images are too few for 2 shards" in run.stderr
+    assert "too few images (1) for 2 shards" in run.stderr
 
 
 @pytest.mark.parametrize("rule", [Preprocessing(max_width=160), Preprocessing(width=100)])
