@@ -19,7 +19,7 @@ LANGUAGES = (
     "en*16 de*2 es*2 fr*4 it*2 pt*2 nl pl ca cs da fi fil hu id is lt lv ms nb ro sh sk sl sv tr "
     "vi*2 el*2 bg mk ru*2 sr uk"
 )
-STYLES = "words*0.36 print*0.09 receipt*0.22 typewriter*0.08 scan*0.17 photo*0.08"
+STYLES = "words*0.35 print*0.09 receipt*0.20 italic*0.03 typewriter*0.08 scan*0.17 photo*0.08"
 
 
 def get_config() -> ml_collections.ConfigDict:

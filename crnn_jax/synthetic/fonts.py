@@ -3,11 +3,6 @@
 No blanks, no boxes, no dingbats, no barcodes: each letter and digit is scaled to one small square
 and compared with those of the font inside Pillow, in three weights and three slants. Letters of a
 Latin face are mostly nearest to a letter of the same name; other shapes hit by chance.
-
-    faces = find_faces("auto")  # or "my/fonts,/another/font.ttf"
-    glyphs = draw_face(faces[0], characters)
-    legibility = score(characters, glyphs.masks)
-    usable = readable_columns(characters, glyphs, legibility)
 """
 
 import functools

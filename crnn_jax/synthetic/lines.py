@@ -29,7 +29,7 @@ MONEY: dict[str, str] = _DATA["money"]  # language -> its currencies
 KEYBOARD = str.maketrans("“”„«»‘’–—×", '"""""\'\'--x', "") | {ord("…"): "..."}
 ENDS = ("com", "org", "net", "eu", "info", "de", "fr", "it", "es", "co.uk", "pl", "nl", "ru", "gr")
 POINT = ("en", "ms", "fil")  # before decimals, a comma elsewhere
-BEFORE = ("$", "£", "RM", "Rp", "₱", "R$")  # the amount; others mostly follow it
+BEFORE = ("$", "£", "RM", "Rp", "Rs", "₱", "R$")  # the amount; others mostly follow it
 # French and Italian words that a vowel has shortened, as they stand in their lists
 ELIDED = frozenset((*"ldjnscmt", "qu", "un", "all", "dell", "nell", "dall", "sull", "quell"))
 ELIDING = ("fr", "it", "ca")

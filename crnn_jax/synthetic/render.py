@@ -17,6 +17,7 @@ from crnn_jax.synthetic.rng import Rng
 from crnn_jax.synthetic.styles import Range, Style
 
 EDGE = 3  # empty pixels around the strip, so that the warp fades to nothing
+SMALL = 0.12 * CAP**2  # pixels of a mask: points, commas, dashes, not an l
 LEAST_CONTRAST = 18.0  # grey levels between letters and surface, on average
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
@@ -35,7 +36,8 @@ class Layers:
 def draw_layers(layout: Layout, atlas: Atlas, rng: Rng) -> Layers:
     """Draws the letters of a layout, with the 'look' stream of the sample."""
     style = layout.style
-    strip, left, top = _strip(layout, atlas)
+    pale = rng.uniform(*style.faint) if style.faint_share and rng.chance(style.faint_share) else 1.0
+    strip, left, top = _strip(layout, atlas, pale)
     strip = _weight(strip, style, rng)
     if rng.chance(style.rule_share):
         _rule(strip, layout, left, top, rng)
@@ -61,7 +63,7 @@ def draw_layers(layout: Layout, atlas: Atlas, rng: Rng) -> Layers:
     return Layers(fill, border, shadow)
 
 
-def _strip(layout: Layout, atlas: Atlas) -> tuple[np.ndarray, int, int]:
+def _strip(layout: Layout, atlas: Atlas, pale: float) -> tuple[np.ndarray, int, int]:
     """uint8 [h w] of the letters side by side, and the strip position of its first pixel."""
     boxes = atlas.metrics(layout.face)[0]
     pad = EDGE + CAP // 3  # room for border and shadow
@@ -72,6 +74,8 @@ def _strip(layout: Layout, atlas: Atlas) -> tuple[np.ndarray, int, int]:
     strip = np.zeros((int(bottom) - top + 1, int(right) - left + 1), np.uint8)
     for p in layout.letters:
         mask = atlas.mask(layout.face, p.column)
+        if pale < 1.0 and mask.size < SMALL:
+            mask = (mask * pale).astype(np.uint8)
         if p.scale != 1.0:
             size = (max(1, round(mask.shape[1] * p.scale)), max(1, round(mask.shape[0] * p.scale)))
             mask = cv2.resize(mask, size, interpolation=cv2.INTER_AREA)

@@ -80,11 +80,12 @@ class Style:
     thin_share: float = 0.08  # strokes thinned
     heavy_families: float = 0.65  # a family of n faces has weight n to this power
     usual_letters: float = 4.0  # weight of a face: its share of usual letter shapes to this power
-
     rule_share: float = 0.03  # a line under the word
     dots_share: float = 0.015  # letters of lamps, or of the needles of a printer
     clog_share: float = 0.0  # ink fills the counters of a, e, o
     worn_share: float = 0.0  # ink that is paler in places, to nothing in some
+    faint_share: float = 0.0  # points, commas and dashes are hardly printed
+    faint: Range = (0.05, 0.6)  # what is left of their ink
     bands_share: float = 0.0  # pale bands across or along the line: a printer's worn head
     binary_share: float = 0.0  # scanned in black and white
     binary: Range = (0.25, 0.7)  # ink from which on it is black: low bleeds, high breaks strokes

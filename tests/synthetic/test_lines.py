@@ -142,8 +142,8 @@ def test_styles_are_mixed_by_their_shares(make_source, lines_style):
 
 def test_the_same_lines_in_any_order_and_process(make_source, lines_style, word_files):
     names = word_files("early", "xx", "late")
-    effects = "clog worn bands binary speckle dots letter_tones bounce justified paper neighbour"
-    harsh = lines_style(**{f"{effect}_share": 0.5 for effect in effects.split()})
+    effects = "clog worn faint bands binary speckle dots letter_tones bounce justified neighbour"
+    harsh = lines_style(**{f"{effect}_share": 0.5 for effect in (*effects.split(), "paper")})
     style = f"{lines_style(monospaced_share=1.0, word_space=[0.2, 0.6])},{harsh}"
     source = make_source(PLAIN, style=style, words=names, max_aspect=40.0)
     ids = [0, 3, 2**33, 41, 7]

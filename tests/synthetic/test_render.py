@@ -84,6 +84,22 @@ def test_a_cut_runs_through_the_last_letter(make_source, tmp_path):
         assert right - layout.width == pytest.approx(0.4 * (right - left), abs=0.6)
 
 
+def test_faint_marks_are_paler_than_letters(make_source, tmp_path):
+    style, words = tmp_path / "faint.json", tmp_path / "words.txt"
+    words.write_text("18.50\n1,75\n")
+    changes = {"word_share": 1, "number_share": 0, "faint_share": 1, "faint": [0.2, 0.3]}
+    others = dict.fromkeys(("common", "invented", "letters", "random", "punctuation"), 0.0)
+    changes |= {f"{name}_share": p for name, p in others.items()}
+    style.write_text(json.dumps({"base": "plain", **changes}))
+    source = make_source(PRINTED, style=str(style), words=str(words))
+    for i in range(20):
+        layout = source.layout(i)
+        fill = draw_layers(layout, source.atlas, Rng(0, "look", i)).fill
+        for symbol, (x0, y0, x1, y1) in zip(layout.drawn, layout.boxes.astype(int), strict=True):
+            ink = fill[max(0, y0) : y1 + 1, x0 : x1 + 1].max()
+            assert 0.1 < ink < 0.4 if symbol in ".," else ink > 0.8
+
+
 def test_no_other_line_can_be_read(make_source, tmp_path):
     """The crop of a bent or turned word is high: the lines above and below would come into it."""
     shares = dict.fromkeys(("neighbour", "curve", "strong_rotation"), 1.0)
