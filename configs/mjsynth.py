@@ -31,11 +31,11 @@ def get_config() -> ml_collections.ConfigDict:
     config.freeze = ()  # stages that are not trained: 'cnn', 'bi_lstm1', 'bi_lstm2', 'logits'
 
     config.model = model = ml_collections.ConfigDict()
-    # 'crnn' (8.7 M parameters), 'crnn_small' (2.2 M), 'crnn_residual' (3.7 M) or 'crnn_tiny' (for
-    # tests); '': that of init_from, else 'crnn_small'
+    # 'crnn' (8.7 M parameters), 'crnn_small' (2.2 M), 'crnn_residual' (3.7 M), 'crnn_fine' (1.5 M)
+    # or 'crnn_tiny' (for tests); '': that of init_from, else 'crnn_small'
     model.name = "crnn"
-    # frames for w pixels: 'keras' gives ceil(w / 4) - 1, 'torch' those of crnn.pytorch; '': that of
-    # init_from, else 'keras'
+    # frames for w pixels: 'keras' and 'fine' give ceil(w / 4) - 1, 'torch' those of crnn.pytorch;
+    # '': that of the network
     model.geometry = ""
     # of activations: 'float32'; 'bfloat16' for GPUs, TPUs and CPUs with native bfloat16 products;
     # 'auto': bfloat16 on CPUs where it is faster (AMX, AMD's AVX512_BF16), float32 elsewhere

@@ -1,13 +1,13 @@
 """How many frames (columns of logits) the network makes of an image's width.
 
-Two geometries: `keras` (CRNN.tf2's; ours) pads pools SAME and ends in a VALID 2x2 convolution,
-T = ceil(W / 4) - 1; `torch` (crnn.pytorch's) floors at the first two pools and pads the width at
-the last two, T = floor(floor(W / 2) / 2) + 1. Functions take Python ints, numpy or jax arrays
-alike: they use + - * // and comparisons only.
+Three geometries: `keras` (CRNN.tf2's; ours) pads pools SAME and ends in a VALID 2x2 convolution,
+T = ceil(W / 4) - 1; `fine` has as many frames, but the third pool halves the width, not the second;
+`torch` (crnn.pytorch's) floors at the first two pools and pads the width at the last two,
+T = floor(floor(W / 2) / 2) + 1. Functions take Python ints, numpy or jax arrays alike: they use
++ - * // and comparisons only.
 """
 
 import itertools
-from collections.abc import Callable
 from typing import Any, TypeVar
 
 import numpy as np
@@ -23,22 +23,13 @@ LAYERS = (
     "conv7",
 )  # fmt: skip
 
-# Geometry -> layers that change a width, and how. A masked row's width 0 must stay 0.
-_CHANGES: dict[str, dict[str, Callable[[Any], Any]]] = {
-    "keras": {
-        "pool1": lambda w: (w + 1) // 2,
-        "pool2": lambda w: (w + 1) // 2,
-        "conv7": lambda w: (w - 1) * (w > 0),
-    },
-    "torch": {
-        "pool1": lambda w: w // 2,
-        "pool2": lambda w: w // 2,
-        "pool3": lambda w: (w + 1) * (w > 0),
-        "pool4": lambda w: (w + 1) * (w > 0),
-        "conv7": lambda w: (w - 1) * (w > 0),
-    },
+# Geometry -> horizontal stride of each pool; the vertical one is 2.
+STRIDES = {
+    "keras": {"pool1": 2, "pool2": 2, "pool3": 1, "pool4": 1},
+    "torch": {"pool1": 2, "pool2": 2, "pool3": 1, "pool4": 1},
+    "fine": {"pool1": 2, "pool2": 1, "pool3": 2, "pool4": 1},
 }
-GEOMETRIES = tuple(_CHANGES)
+GEOMETRIES = tuple(STRIDES)
 
 
 def layer_widths(width: Width, geometry: str) -> dict[str, Width]:
@@ -46,14 +37,19 @@ def layer_widths(width: Width, geometry: str) -> dict[str, Width]:
 
     Args:
         width: of the resized image in pixels, int or integer array of any shape.
-        geometry: 'keras' or 'torch'; another one is a UserError.
+        geometry: one of GEOMETRIES; another one is a UserError.
     """
-    if geometry not in _CHANGES:
+    if geometry not in STRIDES:
         raise UserError(f"geometry {geometry!r}: must be one of {' | '.join(GEOMETRIES)}")
-    widths = {}
+    widths, torch = {}, geometry == "torch"
     for name in LAYERS:
-        if change := _CHANGES[geometry].get(name):
-            width = change(width)
+        stride = STRIDES[geometry].get(name)
+        if stride == 2:
+            width = width // 2 if torch else (width + 1) // 2
+        elif stride and torch:
+            width = (width + 1) * (width > 0)  # a masked row's width 0 must stay 0
+        elif name == "conv7":
+            width = (width - 1) * (width > 0)
         widths[name] = width
     return widths
 

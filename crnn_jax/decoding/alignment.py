@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-STRIDE = 4  # pixels of the resized image from one frame to the next, in both geometries
+STRIDE = 4  # pixels of the resized image from one frame to the next, in every geometry
 # Centre of frame 0's window, in pixels of the resized image: the last convolution (2 wide, not
 # padded) joins two pooled columns of 4 pixels, 0-8; torch's pools 3 and 4 pad half a column each.
-FIRST_CENTRE = {"keras": 4.0, "torch": 0.0}
+FIRST_CENTRE = {"keras": 4.0, "torch": 0.0, "fine": 4.0}
 
 
 class Alignment(NamedTuple):
@@ -90,7 +90,7 @@ def pixel_spans(
 
     Args:
         first, last: int [n], first and last frame of the characters.
-        geometry: 'keras' or 'torch'.
+        geometry: one of `core.geometry.GEOMETRIES`.
         resized, width: pixels of the image that the network saw, and of it as given.
 
     Returns:

@@ -16,6 +16,7 @@ import numpy as np
 
 from crnn_jax.core.errors import UserError
 from crnn_jax.core.files import whole_file
+from crnn_jax.core.geometry import STRIDES
 from crnn_jax.exporting.metadata import METADATA
 from crnn_jax.importing.keras import split_path
 from crnn_jax.importing.network import NORMS, Layers, Network, assemble
@@ -70,12 +71,13 @@ def to_keras(model: Model, *, softmax: bool = False) -> "keras.Model":
             x = layers.Add(name=f"add_res{i}")([x, convolution(y, f"res{i}b", features)])
             x = layers.Activation("relu", name=f"relu_res{i}b")(x)
         if i - 1 in POOLED:
-            pool, stride = POOLED[i - 1]
+            pool = POOLED[i - 1]
+            stride = STRIDES[cfg.geometry][pool]
             name = _POOL_NAMES[pool]
             if cfg.geometry == "torch" and stride == 1:
                 # Zeros do for the -inf of crnn.pytorch's padding: every pool follows a ReLU.
                 x = layers.ZeroPadding2D(((0, 0), (1, 1)), name=f"pad{name[-1]}")(x)
-            padding = "same" if cfg.geometry == "keras" else "valid"
+            padding = "valid" if cfg.geometry == "torch" else "same"
             x = layers.MaxPooling2D(2, (2, stride), padding, name=name)(x)
     x = layers.Reshape((-1, cfg.filters[-1]), name=f"reshape{last}")(x)  # --> [b, t, c]
     x = bi_lstm("bi_lstm1")(x)

@@ -22,6 +22,7 @@ import numpy as np
 
 from crnn_jax.core.errors import UserError
 from crnn_jax.core.files import whole_file
+from crnn_jax.core.geometry import STRIDES
 from crnn_jax.exporting.metadata import METADATA, reader_metadata
 from crnn_jax.models.config import ModelConfig
 from crnn_jax.models.crnn import POOLED
@@ -122,7 +123,7 @@ def _network(
             y = graph.node("Relu", convolution(x, f"res{i + 1}a", f"bn_res{i + 1}"))
             x = graph.node("Relu", graph.node("Add", x, convolution(y, f"res{i + 1}b")))
         if i in POOLED:
-            stride = POOLED[i][1]
+            stride = STRIDES[cfg.geometry][POOLED[i]]
             torch = cfg.geometry == "torch"
             # At stride 2 a last odd column is a window of its own: what padding with SAME comes to.
             pads = [0, 0, 0, 0] if stride == 2 else [0, int(torch), 0, 1]

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from crnn_jax.core.errors import UserError
+from crnn_jax.core.geometry import STRIDES
 from crnn_jax.importing.network import CONVOLUTIONS, NORMS, Layers, Network
 
 LSTM = ("LSTM", "tanh", "sigmoid")  # class, activation, recurrent activation
@@ -200,18 +201,20 @@ def _facts(config: Any, name: str) -> dict[str, Any]:
         raise UserError(f"{name}: its model_config cannot be used: {error!r}") from error
     residual = {norm: value for norm, value in norms if _RESIDUAL.fullmatch(norm)}
     plain = [value for norm, value in norms if norm not in residual]
-    padding = "valid" if of["ZeroPadding2D"] else "same"
+    geometry, padding = ("torch", "valid") if of["ZeroPadding2D"] else ("keras", "same")
+    pool = {name: [(2, 2, 2, s, padding) for s in STRIDES[name].values()] for name in STRIDES}
+    if pools == pool["fine"]:
+        geometry = "fine"
     for what, found, wanted in (
         ("images of height", heights, {32}),
         ("a scale of grey levels 0 to 255", facts["scale"] >= 10, True),
-        ("pools (window, stride, padding)", pools, [(2, 2, 2, s, padding) for s in (2, 2, 1, 1)]),
+        ("pools (window, stride, padding)", pools, pool[geometry]),
         ("activations", activations | {"linear", "relu"}, {"linear", "relu"}),
         ("recurrent layers", gates, {LSTM}),
         ("batch norms", len(plain), len(NORMS)),
     ):
         if found != wanted:
             raise UserError(f"{name}: {what}: {found}; a CRNN has {wanted}")
-    geometry = "torch" if of["ZeroPadding2D"] else "keras"
     epsilon = dict(zip(NORMS, plain, strict=True)) | residual
     return facts | {"geometry": geometry, "epsilon": epsilon}
 

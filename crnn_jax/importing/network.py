@@ -84,6 +84,6 @@ def assemble(network: Network, name: str) -> tuple[dict[str, Any], ModelConfig]:
         raise UserError(f"{name}: no {error}; this is another network") from error
     except (ValueError, IndexError) as error:
         raise UserError(f"{name}: arrays of shapes that do not fit: {error}") from error
-    if network.geometry == "keras":
+    if network.geometry != "torch":
         params.pop("projection", None)
     return {"params": params, "batch_stats": stats}, config

@@ -14,10 +14,12 @@ DTYPES = ("float32", "bfloat16")
 MAX_UNROLL = 256  # each step is compiled
 _FULL = (64, 128, 256, 256, 512, 512, 512)
 _HALF = tuple(filters // 2 for filters in _FULL)
+_FINE = (32, 64, 96, 96, 192, 192, 192)
 VARIANTS: dict[str, dict[str, Any]] = {
     "crnn": {"filters": _FULL, "hidden": 256},  # the paper's; 8.72 M parameters as CRNN.tf2
     "crnn_small": {"filters": _HALF, "hidden": 128},
     "crnn_residual": {"filters": _HALF, "hidden": 128, "residual": (4, 6)},
+    "crnn_fine": {"filters": _FINE, "hidden": 128, "geometry": "fine"},
     "crnn_tiny": {"filters": (8, 12, 16, 16, 24, 24, 24), "hidden": 16},  # tests, in seconds
 }
 
@@ -32,7 +34,7 @@ class ModelConfig:
       filters: output channels of the seven convolutions.
       hidden: units of one direction of each LSTM.
       residual: convolutions, counted from 1, that a residual pair of convolutions follows.
-      geometry: 'keras' (CRNN.tf2's) or 'torch' (crnn.pytorch's); see `core.geometry`.
+      geometry: 'keras' (CRNN.tf2's), 'torch' (crnn.pytorch's) or 'fine'; see `core.geometry`.
       mean, scale: the network sees `(uint8 - mean) / scale`.
       bn_momentum, bn_epsilon: of batch norm; running = momentum * running + (1 - momentum) * new.
       dtype: of activations, one of DTYPES; 'bfloat16' is for GPU, TPU and CPUs that multiply it.
@@ -56,9 +58,10 @@ class ModelConfig:
     @property
     def name(self) -> str:
         """The variant of these sizes; the sizes themselves where they are another program's."""
-        sizes = {"filters": self.filters, "hidden": self.hidden, "residual": self.residual}
-        names = [name for name in VARIANTS if variant(name) == sizes]
-        return names[0] if names else ", ".join(f"{key} {value}" for key, value in sizes.items())
+        sizes = dataclasses.asdict(self)
+        names = [name for name in VARIANTS if variant(name).items() <= sizes.items()]
+        told = (f"{key} {sizes[key]}" for key in ("filters", "hidden", "residual"))
+        return names[0] if names else ", ".join(told)
 
     def to_dict(self) -> dict[str, Any]:
         """What a model file holds as 'model': mean and scale are the preprocessing's."""

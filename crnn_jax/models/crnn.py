@@ -15,15 +15,14 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from crnn_jax.core.geometry import layer_widths
+from crnn_jax.core.geometry import STRIDES, layer_widths
 from crnn_jax.models import native_library
 from crnn_jax.models.config import ModelConfig
 from crnn_jax.models.layers import Convolution, MaskedBatchNorm, max_pool, pool_of, zero_padding
 from crnn_jax.models.lstm import BiLSTM
 
 NORMALISED = (2, 4, 6)  # convolutions 3, 5 and 7 have batch norm and therefore no bias
-# Convolution -> name and horizontal stride of the pool that follows it.
-POOLED = {0: ("pool1", 2), 1: ("pool2", 2), 3: ("pool3", 1), 5: ("pool4", 1)}
+POOLED = {0: "pool1", 1: "pool2", 3: "pool3", 5: "pool4"}  # convolution -> pool that follows it
 
 
 class CRNN(nn.Module):
@@ -78,7 +77,8 @@ class CRNN(nn.Module):
         for i, features in enumerate(cfg.filters):
             name, real = f"conv{i + 1}", widths[f"conv{i + 1}"]
             size = 2 if i == len(cfg.filters) - 1 else 3
-            pool, stride_w = POOLED.get(i, ("", 0))
+            pool = POOLED.get(i)
+            stride_w = STRIDES[cfg.geometry][pool] if pool else 0
             paired = i + 1 in cfg.residual
             stride = 0 if paired else stride_w  # a pair comes before the pool
             use_bias = i not in NORMALISED

@@ -120,8 +120,8 @@ def _convolve(x, kernel, bias, width, *, padding):
 def pool_of(width: int, stride_w: int, geometry: str) -> native.Pool:
     """The pool over `width` columns, with horizontal stride 2 or 1, which keeps the width.
 
-    'keras' pads as SAME (ceil(w / 2), or w); 'torch' floors (floor(w / 2)), and where the width is
-    kept pads a column on both sides (w + 1).
+    'torch' floors (floor(w / 2)), and where the width is kept pads a column on both sides (w + 1);
+    the others pad as SAME (ceil(w / 2), or w).
     """
     if geometry == "torch":
         side = 0 if stride_w == 2 else 1

@@ -278,12 +278,14 @@ def _network(
     """The config's network, or else that of `pretrained`, or the default."""
     wanted = config.model
     own = pretrained.model if pretrained else get_model_config(DEFAULT_NETWORK, num_classes=1)
+    sizes = variant(wanted.name) if wanted.name else {}
+    if wanted.geometry:
+        sizes["geometry"] = wanted.geometry
     return dataclasses.replace(
         own,
-        **(variant(wanted.name) if wanted.name else {}),
+        **sizes,
         num_classes=charset.num_classes,
         channels=preprocessing.channels,
-        geometry=wanted.geometry or own.geometry,
         mean=preprocessing.mean,
         scale=preprocessing.scale,
         dtype=native_library.resolve_dtype(wanted.dtype, wanted.convolution),

@@ -12,7 +12,11 @@ from crnn_jax.core.errors import UserError
 
 @pytest.mark.parametrize(
     ("name", "closed_form", "smallest"),
-    [("keras", lambda w: math.ceil(w / 4) - 1, 5), ("torch", lambda w: w // 2 // 2 + 1, 4)],
+    [
+        ("keras", lambda w: math.ceil(w / 4) - 1, 5),
+        ("torch", lambda w: w // 2 // 2 + 1, 4),
+        ("fine", lambda w: math.ceil(w / 4) - 1, 5),
+    ],
 )
 def test_frames_by_the_closed_forms(name, closed_form, smallest):
     widths = np.array([*range(4, 70), 100, 1024, 10_000], np.int32)

@@ -5,6 +5,7 @@ import pytest
 
 from crnn_jax.core.charset import UNKNOWN, Charset
 from crnn_jax.core.errors import UserError
+from crnn_jax.core.geometry import GEOMETRIES
 from crnn_jax.exporting.onnx import export_onnx
 from crnn_jax.reading.loaded_model import LoadedModel
 from crnn_jax.reading.recognizer import Recognizer
@@ -36,7 +37,7 @@ def cv2():
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("geometry", "channels", "residual"),
-    [("keras", 1, ()), ("keras", 3, (4, 6)), ("torch", 1, ())],
+    [("keras", 1, ()), ("fine", 3, (4, 6)), ("torch", 1, ())],
 )
 def test_gives_our_logits_at_any_batch_and_width(runtime, tmp_path, geometry, channels, residual):
     model = our_model(geometry, channels, residual)
@@ -77,7 +78,7 @@ def _with_unknown(model):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("geometry", ["keras", "torch"])
+@pytest.mark.parametrize("geometry", GEOMETRIES)
 def test_opencv_layout(onnx, runtime, cv2, tmp_path, geometry):
     model = _with_unknown(our_model(geometry))
     model[1]["preprocessing"] |= {"mean": 0.0, "scale": 255.0}

@@ -22,6 +22,7 @@ SIZES = {
     "crnn": 8_721_445,
     "crnn_small": 2_187_813,
     "crnn_residual": 3_664_293,
+    "crnn_fine": 1_536_837,
     "crnn_tiny": 28_969,
 }
 
@@ -40,6 +41,9 @@ def test_model_config_survives_a_round_trip_and_names_what_it_does_not_know():
     normal = {"mean": 0.0, "scale": 255.0}
     config = get_model_config("crnn_residual", num_classes=7, geometry="torch", **normal)
     assert config.name == "crnn_residual"
+    fine = get_model_config("crnn_fine", num_classes=7)
+    assert (fine.name, fine.geometry) == ("crnn_fine", "fine")
+    assert get_model_config("crnn_fine", num_classes=7, geometry="keras").name != "crnn_fine"
     image = Preprocessing(mean=0.0, scale=255.0).to_metadata()
     metadata = {"model": config.to_dict(), "preprocessing": image}
     assert ModelConfig.from_metadata(metadata) == config

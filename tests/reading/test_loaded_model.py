@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from crnn_jax.core.errors import UserError
+from crnn_jax.core.geometry import GEOMETRIES
 from crnn_jax.core.model_file import flatten
 from crnn_jax.models.config import VARIANTS, get_model_config
 from crnn_jax.models.crnn import CRNN
@@ -17,7 +18,7 @@ from tests.testdata.tiny_model import tiny_metadata, tiny_variables, write_tiny_
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-@pytest.mark.parametrize("geometry", ["keras", "torch"])
+@pytest.mark.parametrize("geometry", GEOMETRIES)
 @pytest.mark.parametrize("channels", [1, 3])
 def test_expected_shapes_are_the_networks(name, geometry, channels):
     config = get_model_config(name, num_classes=7, channels=channels, geometry=geometry)
