@@ -6,7 +6,8 @@
 LANGUAGES lists the languages; their word lists come from `wordfreq`, the character table from
 experiments/pretrained/characters.py. Fonts with Latin, Greek and Cyrillic letters are needed
 (experiments/pretrained/fonts.txt). The pretrained model `lines` was trained first from `en_36`,
-then, with these values, from the result; experiments/pretrained/README.md has its results.
+then from the result, with these values but for the styles of receipts, which have changed since;
+experiments/pretrained/README.md has its results.
 """
 
 import ml_collections

@@ -92,7 +92,7 @@ def test_stopped_twice_and_gone_on_with_equals_never_stopped(
 @pytest.mark.slow
 def test_five_kills_change_nothing(root, tmp_path):
     result = tmp_path / "result.json"
-    flags = {"kills": 5, "in_save": 3, "kills_a_run": 5, "steps": 200, "pause": 8, "json": result}
+    flags = {"kills": 5, "in_save": 3, "kills_a_run": 5, "steps": 120, "pause": 6, "json": result}
     words = [f"--{key}={value}" for key, value in flags.items()]
     subprocess.run([sys.executable, "experiments/faults/kill.py", *words], cwd=root, check=True)
     found = json.loads(result.read_text())
