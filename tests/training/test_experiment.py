@@ -56,6 +56,12 @@ def test_widths_are_fitted_before_a_mixture_leaves_samples_out(files, tmp_path):
     assert experiment.preprocessing.max_width >= 1500
 
 
+def test_a_named_network_brings_its_geometry(change):
+    config = change({"init_from": "", "model.name": "crnn_fine"})
+    assert make_experiment(config).model.geometry == "fine"
+    assert make_experiment(change({"model.geometry": "keras"})).model.geometry == "keras"
+
+
 # What `import_weights` makes: CRNN.tf2's and crnn.pytorch's.
 SOURCES = {
     "keras": Preprocessing(
