@@ -35,7 +35,7 @@ def get_config() -> ml_collections.ConfigDict:
     # or 'crnn_tiny' (for tests); '': that of init_from, else 'crnn_small'
     model.name = "crnn"
     # frames for w pixels: 'keras' and 'fine' give ceil(w / 4) - 1, 'torch' those of crnn.pytorch;
-    # '': that of the network
+    # '': that of init_from or of model.name
     model.geometry = ""
     # of activations: 'float32'; 'bfloat16' for GPUs, TPUs and CPUs with native bfloat16 products;
     # 'auto': bfloat16 on CPUs where it is faster (AMX, AMD's AVX512_BF16), float32 elsewhere

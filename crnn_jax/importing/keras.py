@@ -202,13 +202,13 @@ def _facts(config: Any, name: str) -> dict[str, Any]:
     residual = {norm: value for norm, value in norms if _RESIDUAL.fullmatch(norm)}
     plain = [value for norm, value in norms if norm not in residual]
     geometry, padding = ("torch", "valid") if of["ZeroPadding2D"] else ("keras", "same")
-    pool = {name: [(2, 2, 2, s, padding) for s in STRIDES[name].values()] for name in STRIDES}
-    if pools == pool["fine"]:
+    windows = {g: [(2, 2, 2, s, padding) for s in by.values()] for g, by in STRIDES.items()}
+    if pools == windows["fine"]:
         geometry = "fine"
     for what, found, wanted in (
         ("images of height", heights, {32}),
         ("a scale of grey levels 0 to 255", facts["scale"] >= 10, True),
-        ("pools (window, stride, padding)", pools, pool[geometry]),
+        ("pools (window, stride, padding)", pools, windows[geometry]),
         ("activations", activations | {"linear", "relu"}, {"linear", "relu"}),
         ("recurrent layers", gates, {LSTM}),
         ("batch norms", len(plain), len(NORMS)),

@@ -22,7 +22,9 @@ def keras():
     return pytest.importorskip("keras", reason="extra `export`")
 
 
-@pytest.fixture(scope="module", params=[("keras", ()), ("torch", ()), ("fine", (4, 6))])
+@pytest.fixture(
+    scope="module", params=[("keras", ()), ("torch", ()), ("keras", (4, 6)), ("fine", ())]
+)
 def model(request):
     geometry, residual = request.param
     return our_model(geometry, residual=residual)

@@ -37,7 +37,7 @@ def cv2():
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("geometry", "channels", "residual"),
-    [("keras", 1, ()), ("fine", 3, (4, 6)), ("torch", 1, ())],
+    [("keras", 1, ()), ("keras", 3, (4, 6)), ("torch", 1, ()), ("fine", 1, (4, 6))],
 )
 def test_gives_our_logits_at_any_batch_and_width(runtime, tmp_path, geometry, channels, residual):
     model = our_model(geometry, channels, residual)

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from crnn_jax.core.geometry import GEOMETRIES
 from crnn_jax.models import native_library as library
 from crnn_jax.models.config import get_model_config
 from crnn_jax.models.crnn import CRNN, prepare
@@ -129,7 +130,7 @@ def _pictures(batch=5, width=48):
 
 
 @needs_native
-@pytest.mark.parametrize("geometry", ["torch", "fine"])  # pools of all kinds are in these
+@pytest.mark.parametrize("geometry", GEOMETRIES)
 def test_network_reads_and_learns_as_with_xla(geometry):
     sizes = {"num_classes": CLASSES, "residual": (4, 6)}
     config = get_model_config("crnn_tiny", geometry=geometry, **sizes)
